@@ -1,0 +1,27 @@
+# Unit tests: src/F/foo_test.c becomes F_foo_test, linked with exo_F and cmocka, label "unit".
+# Each runs in its own process with a deadline; EXO_SHARED_DATA names the folder of real models.
+pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
+set(EXO_SHARED_DATA ${CMAKE_SOURCE_DIR}/../shared/data)
+
+function(exo_unit_test folder)
+    file(GLOB_RECURSE tests CONFIGURE_DEPENDS src/${folder}/*_test.c)
+    foreach(source ${tests})
+        get_filename_component(stem ${source} NAME_WE)
+        set(name ${folder}_${stem})
+        add_executable(${name} ${source})
+        target_link_libraries(${name} PRIVATE exo_${folder} PkgConfig::CMOCKA)
+        target_include_directories(${name} PRIVATE tests)
+        target_compile_options(${name} PRIVATE ${EXO_WARNINGS})
+        target_compile_definitions(${name} PRIVATE EXO_SHARED_DATA="${EXO_SHARED_DATA}"
+            EXO_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+        add_test(NAME ${name} COMMAND ${name})
+        set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 300)
+    endforeach()
+endfunction()
+
+foreach(folder base compute model engine net cluster node)
+    exo_unit_test(${folder})
+endforeach()
+if(EXO_DAEMON)
+    exo_unit_test(api)
+endif()

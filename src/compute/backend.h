@@ -1,0 +1,207 @@
+/* backend.h - the only door to a device: memory, transfers, packed weights, plans.
+ *
+ * A backend is a table of functions over one kind of device.  What the engine computes is a
+ * plan: an ordered list of fused operations over f32 activation slots, created once per shard
+ * and run once per step with a small block of arguments.  Nothing is allocated or recorded
+ * while a plan runs.
+ *
+ * Exactness: every output row is a function of its own sequence only.  The order of every
+ * floating-point sum is part of the operation's definition (compute/cpu/reference.h) and never
+ * depends on the number of rows in a step, threads, pages or chunks.
+ *
+ * Thread: COMPUTE for everything that touches a device; the query functions are ANY. */
+#ifndef EXO_COMPUTE_BACKEND_H
+#define EXO_COMPUTE_BACKEND_H
+
+#include "compute/dtype.h"
+
+#include <stdatomic.h>
+
+typedef struct exo_device exo_device; /* one opened device */
+typedef struct exo_buffer exo_buffer; /* plain device memory */
+typedef struct exo_weight exo_weight; /* one matrix in the device's packed layout */
+typedef struct exo_plan exo_plan;
+
+#define EXO_KV_PAGE_TOKENS 32    /* positions in one KV page */
+#define EXO_ATTN_SPLIT_TOKENS 256 /* attention sums are combined in splits of this many positions */
+#define EXO_MATMUL_PARTS 3       /* matrices that share one input: q, k, v or gate, up */
+#define EXO_NO_SLOT UINT32_MAX
+
+/* What list_devices tells; unknown figures are 0 (or NAN), never guessed. */
+typedef struct {
+    char id[32];              /* "cpu:0", "vulkan:1" */
+    char name[128];           /* "AMD Ryzen 9 9950X" */
+    char vendor[64];
+    char driver[64];          /* driver or instruction set in use: "avx512-vnni" */
+    uint32_t compute_units;   /* cores */
+    uint64_t memory_bytes, memory_available_bytes;
+    double clock_mhz, temperature_celsius, power_watts; /* NAN = no sensor */
+} exo_device_info;
+
+typedef struct {
+    uint32_t n_threads;  /* 0 = one per core this process may use; CPU only */
+    const char *isa;     /* NULL = best; "reference", "avx2", "avx512", "neon"; CPU only */
+    bool spin;           /* threads spin briefly between operations of a running plan */
+} exo_device_desc;
+
+/* ---- a step's rows ---- */
+
+enum { EXO_ROW_LOGITS = 1u << 0 }; /* this row's logits are wanted */
+
+typedef struct {
+    uint32_t seq;   /* sequence slot, < max_seqs */
+    uint32_t pos;   /* absolute position in the sequence */
+    int32_t token;  /* token id at that position */
+    uint32_t flags; /* EXO_ROW_* */
+} exo_row;
+
+/* ---- operations ---- */
+
+typedef enum {
+    EXO_OP_EMBED,     /* out = row `token` of the matrix, as f32 */
+    EXO_OP_MATMUL,    /* [norm] -> 1..3 matrices -> [bias] -> epilogue */
+    EXO_OP_ROPE_KV,   /* [per-head q/k norm], rotate q and k, store k and v in the page pool */
+    EXO_OP_ATTENTION, /* out = softmax(q k / sqrt(head_dim)) v over the row's own sequence */
+    EXO_OP_HEAD,      /* logits = W norm(x) for the rows that want them, packed in row order */
+    EXO_OP_ROUND_F16, /* slot rounded to f16 in place (the f16 wire profile, after each layer) */
+} exo_op_kind;
+
+typedef enum {
+    EXO_EPILOGUE_STORE,    /* out[i] = y_i for each part i */
+    EXO_EPILOGUE_ADD,      /* out[0] += y_0: the residual */
+    EXO_EPILOGUE_SILU_MUL, /* out[0] = silu(y_0) * y_1: gate and up */
+} exo_epilogue;
+
+typedef struct {
+    uint32_t out;            /* slot, width n_cols */
+    const exo_weight *table; /* (n_vocab, n_cols) */
+} exo_op_embed;
+
+typedef struct {
+    uint32_t in;             /* slot, width K of every part */
+    const exo_buffer *norm;  /* RMS norm weight (K) f32, or NULL: no norm */
+    float norm_eps;
+    uint32_t n_parts;
+    const exo_weight *w[EXO_MATMUL_PARTS]; /* (n_rows_i, K) */
+    const exo_buffer *bias[EXO_MATMUL_PARTS]; /* (n_rows_i) f32 or NULL */
+    uint32_t out[EXO_MATMUL_PARTS];        /* slots, width n_rows_i */
+    exo_epilogue epilogue;
+} exo_op_matmul;
+
+typedef struct {
+    uint32_t q, k, v;            /* slots: (n_heads * head_dim), (n_kv_heads * head_dim) twice */
+    const exo_buffer *q_norm, *k_norm; /* (head_dim) f32 or NULL */
+    float norm_eps;
+    uint32_t n_heads, n_kv_heads, head_dim;
+    uint32_t rope_dims;          /* rotated leading dimensions of each head, even */
+    bool rope_neox;              /* pairs (i, i + rope_dims/2) instead of (2i, 2i + 1) */
+    const double *rope_inv_freq; /* (rope_dims / 2) host, borrowed for the plan's life */
+    float rope_scale;            /* factor on cos and sin (yarn's attention factor); 1 otherwise */
+    exo_buffer *k_pages, *v_pages; /* this layer's pool; layout: exo_kv_page_bytes */
+    exo_dtype kv_type;           /* EXO_F32 or EXO_F16 */
+} exo_op_rope_kv;
+
+typedef struct {
+    uint32_t q, out;             /* slots, width n_heads * head_dim */
+    uint32_t n_heads, n_kv_heads, head_dim;
+    float scale;                 /* on q k, usually 1/sqrt(head_dim) */
+    const exo_buffer *k_pages, *v_pages;
+    exo_dtype kv_type;
+} exo_op_attention;
+
+typedef struct {
+    uint32_t in;              /* slot, width K */
+    const exo_buffer *norm;   /* (K) f32 */
+    float norm_eps;
+    const exo_weight *w;      /* (n_vocab, K) */
+} exo_op_head;
+
+typedef struct {
+    exo_op_kind kind;
+    union {
+        exo_op_embed embed;
+        exo_op_matmul matmul;
+        exo_op_rope_kv rope_kv;
+        exo_op_attention attention;
+        exo_op_head head;
+        uint32_t round_slot;
+    } u;
+} exo_op;
+
+/* ---- plans ---- */
+
+typedef struct {
+    const exo_op *ops; /* copied */
+    size_t n_ops;
+    const uint32_t *slot_width; /* (n_slots) f32 per row; slot 0 is the residual stream */
+    uint32_t n_slots;
+    uint32_t max_rows;          /* rows in one step */
+    uint32_t max_logit_rows;    /* rows of one step that may want logits */
+    uint32_t max_seqs;          /* sequence slots */
+    uint32_t max_seq_pages;     /* block table length of one sequence */
+} exo_plan_desc;
+
+/* The parameter block of one step.  All pointers are host memory, borrowed for the call. */
+typedef struct {
+    const exo_row *rows; /* (n_rows); rows of one sequence in ascending position */
+    uint32_t n_rows;
+    const uint32_t *block_table; /* (max_seqs, max_seq_pages): page of each 32 positions */
+    const float *x_in;  /* (n_rows, width of slot 0), or NULL when the plan begins with EMBED */
+    float *x_out;       /* (n_rows, width of slot 0), or NULL when the plan ends with HEAD */
+    float *logits;      /* (rows with EXO_ROW_LOGITS, n_vocab), or NULL */
+    const atomic_bool *cancel; /* polled between operations; NULL = never */
+} exo_plan_args;
+
+/* Bytes of one page of K (or V) for one layer.  K is stored transposed:
+ *   K page: (n_kv_heads, head_dim, EXO_KV_PAGE_TOKENS)
+ *   V page: (n_kv_heads, EXO_KV_PAGE_TOKENS, head_dim)
+ * so that scores and outputs are sums whose order does not depend on vector width. */
+size_t exo_kv_page_bytes(exo_dtype kv_type, uint32_t n_kv_heads, uint32_t head_dim);
+
+/* ---- the table ---- */
+
+typedef struct exo_backend {
+    const char *name; /* "cpu", "vulkan", "metal" */
+
+    exo_status (*initialize)(exo_error *err);
+    void (*shutdown)(void);
+    /* Writes at most cap entries and the full count. */
+    exo_status (*list_devices)(exo_device_info *out, size_t cap, size_t *n, exo_error *err);
+    exo_status (*open)(uint32_t index, const exo_device_desc *desc, exo_device **out,
+                       exo_error *err);
+    void (*close)(exo_device *d); /* everything made from it is gone before */
+
+    exo_status (*allocate)(exo_device *d, size_t bytes, exo_buffer **out, exo_error *err);
+    void (*deallocate)(exo_device *d, exo_buffer *b);
+    exo_status (*copy_to_device)(exo_device *d, exo_buffer *dst, size_t offset, const void *src,
+                                 size_t bytes, exo_error *err);
+    exo_status (*copy_from_device)(exo_device *d, void *dst, const exo_buffer *src, size_t offset,
+                                   size_t bytes, exo_error *err);
+    exo_status (*copy_device_to_device)(exo_device *d, exo_buffer *dst, size_t dst_offset,
+                                        const exo_buffer *src, size_t src_offset, size_t bytes,
+                                        exo_error *err);
+    exo_status (*synchronize)(exo_device *d, exo_error *err);
+    exo_status (*query)(exo_device *d, exo_device_info *out, exo_error *err);
+
+    bool (*supports)(exo_dtype weight_type);
+    /* Packs (n_rows, n_cols) canonical file bytes into the device's layout. */
+    exo_status (*weight_create)(exo_device *d, exo_dtype type, uint32_t n_rows, uint32_t n_cols,
+                                const void *src, exo_weight **out, exo_error *err);
+    void (*weight_destroy)(exo_device *d, exo_weight *w);
+    /* The canonical file bytes again, for peers and tests. */
+    exo_status (*weight_unpack)(exo_device *d, const exo_weight *w, void *dst, exo_error *err);
+    size_t (*weight_bytes)(const exo_weight *w); /* device memory it holds */
+
+    exo_status (*plan_create)(exo_device *d, const exo_plan_desc *desc, exo_plan **out,
+                              exo_error *err);
+    exo_status (*plan_run)(exo_plan *p, const exo_plan_args *args, exo_error *err);
+    void (*plan_destroy)(exo_plan *p);
+} exo_backend;
+
+extern const exo_backend exo_backend_cpu;
+
+/* Opens "cpu:0" and the like; *backend is the table that made it. */
+exo_status exo_device_open(const char *id, const exo_device_desc *desc,
+                           const exo_backend **backend, exo_device **out, exo_error *err);
+
+#endif
