@@ -1,0 +1,32 @@
+/* answer.h - the ids of one answer become text: detokenising, stop strings, the finish reason.
+ *
+ * Text that may still become a stop string is held back, so nothing sent is ever taken back.
+ * Thread: any one at a time. */
+#ifndef EXO_ENGINE_ANSWER_H
+#define EXO_ENGINE_ANSWER_H
+
+#include "engine/request.h"
+#include "model/tokenizer.h"
+
+typedef enum {
+    EXO_GOING_ON,
+    EXO_FINISH_STOP,   /* end-of-turn token or stop string */
+    EXO_FINISH_LENGTH, /* max_tokens or the context */
+} exo_finish;
+
+typedef struct exo_answer exo_answer;
+
+/* Borrows both until destroyed. */
+exo_status exo_answer_create(const exo_tokenizer *t, const exo_request *r, exo_answer **out,
+                             exo_error *err);
+void exo_answer_destroy(exo_answer *a);
+
+/* Feeds one drawn token.  Appends to *text what may be shown now; ctx_full: no more will come.
+ * EXO_ENOMEM is the only failure. */
+exo_status exo_answer_push(exo_answer *a, int32_t id, bool ctx_full, exo_buf *text,
+                           exo_finish *finish);
+/* What is held back when the answer ends from outside (cancel, error). */
+void exo_answer_flush(exo_answer *a, exo_buf *text);
+uint32_t exo_answer_n_tokens(const exo_answer *a);
+
+#endif

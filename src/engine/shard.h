@@ -1,0 +1,47 @@
+/* shard.h - layers [a, b) x rank r of n of one model, loaded on one device, with its KV pool.
+ *
+ * Owns the packed weights, the page pool, the block table and one plan.  Knows rows and pages,
+ * not requests: what a sequence slot means is the caller's business.  Only tensors of its own
+ * range are read from the file, and their source pages are dropped once packed.
+ * Thread: COMPUTE. */
+#ifndef EXO_ENGINE_SHARD_H
+#define EXO_ENGINE_SHARD_H
+
+#include "engine/step.h"
+#include "model/model.h"
+
+typedef struct exo_shard exo_shard;
+
+typedef struct {
+    uint32_t layer_begin, layer_end; /* [a, b) */
+    bool has_embedding;              /* tokens in; otherwise activations */
+    bool has_head;                   /* logits out; otherwise activations */
+    uint32_t rank, n_ranks;          /* tensor parallel; 0 of 1 (0 of 0 means the same) */
+    exo_dtype kv_type;               /* EXO_F32 or EXO_F16; all-zero = F32 */
+    bool wire_f16;                   /* residual rounded to f16 after every layer */
+    uint32_t ctx_tokens;             /* per sequence; 0 = the model's, at most 8192 */
+    uint32_t max_seqs;               /* 0 = 8 */
+    uint32_t max_rows;               /* 0 = 512 */
+    uint32_t n_pages;                /* 0 = enough for max_seqs / 2 full contexts, at least one */
+} exo_shard_desc;
+
+/* Fills every 0 of d with what will be used, from the model; EXO_EINVAL names what is wrong. */
+exo_status exo_shard_desc_resolve(const exo_model *m, exo_shard_desc *d, exo_error *err);
+
+exo_status exo_shard_create(exo_model *m, const exo_backend *backend, exo_device *device,
+                            const exo_shard_desc *d, exo_progress_fn progress, void *ud,
+                            exo_shard **out, exo_error *err);
+void exo_shard_destroy(exo_shard *s);
+
+const exo_shard_desc *exo_shard_get_desc(const exo_shard *s); /* resolved */
+uint64_t exo_shard_weight_bytes(const exo_shard *s);
+uint64_t exo_shard_kv_bytes(const exo_shard *s);
+
+/* Runs a step: x_in (n_rows, n_embd) unless has_embedding; x_out likewise unless has_head.
+ * Logits stay in the shard until the next run. */
+exo_status exo_shard_run(exo_shard *s, const exo_step *step, const float *x_in, float *x_out,
+                         const atomic_bool *cancel, exo_error *err);
+/* (n_vocab) logits of the i-th row that wanted them in the last run; borrowed. */
+const float *exo_shard_logits(const exo_shard *s, uint32_t i);
+
+#endif

@@ -1,0 +1,34 @@
+/* lane.h - a tensor lane: an open TLS connection owned by one COMPUTE thread.
+ *
+ * Blocking, with a deadline on every wait and a wake-up for other work: no event loop and no
+ * queue between a stage and its neighbour.  One frame is one write.  Errors stick: after one, the
+ * lane only reports it.
+ * Thread: COMPUTE, one at a time; exo_lane_wake is ANY. */
+#ifndef EXO_NET_LANE_H
+#define EXO_NET_LANE_H
+
+#include "net/link.h"
+
+/* Waits for several lanes and one wake-up: what a stage sleeps on. */
+typedef struct exo_lane_set exo_lane_set;
+exo_status exo_lane_set_create(exo_lane_set **out, exo_error *err);
+void exo_lane_set_destroy(exo_lane_set *s);
+/* lane NULL slots are skipped.  Spins spin_us first, then polls until the deadline (exo_now_us
+ * time; UINT64_MAX = none).  *ready = index of a lane with something to read or an error; -1 =
+ * woken or deadline. */
+void exo_lane_set_wait(exo_lane_set *s, exo_lane *const *lanes, size_t n, uint32_t spin_us,
+                       uint64_t deadline_us, int *ready);
+void exo_lane_wake(exo_lane_set *s); /* ANY; ends the wait in progress, or the next one */
+
+void exo_lane_destroy(exo_lane *l);           /* says goodbye and closes; NULL is allowed */
+const char *exo_lane_peer(const exo_lane *l); /* node id */
+
+/* Sends header and body as one frame.  deadline_us in exo_now_us time. */
+exo_status exo_lane_send(exo_lane *l, const exo_frame *f, uint64_t deadline_us, exo_error *err);
+/* The next whole frame, without waiting: EXO_OK with *have = false when none is there yet.
+ * f is borrowed until the next call. */
+exo_status exo_lane_recv(exo_lane *l, exo_frame *f, bool *have, exo_error *err);
+uint64_t exo_lane_bytes_sent(const exo_lane *l); /* on the wire, TLS included */
+uint64_t exo_lane_bytes_received(const exo_lane *l);
+
+#endif

@@ -1,0 +1,39 @@
+/* tls.h - TLS 1.3 with one external pre-shared key: strangers stay out.
+ *
+ * The key is scrypt(passphrase, namespace); psk_dhe_ke only, AES-128-GCM or ChaCha20, no tickets.
+ * A session works on memory: encrypted bytes go in and out by calls, so the same object serves
+ * libuv (LOOP) and a tensor lane (COMPUTE) and can be handed from one to the other.
+ * Thread: contexts ANY; a session one thread at a time. */
+#ifndef EXO_NET_TLS_H
+#define EXO_NET_TLS_H
+
+#include "base/buf.h"
+
+#define EXO_MIN_PASSPHRASE 10
+
+typedef struct exo_tls_ctx exo_tls_ctx; /* both roles, one key */
+typedef struct exo_tls exo_tls;         /* one connection */
+
+/* EXO_EINVAL for a passphrase under EXO_MIN_PASSPHRASE characters.  Takes about 50 ms (scrypt). */
+exo_status exo_tls_ctx_create(const char *passphrase, const char *name_space, exo_tls_ctx **out,
+                              exo_error *err);
+void exo_tls_ctx_destroy(exo_tls_ctx *c); /* NULL is allowed; wipes the key */
+
+exo_status exo_tls_create(exo_tls_ctx *c, bool server, exo_tls **out, exo_error *err);
+void exo_tls_destroy(exo_tls *t);
+
+/* Bytes from the socket. */
+exo_status exo_tls_feed(exo_tls *t, const void *bytes, size_t n, exo_error *err);
+/* Appends bytes for the socket (handshake, records, alerts). */
+exo_status exo_tls_drain(exo_tls *t, exo_buf *out, exo_error *err);
+/* Goes on with the handshake; *done once both sides hold the key.  A different key:
+ * EXO_EAUTH "cluster key does not match". */
+exo_status exo_tls_handshake(exo_tls *t, bool *done, exo_error *err);
+/* Plain bytes in; call drain afterwards. */
+exo_status exo_tls_write(exo_tls *t, const void *bytes, size_t n, exo_error *err);
+/* Appends what can be decrypted now; *closed when the peer said goodbye. */
+exo_status exo_tls_read(exo_tls *t, exo_buf *out, bool *closed, exo_error *err);
+/* 32 bytes bound to this connection, the same on both sides: what identities sign. */
+exo_status exo_tls_exporter(exo_tls *t, uint8_t out[32], exo_error *err);
+
+#endif

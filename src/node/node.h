@@ -1,0 +1,91 @@
+/* node.h - the running node: the only place where all parts meet.
+ *
+ * A node owns one LOOP thread (libuv: control links, membership, instances) and one COMPUTE
+ * thread per stage that it runs.  Everything above (HTTP, CLI) talks to it through the calls
+ * below, which hand a message to LOOP.  A node without listen address is a cluster of one.
+ * Thread: every function here is ANY; call-backs come on a node thread and must not block. */
+#ifndef EXO_NODE_NODE_H
+#define EXO_NODE_NODE_H
+
+#include "engine/answer.h"
+#include "engine/sampler.h"
+
+#include <jansson.h>
+
+typedef struct exo_node exo_node;
+
+typedef struct {
+    const char *data_dir;     /* identity, models/; made when absent */
+    const char *name;         /* NULL = host name */
+    const char *listen_addr;  /* NULL = no links: one machine */
+    uint16_t listen_port;     /* 0 = any */
+    const char *api_addr;     /* "127.0.0.1:52415", shown in /state; may be NULL */
+    const char *const *peers; /* (n_peers) "host:port", dialled until they answer */
+    size_t n_peers;
+    const char *cluster_key;   /* passphrase; needed with listen_addr */
+    const char *name_space;    /* NULL = "default" */
+    const char *device;        /* "cpu:0" by default */
+    uint32_t n_threads;        /* CPU threads per stage; 0 = all cores */
+    const char *const *models; /* (n_models) files added by -m, or "tiny" */
+    size_t n_models;
+    uint32_t ctx_tokens;   /* 0 = the model's, at most 8192 */
+    uint32_t max_seqs;     /* answers at once per instance; 0 = 8 */
+    uint32_t chunk_tokens; /* prompt rows per step; 0 = sized by time */
+    bool kv_f16, wire_f16;
+} exo_node_desc;
+
+exo_status exo_node_start(const exo_node_desc *d, exo_node **out, exo_error *err);
+/* Ends answers with an error, says goodbye to peers, joins the threads.  NULL is allowed. */
+void exo_node_stop(exo_node *n);
+const char *exo_node_id(const exo_node *n);
+uint16_t exo_node_listen_port(const exo_node *n); /* 0 without listener */
+
+/* ---- models ---- */
+
+/* Opens (or finds open) a model by id; the caller unrefs.  EXO_ENOTFOUND names the id. */
+exo_status exo_node_model(exo_node *n, const char *id, exo_model **out, exo_error *err);
+/* JSON array of {"id", "path"?, "loaded"} of the models this node can open; files given with -m
+ * first, then by directory.  New reference; NULL without memory. */
+json_t *exo_node_models(exo_node *n);
+/* Positions an instance of this model will have (prompt + answer). */
+uint32_t exo_node_ctx(const exo_node *n, const exo_model *m);
+
+/* ---- answers ---- */
+
+/* One event of an answer.  Pointers are borrowed for the call. */
+typedef struct {
+    exo_status status; /* != EXO_OK: the last event; message says why */
+    const char *message;
+    bool started;   /* the request left the queue: reading of the prompt begins */
+    bool has_token; /* a token was drawn: */
+    exo_draw draw;
+    uint32_t pos;
+    const char *text; /* what may be shown now; may be empty, ids run ahead of text */
+    size_t n_text;
+    exo_finish finish;                     /* != EXO_GOING_ON: the last event */
+    uint32_t n_prompt, n_cached, n_answer; /* token counts so far */
+    const uint8_t *logits_hash;            /* EXO_SHA256_BYTES when the request asked, else NULL */
+} exo_node_event;
+typedef void (*exo_node_event_fn)(void *ud, const exo_node_event *e);
+
+/* Queues a request (copied) for the model's instance, placing one first where there is none.
+ * Exactly one last event comes, whatever happens; ud stays valid until then. */
+exo_status exo_node_submit(exo_node *n, const char *model_id, const exo_request *r,
+                           exo_node_event_fn fn, void *ud, uint64_t *handle, exo_error *err);
+/* The last event (EXO_ECANCELED) follows unless it is already on its way. */
+void exo_node_cancel(exo_node *n, uint64_t handle);
+
+/* ---- cluster ---- */
+
+/* Places a model on at least min_nodes nodes; done comes once it serves or cannot.
+ * On success instance_id is its id. */
+typedef void (*exo_node_placed_fn)(void *ud, exo_status status, const char *instance_id,
+                                   const char *message);
+exo_status exo_node_place(exo_node *n, const char *model_id, const char *sharding,
+                          uint32_t min_nodes, exo_node_placed_fn done, void *ud, exo_error *err);
+/* Ends an instance; its answers get an error. */
+exo_status exo_node_delete_instance(exo_node *n, const char *instance_id, exo_error *err);
+/* What GET /state shows: a new reference.  Waits for LOOP, 2 s at most. */
+exo_status exo_node_state(exo_node *n, json_t **out, exo_error *err);
+
+#endif
