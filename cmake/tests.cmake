@@ -25,3 +25,4 @@ endforeach()
 if(EXO_DAEMON)
     exo_unit_test(api)
 endif()
+include(cmake/fuzz.cmake) # the corpora, replayed

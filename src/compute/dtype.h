@@ -41,6 +41,9 @@ typedef enum {
     EXO_TQ1_0 = 34,
     EXO_TQ2_0 = 35,
     EXO_MXFP4 = 39,
+    EXO_NVFP4 = 40,
+    EXO_Q1_0 = 41,
+    EXO_Q2_0 = 42,
     EXO_DTYPE_LIMIT = 64,
 } exo_dtype;
 

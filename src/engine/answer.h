@@ -16,17 +16,19 @@ typedef enum {
 
 typedef struct exo_answer exo_answer;
 
-/* Borrows both until destroyed. */
+/* Borrows both until destroyed.  The text continues a prompt: a leading space is kept. */
 exo_status exo_answer_create(const exo_tokenizer *t, const exo_request *r, exo_answer **out,
                              exo_error *err);
 void exo_answer_destroy(exo_answer *a);
 
 /* Feeds one drawn token.  Appends to *text what may be shown now; ctx_full: no more will come.
- * EXO_ENOMEM is the only failure. */
+ * Text ends before the stop string that is complete first.  Once *finish is not EXO_GOING_ON all
+ * text is out and nothing more may be fed.  EXO_ENOMEM is the only failure. */
 exo_status exo_answer_push(exo_answer *a, int32_t id, bool ctx_full, exo_buf *text,
                            exo_finish *finish);
 /* What is held back when the answer ends from outside (cancel, error). */
 void exo_answer_flush(exo_answer *a, exo_buf *text);
+/* Tokens fed so far, the end token among them. */
 uint32_t exo_answer_n_tokens(const exo_answer *a);
 
 #endif

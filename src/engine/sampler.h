@@ -2,8 +2,10 @@
  *
  * The draw is arg max(logit / T + Gumbel(Philox(seed, choice, position, token id))) over the
  * ids that survive the filters, so it does not depend on how the head was split or on whether
- * the request was resumed.  Ties go to the lower id.  No libm: the same bits on every machine.
+ * the request was resumed; gumbel.h has the counters.  Ties go to the lower id.  No libm: the
+ * same bits on every machine.
  * Order of filters (as llama.cpp): bias, penalties, top-k, typical, top-p, min-p, temperature.
+ * Greedy (temperature 0) is the arg max after bias and penalties; filters do not matter to it.
  * Thread: COMPUTE; scratch belongs to the sampler, draws allocate nothing. */
 #ifndef EXO_ENGINE_SAMPLER_H
 #define EXO_ENGINE_SAMPLER_H
@@ -27,8 +29,10 @@ typedef struct {
 exo_status exo_sampler_create(uint32_t n_vocab, exo_sampler **out, exo_error *err);
 void exo_sampler_destroy(exo_sampler *s);
 
-/* history: prompt and generated ids before `position`; n_prompt of them are the prompt.
- * logits: (n_vocab), not changed.  EXO_EINTERNAL when no logit is finite. */
+/* history: prompt and generated ids before the drawn position, which is history.n; n_prompt of
+ * them are the prompt.  logits: (n_vocab), not changed; one that is not finite is never drawn.
+ * Ids outside the vocabulary (bias, history) are passed over.
+ * EXO_EINTERNAL when no logit is finite. */
 exo_status exo_sampler_draw(exo_sampler *s, const exo_sampling *p, exo_tokens history,
                             size_t n_prompt, const float *logits, exo_draw *out, exo_error *err);
 

@@ -22,26 +22,35 @@ typedef struct {
     uint32_t ctx_tokens;             /* per sequence; 0 = the model's, at most 8192 */
     uint32_t max_seqs;               /* 0 = 8 */
     uint32_t max_rows;               /* 0 = 512 */
+    uint32_t max_logit_rows;         /* rows of one step that may want logits; 0 = max_seqs */
     uint32_t n_pages;                /* 0 = enough for max_seqs / 2 full contexts, at least one */
 } exo_shard_desc;
 
 /* Fills every 0 of d with what will be used, from the model; EXO_EINVAL names what is wrong. */
 exo_status exo_shard_desc_resolve(const exo_model *m, exo_shard_desc *d, exo_error *err);
 
+/* d is resolved on the way in.  Holds a reference on m; backend and device are borrowed until
+ * destroyed.  progress counts bytes of weights in the file. */
 exo_status exo_shard_create(exo_model *m, const exo_backend *backend, exo_device *device,
                             const exo_shard_desc *d, exo_progress_fn progress, void *ud,
                             exo_shard **out, exo_error *err);
 void exo_shard_destroy(exo_shard *s);
 
 const exo_shard_desc *exo_shard_get_desc(const exo_shard *s); /* resolved */
+const exo_model *exo_shard_model(const exo_shard *s);
 uint64_t exo_shard_weight_bytes(const exo_shard *s);
 uint64_t exo_shard_kv_bytes(const exo_shard *s);
 
 /* Runs a step: x_in (n_rows, n_embd) unless has_embedding; x_out likewise unless has_head.
- * Logits stay in the shard until the next run. */
+ * Logits stay in the shard until the next run.  A step without rows only assigns its pages.
+ * EXO_EINVAL when a row, slot or page is out of range, or when a row's position or one before it
+ * has no page yet.  Allocates nothing. */
 exo_status exo_shard_run(exo_shard *s, const exo_step *step, const float *x_in, float *x_out,
                          const atomic_bool *cancel, exo_error *err);
 /* (n_vocab) logits of the i-th row that wanted them in the last run; borrowed. */
 const float *exo_shard_logits(const exo_shard *s, uint32_t i);
+
+/* Forgets the pages of a slot: the next sequence in it must be given all of its own. */
+void exo_shard_clear_seq(exo_shard *s, uint32_t seq);
 
 #endif

@@ -18,19 +18,24 @@ typedef struct {
     uint32_t seq;
     uint32_t pos; /* position of the drawn token */
     exo_draw draw;
-    uint8_t logits_hash[EXO_SHA256_BYTES]; /* so far; zero unless the request asked */
+    uint8_t logits_hash[EXO_SHA256_BYTES]; /* so far; zero unless asked for */
 } exo_stage_result;
 
-/* Takes the shard over. */
+/* Takes the shard over; on failure it is destroyed. */
 exo_status exo_stage_create(exo_shard *shard_take, exo_stage **out, exo_error *err);
 void exo_stage_destroy(exo_stage *s); /* destroys the shard */
 exo_shard *exo_stage_shard(exo_stage *s);
 
-/* Slot seq now serves r (copied); history: prompt and already generated ids. */
+/* Slot seq now serves r (copied) and has no pages; history: prompt and already generated ids.
+ * A request that comes back with more history takes its logits hash along from the slot it had;
+ * when that slot was taken since, its hash stays zero from here on.
+ * On failure the slot stays as it was. */
 exo_status exo_stage_admit(exo_stage *s, uint32_t seq, const exo_request *r, exo_tokens history,
                            exo_error *err);
 
-/* Runs a step.  With the head: *n_results rows in results (room for max_seqs). */
+/* Runs a step.  With the head: *n_results rows in results (room for max_seqs), in row order.
+ * The same step again gives the same results.  Allocates nothing.  EXO_EINVAL as
+ * exo_shard_run(), for a row of a slot without a request, and for a row beyond the history. */
 exo_status exo_stage_run(exo_stage *s, const exo_step *step, const float *x_in, float *x_out,
                          exo_stage_result *results, uint32_t *n_results, const atomic_bool *cancel,
                          exo_error *err);

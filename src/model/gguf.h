@@ -52,7 +52,7 @@ void exo_gguf_close(exo_gguf *g); /* NULL is allowed */
 size_t exo_gguf_n_tensors(const exo_gguf *g);
 const exo_tensor *exo_gguf_tensor(const exo_gguf *g, size_t i);
 const exo_tensor *exo_gguf_find(const exo_gguf *g, const char *name); /* NULL when absent */
-uint64_t exo_gguf_bytes(const exo_gguf *g); /* all tensors */
+uint64_t exo_gguf_bytes(const exo_gguf *g);                           /* all tensors */
 
 /* Metadata.  A getter returns false when the key is absent or of another kind; any integer type
  * is accepted where its value fits. */

@@ -37,9 +37,9 @@ exo_status exo_tokenize(const exo_tokenizer *t, const char *text, size_t n, unsi
 /* Streaming: bytes come out only as whole UTF-8 sequences; the rest is held back. */
 typedef struct {
     const exo_tokenizer *t;
-    uint8_t held[8];  /* the beginning of a sequence that is not whole yet */
+    uint8_t held[8]; /* the beginning of a sequence that is not whole yet */
     uint32_t n_held;
-    bool started;     /* SPM: the space before the first word is dropped */
+    bool started; /* SPM: the space before the first word is dropped */
 } exo_detokenizer;
 void exo_detokenizer_init(exo_detokenizer *d, const exo_tokenizer *t);
 /* As _init, but text goes on after a prompt: a leading space is kept. */

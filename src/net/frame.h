@@ -9,7 +9,7 @@
  *   16      8      seq: step number, or a counter per link and direction
  *   24      4      header bytes (JSON, or a fixed struct)
  *   28      4      body bytes (raw)
- *   32      8      hash64 of bytes 0..31, header and body
+ *   32      8      hash64 of bytes 0..31, chained over the header, then over the body
  *   40      ...    header, then body
  *
  * Unknown types and JSON members are skipped; a bad magic, version, length or hash poisons the
@@ -22,8 +22,11 @@
 #include <jansson.h>
 
 #define EXO_FRAME_BYTES      40
+#define EXO_FRAME_MAGIC      0x314F5845u
+#define EXO_FRAME_VERSION    1
 #define EXO_FRAME_MAX_HEADER (4u << 20)
 #define EXO_FRAME_MAX_BODY   (64u << 20)
+#define EXO_FRAME_MAX_DEPTH  64 /* nesting of a JSON header */
 
 typedef enum {
     EXO_MSG_HELLO = 1, /* JSON; first frame of each side on every link */
@@ -38,7 +41,6 @@ typedef enum {
     EXO_MSG_STEP = 18,    /* lane. header: exo_step; body: activations (n_rows, n_embd) */
     EXO_MSG_RESULT = 19,  /* lane. header: fixed results (stage_wire.h); back to the coordinator */
     EXO_MSG_FAIL = 20,    /* lane. JSON {"reason"}: the stage could not run a step */
-    EXO_MSG_CANCEL = 21,  /* lane. drop the rest of a step in progress */
 } exo_msg_type;
 
 enum { EXO_FRAME_JSON = 1u << 0 };
@@ -51,7 +53,11 @@ typedef struct {
     const uint8_t *header, *body; /* borrowed from the buffer that was parsed */
 } exo_frame;
 
-/* Appends the whole frame.  f->header and f->body are the bytes to send. */
+/* The fixed part of f with the hash of all of it; header and body follow it on the wire as they
+ * are.  EXO_EINVAL beyond the limits. */
+exo_status exo_frame_head(const exo_frame *f, uint8_t out[EXO_FRAME_BYTES], exo_error *err);
+/* Appends the whole frame.  f->header and f->body are the bytes to send.  On failure out holds
+ * what it held before. */
 exo_status exo_frame_write(const exo_frame *f, exo_buf *out, exo_error *err);
 /* The same with a JSON header. */
 exo_status exo_frame_write_json(uint16_t type, uint64_t seq, const json_t *header, exo_buf *out,
@@ -61,7 +67,8 @@ exo_status exo_frame_write_json(uint16_t type, uint64_t seq, const json_t *heade
  * length when it is whole and *out valid; EXO_EFORMAT when the stream is broken. */
 exo_status exo_frame_parse(const uint8_t *bytes, size_t n, exo_frame *out, size_t *used,
                            exo_error *err);
-/* The JSON header as a value: a new reference. */
+/* The JSON header, an object, as a value: a new reference.  EXO_EFORMAT for anything else, for
+ * duplicate members and for nesting beyond EXO_FRAME_MAX_DEPTH. */
 exo_status exo_frame_json(const exo_frame *f, json_t **out, exo_error *err);
 
 #endif

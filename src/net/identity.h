@@ -13,7 +13,8 @@
 
 typedef struct exo_identity exo_identity;
 
-/* Loads <data_dir>/node.key, or makes it (and the directory) on first start. */
+/* Loads <data_dir>/node.key, or makes it (and the directory, mode 0700) on first start.
+ * EXO_EAUTH when others can read the file: the message says what to do. */
 exo_status exo_identity_load(const char *data_dir, exo_identity **out, exo_error *err);
 void exo_identity_destroy(exo_identity *i);
 

@@ -9,7 +9,11 @@
 
 #include "base/buf.h"
 
-#define EXO_MIN_PASSPHRASE 10
+#define EXO_MIN_PASSPHRASE   10
+#define EXO_TLS_RECORD_BYTES 16384 /* of plain text; +22 on the wire */
+#define EXO_TLS_REKEY_RECORDS                                                                      \
+    65536 /* sent under one key; AES-GCM allows 2^24.5 (RFC 8446, 5.5)                             \
+           */
 
 typedef struct exo_tls_ctx exo_tls_ctx; /* both roles, one key */
 typedef struct exo_tls exo_tls;         /* one connection */
@@ -31,6 +35,11 @@ exo_status exo_tls_drain(exo_tls *t, exo_buf *out, exo_error *err);
 exo_status exo_tls_handshake(exo_tls *t, bool *done, exo_error *err);
 /* Plain bytes in; call drain afterwards. */
 exo_status exo_tls_write(exo_tls *t, const void *bytes, size_t n, exo_error *err);
+/* Both at once, in pieces, so that large messages do not pass through the session whole: appends
+ * the records for n plain bytes, one record where they fit. */
+exo_status exo_tls_seal(exo_tls *t, const void *bytes, size_t n, exo_buf *out, exo_error *err);
+/* No more will be written: the peer's read reports *closed.  Call drain afterwards. */
+void exo_tls_goodbye(exo_tls *t);
 /* Appends what can be decrypted now; *closed when the peer said goodbye. */
 exo_status exo_tls_read(exo_tls *t, exo_buf *out, bool *closed, exo_error *err);
 /* 32 bytes bound to this connection, the same on both sides: what identities sign. */

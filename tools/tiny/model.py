@@ -13,6 +13,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+RECOMPUTE_ABOVE = 512  # positions; longer rows keep no scores for the backward pass, which saves gigabytes
 
 
 @dataclass(frozen=True)
@@ -43,20 +46,18 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * weight
 
 
-def rope_table(shape: Shape, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """cos and sin, each (n_pos, head_dim / 2)."""
+def rope_table(shape: Shape, n_pos: int) -> Tensor:
+    """The rotation of each pair at each position, as complex numbers (n_pos, 1, head_dim / 2)."""
     half = shape.head_dim // 2
     freq = shape.rope_base ** (-torch.arange(half, dtype=torch.float64) / half)
-    angle = positions.double()[:, None] * freq[None, :]
-    return angle.cos().float(), angle.sin().float()
+    angle = torch.arange(n_pos, dtype=torch.float64)[:, None] * freq
+    return torch.polar(torch.ones_like(angle), angle).to(torch.complex64)[:, None, :]
 
 
-def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def rope(x: Tensor, turn: Tensor) -> Tensor:
     """Rotate adjacent pairs; x is (batch, n_pos, heads, head_dim)."""
-    pairs = x.float().unflatten(-1, (-1, 2))
-    a, b = pairs.unbind(-1)
-    cos, sin = cos[None, :, None, :], sin[None, :, None, :]
-    return torch.stack((a * cos - b * sin, a * sin + b * cos), -1).flatten(-2)
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * turn).flatten(-2)
 
 
 class Layer(nn.Module):
@@ -73,13 +74,13 @@ class Layer(nn.Module):
         self.gate_up = nn.Parameter(torch.empty(2 * shape.n_ff, shape.n_embd))
         self.ffn_down = nn.Parameter(torch.empty(shape.n_embd, shape.n_ff))
 
-    def attention(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
+    def attention(self, x: Tensor, turn: Tensor, mask: Tensor) -> Tensor:
         s = self.shape
         batch, n_pos, _ = x.shape
         n_kv = s.n_head_kv * s.head_dim
         q, k, v = linear(x, self.qkv).split((s.n_embd, n_kv, n_kv), -1)
-        q = rope(q.unflatten(-1, (s.n_head, s.head_dim)), cos, sin) * s.head_dim**-0.5
-        k = rope(k.unflatten(-1, (s.n_head_kv, s.head_dim)), cos, sin)
+        q = rope(q.unflatten(-1, (s.n_head, s.head_dim)), turn) * s.head_dim**-0.5
+        k = rope(k.unflatten(-1, (s.n_head_kv, s.head_dim)), turn)
         v = v.unflatten(-1, (s.n_head_kv, s.head_dim))
         group = s.n_head // s.n_head_kv
         # (batch * kv heads, group * n_pos, head_dim): the query heads of one group share k and v
@@ -92,9 +93,9 @@ class Layer(nn.Module):
         out = torch.bmm(probs, v).view(batch, s.n_head, n_pos, s.head_dim)
         return linear(out.transpose(1, 2).reshape(batch, n_pos, s.n_embd), self.attn_output)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, turn: Tensor, mask: Tensor) -> Tensor:
         eps = self.shape.norm_eps
-        x = x + self.attention(rms_norm(x, self.attn_norm, eps), cos, sin, mask)
+        x = x + self.attention(rms_norm(x, self.attn_norm, eps), turn, mask)
         gate, up = linear(rms_norm(x, self.ffn_norm, eps), self.gate_up).chunk(2, -1)
         return x + linear(F.silu(gate) * up, self.ffn_down)
 
@@ -116,9 +117,9 @@ class Model(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         n_pos = tokens.shape[1]
-        cos, sin = rope_table(self.shape, torch.arange(n_pos))
+        turn = rope_table(self.shape, n_pos)
         mask = torch.full((n_pos, n_pos), float("-inf")).triu(1)
         x = F.embedding(tokens, self.token_embd)
         for layer in self.layers:
-            x = layer(x, cos, sin, mask)
+            x = checkpoint(layer, x, turn, mask) if n_pos > RECOMPUTE_ABOVE else layer(x, turn, mask)
         return linear(rms_norm(x, self.output_norm, self.shape.norm_eps), self.token_embd)

@@ -1,0 +1,91 @@
+/* cluster.c - exo's own routes; see cluster.h. */
+#include "api/cluster.h"
+
+#include "api/fields.h"
+
+#include <string.h>
+
+static void reply_failure(exo_call *c, const exo_error *err) {
+    exo_call_reply_error(c, err->status, err->message, NULL, NULL);
+}
+
+/* 200 once requests are answered: no instance that this node owns is still being made. */
+void exo_cluster_health(exo_call *c) {
+    exo_error err = {0};
+    json_t *state = NULL;
+    if (exo_node_state(exo_calls_node(exo_call_all(c)), &state, &err) != EXO_OK) {
+        reply_failure(c, &err);
+        return;
+    }
+    const char *own = json_string_value(json_object_get(state, "node_id")), *id;
+    json_t *i;
+    bool ready = true;
+    json_object_foreach(json_object_get(state, "instances"), id, i) {
+        const char *owner = json_string_value(json_object_get(i, "owner"));
+        const char *now = json_string_value(json_object_get(i, "state"));
+        if (strcmp(owner, own) == 0 && strcmp(now, "running") != 0) ready = false;
+    }
+    json_decref(state);
+    exo_call_reply_json(c, ready ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE,
+                        json_pack("{s:s}", "status", ready ? "ok" : "loading"));
+}
+
+void exo_cluster_state(exo_call *c) {
+    exo_error err = {0};
+    json_t *state = NULL;
+    if (exo_node_state(exo_calls_node(exo_call_all(c)), &state, &err) != EXO_OK) {
+        reply_failure(c, &err);
+        return;
+    }
+    exo_call_reply_json(c, MHD_HTTP_OK, state);
+}
+
+static void on_placed(void *ud, exo_status status, const char *instance_id, const char *message) {
+    exo_call *c = ud;
+    if (status == EXO_OK) {
+        exo_call_reply_json(
+            c, MHD_HTTP_OK,
+            json_pack("{s:s, s:s}", "instance_id", instance_id, "message", message));
+    } else {
+        exo_call_reply_error(c, status, message, NULL, NULL);
+    }
+    exo_call_release(c);
+}
+
+void exo_cluster_place(exo_call *c) {
+    exo_node *n = exo_calls_node(exo_call_all(c));
+    const exo_buf *body = exo_call_body(c);
+    exo_fields f = {0};
+    json_t *j = NULL;
+    const char *model_id = NULL, *sharding = "Pipeline";
+    uint32_t min_nodes = 1;
+    exo_model *m = NULL;
+    if (exo_fields_parse(exo_buf_str(body), body->n, &j, &f.err) == EXO_OK) {
+        f.object = j;
+        exo_fields_string(&f, "model_id", &model_id);
+        exo_fields_string(&f, "sharding", &sharding);
+        exo_fields_u32(&f, "min_nodes", 1, 64, &min_nodes);
+        if (model_id == NULL) exo_fields_fail(&f, "model_id", EXO_EINVAL, "is missing");
+    }
+    if (exo_fields_ok(&f)) exo_node_model(n, model_id, &m, &f.err);
+    if (exo_fields_ok(&f)) {
+        exo_call_hold(c);
+        exo_status st =
+            exo_node_place(n, exo_model_id(m), sharding, min_nodes, on_placed, c, &f.err);
+        if (st != EXO_OK) exo_call_release(c);
+    }
+    if (!exo_fields_ok(&f)) {
+        exo_call_reply_error(c, f.err.status, f.err.message, f.param[0] ? f.param : NULL, NULL);
+    }
+    exo_model_unref(m);
+    json_decref(j);
+}
+
+void exo_cluster_delete(exo_call *c, const char *instance_id) {
+    exo_error err = {0};
+    if (exo_node_delete_instance(exo_calls_node(exo_call_all(c)), instance_id, &err) != EXO_OK) {
+        reply_failure(c, &err);
+        return;
+    }
+    exo_call_reply_json(c, MHD_HTTP_OK, json_pack("{s:s}", "instance_id", instance_id));
+}

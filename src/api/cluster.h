@@ -1,0 +1,13 @@
+/* cluster.h - exo's own routes: GET /health, GET /state, POST /place_instance,
+ * DELETE /instance/{id}.  Thread: HTTP threads. */
+#ifndef EXO_API_CLUSTER_H
+#define EXO_API_CLUSTER_H
+
+#include "api/call.h"
+
+void exo_cluster_health(exo_call *c);
+void exo_cluster_state(exo_call *c);
+void exo_cluster_place(exo_call *c);
+void exo_cluster_delete(exo_call *c, const char *instance_id);
+
+#endif

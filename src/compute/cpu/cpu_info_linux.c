@@ -1,0 +1,93 @@
+/* cpu_info_linux.c - the processor as /proc, /sys and the scheduler describe it.
+ *
+ * Every figure is optional: containers and phones hide some of these files. */
+#ifdef __linux__
+#define _GNU_SOURCE /* sched_getaffinity */
+#endif
+#include "compute/cpu/cpu_info.h"
+
+#ifdef __linux__
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MAX_ZONES 32
+
+/* Copies the text after "key : " to out when the line begins with key. */
+static void take_field(const char *line, const char *key, char *out, size_t cap) {
+    size_t n = strlen(key);
+    if (out[0] != '\0' || strncmp(line, key, n) != 0) return;
+    const char *value = strchr(line, ':');
+    if (value == NULL) return;
+    value += 1 + strspn(value + 1, " \t");
+    (void)snprintf(out, cap, "%.*s", (int)strcspn(value, "\n"), value);
+}
+
+static void read_cpuinfo(exo_device_info *out) {
+    FILE *f = fopen("/proc/cpuinfo", "r");
+    if (f == NULL) return;
+    char line[512], name[sizeof out->name] = "", vendor[sizeof out->vendor] = "", mhz[32] = "";
+    while (fgets(line, sizeof line, f) != NULL) {
+        take_field(line, "model name", name, sizeof name);
+        take_field(line, "Hardware", name, sizeof name);
+        take_field(line, "vendor_id", vendor, sizeof vendor);
+        take_field(line, "cpu MHz", mhz, sizeof mhz);
+    }
+    (void)fclose(f);
+    if (name[0] != '\0') memcpy(out->name, name, sizeof name);
+    if (vendor[0] != '\0') memcpy(out->vendor, vendor, sizeof vendor);
+    double clock = strtod(mhz, NULL);
+    if (clock > 0) out->clock_mhz = clock;
+}
+
+static void read_meminfo(exo_device_info *out) {
+    FILE *f = fopen("/proc/meminfo", "r");
+    if (f == NULL) return;
+    char line[256], total[32] = "", available[32] = "";
+    while (fgets(line, sizeof line, f) != NULL) {
+        take_field(line, "MemTotal", total, sizeof total);
+        take_field(line, "MemAvailable", available, sizeof available);
+    }
+    (void)fclose(f);
+    out->memory_bytes = strtoull(total, NULL, 10) * 1024;
+    out->memory_available_bytes = strtoull(available, NULL, 10) * 1024;
+}
+
+/* The first thermal zone that calls itself a processor's. */
+static void read_temperature(exo_device_info *out) {
+    for (int i = 0; i < MAX_ZONES; i++) {
+        char path[80], type[64] = "";
+        (void)snprintf(path, sizeof path, "/sys/class/thermal/thermal_zone%d/type", i);
+        FILE *f = fopen(path, "r");
+        if (f == NULL) return;
+        bool cpu = fgets(type, sizeof type, f) != NULL &&
+                   (strstr(type, "cpu") != NULL || strstr(type, "x86_pkg") != NULL);
+        (void)fclose(f);
+        if (!cpu) continue;
+        (void)snprintf(path, sizeof path, "/sys/class/thermal/thermal_zone%d/temp", i);
+        if ((f = fopen(path, "r")) == NULL) return;
+        char milli[32];
+        if (fgets(milli, sizeof milli, f) != NULL) {
+            out->temperature_celsius = strtod(milli, NULL) / 1000;
+        }
+        (void)fclose(f);
+        return;
+    }
+}
+
+static uint32_t usable_cores(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) return (uint32_t)CPU_COUNT(&set);
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (uint32_t)n : 1;
+}
+
+void exo_cpu_info(exo_device_info *out) {
+    read_cpuinfo(out);
+    read_meminfo(out);
+    read_temperature(out);
+    out->compute_units = usable_cores();
+}
+#endif

@@ -1,0 +1,58 @@
+/* kernels.c - which kernels this machine runs, and the facts all of them share. */
+#include "compute/cpu/kernels.h"
+
+#include "compute/cpu/reference.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const exo_cpu_kernels *const tables[] = {
+#if defined(__x86_64__)
+    &exo_kernels_avx512,
+    &exo_kernels_avx2,
+#elif defined(__aarch64__)
+    &exo_kernels_neon_dotprod,
+    &exo_kernels_neon,
+#endif
+    &exo_kernels_reference,
+};
+
+const exo_cpu_kernels *const *exo_kernels_all(size_t *n) {
+    *n = sizeof tables / sizeof tables[0];
+    return tables;
+}
+
+exo_status exo_kernels_choose(const char *isa, const exo_cpu_kernels **out, exo_error *err) {
+    *out = NULL;
+    if (isa == NULL) isa = getenv("EXO_CPU_ISA");
+    bool known = false;
+    for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
+        if (isa != NULL && strcmp(isa, tables[i]->isa) != 0) continue;
+        known = true;
+        if (!tables[i]->runs_here()) continue;
+        *out = tables[i];
+        return EXO_OK;
+    }
+    if (known) {
+        return exo_error_set(err, EXO_EUNSUPPORTED, "this machine does not run %s kernels", isa);
+    }
+    return exo_error_set(err, EXO_EINVAL, "no kernels named %s in this build", isa);
+}
+
+exo_act_form exo_act_form_of(exo_dtype weight_type) {
+    switch (weight_type) {
+    case EXO_Q4_0:
+    case EXO_Q8_0:
+        return EXO_ACT_Q32;
+    case EXO_Q4_K:
+    case EXO_Q6_K:
+        return EXO_ACT_Q256;
+    default:
+        return EXO_ACT_F32;
+    }
+}
+
+size_t exo_attention_scratch(uint32_t head_dim) {
+    size_t lanes = ((size_t)head_dim + 15) / 16 * 16;
+    return EXO_ATTENTION_QUERIES * (EXO_ATTN_SPLIT_TOKENS + 2 * lanes);
+}

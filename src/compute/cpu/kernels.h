@@ -1,0 +1,98 @@
+/* kernels.h - the table of kernels of one instruction set, and what they are given.
+ *
+ * reference.h defines what each kernel computes, to the bit; every table gives the same bits.
+ * Kernels see plain arrays: slots, threads and plans are plan.c's.
+ * Thread: ANY; the tables are constant. */
+#ifndef EXO_COMPUTE_CPU_KERNELS_H
+#define EXO_COMPUTE_CPU_KERNELS_H
+
+#include "compute/cpu/weight.h"
+
+/* Sums of one super-block of 256: 8 of 32 elements, then 16 of 16.  In each four the order is
+ * 0 2 1 3: a 32-bit pair then meets the even, or the odd, bytes of four packed scales. */
+#define EXO_Q256_SUMS 24
+static inline uint32_t exo_sum32_at(uint32_t j) {
+    return (j & ~3u) | (j & 1u) << 1 | (j >> 1 & 1u);
+}
+static inline uint32_t exo_sum16_at(uint32_t j) { return 8 + exo_sum32_at(j); }
+
+/* The right-hand side of a product: n rows in the form that the weight type asks for.
+ *   F32, F16, BF16   x
+ *   Q4_0, Q8_0       q, d and sum32 with one scale per 32 elements
+ *   Q4_K, Q6_K       q, d and sums with one scale per 256 elements */
+typedef struct {
+    const float *x;       /* (n, ld_x) */
+    const int8_t *q;      /* (n, ld_q) */
+    const float *d;       /* (n, ld_d) scale of each block */
+    const int32_t *sum32; /* (n, ld_d) sum of q over each block of 32 */
+    const int16_t *sums;  /* (n, ld_d, EXO_Q256_SUMS) */
+    size_t ld_x, ld_q, ld_d;
+} exo_act;
+
+/* Which form a weight type multiplies with. */
+typedef enum { EXO_ACT_F32, EXO_ACT_Q32, EXO_ACT_Q256 } exo_act_form;
+exo_act_form exo_act_form_of(exo_dtype weight_type);
+
+/* y[c * ld_y + i] for columns c < n and the 16 * n_groups rows i of groups g0 .. of w: padding
+ * rows are written too.  y is the caller's strip, not the final output. */
+typedef struct {
+    const exo_weight *w;
+    const exo_act *a;
+    uint32_t n;
+    uint32_t g0, n_groups;
+    float *y;
+    size_t ld_y;
+} exo_matmul_task;
+
+/* n_rows consecutive rows of one sequence, all query heads of one kv head. */
+typedef struct {
+    const float *q;     /* (n_rows, ld_q): first row of the task */
+    float *out;         /* (n_rows, ld_out); may be q */
+    size_t ld_q, ld_out;
+    const uint32_t *pos; /* (n_rows) */
+    uint32_t n_rows;
+    uint32_t kv_head, n_kv_heads, group; /* group = query heads per kv head */
+    uint32_t head_dim;
+    float scale;
+    const uint8_t *k_pages, *v_pages;
+    size_t page_bytes;
+    exo_dtype kv_type;
+    const uint32_t *table; /* the sequence's page of each 32 positions */
+    float *scratch;        /* exo_attention_scratch(head_dim) floats, 64-byte aligned */
+} exo_attention_task;
+
+#define EXO_ATTENTION_QUERIES 4 /* query heads and rows that a kernel takes through a split at once */
+size_t exo_attention_scratch(uint32_t head_dim);
+
+/* Functions that return bool give false when an input is not finite. */
+typedef struct {
+    const char *isa;    /* "reference", "avx2", "avx512", "neon": what desc.isa names */
+    const char *driver; /* what people see: "avx512-vnni" */
+    bool (*runs_here)(void);
+    void (*matmul[EXO_DTYPE_LIMIT])(const exo_matmul_task *t);
+    bool (*norm)(float *out, const float *x, const float *weight, uint32_t n, float eps);
+    bool (*quantize32)(const float *x, uint32_t n, int8_t *q, float *d, int32_t *sum);
+    bool (*quantize256)(const float *x, uint32_t n, int8_t *q, float *d, int16_t *sums);
+    void (*silu_mul)(float *out, const float *gate, const float *up, uint32_t n);
+    void (*rope)(float *head, const float *cos, const float *sin, uint32_t dims, bool neox);
+    void (*attention)(const exo_attention_task *t);
+    void (*round_f16)(float *x, uint32_t n);
+    uint64_t (*read)(const void *p, size_t bytes); /* streams 64-byte aligned memory once */
+} exo_cpu_kernels;
+
+extern const exo_cpu_kernels exo_kernels_reference;
+#if defined(__x86_64__)
+extern const exo_cpu_kernels exo_kernels_avx2, exo_kernels_avx512;
+#elif defined(__aarch64__)
+extern const exo_cpu_kernels exo_kernels_neon, exo_kernels_neon_dotprod;
+#endif
+
+/* The best table this machine runs, or the one named (isa NULL: the environment variable
+ * EXO_CPU_ISA, when set).  EXO_EINVAL for an unknown name, EXO_EUNSUPPORTED when the machine
+ * lacks it. */
+exo_status exo_kernels_choose(const char *isa, const exo_cpu_kernels **out, exo_error *err);
+
+/* All tables of this build, best first; the reference is the last. */
+const exo_cpu_kernels *const *exo_kernels_all(size_t *n);
+
+#endif

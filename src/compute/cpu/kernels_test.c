@@ -1,0 +1,417 @@
+/* Every kernel of every instruction set this machine runs, against the reference, bit by bit. */
+#include "compute/cpu/reference.h"
+#include "compute/cpu/testing.h"
+
+#include "base/mem.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+#define MAX_N 33
+
+/* Calls fn with every other table that runs here; says so when there is none. */
+static void each_table(void (*fn)(const exo_cpu_kernels *k)) {
+    size_t n, tested = 0;
+    const exo_cpu_kernels *const *all = exo_kernels_all(&n);
+    for (size_t i = 0; i < n; i++) {
+        if (all[i] == &exo_kernels_reference || !all[i]->runs_here()) continue;
+        fn(all[i]);
+        tested++;
+    }
+    if (tested == 0) {
+        print_message("no vector kernels run on this machine\n");
+        skip();
+    }
+}
+
+static void assert_same(const exo_cpu_kernels *k, const void *a, const void *b, size_t bytes,
+                        const char *what, unsigned x, unsigned y) {
+    if (memcmp(a, b, bytes) == 0) return;
+    fail_msg("%s: %s differs from the reference at (%u, %u)", k->driver, what, x, y);
+}
+
+static float *floats(size_t n) {
+    float *p = exo_pages_alloc(n * sizeof(float));
+    assert_non_null(p);
+    return p;
+}
+
+/* ---- element operations ---- */
+
+static const uint32_t widths[] = {1, 3, 4, 8, 15, 16, 17, 32, 64, 80, 100, 172, 512, 2049};
+#define N_WIDTHS (sizeof widths / sizeof widths[0])
+
+static void check_elements(const exo_cpu_kernels *k) {
+    static float x[4096], y[4096], a[4096], b[4096];
+    test_rng rng = {1};
+    for (size_t i = 0; i < N_WIDTHS; i++) {
+        uint32_t n = widths[i];
+        test_floats(&rng, x, n);
+        test_floats(&rng, y, n);
+        memset(a, 0x55, sizeof a);
+        memset(b, 0x55, sizeof b);
+        assert_true(k->norm(a, x, y, n, 1e-5f));
+        assert_true(exo_ref_norm(b, x, y, n, 1e-5f));
+        assert_same(k, a, b, sizeof a, "norm", n, 0);
+        for (uint32_t e = 0; e < n; e++) x[e] *= 40; /* into both ends of exp */
+        k->silu_mul(a, x, y, n);
+        exo_ref_silu_mul(b, x, y, n);
+        assert_same(k, a, b, sizeof a, "silu_mul", n, 0);
+        for (uint32_t e = 0; e < n; e++) a[e] = b[e] = x[e] * (e % 3 == 0 ? 1e-6f : 1000.0f);
+        k->round_f16(a, n);
+        exo_ref_round_f16(b, n);
+        assert_same(k, a, b, sizeof a, "round_f16", n, 0);
+    }
+}
+
+static void check_rope(const exo_cpu_kernels *k) {
+    static float a[128], b[128], c[64], s[64];
+    test_rng rng = {2};
+    for (uint32_t dims = 2; dims <= 128; dims += 2) {
+        for (int neox = 0; neox < 2; neox++) {
+            test_floats(&rng, a, 128);
+            memcpy(b, a, sizeof b);
+            test_floats(&rng, c, 64);
+            test_floats(&rng, s, 64);
+            k->rope(a, c, s, dims, neox != 0);
+            exo_ref_rope(b, c, s, dims, neox != 0);
+            assert_same(k, a, b, sizeof a, "rope", dims, (unsigned)neox);
+        }
+    }
+}
+
+static void check_quantize(const exo_cpu_kernels *k) {
+    static float x[2048], d[2][64];
+    static int8_t q[2][2048];
+    static int32_t sum[2][64];
+    static int16_t sums[2][8 * EXO_Q256_SUMS];
+    test_rng rng = {3};
+    for (uint32_t n = 32; n <= 2048; n *= 2) {
+        test_floats(&rng, x, n);
+        for (uint32_t i = 0; i < 32; i++) x[i] = (float)i * 0.5f - 8; /* ties */
+        memset(q, 0x55, sizeof q);
+        assert_true(k->quantize32(x, n, q[0], d[0], sum[0]));
+        assert_true(exo_ref_quantize32(x, n, q[1], d[1], sum[1]));
+        assert_same(k, q[0], q[1], sizeof q[0], "quantize32 quants", n, 0);
+        assert_same(k, d[0], d[1], n / 32 * 4, "quantize32 scales", n, 0);
+        assert_same(k, sum[0], sum[1], n / 32 * 4, "quantize32 sums", n, 0);
+        if (n < 256) continue;
+        assert_true(k->quantize256(x, n, q[0], d[0], sums[0]));
+        assert_true(exo_ref_quantize256(x, n, q[1], d[1], sums[1]));
+        assert_same(k, q[0], q[1], sizeof q[0], "quantize256 quants", n, 0);
+        assert_same(k, d[0], d[1], n / 256 * 4, "quantize256 scales", n, 0);
+        assert_same(k, sums[0], sums[1], n / 256 * EXO_Q256_SUMS * 2, "quantize256 sums", n, 0);
+    }
+}
+
+static void check_not_finite(const exo_cpu_kernels *k) {
+    static float x[256], out[256], one[256];
+    int8_t q[256];
+    float d[8];
+    int32_t sum[8];
+    int16_t sums[EXO_Q256_SUMS];
+    const float bad[] = {NAN, -NAN, INFINITY, -INFINITY};
+    for (int i = 0; i < 256; i++) one[i] = 1;
+    for (size_t i = 0; i < 4; i++) {
+        for (int at = 0; at < 256; at += 51) {
+            memcpy(x, one, sizeof x);
+            x[at] = bad[i];
+            assert_false(k->quantize32(x, 256, q, d, sum));
+            assert_false(k->quantize256(x, 256, q, d, sums));
+            assert_false(k->norm(out, x, one, 256, 1e-5f));
+        }
+    }
+}
+
+static void test_elements(void **state) {
+    (void)state;
+    each_table(check_elements);
+}
+static void test_rope(void **state) {
+    (void)state;
+    each_table(check_rope);
+}
+static void test_quantize(void **state) {
+    (void)state;
+    each_table(check_quantize);
+}
+static void test_not_finite(void **state) {
+    (void)state;
+    check_not_finite(&exo_kernels_reference);
+    each_table(check_not_finite);
+}
+
+/* ---- products ---- */
+
+typedef struct {
+    float *x, *d;
+    int8_t *q;
+    int32_t *sum32;
+    int16_t *sums;
+    exo_act act;
+} test_act;
+
+static test_act make_act(test_rng *rng, exo_act_form form, uint32_t n, uint32_t k) {
+    test_act a = {0};
+    a.act.ld_x = (k + 15) / 16 * 16 + 16;
+    a.act.ld_q = k + 64;
+    a.act.ld_d = k / 32 + 1;
+    a.x = floats(n * a.act.ld_x);
+    a.d = floats(n * a.act.ld_d);
+    a.q = exo_pages_alloc(n * a.act.ld_q);
+    a.sum32 = exo_pages_alloc(n * a.act.ld_d * sizeof *a.sum32);
+    a.sums = exo_pages_alloc(n * a.act.ld_d * EXO_Q256_SUMS * sizeof *a.sums);
+    for (uint32_t c = 0; c < n; c++) {
+        float *x = a.x + c * a.act.ld_x, *d = a.d + c * a.act.ld_d;
+        int8_t *q = a.q + c * a.act.ld_q;
+        test_floats(rng, x, k);
+        if (form == EXO_ACT_Q32) {
+            assert_true(exo_ref_quantize32(x, k, q, d, a.sum32 + c * a.act.ld_d));
+        } else if (form == EXO_ACT_Q256) {
+            int16_t *sums = a.sums + c * a.act.ld_d * EXO_Q256_SUMS;
+            assert_true(exo_ref_quantize256(x, k, q, d, sums));
+        }
+    }
+    a.act.x = a.x;
+    a.act.q = a.q;
+    a.act.d = a.d;
+    a.act.sum32 = a.sum32;
+    a.act.sums = a.sums;
+    return a;
+}
+
+static void free_act(test_act *a, uint32_t n) {
+    exo_pages_free(a->x, n * a->act.ld_x * sizeof(float));
+    exo_pages_free(a->d, n * a->act.ld_d * sizeof(float));
+    exo_pages_free(a->q, n * a->act.ld_q);
+    exo_pages_free(a->sum32, n * a->act.ld_d * sizeof *a->sum32);
+    exo_pages_free(a->sums, n * a->act.ld_d * EXO_Q256_SUMS * sizeof *a->sums);
+}
+
+/* All columns in one task, then column by column in two row ranges: the same bits. */
+static void check_product(const exo_cpu_kernels *k, const exo_weight *w, const exo_act *act,
+                          uint32_t n, const float *want, float *got) {
+    size_t ld = (size_t)w->n_groups * EXO_GROUP_ROWS, bytes = n * ld * sizeof(float);
+    memset(got, 0x55, bytes);
+    exo_matmul_task t = {w, act, n, 0, w->n_groups, got, ld};
+    k->matmul[w->type](&t);
+    assert_same(k, got, want, bytes, exo_dtype_get(w->type)->name, n, w->n_cols);
+    memset(got, 0x55, bytes);
+    for (uint32_t c = 0; c < n; c++) {
+        exo_act one = *act;
+        one.x += c * act->ld_x;
+        one.q += c * act->ld_q;
+        one.d += c * act->ld_d;
+        one.sum32 += c * act->ld_d;
+        one.sums += c * act->ld_d * EXO_Q256_SUMS;
+        uint32_t cut = w->n_groups / 2;
+        exo_matmul_task low = {w, &one, 1, 0, cut, got + c * ld, ld};
+        exo_matmul_task high = {w, &one, 1, cut, w->n_groups - cut,
+                                got + c * ld + (size_t)cut * EXO_GROUP_ROWS, ld};
+        k->matmul[w->type](&low);
+        k->matmul[w->type](&high);
+    }
+    assert_same(k, got, want, bytes, "one column at a time", n, w->n_cols);
+}
+
+static void check_shape(exo_pool *pool, exo_dtype type, uint32_t rows, uint32_t cols) {
+    static const uint32_t columns[] = {1, 2, 3, 5, 7, 17, MAX_N};
+    test_rng rng = {(uint64_t)type * 7919 + rows * 31 + cols};
+    size_t bytes = rows * exo_dtype_row_bytes(type, cols);
+    uint8_t *file = exo_pages_alloc(bytes);
+    test_weights(&rng, type, file, (size_t)rows * cols / exo_dtype_get(type)->block_elems);
+    exo_weight *w;
+    assert_int_equal(exo_weight_pack(pool, type, rows, cols, file, &w, NULL), EXO_OK);
+    size_t ld = (size_t)w->n_groups * EXO_GROUP_ROWS;
+    float *want = floats(MAX_N * ld), *got = floats(MAX_N * ld);
+    test_act a = make_act(&rng, exo_act_form_of(type), MAX_N, cols);
+    exo_matmul_task t = {w, &a.act, MAX_N, 0, w->n_groups, want, ld};
+    exo_ref_matmul(&t);
+    size_t n;
+    const exo_cpu_kernels *const *all = exo_kernels_all(&n);
+    for (size_t i = 0; i < n; i++) {
+        if (all[i] == &exo_kernels_reference || !all[i]->runs_here()) continue;
+        for (size_t c = 0; c < sizeof columns / sizeof columns[0]; c++) {
+            check_product(all[i], w, &a.act, columns[c], want, got);
+        }
+    }
+    free_act(&a, MAX_N);
+    exo_pages_free(want, MAX_N * ld * sizeof(float));
+    exo_pages_free(got, MAX_N * ld * sizeof(float));
+    exo_pages_free(file, bytes);
+    exo_weight_free(w);
+}
+
+static void test_matmul(void **state) {
+    (void)state;
+    static const uint32_t cols[] = {5, 8, 32, 64, 96, 172, 256, 512, 2048};
+    static const uint32_t rows[] = {1, 16, 17, 50};
+    exo_pool *pool;
+    assert_int_equal(exo_pool_create(1, false, &pool, NULL), EXO_OK);
+    for (size_t i = 0; i < TEST_N_TYPES; i++) {
+        for (size_t c = 0; c < sizeof cols / sizeof cols[0]; c++) {
+            if (cols[c] % exo_dtype_get(test_types[i])->block_elems != 0) continue;
+            for (size_t r = 0; r < sizeof rows / sizeof rows[0]; r++) {
+                if (cols[c] == 2048 && rows[r] != 50) continue;
+                check_shape(pool, test_types[i], rows[r], cols[c]);
+            }
+        }
+    }
+    exo_pool_destroy(pool);
+}
+
+/* The largest sums that the integer steps may meet: no saturation, no overflow. */
+static void test_extreme_quants(void **state) {
+    (void)state;
+    exo_pool *pool;
+    assert_int_equal(exo_pool_create(1, false, &pool, NULL), EXO_OK);
+    for (size_t i = 3; i < TEST_N_TYPES; i++) {
+        for (int fill = 0; fill < 256; fill += 255 - 128 + (fill == 127)) {
+            exo_dtype type = test_types[i];
+            uint8_t file[16 * 512];
+            size_t bytes = exo_dtype_row_bytes(type, 512);
+            test_rng rng = {9};
+            memset(file, fill, sizeof file);
+            for (size_t b = 0; b < 16 * 512 / exo_dtype_get(type)->block_elems; b++) {
+                uint8_t *block = file + b * exo_dtype_get(type)->block_bytes;
+                test_put_scale(&rng, type == EXO_Q6_K ? block + 208 : block);
+                if (type == EXO_Q4_K) test_put_scale(&rng, block + 2);
+            }
+            assert_true(bytes * 16 <= sizeof file);
+            exo_weight *w;
+            assert_int_equal(exo_weight_pack(pool, type, 16, 512, file, &w, NULL), EXO_OK);
+            test_act a = make_act(&rng, exo_act_form_of(type), 2, 512);
+            for (uint32_t c = 0; c < 2; c++) {
+                for (uint32_t e = 0; e < 512; e++) a.x[c * a.act.ld_x + e] = c == 0 ? 1 : -1;
+                float *x = a.x + c * a.act.ld_x, *d = a.d + c * a.act.ld_d;
+                int8_t *q = a.q + c * a.act.ld_q;
+                (void)exo_ref_quantize32(x, 512, q, d, a.sum32 + c * a.act.ld_d);
+                if (exo_act_form_of(type) != EXO_ACT_Q256) continue;
+                (void)exo_ref_quantize256(x, 512, q, d,
+                                          a.sums + c * a.act.ld_d * EXO_Q256_SUMS);
+            }
+            float want[32], got[32];
+            exo_matmul_task t = {w, &a.act, 2, 0, 1, want, 16};
+            exo_ref_matmul(&t);
+            size_t n;
+            const exo_cpu_kernels *const *all = exo_kernels_all(&n);
+            for (size_t k = 0; k < n; k++) {
+                if (all[k]->runs_here()) check_product(all[k], w, &a.act, 2, want, got);
+            }
+            free_act(&a, 2);
+            exo_weight_free(w);
+        }
+    }
+    exo_pool_destroy(pool);
+}
+
+/* ---- attention ---- */
+
+#define N_PAGES 24
+
+typedef struct {
+    uint32_t head_dim, n_kv_heads, group;
+    exo_dtype type;
+} heads;
+
+static void run_attention(const exo_cpu_kernels *k, const heads *h, exo_kv_pool *pool,
+                          const float *q, float *out, const uint32_t *pos, uint32_t n_rows) {
+    static const uint32_t table[N_PAGES] = {7,  3,  0,  11, 5,  9,  1,  4,  20, 2,  15, 8,
+                                            10, 23, 12, 13, 14, 6, 16, 17, 18, 19, 21, 22};
+    size_t floats_needed = exo_attention_scratch(h->head_dim);
+    float *scratch = floats(floats_needed);
+    size_t ld = (size_t)h->n_kv_heads * h->group * h->head_dim;
+    for (uint32_t head = 0; head < h->n_kv_heads; head++) {
+        exo_attention_task t = {q,
+                                out,
+                                ld,
+                                ld,
+                                pos,
+                                n_rows,
+                                head,
+                                h->n_kv_heads,
+                                h->group,
+                                h->head_dim,
+                                0.125f,
+                                pool->k_pages,
+                                pool->v_pages,
+                                pool->page_bytes,
+                                h->type,
+                                table,
+                                scratch};
+        k->attention(&t);
+    }
+    exo_pages_free(scratch, floats_needed * sizeof(float));
+}
+
+static void check_heads(const heads *h, const uint32_t *pos, uint32_t n_rows) {
+    test_rng rng = {h->head_dim * 101 + h->group};
+    size_t width = (size_t)h->n_kv_heads * h->head_dim, ld = width * h->group;
+    exo_kv_pool pool = {.page_bytes = exo_kv_page_bytes(h->type, h->n_kv_heads, h->head_dim),
+                        .head_dim = h->head_dim,
+                        .kv_type = h->type};
+    pool.k_pages = exo_pages_alloc(N_PAGES * pool.page_bytes);
+    pool.v_pages = exo_pages_alloc(N_PAGES * pool.page_bytes);
+    float *kv = floats(width), *q = floats(n_rows * ld), *want = floats(n_rows * ld);
+    float *got = floats(n_rows * ld);
+    for (uint32_t i = 0; i < N_PAGES * EXO_KV_PAGE_TOKENS; i++) {
+        test_floats(&rng, kv, width);
+        for (uint32_t head = 0; head < h->n_kv_heads; head++) {
+            const float *row = kv + (size_t)head * h->head_dim;
+            exo_ref_kv_store(&pool, i / EXO_KV_PAGE_TOKENS, i % EXO_KV_PAGE_TOKENS, head, row, row);
+        }
+    }
+    test_floats(&rng, q, n_rows * ld);
+    run_attention(&exo_kernels_reference, h, &pool, q, want, pos, n_rows);
+    size_t n;
+    const exo_cpu_kernels *const *all = exo_kernels_all(&n);
+    for (size_t i = 0; i < n; i++) {
+        if (!all[i]->runs_here()) continue;
+        memset(got, 0x55, n_rows * ld * sizeof(float));
+        run_attention(all[i], h, &pool, q, got, pos, n_rows);
+        assert_same(all[i], got, want, n_rows * ld * sizeof(float), "attention", h->head_dim,
+                    h->group);
+        memcpy(got, q, n_rows * ld * sizeof(float)); /* in place */
+        run_attention(all[i], h, &pool, got, got, pos, n_rows);
+        assert_same(all[i], got, want, n_rows * ld * sizeof(float), "attention in place",
+                    h->head_dim, h->group);
+    }
+    exo_pages_free(pool.k_pages, N_PAGES * pool.page_bytes);
+    exo_pages_free(pool.v_pages, N_PAGES * pool.page_bytes);
+    exo_pages_free(kv, width * sizeof(float));
+    exo_pages_free(q, n_rows * ld * sizeof(float));
+    exo_pages_free(want, n_rows * ld * sizeof(float));
+    exo_pages_free(got, n_rows * ld * sizeof(float));
+}
+
+static void test_attention(void **state) {
+    (void)state;
+    static const uint32_t dims[] = {4, 8, 64, 72, 80, 128};
+    static const uint32_t groups[] = {1, 2, 3, 4, 7};
+    static const uint32_t rows[][8] = {{0, 1, 2, 3, 4, 5, 6, 7},
+                                       {30, 31, 32, 33, 100, 101, 200, 201},
+                                       {252, 253, 254, 255, 256, 257, 258, 259},
+                                       {500, 510, 511, 512, 513, 600, 700, 767}};
+    for (size_t d = 0; d < sizeof dims / sizeof dims[0]; d++) {
+        for (size_t g = 0; g < sizeof groups / sizeof groups[0]; g++) {
+            heads h = {dims[d], 2, groups[g], (d + g) % 2 == 0 ? EXO_F32 : EXO_F16};
+            for (size_t r = 0; r < 4; r++) {
+                check_heads(&h, rows[r], 1);
+                check_heads(&h, rows[r], 8);
+            }
+        }
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_elements),       cmocka_unit_test(test_rope),
+        cmocka_unit_test(test_quantize),       cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_matmul),         cmocka_unit_test(test_extreme_quants),
+        cmocka_unit_test(test_attention),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,31 @@
+/* ops_avx512.c - the table of AVX-512 kernels, for processors with VNNI (Ice Lake, Zen 4, ...). */
+#include "compute/cpu/matmul_x86.h"
+#include "compute/cpu/v16_avx512.h"
+#include "compute/cpu/v16_ops.h"
+
+static bool runs_here(void) {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
+}
+
+const exo_cpu_kernels exo_kernels_avx512 = {
+    .isa = "avx512",
+    .driver = "avx512-vnni",
+    .runs_here = runs_here,
+    .matmul = {[EXO_F32] = exo_avx512_f32,
+               [EXO_F16] = exo_avx512_f16,
+               [EXO_BF16] = exo_avx512_bf16,
+               [EXO_Q4_0] = exo_avx512_q4_0,
+               [EXO_Q8_0] = exo_avx512_q8_0,
+               [EXO_Q4_K] = exo_avx512_q4_k,
+               [EXO_Q6_K] = exo_avx512_q6_k},
+    .norm = v16_norm,
+    .quantize32 = v16_quantize32,
+    .quantize256 = v16_quantize256,
+    .silu_mul = v16_silu_mul,
+    .rope = v16_rope,
+    .attention = v16_attention,
+    .round_f16 = v16_round_f16_row,
+    .read = v16_read,
+};

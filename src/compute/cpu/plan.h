@@ -1,0 +1,82 @@
+/* plan.h - a CPU plan: the operations, the slots they work on, and every scratch they need.
+ *
+ * All of it is one block of memory, laid out once when the plan is made; a run allocates
+ * nothing.  plan.c makes plans, plan_check.c refuses bad ones and bad arguments, plan_run.c
+ * runs them. */
+#ifndef EXO_COMPUTE_CPU_PLAN_H
+#define EXO_COMPUTE_CPU_PLAN_H
+
+#include "compute/cpu/device.h"
+
+#include <stdatomic.h>
+
+#define EXO_ATTENTION_ROWS 8 /* rows of one sequence in one attention task */
+
+/* Writable activations, for `rows` rows; the fields are exo_act's. */
+typedef struct {
+    float *x;
+    int8_t *q[2]; /* by form: EXO_ACT_Q32 - 1, EXO_ACT_Q256 - 1 */
+    float *d[2];
+    int32_t *sum32;
+    int16_t *sums;
+} exo_act_space;
+
+typedef struct {
+    const double *inv_freq; /* (dims / 2), borrowed */
+    uint32_t dims;
+    float scale;
+    float *cos, *sin; /* (max_rows, dims / 2) */
+} exo_rope_table;
+
+typedef struct {
+    float *strip[2];       /* (n, 16 * groups) results before the epilogue */
+    float *row;            /* (max K) a normed row on its way to quantisation */
+    float *attention;
+    exo_act_space own;     /* one row: steps of one row are prepared by every thread for itself */
+} exo_thread_scratch;
+
+typedef struct {
+    uint32_t row, n; /* consecutive rows of one sequence */
+} exo_row_block;
+
+struct exo_plan {
+    exo_device *device;
+    exo_plan_desc desc; /* ops and slot_width point into this plan's memory */
+    exo_op *ops;
+    uint32_t *slot_width;
+    uint32_t n_vocab;      /* of the HEAD, or 0 */
+    uint32_t embed_vocab;  /* least rows of an EMBED table, or 0 */
+    uint32_t n_pages;      /* least pages of a pool, or UINT32_MAX */
+
+    float **slots; /* [n_slots] (max_rows, slot_ld) */
+    uint32_t *slot_ld;
+    uint32_t *op_rope; /* [n_ops] index of a ROPE_KV's table */
+    exo_rope_table *rope;
+    uint32_t n_rope;
+    exo_act_space act; /* max_rows rows, shared by the threads */
+    size_t ld_x, ld_q, ld_d[2];
+    size_t strip_floats;
+    exo_thread_scratch *threads;
+
+    /* one step */
+    const exo_plan_args *args;
+    uint32_t *pos;        /* (max_rows) */
+    uint32_t *logit_rows; /* (n_logit_rows) */
+    uint32_t n_logit_rows;
+    uint32_t *last_pos; /* (max_seqs) position + 1 seen last while checking, 0 = none */
+    exo_row_block *blocks;
+    uint32_t n_blocks;
+    atomic_uint *taken; /* [n_ops] work items handed out */
+    atomic_uint stop_at; /* the operation after which all threads leave */
+    atomic_bool not_finite, canceled;
+
+    void *memory;
+    size_t memory_bytes;
+};
+
+/* EXO_EINVAL with the operation's number and what is wrong. */
+exo_status exo_plan_check(const exo_plan_desc *desc, exo_error *err);
+/* Also fills pos, logit_rows and blocks. */
+exo_status exo_plan_check_args(exo_plan *p, const exo_plan_args *args, exo_error *err);
+
+#endif

@@ -1,0 +1,441 @@
+/* plan_run.c - one step: every thread walks the same operations and meets the others after each.
+ *
+ * Products are split by groups of 16 weight rows, never along K: a narrow step gives each thread
+ * one contiguous range to stream, a wide one hands out strips from a counter.  Norm and
+ * quantisation are split by rows; for a single row every thread does them for itself, which is
+ * cheaper than a barrier.  Cancellation and faults are decided by thread 0 before it arrives at
+ * the barrier behind an operation, so all threads leave at the same place. */
+#include "compute/cpu/plan.h"
+
+#include "compute/cpu/reference.h"
+#include "compute/dmath.h"
+
+#include <string.h>
+
+#define WIDE_ROWS         32u /* from here on strips are handed out one by one */
+#define WIDE_STRIP_GROUPS 4u
+
+typedef struct {
+    exo_plan *p;
+    const exo_cpu_kernels *kernels;
+    exo_thread_scratch *scratch;
+    uint32_t thread, n_threads;
+    size_t op; /* index */
+} run;
+
+/* MATMUL and HEAD in one form. */
+typedef struct {
+    const float *in;
+    size_t ld_in;
+    const uint32_t *rows; /* (n) which rows of the input; NULL = the first n */
+    uint32_t n;
+    const float *norm; /* (K) or NULL */
+    float eps;
+    uint32_t n_parts;
+    const exo_weight *const *w;
+    const float *bias[EXO_MATMUL_PARTS];
+    float *out[EXO_MATMUL_PARTS];
+    size_t ld_out[EXO_MATMUL_PARTS];
+    exo_epilogue epilogue;
+} product;
+
+static const float *vector_of(const exo_buffer *b) {
+    return b == NULL ? NULL : (const float *)(const void *)b->data;
+}
+
+static void share(const run *r, uint32_t n, uint32_t *from, uint32_t *to) {
+    *from = (uint32_t)((uint64_t)n * r->thread / r->n_threads);
+    *to = (uint32_t)((uint64_t)n * (r->thread + 1) / r->n_threads);
+}
+
+static void report_not_finite(const run *r) {
+    atomic_store_explicit(&r->p->not_finite, true, memory_order_relaxed);
+}
+
+/* ---- the input of a product ---- */
+
+static unsigned forms_of(const product *pr) {
+    unsigned forms = 0;
+    for (uint32_t i = 0; i < pr->n_parts; i++) forms |= 1u << exo_act_form_of(pr->w[i]->type);
+    return forms;
+}
+
+/* Row c of the product's input, normed and quantised as its parts ask for, into row c of a. */
+static void prepare_row(const run *r, const product *pr, unsigned forms, uint32_t c,
+                        const exo_act_space *a) {
+    const exo_plan *p = r->p;
+    const exo_cpu_kernels *k = r->kernels;
+    uint32_t n = pr->w[0]->n_cols;
+    const float *x = pr->in + (pr->rows != NULL ? pr->rows[c] : c) * pr->ld_in;
+    bool ok = true;
+    if (pr->norm != NULL) {
+        float *normed = forms & 1u << EXO_ACT_F32 ? a->x + c * p->ld_x : r->scratch->row;
+        ok = k->norm(normed, x, pr->norm, n, pr->eps);
+        x = normed;
+    }
+    if (ok && forms & 1u << EXO_ACT_Q32) {
+        ok = k->quantize32(x, n, a->q[0] + c * p->ld_q, a->d[0] + c * p->ld_d[0],
+                           a->sum32 + c * p->ld_d[0]);
+    }
+    if (ok && forms & 1u << EXO_ACT_Q256) {
+        ok = k->quantize256(x, n, a->q[1] + c * p->ld_q, a->d[1] + c * p->ld_d[1],
+                            a->sums + c * p->ld_d[1] * EXO_Q256_SUMS);
+    }
+    if (!ok) report_not_finite(r);
+}
+
+/* The space that holds the prepared rows.  Ends with a barrier where threads share it. */
+static const exo_act_space *prepare(const run *r, const product *pr, unsigned forms) {
+    const exo_act_space *shared = &r->p->act;
+    if (pr->norm == NULL && forms == 1u << EXO_ACT_F32) return shared; /* the slot itself */
+    if (pr->n == 1 && r->n_threads > 1) {
+        prepare_row(r, pr, forms, 0, &r->scratch->own);
+        return &r->scratch->own;
+    }
+    uint32_t from, to;
+    share(r, pr->n, &from, &to);
+    for (uint32_t c = from; c < to; c++) prepare_row(r, pr, forms, c, shared);
+    exo_pool_barrier(r->p->device->pool);
+    return shared;
+}
+
+static exo_act act_for(const run *r, const product *pr, const exo_act_space *a, exo_dtype type) {
+    const exo_plan *p = r->p;
+    exo_act act = {.ld_x = p->ld_x, .ld_q = p->ld_q};
+    exo_act_form form = exo_act_form_of(type);
+    if (form == EXO_ACT_F32) {
+        act.x = pr->norm != NULL ? a->x : pr->in;
+        if (pr->norm == NULL) act.ld_x = pr->ld_in;
+        return act;
+    }
+    act.q = a->q[form - 1];
+    act.d = a->d[form - 1];
+    act.ld_d = p->ld_d[form - 1];
+    act.sum32 = a->sum32;
+    act.sums = a->sums;
+    return act;
+}
+
+/* ---- the product ---- */
+
+static void add_bias(float *strip, size_t ld, uint32_t n, const float *bias, uint32_t rows) {
+    if (bias == NULL) return;
+    for (uint32_t c = 0; c < n; c++) {
+        for (uint32_t i = 0; i < rows; i++) strip[c * ld + i] += bias[i];
+    }
+}
+
+/* Results of `rows` weight rows from row0 on, out of the thread's strips into the slots. */
+static void finish_strip(const run *r, const product *pr, uint32_t part, uint32_t row0,
+                         uint32_t rows, size_t ld) {
+    float *y = r->scratch->strip[0], *up = r->scratch->strip[1];
+    add_bias(y, ld, pr->n, pr->bias[part] == NULL ? NULL : pr->bias[part] + row0, rows);
+    if (pr->epilogue == EXO_EPILOGUE_SILU_MUL) {
+        add_bias(up, ld, pr->n, pr->bias[1] == NULL ? NULL : pr->bias[1] + row0, rows);
+    }
+    for (uint32_t c = 0; c < pr->n; c++) {
+        float *out = pr->out[part] + c * pr->ld_out[part] + row0;
+        const float *src = y + c * ld;
+        if (pr->epilogue == EXO_EPILOGUE_SILU_MUL) {
+            r->kernels->silu_mul(out, src, up + c * ld, rows);
+        } else if (pr->epilogue == EXO_EPILOGUE_ADD) {
+            for (uint32_t i = 0; i < rows; i++) out[i] = out[i] + src[i];
+        } else {
+            memcpy(out, src, rows * sizeof *out);
+        }
+    }
+}
+
+/* Groups [g0, g0 + n_groups) of one part; of both parts for SILU_MUL. */
+static void run_strip(const run *r, const product *pr, const exo_act *acts, uint32_t part,
+                      uint32_t g0, uint32_t n_groups) {
+    size_t ld = (size_t)n_groups * EXO_GROUP_ROWS;
+    uint32_t n_products = pr->epilogue == EXO_EPILOGUE_SILU_MUL ? 2 : 1;
+    for (uint32_t i = 0; i < n_products; i++) {
+        const exo_weight *w = pr->w[part + i];
+        exo_matmul_task t = {.w = w,
+                             .a = &acts[part + i],
+                             .n = pr->n,
+                             .g0 = g0,
+                             .n_groups = n_groups,
+                             .y = r->scratch->strip[i],
+                             .ld_y = ld};
+        r->kernels->matmul[w->type](&t);
+    }
+    uint32_t row0 = g0 * EXO_GROUP_ROWS, rows = pr->w[part]->n_rows - row0;
+    finish_strip(r, pr, part, row0, rows < ld ? rows : (uint32_t)ld, ld);
+}
+
+static uint32_t strip_groups(const run *r, const product *pr) {
+    size_t groups = r->p->strip_floats / ((size_t)pr->n * EXO_GROUP_ROWS);
+    if (pr->n >= WIDE_ROWS && groups > WIDE_STRIP_GROUPS) groups = WIDE_STRIP_GROUPS;
+    return (uint32_t)groups;
+}
+
+static void run_narrow(const run *r, const product *pr, const exo_act *acts, uint32_t n_ranges) {
+    uint32_t step = strip_groups(r, pr);
+    for (uint32_t part = 0; part < n_ranges; part++) {
+        uint32_t from, to;
+        share(r, pr->w[part]->n_groups, &from, &to);
+        for (uint32_t g = from; g < to; g += step) {
+            run_strip(r, pr, acts, part, g, to - g < step ? to - g : step);
+        }
+    }
+}
+
+static void run_wide(const run *r, const product *pr, const exo_act *acts, uint32_t n_ranges) {
+    uint32_t step = strip_groups(r, pr);
+    for (;;) {
+        uint32_t item = atomic_fetch_add_explicit(&r->p->taken[r->op], 1, memory_order_relaxed);
+        uint32_t part = 0;
+        while (part < n_ranges && item >= (pr->w[part]->n_groups + step - 1) / step) {
+            item -= (pr->w[part]->n_groups + step - 1) / step;
+            part++;
+        }
+        if (part == n_ranges) return;
+        uint32_t g = item * step, left = pr->w[part]->n_groups - g;
+        run_strip(r, pr, acts, part, g, left < step ? left : step);
+    }
+}
+
+static void run_product(const run *r, const product *pr) {
+    if (pr->n == 0) return;
+    const exo_act_space *space = prepare(r, pr, forms_of(pr));
+    exo_act acts[EXO_MATMUL_PARTS];
+    for (uint32_t i = 0; i < pr->n_parts; i++) acts[i] = act_for(r, pr, space, pr->w[i]->type);
+    uint32_t n_ranges = pr->epilogue == EXO_EPILOGUE_SILU_MUL ? 1 : pr->n_parts;
+    if (pr->n >= WIDE_ROWS) {
+        run_wide(r, pr, acts, n_ranges);
+    } else {
+        run_narrow(r, pr, acts, n_ranges);
+    }
+}
+
+static void run_matmul(const run *r, const exo_op_matmul *m) {
+    const exo_plan *p = r->p;
+    product pr = {.in = p->slots[m->in],
+                  .ld_in = p->slot_ld[m->in],
+                  .n = p->args->n_rows,
+                  .norm = vector_of(m->norm),
+                  .eps = m->norm_eps,
+                  .n_parts = m->n_parts,
+                  .w = m->w,
+                  .epilogue = m->epilogue};
+    for (uint32_t i = 0; i < m->n_parts; i++) {
+        pr.bias[i] = vector_of(m->bias[i]);
+        if (i == 1 && m->epilogue == EXO_EPILOGUE_SILU_MUL) continue;
+        pr.out[i] = p->slots[m->out[i]];
+        pr.ld_out[i] = p->slot_ld[m->out[i]];
+    }
+    run_product(r, &pr);
+}
+
+static void run_head(const run *r, const exo_op_head *h) {
+    const exo_plan *p = r->p;
+    product pr = {.in = p->slots[h->in],
+                  .ld_in = p->slot_ld[h->in],
+                  .rows = p->logit_rows,
+                  .n = p->n_logit_rows,
+                  .norm = vector_of(h->norm),
+                  .eps = h->norm_eps,
+                  .n_parts = 1,
+                  .w = &h->w,
+                  .out = {p->args->logits},
+                  .ld_out = {p->n_vocab},
+                  .epilogue = EXO_EPILOGUE_STORE};
+    run_product(r, &pr);
+}
+
+/* ---- the other operations ---- */
+
+static void run_embed(const run *r, const exo_op_embed *e) {
+    const exo_plan *p = r->p;
+    uint32_t from, to;
+    share(r, p->args->n_rows, &from, &to);
+    for (uint32_t i = from; i < to; i++) {
+        float *out = p->slots[e->out] + (size_t)i * p->slot_ld[e->out];
+        exo_ref_embed(e->table, (uint32_t)p->args->rows[i].token, out);
+    }
+}
+
+/* Query heads and key of one kv head of row i. */
+static void rope_group(const run *r, const exo_op_rope_kv *o, const exo_kv_pool *pool, uint32_t i,
+                       uint32_t kv_head) {
+    const exo_plan *p = r->p;
+    const exo_rope_table *table = &p->rope[p->op_rope[r->op]];
+    const float *cos = table->cos + (size_t)i * (table->dims / 2);
+    const float *sin = table->sin + (size_t)i * (table->dims / 2);
+    uint32_t group = o->n_heads / o->n_kv_heads, hd = o->head_dim;
+    float *q = p->slots[o->q] + (size_t)i * p->slot_ld[o->q] + (size_t)kv_head * group * hd;
+    float *k = p->slots[o->k] + (size_t)i * p->slot_ld[o->k] + (size_t)kv_head * hd;
+    const float *v = p->slots[o->v] + (size_t)i * p->slot_ld[o->v] + (size_t)kv_head * hd;
+    const float *q_norm = vector_of(o->q_norm), *k_norm = vector_of(o->k_norm);
+    for (uint32_t h = 0; h < group; h++) {
+        float *head = q + (size_t)h * hd;
+        if (q_norm != NULL && !r->kernels->norm(head, head, q_norm, hd, o->norm_eps)) {
+            report_not_finite(r);
+        }
+        r->kernels->rope(head, cos, sin, o->rope_dims, o->rope_neox);
+    }
+    if (k_norm != NULL && !r->kernels->norm(k, k, k_norm, hd, o->norm_eps)) report_not_finite(r);
+    r->kernels->rope(k, cos, sin, o->rope_dims, o->rope_neox);
+    const exo_row *row = &p->args->rows[i];
+    uint32_t page = p->args->block_table[(size_t)row->seq * p->desc.max_seq_pages +
+                                         row->pos / EXO_KV_PAGE_TOKENS];
+    exo_ref_kv_store(pool, page, row->pos % EXO_KV_PAGE_TOKENS, kv_head, k, v);
+}
+
+/* Split by kv heads first: a head's keys of neighbouring positions share cache lines. */
+static void run_rope_kv(const run *r, const exo_op_rope_kv *o) {
+    exo_kv_pool pool = {.k_pages = o->k_pages->data,
+                        .v_pages = o->v_pages->data,
+                        .page_bytes = exo_kv_page_bytes(o->kv_type, o->n_kv_heads, o->head_dim),
+                        .head_dim = o->head_dim,
+                        .kv_type = o->kv_type};
+    uint32_t n_rows = r->p->args->n_rows, from, to;
+    share(r, n_rows * o->n_kv_heads, &from, &to);
+    for (uint32_t i = from; i < to; i++) rope_group(r, o, &pool, i % n_rows, i / n_rows);
+}
+
+static void attend_block(const run *r, const exo_op_attention *a, const exo_row_block *b,
+                         uint32_t kv_head) {
+    const exo_plan *p = r->p;
+    exo_attention_task t = {
+        .q = p->slots[a->q] + (size_t)b->row * p->slot_ld[a->q],
+        .out = p->slots[a->out] + (size_t)b->row * p->slot_ld[a->out],
+        .ld_q = p->slot_ld[a->q],
+        .ld_out = p->slot_ld[a->out],
+        .pos = p->pos + b->row,
+        .n_rows = b->n,
+        .kv_head = kv_head,
+        .n_kv_heads = a->n_kv_heads,
+        .group = a->n_heads / a->n_kv_heads,
+        .head_dim = a->head_dim,
+        .scale = a->scale,
+        .k_pages = a->k_pages->data,
+        .v_pages = a->v_pages->data,
+        .page_bytes = exo_kv_page_bytes(a->kv_type, a->n_kv_heads, a->head_dim),
+        .kv_type = a->kv_type,
+        .table = p->args->block_table + (size_t)p->args->rows[b->row].seq * p->desc.max_seq_pages,
+        .scratch = r->scratch->attention};
+    r->kernels->attention(&t);
+}
+
+/* Tasks cost more the later their rows stand, so they are handed out from the end. */
+static void run_attention(const run *r, const exo_op_attention *a) {
+    exo_plan *p = r->p;
+    uint32_t n = p->n_blocks * a->n_kv_heads;
+    for (;;) {
+        uint32_t i = atomic_fetch_add_explicit(&p->taken[r->op], 1, memory_order_relaxed);
+        if (i >= n) return;
+        i = n - 1 - i;
+        attend_block(r, a, &p->blocks[i / a->n_kv_heads], i % a->n_kv_heads);
+    }
+}
+
+static void run_round(const run *r, uint32_t slot) {
+    const exo_plan *p = r->p;
+    uint32_t from, to;
+    share(r, p->args->n_rows, &from, &to);
+    for (uint32_t i = from; i < to; i++) {
+        r->kernels->round_f16(p->slots[slot] + (size_t)i * p->slot_ld[slot], p->slot_width[slot]);
+    }
+}
+
+static void run_op(const run *r, const exo_op *op) {
+    switch (op->kind) {
+    case EXO_OP_EMBED:
+        run_embed(r, &op->u.embed);
+        break;
+    case EXO_OP_MATMUL:
+        run_matmul(r, &op->u.matmul);
+        break;
+    case EXO_OP_ROPE_KV:
+        run_rope_kv(r, &op->u.rope_kv);
+        break;
+    case EXO_OP_ATTENTION:
+        run_attention(r, &op->u.attention);
+        break;
+    case EXO_OP_HEAD:
+        run_head(r, &op->u.head);
+        break;
+    case EXO_OP_ROUND_F16:
+        run_round(r, op->u.round_slot);
+        break;
+    }
+}
+
+/* ---- the step ---- */
+
+static void fill_rope(const exo_rope_table *table, uint32_t i, uint32_t pos) {
+    uint32_t half = table->dims / 2;
+    for (uint32_t k = 0; k < half; k++) {
+        double sin_x, cos_x;
+        exo_dsincos((double)pos * table->inv_freq[k], &sin_x, &cos_x);
+        table->cos[(size_t)i * half + k] = (float)(cos_x * (double)table->scale);
+        table->sin[(size_t)i * half + k] = (float)(sin_x * (double)table->scale);
+    }
+}
+
+/* Input rows and rotary angles: once per step, for all layers. */
+static void begin_step(const run *r) {
+    const exo_plan *p = r->p;
+    const exo_plan_args *args = p->args;
+    size_t width = p->slot_width[0];
+    uint32_t from, to;
+    share(r, args->n_rows, &from, &to);
+    for (uint32_t i = from; i < to; i++) {
+        if (args->x_in != NULL) {
+            memcpy(p->slots[0] + (size_t)i * p->slot_ld[0], args->x_in + i * width,
+                   width * sizeof(float));
+        }
+        for (uint32_t k = 0; k < p->n_rope; k++) fill_rope(&p->rope[k], i, p->pos[i]);
+    }
+    exo_pool_barrier(p->device->pool);
+}
+
+/* Thread 0, before it arrives at the barrier behind operation i. */
+static void decide(exo_plan *p, uint32_t i) {
+    const atomic_bool *cancel = p->args->cancel;
+    if (cancel != NULL && atomic_load_explicit(cancel, memory_order_relaxed)) {
+        atomic_store(&p->canceled, true);
+        atomic_store(&p->stop_at, i);
+    }
+    if (atomic_load_explicit(&p->not_finite, memory_order_relaxed)) atomic_store(&p->stop_at, i);
+}
+
+static void thread_main(void *ud, uint32_t thread) {
+    exo_plan *p = ud;
+    run r = {p, p->device->kernels, &p->threads[thread], thread,
+             exo_pool_threads(p->device->pool), 0};
+    begin_step(&r);
+    for (; r.op < p->desc.n_ops; r.op++) {
+        run_op(&r, &p->ops[r.op]);
+        if (thread == 0) decide(p, (uint32_t)r.op);
+        exo_pool_barrier(p->device->pool);
+        if (atomic_load(&p->stop_at) <= r.op) return;
+    }
+}
+
+exo_status exo_cpu_plan_run(exo_plan *p, const exo_plan_args *args, exo_error *err) {
+    exo_status st = exo_plan_check_args(p, args, err);
+    if (st != EXO_OK) return st;
+    p->args = args;
+    atomic_store(&p->stop_at, UINT32_MAX);
+    atomic_store(&p->not_finite, false);
+    atomic_store(&p->canceled, false);
+    for (size_t i = 0; i < p->desc.n_ops; i++) atomic_store(&p->taken[i], 0);
+    exo_pool_run(p->device->pool, thread_main, p);
+    p->args = NULL;
+    if (atomic_load(&p->canceled)) return exo_error_set(err, EXO_ECANCELED, "the step was canceled");
+    if (atomic_load(&p->not_finite)) {
+        return exo_error_set(err, EXO_EINTERNAL, "activation is not finite");
+    }
+    if (args->x_out == NULL) return EXO_OK;
+    size_t width = p->slot_width[0];
+    for (uint32_t i = 0; i < args->n_rows; i++) {
+        memcpy(args->x_out + i * width, p->slots[0] + (size_t)i * p->slot_ld[0],
+               width * sizeof(float));
+    }
+    return EXO_OK;
+}

@@ -1,0 +1,194 @@
+/* pool.c - a gate that opens by generations serves both waits: for work and at barriers.
+ *
+ * Waiters compare the gate's generation; the thread that opens it takes the mutex only when
+ * somebody sleeps.  A waiter announces that it sleeps before it looks at the generation for the
+ * last time, the opener advances the generation before it looks for sleepers, both sequentially
+ * consistent: one of the two always sees the other, so no wake-up is lost. */
+#define _POSIX_C_SOURCE 200809L
+#include "compute/cpu/pool.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define MAX_SPIN_US    50
+#define MIN_SPIN_US    1
+#define CACHE_LINE     64
+#define PAUSES_A_CHECK 16
+
+typedef struct {
+    atomic_uint generation;
+    atomic_uint sleepers;
+    pthread_mutex_t mutex;
+    pthread_cond_t opened;
+} gate;
+
+typedef struct {
+    exo_pool *pool;
+    uint32_t index;
+    pthread_t thread;
+    bool started;
+} worker;
+
+struct exo_pool {
+    uint32_t n_threads;
+    bool spin;
+    atomic_uint spin_us; /* now allowed; halves when in vain, doubles when it helped */
+    exo_pool_fn fn;
+    void *ud;
+    bool stop;
+    gate work, barrier;
+    char line[CACHE_LINE];   /* keeps what follows off the gates' cache line */
+    atomic_uint arrived;     /* at the barrier */
+    worker workers[];        /* (n_threads - 1): thread i + 1 */
+};
+
+static inline void cpu_pause(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static int gate_init(gate *g) {
+    if (pthread_mutex_init(&g->mutex, NULL) != 0) return -1;
+    if (pthread_cond_init(&g->opened, NULL) == 0) return 0;
+    pthread_mutex_destroy(&g->mutex);
+    return -1;
+}
+
+static void gate_finish(gate *g) {
+    pthread_cond_destroy(&g->opened);
+    pthread_mutex_destroy(&g->mutex);
+}
+
+static void gate_open(gate *g) {
+    atomic_fetch_add(&g->generation, 1);
+    if (atomic_load(&g->sleepers) == 0) return;
+    pthread_mutex_lock(&g->mutex);
+    pthread_cond_broadcast(&g->opened);
+    pthread_mutex_unlock(&g->mutex);
+}
+
+static void gate_sleep(gate *g, unsigned seen) {
+    pthread_mutex_lock(&g->mutex);
+    atomic_fetch_add(&g->sleepers, 1);
+    while (atomic_load(&g->generation) == seen) pthread_cond_wait(&g->opened, &g->mutex);
+    atomic_fetch_sub(&g->sleepers, 1);
+    pthread_mutex_unlock(&g->mutex);
+}
+
+/* True when the generation changed within the time allowed. */
+static bool gate_spin(gate *g, unsigned seen, uint32_t us) {
+    uint64_t until = 0;
+    for (;;) {
+        for (int i = 0; i < PAUSES_A_CHECK; i++) {
+            if (atomic_load_explicit(&g->generation, memory_order_acquire) != seen) return true;
+            cpu_pause();
+        }
+        uint64_t now = exo_now_ns();
+        if (until == 0) until = now + us * 1000ull;
+        if (now >= until) return false;
+    }
+}
+
+static void barrier_wait(exo_pool *p, unsigned seen) {
+    if (p->spin) {
+        uint32_t us = atomic_load_explicit(&p->spin_us, memory_order_relaxed);
+        bool helped = gate_spin(&p->barrier, seen, us);
+        uint32_t next = helped ? us * 2 : us / 2;
+        if (next > MAX_SPIN_US) next = MAX_SPIN_US;
+        if (next < MIN_SPIN_US) next = MIN_SPIN_US;
+        if (next != us) atomic_store_explicit(&p->spin_us, next, memory_order_relaxed);
+        if (helped) return;
+    }
+    gate_sleep(&p->barrier, seen);
+}
+
+/* True for the last thread to arrive, which opens the barrier. */
+static bool barrier_arrive(exo_pool *p) {
+    if (atomic_fetch_add(&p->arrived, 1) + 1 != p->n_threads) return false;
+    atomic_store(&p->arrived, 0);
+    gate_open(&p->barrier);
+    return true;
+}
+
+void exo_pool_barrier(exo_pool *p) {
+    if (p->n_threads == 1) return;
+    unsigned seen = atomic_load(&p->barrier.generation);
+    if (!barrier_arrive(p)) barrier_wait(p, seen);
+}
+
+static void *worker_main(void *ud) {
+    worker *w = ud;
+    exo_pool *p = w->pool;
+    for (unsigned seen = 0;; seen++) {
+        gate_sleep(&p->work, seen);
+        if (p->stop) return NULL;
+        p->fn(p->ud, w->index);
+        (void)barrier_arrive(p); /* only the caller waits for the end */
+    }
+}
+
+void exo_pool_run(exo_pool *p, exo_pool_fn fn, void *ud) {
+    if (p->n_threads > 1) {
+        p->fn = fn;
+        p->ud = ud;
+        gate_open(&p->work);
+    }
+    fn(ud, 0);
+    exo_pool_barrier(p);
+}
+
+uint32_t exo_pool_threads(const exo_pool *p) { return p->n_threads; }
+
+uint32_t exo_pool_sleepers(exo_pool *p) { return atomic_load(&p->work.sleepers); }
+
+exo_status exo_pool_create(uint32_t n_threads, bool spin, exo_pool **out, exo_error *err) {
+    *out = NULL;
+    if (n_threads == 0 || n_threads > EXO_POOL_MAX_THREADS) {
+        return exo_error_set(err, EXO_EINVAL, "%u threads asked for: 1 to %d are possible",
+                             n_threads, EXO_POOL_MAX_THREADS);
+    }
+    exo_pool *p = exo_calloc(1, sizeof *p + (n_threads - 1) * sizeof(worker));
+    if (p == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for the thread pool");
+    p->n_threads = n_threads;
+    p->spin = spin;
+    atomic_init(&p->spin_us, MAX_SPIN_US);
+    if (gate_init(&p->work) != 0) goto free_pool;
+    if (gate_init(&p->barrier) != 0) goto finish_work;
+    for (uint32_t i = 0; i + 1 < n_threads; i++) {
+        worker *w = &p->workers[i];
+        w->pool = p;
+        w->index = i + 1;
+        if (pthread_create(&w->thread, NULL, worker_main, w) != 0) {
+            exo_pool_destroy(p);
+            return exo_error_set(err, EXO_ENOMEM, "the system refused thread %u of %u", i + 2,
+                                 n_threads);
+        }
+        w->started = true;
+    }
+    *out = p;
+    return EXO_OK;
+
+finish_work:
+    gate_finish(&p->work);
+free_pool:
+    exo_free(p);
+    return exo_error_set(err, EXO_ENOMEM, "the system refused a mutex");
+}
+
+void exo_pool_destroy(exo_pool *p) {
+    if (p == NULL) return;
+    p->stop = true;
+    gate_open(&p->work);
+    for (uint32_t i = 0; i + 1 < p->n_threads; i++) {
+        if (p->workers[i].started) pthread_join(p->workers[i].thread, NULL);
+    }
+    gate_finish(&p->barrier);
+    gate_finish(&p->work);
+    exo_free(p);
+}

@@ -1,0 +1,33 @@
+/* pool.h - the threads of one CPU device: one program over all of them, with barriers.
+ *
+ * exo_pool_run() runs a function on every thread, the caller being thread 0.  Inside it threads
+ * meet at exo_pool_barrier().  While a run is on, a waiting thread spins for a few microseconds
+ * (only if asked for, and less the more often that was in vain: then the cores are busy with
+ * somebody else's work) and sleeps on a condition variable after that.  Between runs all threads
+ * sleep.  A pool of one thread has no thread of its own and synchronises nothing.
+ *
+ * It knows nothing of kernels.  Thread: COMPUTE, one run at a time. */
+#ifndef EXO_COMPUTE_CPU_POOL_H
+#define EXO_COMPUTE_CPU_POOL_H
+
+#include <exo/base.h>
+
+#define EXO_POOL_MAX_THREADS 256
+
+typedef struct exo_pool exo_pool;
+typedef void (*exo_pool_fn)(void *ud, uint32_t thread);
+
+exo_status exo_pool_create(uint32_t n_threads, bool spin, exo_pool **out, exo_error *err);
+void exo_pool_destroy(exo_pool *p); /* NULL is allowed; joins the threads */
+uint32_t exo_pool_threads(const exo_pool *p);
+
+/* Returns when every thread has returned from fn; what they wrote is visible to the caller. */
+void exo_pool_run(exo_pool *p, exo_pool_fn fn, void *ud);
+
+/* Inside fn only: returns when every thread has called it. */
+void exo_pool_barrier(exo_pool *p);
+
+/* How many workers sleep on their condition variable now: all of them when the pool is idle. */
+uint32_t exo_pool_sleepers(exo_pool *p);
+
+#endif

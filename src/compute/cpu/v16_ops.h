@@ -1,0 +1,378 @@
+/* v16_ops.h - norm, quantisation, SiLU and attention over vectors of sixteen floats.
+ *
+ * reference.h fixes every sum in sixteen lanes or one element at a time, so the algorithms are
+ * written once, here, and each instruction set only supplies the vector (v16_<isa>.h):
+ *   v16_load_n   the first n < 16 elements, the others 0
+ *   v16_min/max  the second operand when the first is NaN
+ *   v16_round    to nearest even; v16_to_int of such a value
+ *   v16_pow2     2^n for whole n in [-126, 127]
+ *   v16_keep_first  lanes from n on replaced by fill (n < 16)
+ *   v16_sum      the tree of lanes16; v16i_sum exact, any order
+ *   v16_magnitude   the bits without the sign: ordered like |x|, infinities and NaN on top
+ * V16_QUERIES (4 or 2) and V16_VALUES size the attention tile to the registers. */
+#ifndef EXO_COMPUTE_CPU_V16_OPS_H
+#define EXO_COMPUTE_CPU_V16_OPS_H
+
+#include "compute/cpu/reference.h"
+#include "compute/cpu/rope.h"
+#include "compute/cpu/unroll.h"
+
+#include <math.h>
+#include <string.h>
+
+#define V16_INFINITE 0x7F800000 /* bits of +infinity */
+
+static inline v16 v16_exp(v16 x) {
+    x = v16_max(v16_min(x, v16_set1(EXO_EXP_MAX)), v16_set1(EXO_EXP_MIN));
+    v16 n = v16_round(v16_mul(x, v16_set1(EXO_EXP_LOG2E)));
+    v16 r = v16_fma(n, v16_set1(-EXO_EXP_LN2_HI), x);
+    r = v16_fma(n, v16_set1(-EXO_EXP_LN2_LO), r);
+    v16 p = v16_set1(EXO_EXP_C5);
+    p = v16_fma(p, r, v16_set1(EXO_EXP_C4));
+    p = v16_fma(p, r, v16_set1(EXO_EXP_C3));
+    p = v16_fma(p, r, v16_set1(EXO_EXP_C2));
+    p = v16_fma(p, r, v16_set1(EXO_EXP_C1));
+    p = v16_fma(p, r, v16_set1(EXO_EXP_C0));
+    p = v16_add(v16_fma(p, v16_mul(r, r), r), v16_set1(1.0f));
+    return v16_mul(p, v16_pow2(n));
+}
+
+static inline float v16_exp1(float x) {
+    float out[16];
+    v16_store(out, v16_exp(v16_set1(x)));
+    return out[0];
+}
+
+static inline v16 v16_load_upto(const float *p, uint32_t n) {
+    return n < 16 ? v16_load_n(p, n) : v16_load(p);
+}
+
+static inline void v16_store_upto(float *p, v16 a, uint32_t n) {
+    if (n < 16) {
+        v16_store_n(p, a, n);
+    } else {
+        v16_store(p, a);
+    }
+}
+
+static bool v16_norm(float *out, const float *x, const float *weight, uint32_t n, float eps) {
+    v16 l = v16_set1(0);
+    for (uint32_t i = 0; i < n; i += 16) {
+        v16 v = v16_load_upto(x + i, n - i);
+        l = v16_fma(v, v, l);
+    }
+    float sum = v16_sum(l);
+    if (!(sum < INFINITY)) return false; /* a sum of squares: infinite or NaN */
+    v16 f = v16_set1(1.0f / sqrtf(sum / (float)n + eps));
+    for (uint32_t i = 0; i < n; i += 16) {
+        v16 v = v16_mul(v16_load_upto(x + i, n - i), f);
+        v16_store_upto(out + i, v16_mul(v, v16_load_upto(weight + i, n - i)), n - i);
+    }
+    return true;
+}
+
+static void v16_silu_mul(float *out, const float *gate, const float *up, uint32_t n) {
+    v16 one = v16_set1(1.0f);
+    for (uint32_t i = 0; i < n; i += 16) {
+        v16 g = v16_load_upto(gate + i, n - i), u = v16_load_upto(up + i, n - i);
+        v16 s = v16_div(g, v16_add(one, v16_exp(v16_sub(v16_set1(0), g))));
+        v16_store_upto(out + i, v16_mul(s, u), n - i);
+    }
+}
+
+static void v16_round_f16_row(float *x, uint32_t n) {
+    for (uint32_t i = 0; i < n; i += 16) {
+        v16_store_upto(x + i, v16_round_f16(v16_load_upto(x + i, n - i)), n - i);
+    }
+}
+
+static void v16_rope(float *head, const float *cos, const float *sin, uint32_t dims, bool neox) {
+    exo_rope_head(head, cos, sin, dims, neox);
+}
+
+/* ---- quantisation ---- */
+
+/* Of n_vectors * 16 elements: *id and *d as reference.h has them; false when one is not finite. */
+static inline bool v16_scales(const float *x, uint32_t n_vectors, float *id, float *d) {
+    v16i top = v16_magnitude(v16_load(x));
+    for (uint32_t i = 1; i < n_vectors; i++) {
+        top = v16i_max(top, v16_magnitude(v16_load(x + i * 16)));
+    }
+    int32_t bits = v16i_top(top);
+    if (bits >= V16_INFINITE) return false;
+    float amax;
+    memcpy(&amax, &bits, sizeof amax);
+    bool tiny = amax < EXO_QUANT_TINY;
+    *id = tiny ? 0 : 127.0f / amax;
+    *d = tiny ? 0 : amax / 127.0f;
+    return true;
+}
+
+static inline v16i v16_quantize(const float *x, v16 id, int8_t *q) {
+    v16i v = v16_to_int(v16_mul(v16_load(x), id));
+    v16i_store_i8(q, v);
+    return v;
+}
+
+static bool v16_quantize32(const float *x, uint32_t n, int8_t *q, float *d, int32_t *sum) {
+    for (uint32_t b = 0; b < n / 32; b++, x += 32, q += 32) {
+        float id;
+        if (!v16_scales(x, 2, &id, &d[b])) return false;
+        v16i lo = v16_quantize(x, v16_set1(id), q);
+        v16i hi = v16_quantize(x + 16, v16_set1(id), q + 16);
+        sum[b] = v16i_sum(v16i_add(lo, hi));
+    }
+    return true;
+}
+
+static bool v16_quantize256(const float *x, uint32_t n, int8_t *q, float *d, int16_t *sums) {
+    for (uint32_t b = 0; b < n / 256; b++, x += 256, q += 256, sums += EXO_Q256_SUMS) {
+        float id;
+        int32_t s[16];
+        if (!v16_scales(x, 16, &id, &d[b])) return false;
+        for (uint32_t j = 0; j < 16; j++) {
+            s[j] = v16i_sum(v16_quantize(x + j * 16, v16_set1(id), q + j * 16));
+        }
+        for (uint32_t j = 0; j < 8; j++) sums[exo_sum32_at(j)] = (int16_t)(s[2 * j] + s[2 * j + 1]);
+        for (uint32_t j = 0; j < 16; j++) sums[exo_sum16_at(j)] = (int16_t)s[j];
+    }
+    return true;
+}
+
+/* ---- attention ---- */
+
+typedef struct {
+    const float *q; /* (head_dim) */
+    float *out;     /* (head_dim) */
+    uint32_t pos;
+} v16_query;
+
+/* The tile's arrays in the task's scratch; rows of `weights` are EXO_ATTN_SPLIT_TOKENS wide. */
+typedef struct {
+    float *weights, *part, *total; /* (queries, 256), (queries, lanes) twice */
+    uint32_t lanes;                /* head_dim rounded up to 16 */
+    float max[EXO_ATTENTION_QUERIES], sum[EXO_ATTENTION_QUERIES];
+    uint32_t valid[EXO_ATTENTION_QUERIES]; /* positions of the split that a query sees */
+} v16_tile;
+
+EXO_INLINE v16 v16_load_kv(const uint8_t *p, size_t i, bool f16) {
+    return f16 ? v16_load_f16((const uint16_t *)(const void *)p + i)
+               : v16_load((const float *)(const void *)p + i);
+}
+
+EXO_INLINE v16 v16_load_kv_upto(const uint8_t *p, size_t i, uint32_t n, bool f16) {
+    if (n >= 16) return v16_load_kv(p, i, f16);
+    return f16 ? v16_load_f16_n((const uint16_t *)(const void *)p + i, n)
+               : v16_load_n((const float *)(const void *)p + i, n);
+}
+
+static inline const uint8_t *v16_page(const exo_attention_task *t, const uint8_t *pages,
+                                      uint32_t pos) {
+    return pages + t->table[pos / EXO_KV_PAGE_TOKENS] * t->page_bytes;
+}
+
+/* Raw scores of Q queries against one page, at position `at` of the split. */
+EXO_INLINE void v16_score_page(const exo_attention_task *t, const v16_query *qs, v16_tile *tile,
+                               const uint8_t *page, uint32_t at, const int Q, const bool f16) {
+    size_t k = (size_t)t->kv_head * t->head_dim * EXO_KV_PAGE_TOKENS;
+    v16 acc[EXO_ATTENTION_QUERIES][2];
+    EXO_UNROLL for (int q = 0; q < Q; q++) acc[q][0] = acc[q][1] = v16_set1(0);
+    for (uint32_t d = 0; d < t->head_dim; d++, k += EXO_KV_PAGE_TOKENS) {
+        v16 lo = v16_load_kv(page, k, f16), hi = v16_load_kv(page, k + 16, f16);
+        EXO_UNROLL for (int q = 0; q < Q; q++) {
+            v16 x = v16_set1(qs[q].q[d]);
+            acc[q][0] = v16_fma(x, lo, acc[q][0]);
+            acc[q][1] = v16_fma(x, hi, acc[q][1]);
+        }
+    }
+    v16 scale = v16_set1(t->scale);
+    EXO_UNROLL for (int q = 0; q < Q; q++) {
+        float *w = tile->weights + q * EXO_ATTN_SPLIT_TOKENS + at;
+        v16_store(w, v16_mul(acc[q][0], scale));
+        v16_store(w + 16, v16_mul(acc[q][1], scale));
+    }
+}
+
+/* Scores to weights, in place; their maximum and sum. */
+static inline void v16_softmax(float *w, uint32_t n, float *max, float *sum) {
+    v16 top = v16_set1(-INFINITY), l = v16_set1(0);
+    uint32_t full = n / 16 * 16;
+    for (uint32_t i = 0; i < full; i += 16) top = v16_max(v16_load(w + i), top);
+    if (full < n) {
+        top = v16_max(v16_keep_first(v16_load(w + full), n - full, -INFINITY), top);
+    }
+    *max = v16_top(top);
+    v16 m = v16_set1(*max);
+    for (uint32_t i = 0; i < full; i += 16) {
+        v16 e = v16_exp(v16_sub(v16_load(w + i), m));
+        v16_store(w + i, e);
+        l = v16_add(l, e);
+    }
+    if (full < n) {
+        v16 e = v16_exp(v16_sub(v16_load(w + full), m));
+        v16_store(w + full, e);
+        l = v16_add(l, v16_keep_first(e, n - full, 0));
+    }
+    *sum = v16_sum(l);
+}
+
+/* part[q][d0 ..] += weights * values over positions [i, n) of the split, for Q queries from q0
+ * and V vectors; `width` elements of the last vector exist. */
+EXO_INLINE void v16_weigh(const exo_attention_task *t, v16_tile *tile, uint32_t p0, uint32_t i,
+                          uint32_t n, int q0, uint32_t d0, const int Q, const int V,
+                          const bool f16) {
+    uint32_t width = t->head_dim - d0 - (uint32_t)(V - 1) * 16;
+    v16 acc[EXO_ATTENTION_QUERIES][V16_VALUES];
+    const float *w = tile->weights + q0 * EXO_ATTN_SPLIT_TOKENS;
+    float *o = tile->part + (size_t)q0 * tile->lanes + d0;
+    EXO_UNROLL for (int q = 0; q < Q; q++) {
+        EXO_UNROLL for (int v = 0; v < V; v++) acc[q][v] = v16_load(o + q * tile->lanes + v * 16);
+    }
+    while (i < n) {
+        const uint8_t *page = v16_page(t, t->v_pages, p0 + i);
+        uint32_t slot = i % EXO_KV_PAGE_TOKENS, end = i + EXO_KV_PAGE_TOKENS - slot;
+        size_t at = ((size_t)t->kv_head * EXO_KV_PAGE_TOKENS + slot) * t->head_dim + d0;
+        for (end = end < n ? end : n; i < end; i++, at += t->head_dim) {
+            v16 x[V16_VALUES];
+            EXO_UNROLL for (int v = 0; v < V - 1; v++) x[v] = v16_load_kv(page, at + v * 16, f16);
+            x[V - 1] = v16_load_kv_upto(page, at + (V - 1) * 16, width, f16);
+            EXO_UNROLL for (int q = 0; q < Q; q++) {
+                v16 e = v16_set1(w[q * EXO_ATTN_SPLIT_TOKENS + i]);
+                EXO_UNROLL for (int v = 0; v < V; v++) acc[q][v] = v16_fma(e, x[v], acc[q][v]);
+            }
+        }
+    }
+    EXO_UNROLL for (int q = 0; q < Q; q++) {
+        EXO_UNROLL for (int v = 0; v < V; v++) v16_store(o + q * tile->lanes + v * 16, acc[q][v]);
+    }
+}
+
+/* All value columns; positions that every query sees go through the wide tile. */
+EXO_INLINE void v16_values(const exo_attention_task *t, v16_tile *tile, uint32_t p0, const int Q,
+                           const bool f16) {
+    uint32_t common = tile->valid[0];
+    for (int q = 1; q < Q; q++) common = tile->valid[q] < common ? tile->valid[q] : common;
+    memset(tile->part, 0, (size_t)Q * tile->lanes * sizeof *tile->part);
+    for (uint32_t d = 0; d < t->head_dim;) {
+        bool wide = t->head_dim - d >= V16_VALUES * 16;
+        if (wide) {
+            v16_weigh(t, tile, p0, 0, common, 0, d, Q, V16_VALUES, f16);
+        } else {
+            v16_weigh(t, tile, p0, 0, common, 0, d, Q, 1, f16);
+        }
+        for (int q = 0; q < Q; q++) {
+            if (tile->valid[q] == common) continue;
+            if (wide) {
+                v16_weigh(t, tile, p0, common, tile->valid[q], q, d, 1, V16_VALUES, f16);
+            } else {
+                v16_weigh(t, tile, p0, common, tile->valid[q], q, d, 1, 1, f16);
+            }
+        }
+        d += wide ? V16_VALUES * 16 : 16;
+    }
+}
+
+/* Adds the split's part of query q to its total; the first split is the total. */
+static inline void v16_combine(v16_tile *tile, int q, bool first, float m, float l) {
+    float *total = tile->total + (size_t)q * tile->lanes;
+    const float *part = tile->part + (size_t)q * tile->lanes;
+    if (first) {
+        memcpy(total, part, tile->lanes * sizeof *total);
+        tile->max[q] = m;
+        tile->sum[q] = l;
+        return;
+    }
+    float top = m > tile->max[q] ? m : tile->max[q];
+    float a = v16_exp1(tile->max[q] - top), b = v16_exp1(m - top);
+    tile->sum[q] = fmaf(tile->sum[q], a, l * b);
+    for (uint32_t d = 0; d < tile->lanes; d += 16) {
+        v16 scaled = v16_mul(v16_load(part + d), v16_set1(b));
+        v16_store(total + d, v16_fma(v16_load(total + d), v16_set1(a), scaled));
+    }
+    tile->max[q] = top;
+}
+
+EXO_INLINE void v16_attend(const exo_attention_task *t, const v16_query *qs, const int Q,
+                           const bool f16) {
+    v16_tile tile = {.lanes = (t->head_dim + 15) / 16 * 16};
+    tile.weights = t->scratch;
+    tile.part = tile.weights + EXO_ATTENTION_QUERIES * EXO_ATTN_SPLIT_TOKENS;
+    tile.total = tile.part + (size_t)EXO_ATTENTION_QUERIES * tile.lanes;
+    uint32_t last = 0;
+    for (int q = 0; q < Q; q++) last = qs[q].pos > last ? qs[q].pos : last;
+    for (uint32_t p0 = 0; p0 <= last; p0 += EXO_ATTN_SPLIT_TOKENS) {
+        uint32_t n = last - p0 < EXO_ATTN_SPLIT_TOKENS ? last - p0 + 1 : EXO_ATTN_SPLIT_TOKENS;
+        float m[EXO_ATTENTION_QUERIES], l[EXO_ATTENTION_QUERIES];
+        for (uint32_t i = 0; i < n; i += EXO_KV_PAGE_TOKENS) {
+            v16_score_page(t, qs, &tile, v16_page(t, t->k_pages, p0 + i), i, Q, f16);
+        }
+        for (int q = 0; q < Q; q++) {
+            uint32_t seen = qs[q].pos < p0 ? 0 : qs[q].pos - p0 + 1;
+            tile.valid[q] = seen < n ? seen : n;
+            if (seen == 0) continue;
+            v16_softmax(tile.weights + q * EXO_ATTN_SPLIT_TOKENS, tile.valid[q], &m[q], &l[q]);
+        }
+        v16_values(t, &tile, p0, Q, f16);
+        for (int q = 0; q < Q; q++) {
+            if (tile.valid[q] > 0) v16_combine(&tile, q, p0 == 0, m[q], l[q]);
+        }
+    }
+    for (int q = 0; q < Q; q++) {
+        v16 inv = v16_set1(1.0f / tile.sum[q]);
+        for (uint32_t d = 0; d < t->head_dim; d += 16) {
+            v16 o = v16_mul(v16_load(tile.total + (size_t)q * tile.lanes + d), inv);
+            v16_store_upto(qs[q].out + d, o, t->head_dim - d);
+        }
+    }
+}
+
+#define V16_ATTEND(Q, KV, F16)                                                                     \
+    static EXO_NOINLINE void v16_attend_##Q##_##KV(const exo_attention_task *t,                    \
+                                                   const v16_query *qs) {                          \
+        v16_attend(t, qs, Q, F16);                                                                 \
+    }
+V16_ATTEND(1, f32, false)
+V16_ATTEND(1, f16, true)
+V16_ATTEND(2, f32, false)
+V16_ATTEND(2, f16, true)
+#if V16_QUERIES == 4
+V16_ATTEND(4, f32, false)
+V16_ATTEND(4, f16, true)
+#endif
+#undef V16_ATTEND
+
+/* As many of the n queries as one tile takes; returns how many. */
+static uint32_t v16_attend_some(const exo_attention_task *t, const v16_query *qs, uint32_t n) {
+    bool f16 = t->kv_type == EXO_F16;
+#if V16_QUERIES == 4
+    if (n >= 4) {
+        (f16 ? v16_attend_4_f16 : v16_attend_4_f32)(t, qs);
+        return 4;
+    }
+#endif
+    if (n >= 2) {
+        (f16 ? v16_attend_2_f16 : v16_attend_2_f32)(t, qs);
+        return 2;
+    }
+    (f16 ? v16_attend_1_f16 : v16_attend_1_f32)(t, qs);
+    return 1;
+}
+
+static void v16_attention(const exo_attention_task *t) {
+    uint32_t n = t->n_rows * t->group;
+    for (uint32_t i = 0; i < n;) {
+        v16_query qs[V16_QUERIES];
+        uint32_t m = n - i < V16_QUERIES ? n - i : V16_QUERIES;
+        for (uint32_t k = 0; k < m; k++) {
+            uint32_t row = (i + k) / t->group, head = t->kv_head * t->group + (i + k) % t->group;
+            qs[k].q = t->q + row * t->ld_q + (size_t)head * t->head_dim;
+            qs[k].out = t->out + row * t->ld_out + (size_t)head * t->head_dim;
+            qs[k].pos = t->pos[row];
+        }
+        i += v16_attend_some(t, qs, m);
+    }
+}
+
+static uint64_t v16_read(const void *p, size_t bytes) { return v16_stream(p, bytes); }
+
+#endif

@@ -1,0 +1,213 @@
+/* weight.c - packing by table: which words of a file block go to which place of a record.
+ *
+ * Both directions walk the same table, so unpacking is the inverse by construction.  A word is
+ * four bytes of one row and lands at [word][row] of the record; a half is the block's f16 scale
+ * and lands at [row].  Plain float types are transposed element by element. */
+#define _DEFAULT_SOURCE /* MADV_HUGEPAGE */
+#include "compute/cpu/weight.h"
+
+#include "base/mem.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+#define MAX_EDGE       (1u << 28) /* rows or columns of one matrix */
+#define ALIGNMENT      64
+#define HUGE_PAGE_FROM (4u << 20) /* bytes; smaller matrices stay on small pages */
+
+typedef enum { QUANTS, SCALES } plane;
+
+typedef struct {
+    uint16_t src;   /* byte offset in the file block */
+    uint16_t words; /* of four bytes */
+    plane to;
+    uint16_t dst; /* byte offset in the record */
+} word_run;
+
+typedef struct {
+    uint16_t src, dst; /* dst in the scales record */
+} half_run;
+
+typedef struct {
+    uint16_t quant_bytes, scale_bytes; /* one record: 16 rows of one block; 0 = type not packed */
+    uint16_t n_words, n_halves;
+    word_run words[3];
+    half_run halves[2];
+} layout;
+
+static const layout layouts[EXO_DTYPE_LIMIT] = {
+    [EXO_F32] = {.quant_bytes = 64},
+    [EXO_F16] = {.quant_bytes = 32},
+    [EXO_BF16] = {.quant_bytes = 32},
+    [EXO_Q4_0] = {256, 32, 1, 1, {{2, 4, QUANTS, 0}}, {{0, 0}}},
+    [EXO_Q8_0] = {512, 32, 1, 1, {{2, 8, QUANTS, 0}}, {{0, 0}}},
+    [EXO_Q4_K] = {2048, 256, 2, 2, {{16, 32, QUANTS, 0}, {4, 3, SCALES, 64}}, {{0, 0}, {2, 32}}},
+    [EXO_Q6_K] = {3072,
+                  288,
+                  3,
+                  1,
+                  {{0, 32, QUANTS, 0}, {128, 16, QUANTS, 2048}, {192, 4, SCALES, 0}},
+                  {{208, 256}}},
+};
+
+bool exo_weight_supported(exo_dtype type) {
+    return (unsigned)type < EXO_DTYPE_LIMIT && layouts[type].quant_bytes != 0;
+}
+
+static void pack_block(const layout *l, const uint8_t *src, uint8_t *quants, uint8_t *scales,
+                       uint32_t r) {
+    for (uint32_t i = 0; i < l->n_words; i++) {
+        const word_run *run = &l->words[i];
+        uint8_t *dst = (run->to == QUANTS ? quants : scales) + run->dst + (size_t)r * 4;
+        for (uint32_t k = 0; k < run->words; k++) {
+            memcpy(dst + (size_t)k * 64, src + run->src + (size_t)k * 4, 4);
+        }
+    }
+    for (uint32_t i = 0; i < l->n_halves; i++) {
+        memcpy(scales + l->halves[i].dst + (size_t)r * 2, src + l->halves[i].src, 2);
+    }
+}
+
+static void unpack_block(const layout *l, uint8_t *dst, const uint8_t *quants,
+                         const uint8_t *scales, uint32_t r) {
+    for (uint32_t i = 0; i < l->n_words; i++) {
+        const word_run *run = &l->words[i];
+        const uint8_t *src = (run->to == QUANTS ? quants : scales) + run->dst + (size_t)r * 4;
+        for (uint32_t k = 0; k < run->words; k++) {
+            memcpy(dst + run->src + (size_t)k * 4, src + (size_t)k * 64, 4);
+        }
+    }
+    for (uint32_t i = 0; i < l->n_halves; i++) {
+        memcpy(dst + l->halves[i].src, scales + l->halves[i].dst + (size_t)r * 2, 2);
+    }
+}
+
+/* (rows <= 16, n) elements of `size` bytes to (n, 16). */
+static void transpose_group(const uint8_t *src, size_t row_bytes, uint32_t rows, uint32_t n,
+                            size_t size, uint8_t *dst) {
+    for (uint32_t k = 0; k < n; k++) {
+        for (uint32_t r = 0; r < rows; r++) {
+            const uint8_t *from = src + r * row_bytes + k * size;
+            uint8_t *to = dst + ((size_t)k * EXO_GROUP_ROWS + r) * size;
+            if (size == 4) {
+                memcpy(to, from, 4);
+            } else {
+                memcpy(to, from, 2);
+            }
+        }
+    }
+}
+
+typedef struct {
+    const exo_weight *w;
+    uint8_t *quants, *scales;
+    const uint8_t *src;
+    uint32_t n_threads;
+} pack_job;
+
+static void pack_groups(void *ud, uint32_t thread) {
+    const pack_job *j = ud;
+    const exo_weight *w = j->w;
+    const layout *l = &layouts[w->type];
+    const exo_dtype_info *info = exo_dtype_get(w->type);
+    size_t row_bytes = exo_dtype_row_bytes(w->type, w->n_cols);
+    uint32_t g0 = (uint32_t)((uint64_t)w->n_groups * thread / j->n_threads);
+    uint32_t g1 = (uint32_t)((uint64_t)w->n_groups * (thread + 1) / j->n_threads);
+    for (uint32_t g = g0; g < g1; g++) {
+        const uint8_t *src = j->src + (size_t)g * EXO_GROUP_ROWS * row_bytes;
+        uint32_t rows = w->n_rows - g * EXO_GROUP_ROWS;
+        if (rows > EXO_GROUP_ROWS) rows = EXO_GROUP_ROWS;
+        uint8_t *quants = j->quants + g * w->group_quants;
+        uint8_t *scales = j->scales + g * w->group_scales;
+        if (l->n_words == 0) {
+            transpose_group(src, row_bytes, rows, w->n_cols, info->block_bytes, quants);
+            continue;
+        }
+        for (uint32_t b = 0; b < w->n_blocks; b++) {
+            for (uint32_t r = 0; r < rows; r++) {
+                pack_block(l, src + r * row_bytes + (size_t)b * info->block_bytes,
+                           quants + (size_t)b * l->quant_bytes, scales + (size_t)b * l->scale_bytes,
+                           r);
+            }
+        }
+    }
+}
+
+static exo_status check_shape(exo_dtype type, uint32_t n_rows, uint32_t n_cols, exo_error *err) {
+    if (!exo_weight_supported(type)) {
+        const exo_dtype_info *info = exo_dtype_get((uint32_t)type);
+        return exo_error_set(err, EXO_EUNSUPPORTED, "the CPU backend has no kernels for %s weights",
+                             info != NULL && info->name != NULL ? info->name : "unknown");
+    }
+    uint32_t block = exo_dtype_get(type)->block_elems;
+    if (n_rows == 0 || n_cols == 0 || n_rows > MAX_EDGE || n_cols > MAX_EDGE) {
+        return exo_error_set(err, EXO_EINVAL, "weight shape (%u, %u) is out of range", n_rows,
+                             n_cols);
+    }
+    if (n_cols % block != 0) {
+        return exo_error_set(err, EXO_EINVAL, "%u columns are not a multiple of the %s block of %u",
+                             n_cols, exo_dtype_get(type)->name, block);
+    }
+    return EXO_OK;
+}
+
+exo_status exo_weight_pack(exo_pool *pool, exo_dtype type, uint32_t n_rows, uint32_t n_cols,
+                           const void *src, exo_weight **out, exo_error *err) {
+    *out = NULL;
+    exo_status st = check_shape(type, n_rows, n_cols, err);
+    if (st != EXO_OK) return st;
+    exo_weight *w = exo_calloc(1, sizeof *w);
+    if (w == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for a weight");
+    const layout *l = &layouts[type];
+    w->type = type;
+    w->n_rows = n_rows;
+    w->n_cols = n_cols;
+    w->n_groups = (n_rows + EXO_GROUP_ROWS - 1) / EXO_GROUP_ROWS;
+    w->n_blocks = n_cols / exo_dtype_get(type)->block_elems;
+    w->group_quants = (size_t)w->n_blocks * l->quant_bytes;
+    w->group_scales = (size_t)w->n_blocks * l->scale_bytes;
+    size_t quants = (w->n_groups * w->group_quants + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    w->memory_bytes = quants + w->n_groups * w->group_scales;
+    w->memory = exo_pages_alloc(w->memory_bytes);
+    if (w->memory == NULL) {
+        size_t bytes = w->memory_bytes;
+        exo_free(w);
+        return exo_error_set(err, EXO_ENOMEM, "no memory for %zu bytes of weights", bytes);
+    }
+#ifdef MADV_HUGEPAGE
+    if (w->memory_bytes >= HUGE_PAGE_FROM) (void)madvise(w->memory, w->memory_bytes, MADV_HUGEPAGE);
+#endif
+    uint8_t *base = w->memory;
+    w->quants = base;
+    w->scales = base + quants;
+    pack_job job = {w, base, base + quants, src, exo_pool_threads(pool)};
+    exo_pool_run(pool, pack_groups, &job);
+    *out = w;
+    return EXO_OK;
+}
+
+void exo_weight_free(exo_weight *w) {
+    if (w == NULL) return;
+    exo_pages_free(w->memory, w->memory_bytes);
+    exo_free(w);
+}
+
+void exo_weight_block(const exo_weight *w, uint32_t row, uint32_t block, uint8_t *dst) {
+    const layout *l = &layouts[w->type];
+    uint32_t g = row / EXO_GROUP_ROWS, r = row % EXO_GROUP_ROWS;
+    const uint8_t *quants = w->quants + g * w->group_quants + (size_t)block * l->quant_bytes;
+    if (l->n_words == 0) {
+        size_t size = l->quant_bytes / EXO_GROUP_ROWS;
+        memcpy(dst, quants + r * size, size);
+        return;
+    }
+    unpack_block(l, dst, quants, w->scales + g * w->group_scales + (size_t)block * l->scale_bytes,
+                 r);
+}
+
+void exo_weight_unpack(const exo_weight *w, uint8_t *dst) {
+    uint32_t bytes = exo_dtype_get(w->type)->block_bytes;
+    for (uint32_t row = 0; row < w->n_rows; row++) {
+        for (uint32_t b = 0; b < w->n_blocks; b++, dst += bytes) exo_weight_block(w, row, b, dst);
+    }
+}

@@ -1,0 +1,175 @@
+/* session.c - the public session: one sequence on one shard that holds the whole model.
+ *
+ * Owns its device, the shard and the tokens whose KV is computed.  Its pages are the identity
+ * (page i holds positions 32 i on) and are assigned once, when it is created.  It has no sampler:
+ * callers that want text use the stages; callers that want numbers, such as perplexity and tests,
+ * take the logits here. */
+#include <exo/session.h>
+
+#include "base/mem.h"
+#include "engine/shard.h"
+
+#include <string.h>
+
+#define DEFAULT_CHUNK   256
+#define EVAL_LOGIT_ROWS 32 /* rows per step of exo_session_eval(); memory is touched by it only */
+
+struct exo_session {
+    const exo_backend *backend;
+    exo_device *device;
+    exo_shard *shard;
+    exo_step step;       /* room for one chunk */
+    int32_t *tokens;     /* (ctx) whose KV is computed ... */
+    uint32_t n_tokens;   /* ... this many */
+    const float *logits; /* behind tokens[n_tokens - 1]; NULL when not computed */
+    uint32_t chunk;      /* rows per step */
+    uint32_t eval_chunk; /* rows per step when each wants logits */
+};
+
+/* All pages of the one sequence, in a step without rows. */
+static exo_status assign_identity_pages(exo_session *s, exo_error *err) {
+    uint32_t n = exo_shard_get_desc(s->shard)->n_pages;
+    exo_step step;
+    exo_status st = exo_step_init(&step, 0, n < EXO_MAX_STEP_PAGES ? n : EXO_MAX_STEP_PAGES, err);
+    for (uint32_t first = 0; st == EXO_OK && first < n; first += step.n_pages) {
+        exo_step_clear(&step);
+        for (uint32_t i = first; i < n && step.n_pages < step.cap_pages; i++) {
+            step.pages[step.n_pages++] = (exo_page_entry){.index = i, .page = i};
+        }
+        st = exo_shard_run(s->shard, &step, NULL, NULL, NULL, err);
+    }
+    exo_step_finish(&step);
+    return st;
+}
+
+static exo_status create_parts(exo_session *s, exo_model *model, const exo_session_desc *d,
+                               exo_error *err) {
+    const exo_device_desc device = {.n_threads = d->n_threads, .spin = true};
+    exo_status st = exo_device_open(d->device != NULL ? d->device : "cpu:0", &device, &s->backend,
+                                    &s->device, err);
+    if (st != EXO_OK) return st;
+    const exo_shard_desc shard = {.layer_end = exo_model_hparams(model)->n_layers,
+                                  .has_embedding = true,
+                                  .has_head = true,
+                                  .kv_type = d->kv_f16 ? EXO_F16 : EXO_F32,
+                                  .ctx_tokens = d->ctx_tokens,
+                                  .max_seqs = 1,
+                                  .max_rows = s->chunk,
+                                  .max_logit_rows = s->eval_chunk};
+    st = exo_shard_create(model, s->backend, s->device, &shard, d->load_progress, d->ud, &s->shard,
+                          err);
+    if (st != EXO_OK) return st;
+    s->tokens = exo_calloc(exo_session_ctx(s), sizeof *s->tokens);
+    if (s->tokens == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for the tokens");
+    st = exo_step_init(&s->step, s->chunk, 0, err);
+    return st == EXO_OK ? assign_identity_pages(s, err) : st;
+}
+
+exo_status exo_session_create(exo_model *model, const exo_session_desc *desc, exo_session **out,
+                              exo_error *err) {
+    *out = NULL;
+    exo_session *s = exo_calloc(1, sizeof *s);
+    if (s == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for a session");
+    s->chunk = desc->prefill_chunk != 0 ? desc->prefill_chunk : DEFAULT_CHUNK;
+    s->eval_chunk = s->chunk < EVAL_LOGIT_ROWS ? s->chunk : EVAL_LOGIT_ROWS;
+    exo_status st = create_parts(s, model, desc, err);
+    if (st != EXO_OK) {
+        exo_session_destroy(s);
+        return st;
+    }
+    *out = s;
+    return EXO_OK;
+}
+
+void exo_session_destroy(exo_session *s) {
+    if (s == NULL) return;
+    exo_step_finish(&s->step);
+    exo_free(s->tokens);
+    exo_shard_destroy(s->shard);
+    if (s->device != NULL) s->backend->close(s->device);
+    exo_free(s);
+}
+
+/* ---- steps ---- */
+
+/* Computes the next n of tokens behind what is there.  The logits of the last n_logits rows are
+ * then in the shard. */
+static exo_status extend(exo_session *s, const int32_t *tokens, uint32_t n, uint32_t n_logits,
+                         exo_error *err) {
+    s->logits = NULL;
+    exo_step_clear(&s->step);
+    s->step.number++;
+    for (uint32_t i = 0; i < n; i++) {
+        s->step.rows[i] = (exo_row){.pos = s->n_tokens + i,
+                                    .token = tokens[i],
+                                    .flags = i >= n - n_logits ? EXO_ROW_LOGITS : 0u};
+    }
+    s->step.n_rows = n;
+    exo_status st = exo_shard_run(s->shard, &s->step, NULL, NULL, NULL, err);
+    if (st != EXO_OK) return st;
+    memcpy(s->tokens + s->n_tokens, tokens, n * sizeof *tokens);
+    s->n_tokens += n;
+    if (n_logits > 0) s->logits = exo_shard_logits(s->shard, n_logits - 1);
+    return EXO_OK;
+}
+
+static exo_status check_length(const exo_session *s, exo_tokens tokens, exo_error *err) {
+    if (tokens.n == 0) return exo_error_set(err, EXO_EINVAL, "no tokens to compute");
+    if (tokens.n > exo_session_ctx(s)) {
+        return exo_error_set(err, EXO_ETOOLONG, "%zu tokens do not fit a context of %u", tokens.n,
+                             exo_session_ctx(s));
+    }
+    return EXO_OK;
+}
+
+exo_status exo_session_sync(exo_session *s, exo_tokens tokens, exo_progress_fn progress, void *ud,
+                            exo_error *err) {
+    exo_status st = check_length(s, tokens, err);
+    if (st != EXO_OK) return st;
+    uint32_t n = (uint32_t)tokens.n, common = 0;
+    while (common < n && common < s->n_tokens && tokens.ids[common] == s->tokens[common]) common++;
+    if (common == n && s->n_tokens == n && s->logits != NULL) return EXO_OK;
+
+    /* The last token is computed even when its KV is there: its logits are what is asked for. */
+    s->n_tokens = common < n ? common : n - 1;
+    s->logits = NULL;
+    while (s->n_tokens < n) {
+        uint32_t left = n - s->n_tokens, rows = left < s->chunk ? left : s->chunk;
+        st = extend(s, tokens.ids + s->n_tokens, rows, rows == left, err);
+        if (st != EXO_OK) return st;
+        if (progress != NULL && !progress(ud, s->n_tokens, n)) {
+            return exo_error_set(err, EXO_ECANCELED, "stopped after %u of %u tokens", s->n_tokens,
+                                 n);
+        }
+    }
+    return EXO_OK;
+}
+
+exo_status exo_session_eval(exo_session *s, exo_tokens tokens, size_t from, exo_logits_fn fn,
+                            void *ud, exo_error *err) {
+    exo_status st = check_length(s, tokens, err);
+    if (st != EXO_OK) return st;
+    if (from >= tokens.n) {
+        return exo_error_set(err, EXO_EINVAL, "logits from position %zu of %zu tokens", from,
+                             tokens.n);
+    }
+    uint32_t n = (uint32_t)tokens.n, first = (uint32_t)from;
+    s->n_tokens = 0;
+    s->logits = NULL;
+    while (s->n_tokens < n) {
+        bool wanted = s->n_tokens >= first;
+        uint32_t left = (wanted ? n : first) - s->n_tokens;
+        uint32_t cap = wanted ? s->eval_chunk : s->chunk, rows = left < cap ? left : cap;
+        st = extend(s, tokens.ids + s->n_tokens, rows, wanted ? rows : 0, err);
+        if (st != EXO_OK) return st;
+        for (uint32_t i = 0; wanted && i < rows; i++) {
+            fn(ud, s->n_tokens - rows + i, exo_shard_logits(s->shard, i));
+        }
+    }
+    return EXO_OK;
+}
+
+const float *exo_session_logits(const exo_session *s) { return s->logits; }
+uint32_t exo_session_ctx(const exo_session *s) { return exo_shard_get_desc(s->shard)->ctx_tokens; }
+uint64_t exo_session_weight_bytes(const exo_session *s) { return exo_shard_weight_bytes(s->shard); }
+uint64_t exo_session_kv_bytes(const exo_session *s) { return exo_shard_kv_bytes(s->shard); }

@@ -1,0 +1,465 @@
+/* shard.c - the forward pass of a layer range, as one plan over a paged KV pool.
+ *
+ * Owns plan, pool and block table; weights are loaded by shard_weights.c.  Knows nothing of
+ * requests or of other shards.
+ *
+ * A row at position p replaces that sequence's KV at p, and attention of a row reads positions
+ * up to its own only.  So nothing is ever erased: what lies behind the newest row is out of every
+ * row's sight until it is written again, and running a step twice changes no bit. */
+#include "engine/shard.h"
+
+#include "base/mem.h"
+#include "engine/shard_weights.h"
+
+#include <math.h>
+#include <string.h>
+
+#define DEFAULT_CTX_TOKENS 8192
+#define DEFAULT_MAX_SEQS   8
+#define DEFAULT_MAX_ROWS   512
+#define MAX_SEQ_PAGES      65536 /* a page's index travels as u16 */
+#define MAX_OPS_PER_LAYER  7
+#define MAX_OPS_AROUND     3 /* embedding, its rounding, head */
+#define NO_PAGE            UINT32_MAX
+
+/* One layer's part of the page pool. */
+typedef struct {
+    exo_buffer *k; /* (n_pages, n_kv_heads, head_dim, 32) */
+    exo_buffer *v; /* (n_pages, n_kv_heads, 32, head_dim) */
+} layer_kv;
+
+struct exo_shard {
+    exo_shard_desc desc; /* resolved */
+    exo_model *model;
+    const exo_backend *backend;
+    exo_device *device;
+    const exo_hparams *hparams;
+
+    exo_shard_weights weights;
+    layer_kv *kv; /* (layers of the shard) */
+    uint64_t kv_bytes;
+    exo_plan *plan;
+
+    uint32_t max_seq_pages;
+    uint32_t *block_table; /* (max_seqs, max_seq_pages): page of each 32 positions, or NO_PAGE */
+    uint32_t *n_assigned;  /* (max_seqs) entries before the first NO_PAGE */
+    uint32_t *next_pos;    /* (max_seqs) least position the step's next row may have */
+
+    float *logits; /* (max_logit_rows, n_vocab); NULL without head */
+    size_t logits_bytes;
+    uint32_t n_logits; /* rows of them that the last run filled */
+};
+
+/* The activations of one row.  Slot 0 is the residual stream. */
+enum { SLOT_X, SLOT_Q, SLOT_K, SLOT_V, SLOT_ATTN, SLOT_FF, N_SLOTS };
+
+/* ---- what a shard can be ---- */
+
+static uint32_t pages_of(uint32_t tokens) {
+    return tokens / EXO_KV_PAGE_TOKENS + (tokens % EXO_KV_PAGE_TOKENS != 0);
+}
+
+static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
+static uint32_t max_u32(uint32_t a, uint32_t b) { return a > b ? a : b; }
+
+static exo_status check_range(const exo_hparams *h, const exo_shard_desc *d, exo_error *err) {
+    if (d->n_ranks > 1 || d->rank != 0) {
+        return exo_error_set(err, EXO_EUNSUPPORTED,
+                             "tensor parallelism (rank %u of %u): a layer runs whole, rank 0 of 1",
+                             d->rank, d->n_ranks);
+    }
+    if (d->layer_begin >= d->layer_end || d->layer_end > h->n_layers) {
+        return exo_error_set(err, EXO_EINVAL, "layers [%u, %u) of a model with %u layers",
+                             d->layer_begin, d->layer_end, h->n_layers);
+    }
+    if (d->has_embedding && d->layer_begin != 0) {
+        return exo_error_set(err, EXO_EINVAL, "the embedding stands before layer 0, not %u",
+                             d->layer_begin);
+    }
+    if (d->has_head && d->layer_end != h->n_layers) {
+        return exo_error_set(err, EXO_EINVAL, "the head stands after layer %u, not %u",
+                             h->n_layers - 1, d->layer_end - 1);
+    }
+    if (d->kv_type != EXO_F32 && d->kv_type != EXO_F16) {
+        const exo_dtype_info *type = exo_dtype_get(d->kv_type);
+        return exo_error_set(err, EXO_EUNSUPPORTED, "keys and values as %s: f32 and f16 are known",
+                             type != NULL ? type->name : "an unknown type");
+    }
+    return EXO_OK;
+}
+
+static exo_status check_sizes(const exo_hparams *h, const exo_shard_desc *d, exo_error *err) {
+    if (d->ctx_tokens > h->ctx_train) {
+        return exo_error_set(err, EXO_EINVAL, "a context of %u tokens: the model knows %u",
+                             d->ctx_tokens, h->ctx_train);
+    }
+    if (pages_of(d->ctx_tokens) > MAX_SEQ_PAGES) {
+        return exo_error_set(err, EXO_EINVAL, "a context of %u tokens: at most %u", d->ctx_tokens,
+                             MAX_SEQ_PAGES * EXO_KV_PAGE_TOKENS);
+    }
+    if (d->max_seqs > EXO_MAX_SEQS) {
+        return exo_error_set(err, EXO_EINVAL, "%u sequences at once: at most %d", d->max_seqs,
+                             EXO_MAX_SEQS);
+    }
+    if (d->max_rows > EXO_MAX_STEP_ROWS) {
+        return exo_error_set(err, EXO_EINVAL, "%u rows in a step: at most %d", d->max_rows,
+                             EXO_MAX_STEP_ROWS);
+    }
+    if (d->n_pages < pages_of(d->ctx_tokens)) {
+        return exo_error_set(err, EXO_EINVAL, "a pool of %u pages: a context of %u tokens takes %u",
+                             d->n_pages, d->ctx_tokens, pages_of(d->ctx_tokens));
+    }
+    size_t page_bytes = exo_kv_page_bytes(d->kv_type, h->n_kv_heads, h->head_dim);
+    if (d->n_pages == NO_PAGE || d->n_pages > SIZE_MAX / 2 / EXO_MAX_LAYERS / page_bytes) {
+        return exo_error_set(err, EXO_EINVAL, "a pool of %u pages is beyond this machine's memory",
+                             d->n_pages);
+    }
+    return EXO_OK;
+}
+
+exo_status exo_shard_desc_resolve(const exo_model *m, exo_shard_desc *d, exo_error *err) {
+    const exo_hparams *h = exo_model_hparams(m);
+    exo_status st = check_range(h, d, err);
+    if (st != EXO_OK) return st;
+    exo_shard_desc r = *d;
+    r.n_ranks = 1;
+    if (r.ctx_tokens == 0) r.ctx_tokens = min_u32(h->ctx_train, DEFAULT_CTX_TOKENS);
+    if (r.max_seqs == 0) r.max_seqs = DEFAULT_MAX_SEQS;
+    if (r.max_rows == 0) r.max_rows = DEFAULT_MAX_ROWS;
+    if (r.max_logit_rows == 0) r.max_logit_rows = r.max_seqs;
+    r.max_logit_rows = min_u32(r.max_logit_rows, r.max_rows);
+    if (r.n_pages == 0) {
+        r.n_pages = pages_of(r.ctx_tokens) * max_u32(min_u32(r.max_seqs, EXO_MAX_SEQS) / 2, 1);
+    }
+    st = check_sizes(h, &r, err);
+    if (st == EXO_OK) *d = r;
+    return st;
+}
+
+/* ---- the forward pass ---- */
+
+/* x += W_o attention(rope(q), rope(k), v), where q, k, v = W norm(x) + bias */
+static exo_op *build_attention(const exo_shard *s, uint32_t i, exo_op *op) {
+    const exo_hparams *h = s->hparams;
+    const exo_layer_weights *w = &s->weights.layers[i];
+    const layer_kv *kv = &s->kv[i];
+
+    /* (n_embd) -> q (n_heads, head_dim), k and v (n_kv_heads, head_dim) */
+    *op++ = (exo_op){.kind = EXO_OP_MATMUL,
+                     .u.matmul = {.in = SLOT_X,
+                                  .norm = w->attn_norm,
+                                  .norm_eps = h->norm_eps,
+                                  .n_parts = 3,
+                                  .w = {w->q, w->k, w->v},
+                                  .bias = {w->q_bias, w->k_bias, w->v_bias},
+                                  .out = {SLOT_Q, SLOT_K, SLOT_V},
+                                  .epilogue = EXO_EPILOGUE_STORE}};
+    /* q and k turned by their position; k and v into the page of that position */
+    *op++ = (exo_op){.kind = EXO_OP_ROPE_KV,
+                     .u.rope_kv = {.q = SLOT_Q,
+                                   .k = SLOT_K,
+                                   .v = SLOT_V,
+                                   .q_norm = w->q_norm,
+                                   .k_norm = w->k_norm,
+                                   .norm_eps = h->norm_eps,
+                                   .n_heads = h->n_heads,
+                                   .n_kv_heads = h->n_kv_heads,
+                                   .head_dim = h->head_dim,
+                                   .rope_dims = h->rope_dims,
+                                   .rope_neox = h->rope_neox,
+                                   .rope_inv_freq = h->rope_inv_freq,
+                                   .rope_scale = h->rope_scale,
+                                   .k_pages = kv->k,
+                                   .v_pages = kv->v,
+                                   .kv_type = s->desc.kv_type}};
+    /* each group of n_heads / n_kv_heads query heads reads one head of k and v */
+    *op++ = (exo_op){.kind = EXO_OP_ATTENTION,
+                     .u.attention = {.q = SLOT_Q,
+                                     .out = SLOT_ATTN,
+                                     .n_heads = h->n_heads,
+                                     .n_kv_heads = h->n_kv_heads,
+                                     .head_dim = h->head_dim,
+                                     .scale = 1.0f / sqrtf((float)h->head_dim),
+                                     .k_pages = kv->k,
+                                     .v_pages = kv->v,
+                                     .kv_type = s->desc.kv_type}};
+    /* (n_heads * head_dim) -> (n_embd), added to the residual */
+    *op++ = (exo_op){.kind = EXO_OP_MATMUL,
+                     .u.matmul = {.in = SLOT_ATTN,
+                                  .n_parts = 1,
+                                  .w = {w->o},
+                                  .out = {SLOT_X},
+                                  .epilogue = EXO_EPILOGUE_ADD}};
+    return op;
+}
+
+/* x += W_down (silu(W_gate norm(x)) * W_up norm(x)) */
+static exo_op *build_ffn(const exo_shard *s, uint32_t i, exo_op *op) {
+    const exo_layer_weights *w = &s->weights.layers[i];
+
+    /* (n_embd) -> (n_ff) twice -> (n_ff) */
+    *op++ = (exo_op){.kind = EXO_OP_MATMUL,
+                     .u.matmul = {.in = SLOT_X,
+                                  .norm = w->ffn_norm,
+                                  .norm_eps = s->hparams->norm_eps,
+                                  .n_parts = 2,
+                                  .w = {w->gate, w->up},
+                                  .out = {SLOT_FF, EXO_NO_SLOT},
+                                  .epilogue = EXO_EPILOGUE_SILU_MUL}};
+    /* (n_ff) -> (n_embd), added to the residual */
+    *op++ = (exo_op){.kind = EXO_OP_MATMUL,
+                     .u.matmul = {.in = SLOT_FF,
+                                  .n_parts = 1,
+                                  .w = {w->down},
+                                  .out = {SLOT_X},
+                                  .epilogue = EXO_EPILOGUE_ADD}};
+    return op;
+}
+
+/* With the f16 wire the residual is rounded wherever a cut could be, so that cuts are invisible. */
+static exo_op *build_cut(const exo_shard *s, exo_op *op) {
+    if (s->desc.wire_f16) *op++ = (exo_op){.kind = EXO_OP_ROUND_F16, .u.round_slot = SLOT_X};
+    return op;
+}
+
+/* Returns the end of the operations written. */
+static exo_op *build_forward(const exo_shard *s, exo_op *op) {
+    if (s->desc.has_embedding) {
+        *op++ = (exo_op){.kind = EXO_OP_EMBED,
+                         .u.embed = {.out = SLOT_X, .table = s->weights.embedding}};
+        op = build_cut(s, op);
+    }
+    for (uint32_t i = 0; i < s->weights.n_layers; i++) {
+        op = build_attention(s, i, op);
+        op = build_ffn(s, i, op);
+        op = build_cut(s, op);
+    }
+    if (s->desc.has_head) {
+        *op++ = (exo_op){.kind = EXO_OP_HEAD,
+                         .u.head = {.in = SLOT_X,
+                                    .norm = s->weights.final_norm,
+                                    .norm_eps = s->hparams->norm_eps,
+                                    .w = s->weights.head}};
+    }
+    return op;
+}
+
+static exo_status create_plan(exo_shard *s, exo_error *err) {
+    const exo_hparams *h = s->hparams;
+    const uint32_t widths[N_SLOTS] = {
+        [SLOT_X] = h->n_embd,
+        [SLOT_Q] = h->n_heads * h->head_dim,
+        [SLOT_K] = h->n_kv_heads * h->head_dim,
+        [SLOT_V] = h->n_kv_heads * h->head_dim,
+        [SLOT_ATTN] = h->n_heads * h->head_dim,
+        [SLOT_FF] = h->n_ff,
+    };
+    size_t cap = (size_t)s->weights.n_layers * MAX_OPS_PER_LAYER + MAX_OPS_AROUND;
+    exo_op *ops = exo_calloc(cap, sizeof *ops);
+    if (ops == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for a plan of %zu ops", cap);
+    const exo_plan_desc desc = {
+        .ops = ops,
+        .n_ops = (size_t)(build_forward(s, ops) - ops),
+        .slot_width = widths,
+        .n_slots = N_SLOTS,
+        .max_rows = s->desc.max_rows,
+        .max_logit_rows = s->desc.max_logit_rows,
+        .max_seqs = s->desc.max_seqs,
+        .max_seq_pages = s->max_seq_pages,
+    };
+    exo_status st = s->backend->plan_create(s->device, &desc, &s->plan, err);
+    exo_free(ops);
+    return st;
+}
+
+/* ---- life ---- */
+
+static exo_status create_kv(exo_shard *s, exo_error *err) {
+    const exo_hparams *h = s->hparams;
+    uint32_t n_layers = s->weights.n_layers;
+    size_t bytes = s->desc.n_pages * exo_kv_page_bytes(s->desc.kv_type, h->n_kv_heads, h->head_dim);
+    s->kv = exo_calloc(n_layers, sizeof *s->kv);
+    if (s->kv == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for the list of pools");
+    for (uint32_t i = 0; i < n_layers; i++) {
+        exo_status st = s->backend->allocate(s->device, bytes, &s->kv[i].k, err);
+        if (st == EXO_OK) st = s->backend->allocate(s->device, bytes, &s->kv[i].v, err);
+        if (st != EXO_OK) {
+            exo_error_wrap(err, "KV pool of %u pages, layer %u", s->desc.n_pages, i);
+            return st;
+        }
+        s->kv_bytes += 2 * (uint64_t)bytes;
+    }
+    return EXO_OK;
+}
+
+/* Block table and logits: the shard's own memory on the host. */
+static exo_status create_tables(exo_shard *s, exo_error *err) {
+    uint32_t n_seqs = s->desc.max_seqs;
+    s->max_seq_pages = pages_of(s->desc.ctx_tokens);
+    s->block_table = exo_calloc((size_t)n_seqs * s->max_seq_pages, sizeof *s->block_table);
+    s->n_assigned = exo_calloc(n_seqs, sizeof *s->n_assigned);
+    s->next_pos = exo_calloc(n_seqs, sizeof *s->next_pos);
+    bool ok = s->block_table != NULL && s->n_assigned != NULL && s->next_pos != NULL;
+    if (ok && s->desc.has_head) {
+        s->logits_bytes = (size_t)s->desc.max_logit_rows * s->hparams->n_vocab * sizeof(float);
+        s->logits = exo_pages_alloc(s->logits_bytes);
+        ok = s->logits != NULL;
+    }
+    if (!ok) return exo_error_set(err, EXO_ENOMEM, "no memory for block table and logits");
+    for (uint32_t seq = 0; seq < n_seqs; seq++) exo_shard_clear_seq(s, seq);
+    return EXO_OK;
+}
+
+exo_status exo_shard_create(exo_model *m, const exo_backend *backend, exo_device *device,
+                            const exo_shard_desc *d, exo_progress_fn progress, void *ud,
+                            exo_shard **out, exo_error *err) {
+    *out = NULL;
+    exo_shard_desc desc = *d;
+    exo_status st = exo_shard_desc_resolve(m, &desc, err);
+    if (st != EXO_OK) return st;
+    exo_shard *s = exo_calloc(1, sizeof *s);
+    if (s == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for a shard");
+    s->desc = desc;
+    s->model = exo_model_ref(m);
+    s->backend = backend;
+    s->device = device;
+    s->hparams = exo_model_hparams(m);
+
+    const exo_weights_source from = {m, backend, device, progress, ud};
+    st = exo_shard_weights_load(&from, &desc, &s->weights, err);
+    if (st == EXO_OK) st = create_kv(s, err);
+    if (st == EXO_OK) st = create_tables(s, err);
+    if (st == EXO_OK) st = create_plan(s, err);
+    if (st != EXO_OK) {
+        exo_shard_destroy(s);
+        return st;
+    }
+    *out = s;
+    return EXO_OK;
+}
+
+void exo_shard_destroy(exo_shard *s) {
+    if (s == NULL) return;
+    if (s->plan != NULL) s->backend->plan_destroy(s->plan);
+    exo_pages_free(s->logits, s->logits_bytes);
+    exo_free(s->next_pos);
+    exo_free(s->n_assigned);
+    exo_free(s->block_table);
+    for (uint32_t i = 0; s->kv != NULL && i < s->weights.n_layers; i++) {
+        if (s->kv[i].k != NULL) s->backend->deallocate(s->device, s->kv[i].k);
+        if (s->kv[i].v != NULL) s->backend->deallocate(s->device, s->kv[i].v);
+    }
+    exo_free(s->kv);
+    exo_shard_weights_finish(&s->weights, s->backend, s->device);
+    exo_model_unref(s->model);
+    exo_free(s);
+}
+
+const exo_shard_desc *exo_shard_get_desc(const exo_shard *s) { return &s->desc; }
+uint64_t exo_shard_weight_bytes(const exo_shard *s) { return s->weights.bytes; }
+uint64_t exo_shard_kv_bytes(const exo_shard *s) { return s->kv_bytes; }
+const exo_model *exo_shard_model(const exo_shard *s) { return s->model; }
+
+/* ---- steps ---- */
+
+void exo_shard_clear_seq(exo_shard *s, uint32_t seq) {
+    uint32_t *table = s->block_table + (size_t)seq * s->max_seq_pages;
+    for (uint32_t i = 0; i < s->max_seq_pages; i++) table[i] = NO_PAGE;
+    s->n_assigned[seq] = 0;
+}
+
+/* Takes the step's entries over; none of them when one is out of range. */
+static exo_status assign_pages(exo_shard *s, const exo_step *step, exo_error *err) {
+    for (uint32_t i = 0; i < step->n_pages; i++) {
+        const exo_page_entry *e = &step->pages[i];
+        if (e->seq >= s->desc.max_seqs || e->index >= s->max_seq_pages ||
+            e->page >= s->desc.n_pages) {
+            return exo_error_set(
+                err, EXO_EINVAL,
+                "step %llu assigns page %u of %u to sequence %u of %u, index %u of "
+                "%u",
+                (unsigned long long)step->number, e->page, s->desc.n_pages, e->seq,
+                s->desc.max_seqs, e->index, s->max_seq_pages);
+        }
+    }
+    for (uint32_t i = 0; i < step->n_pages; i++) {
+        const exo_page_entry *e = &step->pages[i];
+        uint32_t *table = s->block_table + (size_t)e->seq * s->max_seq_pages,
+                 *n = &s->n_assigned[e->seq];
+        table[e->index] = e->page;
+        while (*n < s->max_seq_pages && table[*n] != NO_PAGE) (*n)++;
+    }
+    return EXO_OK;
+}
+
+/* One row against the tables; remembers its position for the order of the next. */
+static exo_status check_row(exo_shard *s, const exo_row *r, exo_error *err) {
+    if (r->seq >= s->desc.max_seqs) {
+        return exo_error_set(err, EXO_EINVAL, "sequence %u of %u", r->seq, s->desc.max_seqs);
+    }
+    if (r->pos >= s->desc.ctx_tokens) {
+        return exo_error_set(err, EXO_EINVAL, "position %u in a context of %u", r->pos,
+                             s->desc.ctx_tokens);
+    }
+    if (r->pos / EXO_KV_PAGE_TOKENS >= s->n_assigned[r->seq]) {
+        return exo_error_set(err, EXO_EINVAL, "position %u of sequence %u: pages end at %u", r->pos,
+                             r->seq, s->n_assigned[r->seq] * EXO_KV_PAGE_TOKENS);
+    }
+    if (r->pos < s->next_pos[r->seq]) {
+        return exo_error_set(err, EXO_EINVAL, "position %u of sequence %u after position %u",
+                             r->pos, r->seq, s->next_pos[r->seq] - 1);
+    }
+    if (s->desc.has_embedding && (r->token < 0 || (uint32_t)r->token >= s->hparams->n_vocab)) {
+        return exo_error_set(err, EXO_EINVAL, "token %d in a vocabulary of %u", r->token,
+                             s->hparams->n_vocab);
+    }
+    s->next_pos[r->seq] = r->pos + 1;
+    return EXO_OK;
+}
+
+static exo_status check_rows(exo_shard *s, const exo_step *step, exo_error *err) {
+    unsigned long long number = step->number;
+    uint32_t n_logits = exo_step_n_logits(step);
+    if (step->n_rows > s->desc.max_rows) {
+        return exo_error_set(err, EXO_EINVAL, "step %llu has %u rows: at most %u", number,
+                             step->n_rows, s->desc.max_rows);
+    }
+    if (s->desc.has_head && n_logits > s->desc.max_logit_rows) {
+        return exo_error_set(err, EXO_EINVAL, "step %llu wants %u rows of logits: at most %u",
+                             number, n_logits, s->desc.max_logit_rows);
+    }
+    memset(s->next_pos, 0, s->desc.max_seqs * sizeof *s->next_pos);
+    for (uint32_t i = 0; i < step->n_rows; i++) {
+        exo_status st = check_row(s, &step->rows[i], err);
+        if (st != EXO_OK) return exo_error_wrap(err, "step %llu, row %u", number, i), st;
+    }
+    return EXO_OK;
+}
+
+exo_status exo_shard_run(exo_shard *s, const exo_step *step, const float *x_in, float *x_out,
+                         const atomic_bool *cancel, exo_error *err) {
+    s->n_logits = 0;
+    exo_status st = assign_pages(s, step, err);
+    if (st == EXO_OK) st = check_rows(s, step, err);
+    if (st != EXO_OK || step->n_rows == 0) return st;
+    if ((x_in == NULL && !s->desc.has_embedding) || (x_out == NULL && !s->desc.has_head)) {
+        return exo_error_set(err, EXO_EINVAL, "step %llu comes without room for activations",
+                             (unsigned long long)step->number);
+    }
+    const exo_plan_args args = {
+        .rows = step->rows,
+        .n_rows = step->n_rows,
+        .block_table = s->block_table,
+        .x_in = s->desc.has_embedding ? NULL : x_in,
+        .x_out = s->desc.has_head ? NULL : x_out,
+        .logits = s->logits,
+        .cancel = cancel,
+    };
+    st = s->backend->plan_run(s->plan, &args, err);
+    if (st == EXO_OK && s->desc.has_head) s->n_logits = exo_step_n_logits(step);
+    return st;
+}
+
+const float *exo_shard_logits(const exo_shard *s, uint32_t i) {
+    return i < s->n_logits ? s->logits + (size_t)i * s->hparams->n_vocab : NULL;
+}

@@ -1,0 +1,23 @@
+/* hparams.h - metadata to hyperparameters; private to model.c and tests.
+ *
+ * The only code that knows metadata keys of architectures.  Thread: ANY. */
+#ifndef EXO_MODEL_HPARAMS_H
+#define EXO_MODEL_HPARAMS_H
+
+#include "model/model.h"
+
+/* Reads and checks the hyperparameters; *out->name falls back to the n bytes of stem. */
+exo_status exo_hparams_read(const exo_gguf *g, exo_str stem, exo_hparams *out, exo_error *err);
+
+/* The tensors of the whole model, every shape checked against the hyperparameters. */
+typedef struct {
+    const exo_tensor *embedding, *final_norm;
+    const exo_tensor *head;    /* the embedding when tied */
+    exo_layer_tensors *layers; /* (n_layers), owned */
+} exo_model_tensors;
+
+exo_status exo_model_tensors_bind(const exo_gguf *g, const exo_hparams *hp, exo_model_tensors *out,
+                                  exo_error *err);
+void exo_model_tensors_finish(exo_model_tensors *t);
+
+#endif

@@ -1,0 +1,412 @@
+/* jinja_seq.c - filters on sequences and mappings, and the one sort behind all of them.
+ *
+ * What is a generator in jinja2 is an iterator here: always true, without a length, read once.
+ * Templates lean on that ("{% if x|selectattr(...) %}" is always taken). */
+#include "model/jinja.h"
+
+#include <string.h>
+
+/* ---- sorting ---- */
+
+/* Merges keys [from, mid) and [mid, to) with their items into the out arrays. */
+static void merge(exo_jctx *c, const exo_jlist *in, exo_jlist *out, size_t from, size_t mid,
+                  size_t to, bool reverse) {
+    const exo_jvalue *keys = in->items, *items = in->items + in->n;
+    size_t i = from, k = mid;
+    for (size_t at = from; at < to; at++) {
+        bool right = i == mid;
+        if (!right && k < to) {
+            exo_jcharge(c, 1);
+            right = reverse ? exo_jcompare(c, EXO_J_LT, keys[i], keys[k])
+                            : exo_jcompare(c, EXO_J_LT, keys[k], keys[i]);
+        }
+        size_t take = right ? k++ : i++;
+        out->items[at] = keys[take];
+        out->items[out->n + at] = items[take];
+    }
+}
+
+void exo_jsort(exo_jctx *c, exo_jvalue *keys, exo_jvalue *items, size_t n, bool reverse) {
+    if (n < 2) return;
+    exo_jlist *in = exo_jlist_new(c, 2 * n), *out = exo_jlist_new(c, 2 * n);
+    if (in == NULL || out == NULL) return;
+    memcpy(in->items, keys, n * sizeof *keys);
+    memcpy(in->items + n, items, n * sizeof *items);
+    in->n = out->n = n;
+    for (size_t width = 1; width < n && exo_jok(c); width *= 2) {
+        for (size_t from = 0; from < n && exo_jok(c); from += 2 * width) {
+            size_t mid = from + width < n ? from + width : n;
+            size_t to = mid + width < n ? mid + width : n;
+            merge(c, in, out, from, mid, to, reverse);
+        }
+        exo_jlist *swap = in;
+        in = out;
+        out = swap;
+    }
+    memcpy(keys, in->items, n * sizeof *keys);
+    memcpy(items, in->items + n, n * sizeof *items);
+}
+
+static exo_jvalue fold_case(exo_jctx *c, exo_jvalue v, bool case_sensitive) {
+    return v.type == EXO_J_STRING && !case_sensitive ? exo_jstr_lower(c, v.s) : v;
+}
+
+/* "name,age" sorts by a list of both. */
+static exo_jvalue sort_key(exo_jctx *c, exo_jvalue item, exo_jvalue attribute, bool cased) {
+    bool several = attribute.type == EXO_J_STRING && attribute.s->n > 0 &&
+                   memchr(attribute.s->s, ',', attribute.s->n) != NULL;
+    if (!several) return fold_case(c, exo_jget_path(c, item, attribute, exo_jabsent), cased);
+    exo_jlist *key = exo_jlist_new(c, 2);
+    const exo_jstr *paths = attribute.s;
+    for (size_t from = 0; from <= paths->n && exo_jok(c);) {
+        const char *comma = from < paths->n ? memchr(paths->s + from, ',', paths->n - from) : NULL;
+        size_t to = comma != NULL ? (size_t)(comma - paths->s) : paths->n;
+        exo_jvalue path = exo_jsubstr(c, paths, from, to);
+        exo_jvalue part = exo_jget_path(c, item, path, exo_jabsent);
+        exo_jlist_append(c, key, fold_case(c, part, cased));
+        from = to + 1;
+    }
+    return exo_jlist_value(EXO_J_LIST, key);
+}
+
+static exo_jlist *copy_items(exo_jctx *c, exo_jvalue v) {
+    exo_jlist *from = exo_jiterate(c, v);
+    if (from == NULL) return NULL;
+    exo_jcharge(c, from->n / 4);
+    exo_jlist *copy = exo_jlist_new(c, from->n);
+    for (size_t i = 0; i < from->n && exo_jok(c); i++) exo_jlist_append(c, copy, from->items[i]);
+    return exo_jok(c) ? copy : NULL;
+}
+
+static exo_jlist *keys_of(exo_jctx *c, const exo_jlist *l, exo_jvalue attribute, bool cased) {
+    exo_jlist *keys = exo_jlist_new(c, l->n);
+    for (size_t i = 0; i < l->n && exo_jok(c); i++) {
+        exo_jcharge(c, 1);
+        exo_jlist_append(c, keys, sort_key(c, l->items[i], attribute, cased));
+    }
+    return exo_jok(c) ? keys : NULL;
+}
+
+/* sort(reverse=false, case_sensitive=false, attribute=none) */
+static exo_jvalue filter_sort(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    exo_jlist *l = copy_items(c, self);
+    exo_jlist *keys = l == NULL ? NULL : keys_of(c, l, a->v[2], exo_jarg_bool(a, 1, false));
+    if (keys != NULL) exo_jsort(c, keys->items, l->items, l->n, exo_jarg_bool(a, 0, false));
+    return exo_jlist_value(EXO_J_LIST, l);
+}
+
+/* dictsort(case_sensitive=false, by="key", reverse=false) */
+static exo_jvalue filter_dictsort(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    const exo_jstr *by = exo_jarg_str(c, a, 1, "key");
+    bool by_value = exo_jstr_is(by, "value"), cased = exo_jarg_bool(a, 0, false);
+    if (!by_value && !exo_jstr_is(by, "key")) {
+        return exo_jfail(c, "You can only sort by either \"key\" or \"value\"");
+    }
+    if (self.type == EXO_J_UNDEFINED) return exo_jundefined_fail(c, self);
+    if (self.type != EXO_J_DICT) return exo_jfail(c, "dictsort works on mappings");
+    size_t n = self.dict->n;
+    exo_jlist *pairs = exo_jlist_new(c, n), *keys = exo_jlist_new(c, n);
+    for (size_t i = 0; i < n && exo_jok(c); i++) {
+        const exo_jentry *e = &self.dict->entries[i];
+        exo_jlist_append(c, pairs, exo_jpair(c, e->key, e->value));
+        exo_jlist_append(c, keys, fold_case(c, by_value ? e->value : e->key, cased));
+    }
+    if (exo_jok(c)) exo_jsort(c, keys->items, pairs->items, n, exo_jarg_bool(a, 2, false));
+    return exo_jlist_value(EXO_J_LIST, pairs);
+}
+
+/* groupby(attribute, default=none, case_sensitive=false) */
+static exo_jvalue filter_groupby(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    bool cased = exo_jarg_bool(a, 2, false);
+    exo_jlist *l = copy_items(c, self), *groups = exo_jlist_new(c, 0), *members = NULL;
+    exo_jlist *keys = exo_jlist_new(c, l == NULL ? 0 : l->n);
+    for (size_t i = 0; l != NULL && i < l->n && exo_jok(c); i++) {
+        exo_jvalue key = exo_jget_path(c, l->items[i], a->v[0], a->v[1]);
+        exo_jlist_append(c, keys, fold_case(c, key, cased));
+    }
+    if (!exo_jok(c)) return exo_jundefined;
+    exo_jsort(c, keys->items, l->items, l->n, false);
+    for (size_t i = 0; i < l->n && exo_jok(c); i++) {
+        if (i == 0 || !exo_jequal(c, keys->items[i], keys->items[i - 1])) {
+            members = exo_jlist_new(c, 0);
+            exo_jvalue name = exo_jget_path(c, l->items[i], a->v[0], a->v[1]);
+            exo_jvalue group = exo_jpair(c, name, exo_jlist_value(EXO_J_LIST, members));
+            if (exo_jok(c)) group.list->group = true;
+            exo_jlist_append(c, groups, group);
+        }
+        exo_jlist_append(c, members, l->items[i]);
+    }
+    return exo_jlist_value(EXO_J_LIST, groups);
+}
+
+/* unique(case_sensitive=false, attribute=none) */
+static exo_jvalue filter_unique(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    exo_jlist *l = exo_jiterate(c, self), *out = exo_jlist_new(c, 0);
+    exo_jdict *seen = exo_jdict_new(c);
+    for (size_t i = 0; l != NULL && seen != NULL && i < l->n && exo_jok(c); i++) {
+        exo_jvalue key = exo_jget_path(c, l->items[i], a->v[1], exo_jabsent), ignored;
+        key = fold_case(c, key, exo_jarg_bool(a, 0, false));
+        exo_jcharge(c, 1);
+        if (!exo_jok(c) || exo_jdict_get(c, seen, key, &ignored)) continue;
+        exo_jdict_set(c, seen, key, exo_jnone);
+        exo_jlist_append(c, out, l->items[i]);
+    }
+    return exo_jlist_value(EXO_J_ITERATOR, out);
+}
+
+static exo_jvalue extreme(exo_jctx *c, exo_jvalue self, const exo_jargs *a, exo_jcmp better) {
+    exo_jlist *l = exo_jiterate(c, self);
+    if (l == NULL) return exo_jundefined;
+    if (l->n == 0) return exo_jundefined_hint(c, "No aggregated item, sequence was empty.");
+    size_t best = 0;
+    exo_jvalue best_key = exo_jundefined;
+    for (size_t i = 0; i < l->n && exo_jok(c); i++) {
+        exo_jvalue key = exo_jget_path(c, l->items[i], a->v[1], exo_jabsent);
+        key = fold_case(c, key, exo_jarg_bool(a, 0, false));
+        exo_jcharge(c, 1);
+        if (i > 0 && !exo_jcompare(c, better, key, best_key)) continue;
+        best = i;
+        best_key = key;
+    }
+    return l->items[best];
+}
+
+static exo_jvalue filter_min(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    return extreme(c, self, a, EXO_J_LT);
+}
+
+static exo_jvalue filter_max(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    return extreme(c, self, a, EXO_J_GT);
+}
+
+/* ---- taking and joining ---- */
+
+static exo_jvalue filter_list(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    (void)a;
+    return exo_jlist_value(EXO_J_LIST, copy_items(c, self));
+}
+
+static exo_jvalue filter_items(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    (void)a;
+    if (self.type != EXO_J_UNDEFINED && self.type != EXO_J_DICT) {
+        return exo_jfail(c, "Can only get item pairs from a mapping.");
+    }
+    size_t n = self.type == EXO_J_DICT ? self.dict->n : 0;
+    exo_jlist *l = exo_jlist_new(c, n);
+    for (size_t i = 0; i < n && exo_jok(c); i++) {
+        exo_jlist_append(c, l, exo_jpair(c, self.dict->entries[i].key,
+                                         self.dict->entries[i].value));
+    }
+    return exo_jlist_value(EXO_J_ITERATOR, l);
+}
+
+static exo_jvalue filter_first(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    (void)a;
+    if (self.type == EXO_J_ITERATOR && self.list->pos < self.list->n) {
+        return self.list->items[self.list->pos++]; /* the rest can still be read */
+    }
+    if (self.type == EXO_J_STRING && self.s->n > 0) return exo_jget_item(c, self, exo_jint(0));
+    exo_jlist *l = exo_jiterate(c, self);
+    if (l == NULL) return exo_jundefined;
+    if (l->n == 0) return exo_jundefined_hint(c, "No first item, sequence was empty.");
+    return l->items[0];
+}
+
+static exo_jvalue filter_last(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    (void)a;
+    if (self.type == EXO_J_ITERATOR) return exo_jfail(c, "'generator' object is not reversible");
+    if (self.type == EXO_J_STRING && self.s->n > 0) return exo_jget_item(c, self, exo_jint(-1));
+    exo_jlist *l = exo_jiterate(c, self);
+    if (l == NULL) return exo_jundefined;
+    if (l->n == 0) return exo_jundefined_hint(c, "No last item, sequence was empty.");
+    return l->items[l->n - 1];
+}
+
+/* join(d="", attribute=none) */
+static exo_jvalue filter_join(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    exo_jvalue d = a->v[0].type == EXO_J_ABSENT ? exo_jstring_borrow(c, "", 0)
+                                                : exo_jto_str(c, a->v[0]);
+    exo_jlist *l = exo_jiterate(c, self);
+    size_t mark = exo_jmark(c);
+    for (size_t i = 0; l != NULL && i < l->n && exo_jok(c); i++) {
+        exo_jvalue item = exo_jget_path(c, l->items[i], a->v[1], exo_jabsent);
+        exo_jcharge(c, 1);
+        if (i > 0) exo_jput_str(c, d.s);
+        exo_jprint(c, item);
+    }
+    return exo_jtake(c, mark);
+}
+
+static exo_jvalue reversed_string(exo_jctx *c, const exo_jstr *s) {
+    size_t mark = exo_jmark(c);
+    exo_jcharge(c, s->n / 8);
+    for (size_t pos = s->n; pos > 0 && exo_jok(c);) {
+        size_t prev = exo_jutf8_prev(s->s, pos);
+        exo_jput(c, s->s + prev, pos - prev);
+        pos = prev;
+    }
+    return exo_jtake(c, mark);
+}
+
+static exo_jvalue filter_reverse(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    (void)a;
+    if (self.type == EXO_J_STRING) return reversed_string(c, self.s);
+    exo_jlist *l = exo_jiterate(c, self), *out;
+    if (l == NULL) return exo_jundefined;
+    out = exo_jlist_new(c, l->n);
+    for (size_t i = l->n; i > 0 && exo_jok(c); i--) exo_jlist_append(c, out, l->items[i - 1]);
+    return exo_jlist_value(self.type == EXO_J_ITERATOR ? EXO_J_LIST : EXO_J_ITERATOR, out);
+}
+
+/* sum(attribute=none, start=0) */
+static exo_jvalue filter_sum(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    exo_jvalue sum = a->v[1].type == EXO_J_ABSENT ? exo_jint(0) : a->v[1];
+    exo_jlist *l = exo_jiterate(c, self);
+    for (size_t i = 0; l != NULL && i < l->n && exo_jok(c); i++) {
+        exo_jcharge(c, 1);
+        sum = exo_jbinary(c, EXO_J_ADD, sum, exo_jget_path(c, l->items[i], a->v[0], exo_jabsent));
+    }
+    return sum;
+}
+
+/* batch(linecount, fill_with=none) */
+static exo_jvalue filter_batch(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    int64_t size = exo_jarg_int(c, a, 0, 1);
+    exo_jlist *l = exo_jiterate(c, self), *out = exo_jlist_new(c, 0), *row = NULL;
+    for (size_t i = 0; l != NULL && i < l->n && exo_jok(c); i++) {
+        if (row == NULL || (int64_t)row->n == size) {
+            row = exo_jlist_new(c, 0);
+            exo_jlist_append(c, out, exo_jlist_value(EXO_J_LIST, row));
+        }
+        exo_jlist_append(c, row, l->items[i]);
+    }
+    while (row != NULL && exo_jgiven(a, 1) && (int64_t)row->n < size && exo_jok(c)) {
+        exo_jlist_append(c, row, a->v[1]);
+        exo_jcharge(c, 1);
+    }
+    return exo_jlist_value(EXO_J_ITERATOR, out);
+}
+
+/* slice(slices, fill_with=none) */
+static exo_jvalue filter_slice(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    int64_t n_slices = exo_jarg_int(c, a, 0, 1);
+    exo_jlist *l = exo_jiterate(c, self), *out = exo_jlist_new(c, 0);
+    if (n_slices == 0) return exo_jfail(c, "integer division or modulo by zero");
+    int64_t n = l == NULL ? 0 : (int64_t)l->n, at = 0;
+    for (int64_t i = 0; i < n_slices && exo_jok(c); i++) {
+        exo_jlist *column = exo_jlist_new(c, 0);
+        int64_t end = at + n / n_slices + (i < n % n_slices);
+        for (; at < end; at++) exo_jlist_append(c, column, l->items[at]);
+        if (exo_jgiven(a, 1) && i >= n % n_slices) exo_jlist_append(c, column, a->v[1]);
+        exo_jlist_append(c, out, exo_jlist_value(EXO_J_LIST, column));
+        exo_jcharge(c, 1);
+    }
+    return exo_jlist_value(EXO_J_ITERATOR, out);
+}
+
+/* ---- map, select, reject ---- */
+
+static exo_jargs rest_of(const exo_jargs *a, size_t from) {
+    return (exo_jargs){.v = a->n > from ? a->v + from : NULL,
+                       .n = a->n > from ? a->n - from : 0,
+                       .kw = a->kw};
+}
+
+static exo_jvalue keyword(exo_jctx *c, const exo_jargs *a, const char *name) {
+    exo_jvalue v;
+    if (a->kw == NULL) return exo_jabsent;
+    const exo_jstr *key = exo_jstring_borrow(c, name, strlen(name)).s;
+    return exo_jdict_get_name(c, a->kw, key, &v) ? v : exo_jabsent;
+}
+
+static const exo_jnative *find_named(exo_jctx *c, exo_jvalue name, bool test) {
+    const exo_jnative *fn = NULL;
+    if (name.type == EXO_J_STRING) fn = test ? exo_jtest_find(name.s) : exo_jfilter_find(name.s);
+    if (fn == NULL) {
+        const exo_jstr *s = exo_jto_str(c, name).s;
+        exo_jfail(c, "No %s named '%.*s'.", test ? "test" : "filter",
+                  exo_jshown(s), s->s);
+    }
+    return fn;
+}
+
+/* map("filter", args...) or map(attribute="path", default=none) */
+static exo_jvalue filter_map(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    exo_jlist *out = exo_jlist_new(c, 0);
+    if (!exo_jtruth(self)) return exo_jlist_value(EXO_J_ITERATOR, out);
+    exo_jvalue attribute = keyword(c, a, "attribute"), otherwise = keyword(c, a, "default");
+    bool by_path = a->n == 0 && attribute.type != EXO_J_ABSENT;
+    if (a->n == 0 && !by_path) return exo_jfail(c, "map requires a filter argument");
+    const exo_jnative *fn = by_path ? NULL : find_named(c, a->v[0], false);
+    exo_jargs rest = rest_of(a, 1);
+    exo_jlist *l = exo_jok(c) ? exo_jiterate(c, self) : NULL;
+    for (size_t i = 0; l != NULL && i < l->n && exo_jok(c); i++) {
+        exo_jcharge(c, 1);
+        exo_jlist_append(c, out, by_path ? exo_jget_path(c, l->items[i], attribute, otherwise)
+                                         : exo_jcall_native(c, fn, l->items[i], &rest));
+    }
+    return exo_jlist_value(EXO_J_ITERATOR, out);
+}
+
+static exo_jvalue choose(exo_jctx *c, exo_jvalue self, const exo_jargs *a, bool wanted,
+                         bool by_attribute) {
+    exo_jlist *out = exo_jlist_new(c, 0);
+    if (!exo_jtruth(self)) return exo_jlist_value(EXO_J_ITERATOR, out);
+    if (by_attribute && a->n == 0) return exo_jfail(c, "Missing parameter for attribute name");
+    size_t i_test = by_attribute;
+    const exo_jnative *test = a->n > i_test ? find_named(c, a->v[i_test], true) : NULL;
+    exo_jvalue attribute = by_attribute ? a->v[0] : exo_jabsent;
+    exo_jargs rest = rest_of(a, i_test + 1);
+    exo_jlist *l = exo_jok(c) ? exo_jiterate(c, self) : NULL;
+    for (size_t i = 0; l != NULL && i < l->n && exo_jok(c); i++) {
+        exo_jvalue v = exo_jget_path(c, l->items[i], attribute, exo_jabsent);
+        exo_jcharge(c, 1);
+        if (!exo_jok(c)) break;
+        if (test != NULL) v = exo_jcall_native(c, test, v, &rest);
+        if (exo_jtruth(v) == wanted) exo_jlist_append(c, out, l->items[i]);
+    }
+    return exo_jlist_value(EXO_J_ITERATOR, out);
+}
+
+static exo_jvalue filter_select(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    return choose(c, self, a, true, false);
+}
+
+static exo_jvalue filter_reject(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    return choose(c, self, a, false, false);
+}
+
+static exo_jvalue filter_selectattr(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    return choose(c, self, a, true, true);
+}
+
+static exo_jvalue filter_rejectattr(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    return choose(c, self, a, false, true);
+}
+
+static const exo_jnative filters[] = {
+    {"sort", filter_sort, "reverse case_sensitive attribute", 0},
+    {"dictsort", filter_dictsort, "case_sensitive by reverse", 0},
+    {"groupby", filter_groupby, "attribute default case_sensitive", 1},
+    {"unique", filter_unique, "case_sensitive attribute", 0},
+    {"min", filter_min, "case_sensitive attribute", 0},
+    {"max", filter_max, "case_sensitive attribute", 0},
+    {"list", filter_list, "", 0},
+    {"items", filter_items, "", 0},
+    {"first", filter_first, "", 0},
+    {"last", filter_last, "", 0},
+    {"join", filter_join, "d attribute", 0},
+    {"reverse", filter_reverse, "", 0},
+    {"sum", filter_sum, "attribute start", 0},
+    {"batch", filter_batch, "linecount fill_with", 1},
+    {"slice", filter_slice, "slices fill_with", 1},
+    {"map", filter_map, "*", 0},
+    {"select", filter_select, "*", 0},
+    {"reject", filter_reject, "*", 0},
+    {"selectattr", filter_selectattr, "*", 0},
+    {"rejectattr", filter_rejectattr, "*", 0},
+};
+
+const exo_jnative *exo_jseq_filter_find(const exo_jstr *name) {
+    return exo_jnative_find(filters, sizeof filters / sizeof *filters, name);
+}

@@ -1,0 +1,149 @@
+/* model.c - an opened model: file, hyperparameters, tensors, tokenizer, template as one object.
+ *
+ * Owns all of them and the reference count.  What metadata mean is hparams.c's, which tensors
+ * there must be is model_tensors.c's; neither devices nor requests are known here. */
+#include "model/model.h"
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "model/hparams.h"
+#include "model/paths.h"
+#include "model/template.h"
+#include "model/tokenizer.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+struct exo_model {
+    atomic_uint refs;
+    char *id;
+    exo_gguf *file;
+    exo_hparams hp;
+    exo_model_tensors tensors;
+    exo_tokenizer *tokenizer;
+    exo_template *chat; /* NULL: none, or template_error says why */
+    exo_error template_error;
+};
+
+/* ---- opening ---- */
+
+static exo_status open_file(const char *path, exo_gguf **out, exo_error *err) {
+    if (strcmp(path, "tiny") != 0) return exo_gguf_open(path, out, err);
+    size_t n;
+    const void *bytes = exo_builtin_tiny(&n);
+    *out = NULL;
+    if (n == 0) return exo_error_set(err, EXO_ENOTFOUND, "this build has no built-in model 'tiny'");
+    return exo_gguf_open_memory(bytes, n, out, err);
+}
+
+/* One part under a foreign name is a valid file, but not a model. */
+static exo_status refuse_lone_part(const char *path, const exo_gguf *g, exo_error *err) {
+    exo_split_name split;
+    uint32_t no, count;
+    if (!exo_gguf_u32(g, "split.count", &count) || count <= 1) return EXO_OK;
+    if (exo_path_split(path, &split) && split.count == count) return EXO_OK;
+    (void)exo_gguf_u32(g, "split.no", &no);
+    return exo_error_set(err, EXO_EINVAL,
+                         "one part of %u of a split model: its name must end in -%05u-of-%05u.gguf",
+                         count, no % 100000 + 1, count % 100000);
+}
+
+/* A template that does not compile costs chat, not the model: raw prompts still work. */
+static exo_status compile_template(exo_model *m, exo_error *err) {
+    exo_str source;
+    if (!exo_gguf_str(m->file, "tokenizer.chat_template", &source)) return EXO_OK;
+    exo_status st = exo_template_compile(source.s, source.n, &m->chat, &m->template_error);
+    if (st == EXO_ENOMEM) return exo_error_set(err, st, "%s", m->template_error.message);
+    if (st != EXO_OK) exo_warn("%s: no chat: %s", m->id, m->template_error.message);
+    return EXO_OK;
+}
+
+static exo_status open_model(exo_model *m, const char *path, exo_error *err) {
+    size_t n;
+    const char *id = exo_path_id(path, &n);
+    m->id = exo_strndup(id, n);
+    if (m->id == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for a model");
+    exo_status st = open_file(path, &m->file, err);
+    if (st != EXO_OK) return st; /* names the file already */
+    st = refuse_lone_part(path, m->file, err);
+    if (st == EXO_OK) st = exo_hparams_read(m->file, (exo_str){id, n}, &m->hp, err);
+    if (st == EXO_OK) st = exo_model_tensors_bind(m->file, &m->hp, &m->tensors, err);
+    if (st == EXO_OK) st = exo_tokenizer_create(m->file, &m->tokenizer, err);
+    if (st == EXO_OK) st = compile_template(m, err);
+    if (st != EXO_OK) exo_error_wrap(err, "%s", exo_path_tail(path));
+    return st;
+}
+
+exo_status exo_model_open(const char *path, exo_model **out, exo_error *err) {
+    *out = NULL;
+    exo_model *m = exo_calloc(1, sizeof *m);
+    if (m == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for a model");
+    atomic_init(&m->refs, 1);
+    exo_status st = open_model(m, path, err);
+    if (st != EXO_OK) {
+        exo_model_unref(m);
+        return st;
+    }
+    *out = m;
+    return EXO_OK;
+}
+
+exo_model *exo_model_ref(exo_model *m) {
+    atomic_fetch_add(&m->refs, 1);
+    return m;
+}
+
+void exo_model_unref(exo_model *m) {
+    if (m == NULL || atomic_fetch_sub(&m->refs, 1) != 1) return;
+    exo_template_destroy(m->chat);
+    exo_tokenizer_destroy(m->tokenizer);
+    exo_model_tensors_finish(&m->tensors);
+    exo_gguf_close(m->file);
+    exo_free(m->id);
+    exo_free(m);
+}
+
+/* ---- parts ---- */
+
+const exo_hparams *exo_model_hparams(const exo_model *m) { return &m->hp; }
+const exo_gguf *exo_model_file(const exo_model *m) { return m->file; }
+const exo_tokenizer *exo_model_tokenizer(const exo_model *m) { return m->tokenizer; }
+const exo_template *exo_model_template(const exo_model *m) { return m->chat; }
+const exo_error *exo_model_template_error(const exo_model *m) {
+    return m->template_error.status != EXO_OK ? &m->template_error : NULL;
+}
+const char *exo_model_id(const exo_model *m) { return m->id; }
+const exo_tensor *exo_model_embedding(const exo_model *m) { return m->tensors.embedding; }
+const exo_tensor *exo_model_head(const exo_model *m) { return m->tensors.head; }
+const exo_tensor *exo_model_final_norm(const exo_model *m) { return m->tensors.final_norm; }
+
+exo_status exo_model_layer(const exo_model *m, uint32_t il, exo_layer_tensors *out,
+                           exo_error *err) {
+    *out = (exo_layer_tensors){0};
+    if (il >= m->hp.n_layers) {
+        return exo_error_set(err, EXO_EINVAL, "layer %u of a model with %u layers", il,
+                             m->hp.n_layers);
+    }
+    *out = m->tensors.layers[il];
+    return EXO_OK;
+}
+
+uint64_t exo_model_range_bytes(const exo_model *m, uint32_t a, uint32_t b, bool embedding,
+                               bool head) {
+    uint64_t bytes = 0;
+    for (uint32_t il = a; il < b && il < m->hp.n_layers; il++) {
+        const exo_layer_tensors *t = &m->tensors.layers[il];
+        const exo_tensor *const all[] = {t->attn_norm, t->q,      t->k,      t->v,      t->o,
+                                         t->q_bias,    t->k_bias, t->v_bias, t->q_norm, t->k_norm,
+                                         t->ffn_norm,  t->gate,   t->up,     t->down};
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+            if (all[i] != NULL) bytes += all[i]->bytes;
+        }
+    }
+    const exo_model_tensors *t = &m->tensors;
+    if (embedding) bytes += t->embedding->bytes;
+    if (head) bytes += t->final_norm->bytes;
+    if (head && !(embedding && m->hp.tied_head)) bytes += t->head->bytes;
+    return bytes;
+}

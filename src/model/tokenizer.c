@@ -1,0 +1,199 @@
+/* tokenizer.c - a tokenizer's life, and one call from text to ids.
+ *
+ * Owns the order of things within a call: special tokens first, then the text between them, by
+ * the algorithm that tokenizer.ggml.model names.  Knows neither algorithm.
+ * A call that fails leaves the caller's ids as they were. */
+#include "model/tokenizer_impl.h"
+
+#include "base/mem.h"
+
+#include <string.h>
+
+#define MAX_TEXT_BYTES INT32_MAX /* positions in a word are 32 bits wide */
+
+/* ---- life ---- */
+
+static exo_status read_kind(const exo_gguf *g, exo_vocab_kind *kind, exo_error *err) {
+    exo_str model;
+    if (!exo_gguf_str(g, "tokenizer.ggml.model", &model))
+        return exo_error_set(err, EXO_EFORMAT, "tokenizer.ggml.model is missing");
+    if (model.n == 5 && memcmp(model.s, "llama", 5) == 0) {
+        *kind = EXO_VOCAB_SPM;
+    } else if (model.n == 4 && memcmp(model.s, "gpt2", 4) == 0) {
+        *kind = EXO_VOCAB_BPE;
+    } else {
+        return exo_error_set(err, EXO_EUNSUPPORTED,
+                             "tokenizer model \"%.*s\" is not supported (llama and gpt2 are)",
+                             model.n < 64 ? (int)model.n : 64, model.s);
+    }
+    return EXO_OK;
+}
+
+static exo_status init(exo_tokenizer *t, const exo_gguf *g, exo_error *err) {
+    exo_vocab_kind kind = EXO_VOCAB_SPM;
+    exo_str pre;
+    exo_status status = read_kind(g, &kind, err);
+    if (status != EXO_OK) return status;
+    bool add_bos = true; /* SPM */
+    if (kind == EXO_VOCAB_BPE) {
+        if (!exo_gguf_str(g, "tokenizer.ggml.pre", &pre))
+            return exo_error_set(err, EXO_EUNSUPPORTED,
+                                 "tokenizer.ggml.pre is missing: how this vocabulary cuts text "
+                                 "into words is unknown; convert the model anew");
+        status = exo_pretokenizer_create(pre, &t->pre, err);
+        if (status != EXO_OK) return status;
+        add_bos = exo_pretokenizer_add_bos(t->pre);
+    }
+    status = exo_vocab_init(&t->vocab, g, kind, add_bos, err);
+    if (status == EXO_OK) status = exo_special_init(&t->special, &t->vocab, err);
+    if (status == EXO_OK && kind == EXO_VOCAB_BPE)
+        status = exo_bpe_merges_init(&t->merges, &t->vocab, g, err);
+    return status;
+}
+
+exo_status exo_tokenizer_create(const exo_gguf *g, exo_tokenizer **out, exo_error *err) {
+    *out = NULL;
+    exo_tokenizer *t = exo_calloc(1, sizeof *t);
+    if (t == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for the tokenizer");
+    exo_status status = init(t, g, err);
+    if (status != EXO_OK) {
+        exo_tokenizer_destroy(t);
+        return status;
+    }
+    *out = t;
+    return EXO_OK;
+}
+
+void exo_tokenizer_destroy(exo_tokenizer *t) {
+    if (t == NULL) return;
+    exo_bpe_merges_finish(&t->merges);
+    exo_special_finish(&t->special);
+    exo_vocab_finish(&t->vocab);
+    exo_pretokenizer_destroy(t->pre);
+    exo_free(t);
+}
+
+uint32_t exo_tokenizer_n_vocab(const exo_tokenizer *t) { return t->vocab.n; }
+
+int32_t exo_tokenizer_bos(const exo_tokenizer *t) { return t->vocab.bos; }
+
+int32_t exo_tokenizer_eos(const exo_tokenizer *t) { return t->vocab.eos; }
+
+bool exo_tokenizer_is_end(const exo_tokenizer *t, int32_t id) {
+    for (uint32_t i = 0; i < t->vocab.n_end_ids; i++) {
+        if (t->vocab.end_ids[i] == id) return true;
+    }
+    return false;
+}
+
+exo_str exo_tokenizer_piece(const exo_tokenizer *t, int32_t id) {
+    const exo_vocab *v = &t->vocab;
+    if (id < 0 || (uint32_t)id >= v->n) return (exo_str){"", 0};
+    const exo_token *token = &v->tokens[id];
+    return (exo_str){(const char *)v->blob + token->text, token->n_text};
+}
+
+/* ---- ids ---- */
+
+void exo_ids_finish(exo_ids *ids) {
+    exo_free(ids->ids);
+    *ids = (exo_ids){0};
+}
+
+bool exo_ids_push(exo_ids *ids, int32_t id) {
+    if (exo_grow((void **)&ids->ids, &ids->cap, ids->n + 1, sizeof *ids->ids) != 0) return false;
+    ids->ids[ids->n++] = id;
+    return true;
+}
+
+bool exo_word_ids(exo_tokenize_call *c, const uint8_t *s, size_t n, exo_word_fn fresh) {
+    exo_ids *ids = c->ids;
+    if (c->words == NULL) return fresh(c, s, n);
+    uint64_t h = exo_vocab_hash(&c->t->vocab, s, n);
+    exo_word_slot *w = &c->words[(h >> 32) & (c->n_words - 1)];
+    if (w->n == n && memcmp(c->text + w->word, s, n) == 0) {
+        if (exo_grow((void **)&ids->ids, &ids->cap, ids->n + w->n_ids, sizeof *ids->ids) != 0)
+            return false;
+        const int32_t *known = ids->ids + c->first_id + w->ids_at;
+        for (uint32_t i = 0; i < w->n_ids; i++) ids->ids[ids->n++] = known[i];
+        return true;
+    }
+    size_t at = ids->n;
+    if (!fresh(c, s, n)) return false;
+    *w = (exo_word_slot){.word = (uint32_t)(s - c->text),
+                         .n = (uint32_t)n,
+                         .ids_at = (uint32_t)(at - c->first_id),
+                         .n_ids = (uint32_t)(ids->n - at)};
+    return true;
+}
+
+/* ---- a call ---- */
+
+static exo_status begin(exo_tokenize_call *c, size_t n, exo_error *err) {
+    bool ok = true;
+    if (c->t->pre != NULL) {
+        c->match = exo_pretokenizer_scratch_create(c->t->pre);
+        ok = c->match != NULL;
+    }
+    if (ok && n >= EXO_WORD_CACHE_MIN_BYTES) {
+        c->n_words = 1024;
+        while (c->n_words < n / 16 && c->n_words < EXO_WORD_CACHE_MAX_SLOTS) c->n_words *= 2;
+        c->words = exo_calloc(c->n_words, sizeof *c->words);
+        ok = c->words != NULL;
+    }
+    return ok ? EXO_OK : exo_error_set(err, EXO_ENOMEM, "out of memory for the tokenizer");
+}
+
+static void finish(exo_tokenize_call *c) {
+    exo_pretokenizer_scratch_destroy(c->match);
+    exo_merger_finish(&c->merger);
+    exo_buf_finish(&c->escaped);
+    exo_free(c->words);
+}
+
+static exo_status plain_text(exo_tokenize_call *c, const uint8_t *s, size_t n, exo_error *err) {
+    if (n == 0) return EXO_OK;
+    bool spm = c->t->vocab.kind == EXO_VOCAB_SPM;
+    return spm ? exo_spm_text(c, s, n, err) : exo_bpe_text(c, s, n, err);
+}
+
+static exo_status whole_text(exo_tokenize_call *c, size_t n, unsigned flags, exo_error *err) {
+    const exo_tokenizer *t = c->t;
+    const uint8_t *s = c->text;
+    size_t done = 0; /* everything before it is in the ids */
+    for (size_t i = 0; i < n;) {
+        int32_t id = EXO_NO_TOKEN;
+        if (t->special.first[s[i]] != t->special.first[s[i] + 1])
+            id = exo_special_match(&t->special, &t->vocab, s + i, n - i,
+                                   (flags & EXO_TOKENIZE_SPECIAL) != 0);
+        if (id == EXO_NO_TOKEN) {
+            i++;
+            continue;
+        }
+        exo_status status = plain_text(c, s + done, i - done, err);
+        if (status != EXO_OK) return status;
+        if (!exo_ids_push(c->ids, id))
+            return exo_error_set(err, EXO_ENOMEM, "out of memory for the ids");
+        i += t->vocab.tokens[id].n_text;
+        done = i;
+    }
+    return plain_text(c, s + done, n - done, err);
+}
+
+exo_status exo_tokenize(const exo_tokenizer *t, const char *text, size_t n, unsigned flags,
+                        exo_ids *ids, exo_error *err) {
+    if (n > MAX_TEXT_BYTES)
+        return exo_error_set(err, EXO_ETOOLONG, "a text of %zu bytes; 2 GiB is the limit", n);
+    exo_tokenize_call c = {.t = t, .text = (const uint8_t *)text, .ids = ids, .first_id = ids->n};
+    bool bos = (flags & EXO_TOKENIZE_BOS) != 0 && t->vocab.add_bos;
+    bool eos = (flags & EXO_TOKENIZE_BOS) != 0 && t->vocab.add_eos;
+    exo_status status = begin(&c, n, err);
+    if (status == EXO_OK && bos && !exo_ids_push(ids, t->vocab.bos)) status = EXO_ENOMEM;
+    if (status == EXO_OK) status = whole_text(&c, n, flags, err);
+    if (status == EXO_OK && eos && !exo_ids_push(ids, t->vocab.eos)) status = EXO_ENOMEM;
+    finish(&c);
+    if (status == EXO_OK) return EXO_OK;
+    ids->n = c.first_id;
+    if (status == EXO_ENOMEM) exo_error_set(err, status, "out of memory for the ids");
+    return status;
+}

@@ -1,0 +1,152 @@
+/* tokenizer_bpe.c - byte-level BPE: one word's bytes, merged by rank.
+ *
+ * Owns the table of merges, keyed by the two ids.  Works on plain bytes: the printable stand-ins
+ * in which files write tokens are decoded once, at load.
+ * A merge that names a token the vocabulary does not have can never apply, so it is left out. */
+#include "model/tokenizer_impl.h"
+
+#include "base/mem.h"
+#include "model/utf8.h"
+
+#include <string.h>
+
+#define MERGES     "tokenizer.ggml.merges"
+#define MAX_MERGES (1u << 26)
+
+/* ---- the table of merges ---- */
+
+static uint32_t first_slot(const exo_bpe_merges *m, uint64_t secret, int32_t left, int32_t right) {
+    uint64_t key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+    return (uint32_t)(key * secret >> 32) & (m->n_pairs - 1);
+}
+
+static exo_bpe_pair *slot_of(const exo_bpe_merges *m, uint64_t secret, int32_t left,
+                             int32_t right) {
+    for (uint32_t i = first_slot(m, secret, left, right);; i = (i + 1) & (m->n_pairs - 1)) {
+        exo_bpe_pair *p = &m->pairs[i];
+        if (p->left == EXO_NO_TOKEN || (p->left == left && p->right == right)) return p;
+    }
+}
+
+const exo_bpe_pair *exo_bpe_merges_find(const exo_tokenizer *t, int32_t left, int32_t right) {
+    const exo_bpe_pair *p = slot_of(&t->merges, t->vocab.secret, left, right);
+    return p->left == EXO_NO_TOKEN ? NULL : p;
+}
+
+/* "left right" in stand-ins: the keys of left, right and what they make, decoded at buf (2 *
+ * max_key bytes).  False where that cannot be three tokens. */
+static bool parse_merge(const exo_vocab *v, exo_str s, uint8_t *buf, exo_vocab_query parts[3]) {
+    size_t n_left, n_right;
+    if (s.n < 3 || s.n > 2 * (size_t)v->max_key + 1) return false; /* 2 characters a byte */
+    const char *space = memchr(s.s + 1, ' ', s.n - 1);
+    if (space == NULL) return false;
+    size_t at = (size_t)(space - s.s);
+    if (!exo_bpe_decode((const uint8_t *)s.s, at, buf, &n_left)) return false;
+    if (!exo_bpe_decode((const uint8_t *)s.s + at + 1, s.n - at - 1, buf + n_left, &n_right))
+        return false;
+    parts[0] = (exo_vocab_query){.s = buf, .n = (uint32_t)n_left};
+    parts[1] = (exo_vocab_query){.s = buf + n_left, .n = (uint32_t)n_right};
+    parts[2] = (exo_vocab_query){.s = buf, .n = (uint32_t)(n_left + n_right)};
+    return true;
+}
+
+#define MERGES_AT_ONCE (EXO_VOCAB_BATCH / 3)
+
+/* Takes the next few merges of the file; *rank counts all, also those left out. */
+static void add_merges(exo_bpe_merges *m, const exo_vocab *v, exo_gguf_strings *w, uint32_t *rank,
+                       uint8_t *buf) {
+    exo_vocab_query parts[EXO_VOCAB_BATCH];
+    uint32_t ranks[MERGES_AT_ONCE];
+    size_t n = 0;
+    for (; n < MERGES_AT_ONCE && w->left > 0; ++*rank) {
+        ranks[n] = *rank;
+        uint8_t *decoded = buf + n * 2 * v->max_key;
+        if (parse_merge(v, exo_gguf_strings_next(w), decoded, &parts[3 * n])) n++;
+    }
+    exo_vocab_find_many(v, parts, 3 * n);
+    for (size_t i = 0; i < n; i++)
+        exo_prefetch(&m->pairs[first_slot(m, v->secret, parts[3 * i].id, parts[3 * i + 1].id)]);
+    for (size_t i = 0; i < n; i++) {
+        int32_t left = parts[3 * i].id, right = parts[3 * i + 1].id, id = parts[3 * i + 2].id;
+        if (left == EXO_NO_TOKEN || right == EXO_NO_TOKEN || id == EXO_NO_TOKEN) continue;
+        exo_bpe_pair *p = slot_of(m, v->secret, left, right);
+        if (p->left == EXO_NO_TOKEN) *p = (exo_bpe_pair){left, right, ranks[i], id};
+    }
+}
+
+exo_status exo_bpe_merges_init(exo_bpe_merges *m, const exo_vocab *v, const exo_gguf *g,
+                               exo_error *err) {
+    exo_gguf_strings w;
+    uint32_t rank = 0;
+    exo_status status = exo_gguf_strings_init(&w, g, MERGES, err);
+    if (status != EXO_OK) return status;
+    if (w.left > MAX_MERGES)
+        return exo_error_set(err, EXO_EFORMAT, "%s has %zu entries", MERGES, w.left);
+    m->n_pairs = exo_table_size(w.left);
+    m->pairs = exo_malloc(m->n_pairs * sizeof *m->pairs);
+    uint8_t *buf = exo_malloc(MERGES_AT_ONCE * 2 * (size_t)v->max_key);
+    if (m->pairs == NULL || buf == NULL) {
+        exo_free(buf);
+        return exo_error_set(err, EXO_ENOMEM, "out of memory for the merges");
+    }
+    memset(m->pairs, 0xFF, m->n_pairs * sizeof *m->pairs); /* left = EXO_NO_TOKEN */
+    while (w.left > 0) add_merges(m, v, &w, &rank, buf);
+    exo_free(buf);
+    return EXO_OK;
+}
+
+void exo_bpe_merges_finish(exo_bpe_merges *m) {
+    exo_free(m->pairs);
+    *m = (exo_bpe_merges){0};
+}
+
+/* ---- a word ---- */
+
+static bool pair_merge(const void *ctx, const exo_symbol *l, const exo_symbol *r, uint32_t *order,
+                       int32_t *id) {
+    if (l->id == EXO_NO_TOKEN || r->id == EXO_NO_TOKEN) return false;
+    const exo_bpe_pair *p = exo_bpe_merges_find(ctx, l->id, r->id);
+    if (p == NULL) return false;
+    *order = p->rank;
+    *id = p->id;
+    return true;
+}
+
+static bool merge_word(exo_tokenize_call *c, const uint8_t *s, size_t n) {
+    exo_merger *m = &c->merger;
+    m->n_symbols = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!exo_merger_add(m, 1, c->t->vocab.byte_ids[s[i]])) return false;
+    }
+    if (!exo_merger_run(m, pair_merge, c->t)) return false;
+    for (uint32_t i = 0; i != EXO_NO_SYMBOL; i = m->symbols[i].next) {
+        int32_t id = m->symbols[i].id; /* a byte that the vocabulary lacks has none */
+        if (id != EXO_NO_TOKEN && !exo_ids_push(c->ids, id)) return false;
+    }
+    return true;
+}
+
+static bool whole_or_merged_word(exo_tokenize_call *c, const uint8_t *s, size_t n) {
+    int32_t id = exo_vocab_find(&c->t->vocab, s, n);
+    return id != EXO_NO_TOKEN ? exo_ids_push(c->ids, id) : merge_word(c, s, n);
+}
+
+exo_status exo_bpe_text(exo_tokenize_call *c, const uint8_t *s, size_t n, exo_error *err) {
+    const exo_pretokenizer *pre = c->t->pre;
+    exo_word_fn fresh = exo_pretokenizer_ignore_merges(pre) ? whole_or_merged_word : merge_word;
+    size_t word;
+    for (const uint8_t *end = s + n; s < end; s += word) {
+        for (size_t valid = exo_utf8_valid(s, (size_t)(end - s)); valid > 0; valid -= word) {
+            exo_status status = exo_pretokenizer_word(pre, c->match, s, valid, &word, err);
+            if (status != EXO_OK) return status;
+            if (!exo_word_ids(c, s, word, fresh))
+                return exo_error_set(err, EXO_ENOMEM, "out of memory for the ids");
+            s += word;
+        }
+        if (s == end) break;
+        exo_utf8_step(s, (size_t)(end - s), &word); /* broken bytes are a word of their own */
+        if (!merge_word(c, s, word))
+            return exo_error_set(err, EXO_ENOMEM, "out of memory for the ids");
+    }
+    return EXO_OK;
+}

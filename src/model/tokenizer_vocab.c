@@ -1,0 +1,443 @@
+/* tokenizer_vocab.c - reads a vocabulary from GGUF metadata and checks it.
+ *
+ * Owns the table of tokens and the hash index from bytes to ids.  Knows nothing of merging.
+ * Texts are copied into one blob: a tokenizer does not depend on the file staying mapped, and
+ * lookups touch one allocation instead of pages of the file.
+ * The index holds only what merging may produce.  Control tokens are not in it, so plain text
+ * can never turn into one. */
+#include "model/tokenizer_impl.h"
+
+#include "base/clock.h"
+#include "base/le.h"
+#include "base/mem.h"
+
+#include <math.h>
+#include <string.h>
+
+#define TOKENS "tokenizer.ggml.tokens"
+#define TYPES  "tokenizer.ggml.token_type"
+#define SCORES "tokenizer.ggml.scores"
+
+static const uint8_t spm_space[3] = {0xE2, 0x96, 0x81}; /* U+2581 */
+
+/* Tokens that end an answer, whatever the metadata names. */
+static const char *const end_names[] = {
+    "</s>",
+    "<eos>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<end_of_turn>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOS]",
+    "[EOT]",
+    "<end_of_utterance>",
+    "<|return|>",
+    "<|call|>",
+    "<｜end▁of▁sentence｜>",
+};
+
+/* ---- hashing ---- */
+
+/* 1 to 8 bytes as one number; the loads may overlap. */
+static uint64_t pack(const uint8_t *s, size_t n) {
+    if (n >= 4) return exo_get_u32(s) | (uint64_t)exo_get_u32(s + n - 4) << 8 * (n - 4);
+    if (n >= 2) return exo_get_u16(s) | (uint64_t)s[n - 1] << 8 * (n - 1);
+    return s[0];
+}
+
+static uint64_t mix(uint64_t h, uint64_t word, uint64_t secret) {
+    h = (h ^ word) * secret;
+    return h ^ h >> 32;
+}
+
+uint64_t exo_vocab_hash(const exo_vocab *v, const uint8_t *s, size_t n) {
+    uint64_t h = n;
+    for (; n > 8; n -= 8, s += 8) h = mix(h, exo_get_u64(s), v->secret);
+    return mix(h, n > 0 ? pack(s, n) : 0, v->secret);
+}
+
+uint32_t exo_table_size(size_t n) {
+    uint32_t size = 16;
+    while (size < UINT32_MAX / 4 && size / 2 < n / 4 * 3 + 2) size *= 2;
+    return size;
+}
+
+static uint32_t first_slot(const exo_vocab *v, uint64_t hash) {
+    return (uint32_t)(hash * v->secret >> 32) & (v->n_slots - 1);
+}
+
+static const uint8_t *key_of(const exo_vocab *v, int32_t id) {
+    const exo_token *t = &v->tokens[id];
+    return v->blob + (v->kind == EXO_VOCAB_SPM ? t->text : t->bytes);
+}
+
+/* Where a key of n > 0 bytes is, or the empty slot where it belongs.  *word: what to put there. */
+static exo_vocab_slot *slot_of(const exo_vocab *v, const uint8_t *s, size_t n, uint64_t hash,
+                               uint64_t *word) {
+    *word = n <= 8 ? pack(s, n) : hash;
+    for (uint32_t i = first_slot(v, hash);; i = (i + 1) & (v->n_slots - 1)) {
+        exo_vocab_slot *slot = &v->slots[i];
+        if (slot->id == EXO_NO_TOKEN) return slot;
+        if (slot->word != *word || slot->n != n) continue;
+        if (n <= 8 || memcmp(key_of(v, slot->id), s, n) == 0) return slot;
+    }
+}
+
+int32_t exo_vocab_find(const exo_vocab *v, const uint8_t *s, size_t n) {
+    uint64_t word;
+    if (n == 0 || n > v->max_key) return EXO_NO_TOKEN;
+    return slot_of(v, s, n, exo_vocab_hash(v, s, n), &word)->id;
+}
+
+/* Each turn fetches what the next one reads: the slot, its token, the token's key. */
+void exo_vocab_find_many(const exo_vocab *v, exo_vocab_query *queries, size_t n) {
+    const exo_vocab_slot *slots[EXO_VOCAB_BATCH];
+    uint64_t word;
+    for (size_t i = 0; i < n; i++) {
+        queries[i].hash = exo_vocab_hash(v, queries[i].s, queries[i].n);
+        slots[i] = &v->slots[first_slot(v, queries[i].hash)];
+        exo_prefetch(slots[i]);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (queries[i].n > 8 && slots[i]->id != EXO_NO_TOKEN)
+            exo_prefetch(&v->tokens[slots[i]->id]);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (queries[i].n > 8 && slots[i]->id != EXO_NO_TOKEN) exo_prefetch(key_of(v, slots[i]->id));
+    }
+    for (size_t i = 0; i < n; i++) {
+        exo_vocab_query *q = &queries[i];
+        q->id = q->n == 0 ? EXO_NO_TOKEN : slot_of(v, q->s, q->n, q->hash, &word)->id;
+    }
+}
+
+/* ---- strings of the file ---- */
+
+exo_status exo_gguf_strings_init(exo_gguf_strings *w, const exo_gguf *g, const char *key,
+                                 exo_error *err) {
+    exo_gguf_type elem;
+    exo_str first;
+    *w = (exo_gguf_strings){0};
+    if (!exo_gguf_array(g, key, &elem, &w->left))
+        return exo_error_set(err, EXO_EFORMAT, "%s is missing", key);
+    if (elem != EXO_GGUF_STRING)
+        return exo_error_set(err, EXO_EFORMAT, "%s is not an array of strings", key);
+    if (w->left > 0 && exo_gguf_array_str(g, key, 0, &first)) w->at = first.s - 8;
+    return EXO_OK;
+}
+
+exo_str exo_gguf_strings_next(exo_gguf_strings *w) {
+    exo_str s = {w->at + 8, (size_t)exo_get_u64(w->at)};
+    w->at = s.s + s.n;
+    w->left--;
+    return s;
+}
+
+/* ---- one token ---- */
+
+bool exo_bpe_decode(const uint8_t *s, size_t n, uint8_t *out, size_t *n_out) {
+    size_t k = 0;
+    for (size_t i = 0; i < n;) {
+        uint32_t c = s[i++];
+        if (c > ' ' && c < 0x7F) {
+            out[k++] = (uint8_t)c;
+            continue;
+        }
+        if (c < 0xC2 || c > 0xC5 || i == n || (s[i] & 0xC0) != 0x80) return false;
+        c = (c & 0x1F) << 6 | (s[i++] & 0x3Fu);
+        if ((c >= 0xA1 && c <= 0xFF) && c != 0xAD) { /* Latin-1's printable half: itself */
+        } else if (c >= 0x100 && c <= 0x120) {
+            c -= 0x100; /* 0x00..0x20 */
+        } else if (c >= 0x121 && c <= 0x142) {
+            c = c - 0x121 + 0x7F; /* 0x7F..0xA0 */
+        } else if (c == 0x143) {
+            c = 0xAD;
+        } else {
+            return false;
+        }
+        out[k++] = (uint8_t)c;
+    }
+    *n_out = k;
+    return true;
+}
+
+static int hex_digit(char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    return -1;
+}
+
+/* "<0x0A>" */
+static bool byte_token(exo_str s, uint8_t *out) {
+    if (s.n != 6 || memcmp(s.s, "<0x", 3) != 0 || s.s[5] != '>') return false;
+    int high = hex_digit(s.s[3]), low = hex_digit(s.s[4]);
+    *out = (uint8_t)(high * 16 + low);
+    return high >= 0 && low >= 0;
+}
+
+static size_t spm_unescape(exo_str s, uint8_t *out) {
+    size_t k = 0;
+    for (size_t i = 0; i < s.n;) {
+        if (s.n - i >= 3 && memcmp(s.s + i, spm_space, 3) == 0) {
+            out[k++] = ' ';
+            i += 3;
+        } else {
+            out[k++] = (uint8_t)s.s[i++];
+        }
+    }
+    return k;
+}
+
+/* Whether a space comes after another character. */
+static bool has_inner_space(exo_str s) {
+    bool other = false;
+    for (size_t i = 0; i < s.n;) {
+        bool space = s.n - i >= 3 && memcmp(s.s + i, spm_space, 3) == 0;
+        if (space && other) return true;
+        other = other || !space;
+        i += space ? 3 : 1;
+    }
+    return false;
+}
+
+static bool is_end_name(exo_str s) {
+    if (s.n < 4 || s.n > 32 || (s.s[s.n - 1] != '>' && s.s[s.n - 1] != ']')) return false;
+    for (size_t i = 0; i < sizeof end_names / sizeof end_names[0]; i++) {
+        if (strlen(end_names[i]) == s.n && memcmp(end_names[i], s.s, s.n) == 0) return true;
+    }
+    return false;
+}
+
+/* What the token stands for, written at out; returns its length. */
+static size_t token_bytes(const exo_vocab *v, exo_token *t, exo_str s, uint8_t *out, bool *key) {
+    size_t n = s.n;
+    uint8_t byte;
+    *key = false;
+    t->shown = t->type == EXO_TOKEN_NORMAL || t->type == EXO_TOKEN_USER_DEFINED ||
+               t->type == EXO_TOKEN_BYTE;
+    bool special = t->type == EXO_TOKEN_CONTROL || t->type == EXO_TOKEN_UNKNOWN;
+    if (t->type == EXO_TOKEN_BYTE && byte_token(s, &byte)) {
+        out[0] = byte;
+        return 1;
+    }
+    if (!special && v->kind == EXO_VOCAB_SPM) {
+        *key = t->type != EXO_TOKEN_BYTE;
+        return spm_unescape(s, out);
+    }
+    if (!special && t->type != EXO_TOKEN_USER_DEFINED &&
+        exo_bpe_decode((const uint8_t *)s.s, s.n, out, &n)) {
+        *key = true;
+        return n;
+    }
+    if (n > 0) memcpy(out, s.s, n); /* as it stands: an added token of a BPE vocabulary */
+    return n;
+}
+
+/* ---- the table ---- */
+
+static exo_status read_types(exo_vocab *v, const exo_gguf *g, exo_error *err) {
+    exo_gguf_type elem;
+    size_t n;
+    int64_t type;
+    for (uint32_t i = 0; i < v->n; i++) v->tokens[i].type = EXO_TOKEN_NORMAL;
+    if (!exo_gguf_has(g, TYPES)) return EXO_OK;
+    if (!exo_gguf_array(g, TYPES, &elem, &n) || n != v->n)
+        return exo_error_set(err, EXO_EFORMAT, "%s does not have one entry per token", TYPES);
+    for (uint32_t i = 0; i < v->n; i++) {
+        if (!exo_gguf_array_i64(g, TYPES, i, &type))
+            return exo_error_set(err, EXO_EFORMAT, "%s is not an array of integers", TYPES);
+        bool known = type >= EXO_TOKEN_UNDEFINED && type <= EXO_TOKEN_BYTE;
+        v->tokens[i].type = (uint8_t)(known ? type : EXO_TOKEN_UNDEFINED);
+    }
+    return EXO_OK;
+}
+
+static exo_status read_scores(exo_vocab *v, const exo_gguf *g, exo_error *err) {
+    exo_gguf_type elem;
+    size_t n;
+    double score;
+    if (!exo_gguf_array(g, SCORES, &elem, &n) || n != v->n)
+        return exo_error_set(err, EXO_EFORMAT, "%s does not have one entry per token", SCORES);
+    v->scores = exo_malloc(n * sizeof *v->scores);
+    if (v->scores == NULL)
+        return exo_error_set(err, EXO_ENOMEM, "out of memory for the vocabulary");
+    for (uint32_t i = 0; i < v->n; i++) {
+        if (!exo_gguf_array_f64(g, SCORES, i, &score) || !isfinite(score))
+            return exo_error_set(err, EXO_EFORMAT, "%s[%u] is not a finite number", SCORES, i);
+        v->scores[i] = (float)score;
+    }
+    return EXO_OK;
+}
+
+static exo_status alloc_tables(exo_vocab *v, const exo_gguf *g, exo_error *err) {
+    exo_gguf_strings w;
+    exo_status status = exo_gguf_strings_init(&w, g, TOKENS, err);
+    if (status != EXO_OK) return status;
+    if (w.left == 0 || w.left > EXO_VOCAB_MAX_TOKENS)
+        return exo_error_set(err, EXO_EFORMAT, "%s has %zu entries", TOKENS, w.left);
+    v->n = (uint32_t)w.left;
+    size_t bytes = 0;
+    while (w.left > 0) {
+        exo_str s = exo_gguf_strings_next(&w);
+        if (s.n > EXO_TOKEN_MAX_BYTES)
+            return exo_error_set(err, EXO_EFORMAT, "%s[%u] is longer than %d bytes", TOKENS,
+                                 v->n - (uint32_t)w.left - 1, EXO_TOKEN_MAX_BYTES);
+        bytes += s.n;
+    }
+    if (bytes > UINT32_MAX / 2)
+        return exo_error_set(err, EXO_EFORMAT, "%s is larger than 2 GiB", TOKENS);
+    v->n_slots = exo_table_size(v->n);
+    v->tokens = exo_calloc(v->n, sizeof *v->tokens);
+    v->blob = exo_malloc(2 * bytes);
+    v->slots = exo_malloc(v->n_slots * sizeof *v->slots);
+    if (v->tokens == NULL || v->blob == NULL || v->slots == NULL)
+        return exo_error_set(err, EXO_ENOMEM, "out of memory for the vocabulary");
+    memset(v->slots, 0xFF, v->n_slots * sizeof *v->slots); /* ids of EXO_NO_TOKEN */
+    return EXO_OK;
+}
+
+static exo_status index_token(exo_vocab *v, uint32_t id, exo_error *err) {
+    const exo_token *t = &v->tokens[id];
+    uint64_t word;
+    const uint8_t *key = key_of(v, (int32_t)id);
+    uint32_t n = v->kind == EXO_VOCAB_SPM ? t->n_text : t->n_bytes;
+    if (n == 0) return EXO_OK; /* a gap in the list */
+    exo_vocab_slot *slot = slot_of(v, key, n, exo_vocab_hash(v, key, n), &word);
+    if (slot->id != EXO_NO_TOKEN)
+        return exo_error_set(err, EXO_EFORMAT, "%s[%d] and [%u] are the same token", TOKENS,
+                             slot->id, id);
+    *slot = (exo_vocab_slot){word, n, (int32_t)id};
+    if (n > v->max_key) v->max_key = n;
+    return EXO_OK;
+}
+
+static exo_status read_tokens(exo_vocab *v, const exo_gguf *g, exo_error *err) {
+    exo_gguf_strings w;
+    bool typed = exo_gguf_has(g, TYPES), key;
+    exo_status status = exo_gguf_strings_init(&w, g, TOKENS, err);
+    v->words_are_apart = true;
+    for (uint32_t id = 0; status == EXO_OK && id < v->n; id++) {
+        exo_str s = exo_gguf_strings_next(&w);
+        exo_token *t = &v->tokens[id];
+        bool special = t->type == EXO_TOKEN_CONTROL || t->type == EXO_TOKEN_USER_DEFINED;
+        if ((special || !typed) && is_end_name(s)) {
+            t->type = EXO_TOKEN_CONTROL;
+            if (v->n_end_ids < EXO_VOCAB_MAX_END_IDS) v->end_ids[v->n_end_ids++] = (int32_t)id;
+        }
+        t->text = (uint32_t)v->n_blob;
+        t->n_text = (uint16_t)s.n;
+        if (s.n > 0) memcpy(v->blob + t->text, s.s, s.n);
+        v->n_blob += s.n;
+        t->bytes = (uint32_t)v->n_blob;
+        t->n_bytes = (uint16_t)token_bytes(v, t, s, v->blob + t->bytes, &key);
+        if (t->n_bytes == t->n_text && s.n > 0 && memcmp(v->blob + t->bytes, s.s, s.n) == 0) {
+            t->bytes = t->text; /* most are what they look like */
+        } else {
+            v->n_blob += t->n_bytes;
+        }
+        if (t->type == EXO_TOKEN_BYTE) v->byte_ids[v->blob[t->bytes]] = (int32_t)id;
+        if (!key) continue;
+        if (v->words_are_apart && has_inner_space(s)) v->words_are_apart = false;
+        status = index_token(v, id, err);
+    }
+    return status;
+}
+
+/* ---- ids that the metadata names ---- */
+
+static exo_status read_id(const exo_vocab *v, const exo_gguf *g, const char *key, int32_t *id,
+                          exo_error *err) {
+    uint32_t value;
+    if (!exo_gguf_u32(g, key, &value)) return EXO_OK; /* absent, or -1 for "none" */
+    if (value >= v->n)
+        return exo_error_set(err, EXO_EFORMAT, "%s is %u, but there are %u tokens", key, value,
+                             v->n);
+    *id = (int32_t)value;
+    return EXO_OK;
+}
+
+/* Keeps the default where the file is silent. */
+static void read_flag(const exo_gguf *g, const char *key, bool *flag) {
+    bool value;
+    if (exo_gguf_bool(g, key, &value)) *flag = value;
+}
+
+static void add_end(exo_vocab *v, int32_t id) {
+    for (uint32_t i = 0; i < v->n_end_ids; i++) {
+        if (v->end_ids[i] == id) return;
+    }
+    if (id >= 0 && v->n_end_ids < EXO_VOCAB_MAX_END_IDS) v->end_ids[v->n_end_ids++] = id;
+}
+
+static exo_status read_ids(exo_vocab *v, const exo_gguf *g, exo_error *err) {
+    int32_t eot = EXO_NO_TOKEN, eom = EXO_NO_TOKEN;
+    v->bos = v->eos = v->unk = EXO_NO_TOKEN;
+    if (v->kind == EXO_VOCAB_SPM) { /* SentencePiece's own defaults */
+        v->unk = 0;
+        v->bos = v->n > 1 ? 1 : EXO_NO_TOKEN;
+        v->eos = v->n > 2 ? 2 : EXO_NO_TOKEN;
+    }
+    const struct {
+        const char *key;
+        int32_t *id;
+    } ids[] = {
+        {"tokenizer.ggml.bos_token_id", &v->bos},     {"tokenizer.ggml.eos_token_id", &v->eos},
+        {"tokenizer.ggml.unknown_token_id", &v->unk}, {"tokenizer.ggml.eot_token_id", &eot},
+        {"tokenizer.ggml.eom_token_id", &eom},
+    };
+    for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) {
+        exo_status status = read_id(v, g, ids[i].key, ids[i].id, err);
+        if (status != EXO_OK) return status;
+    }
+    add_end(v, v->eos);
+    add_end(v, eot);
+    add_end(v, eom);
+    read_flag(g, "tokenizer.ggml.add_bos_token", &v->add_bos);
+    read_flag(g, "tokenizer.ggml.add_eos_token", &v->add_eos);
+    read_flag(g, "tokenizer.ggml.add_space_prefix", &v->add_space_prefix);
+    if (v->add_bos && v->bos == EXO_NO_TOKEN)
+        return exo_error_set(err, EXO_EFORMAT, "the model wants BOS, but names no bos_token_id");
+    if (v->add_eos && v->eos == EXO_NO_TOKEN)
+        return exo_error_set(err, EXO_EFORMAT, "the model wants EOS, but names no eos_token_id");
+    return EXO_OK;
+}
+
+/* What a byte becomes that nothing longer covers. */
+static void fill_bytes(exo_vocab *v) {
+    for (int b = 0; b < 256; b++) {
+        uint8_t byte = (uint8_t)b;
+        if (v->byte_ids[b] == EXO_NO_TOKEN) v->byte_ids[b] = exo_vocab_find(v, &byte, 1);
+        if (v->byte_ids[b] == EXO_NO_TOKEN) v->byte_ids[b] = v->unk;
+    }
+}
+
+exo_status exo_vocab_init(exo_vocab *v, const exo_gguf *g, exo_vocab_kind kind, bool add_bos,
+                          exo_error *err) {
+    v->kind = kind;
+    v->add_bos = add_bos;
+    v->add_space_prefix = kind == EXO_VOCAB_SPM;
+    v->secret = exo_now_ns() * 0x9E3779B97F4A7C15u ^ (uint64_t)(uintptr_t)v;
+    v->secret = (v->secret ^ v->secret >> 29) * 0xBF58476D1CE4E5B9u | 1;
+    memset(v->byte_ids, 0xFF, sizeof v->byte_ids); /* EXO_NO_TOKEN */
+    exo_status status = alloc_tables(v, g, err);
+    if (status == EXO_OK) status = read_types(v, g, err);
+    if (status == EXO_OK && kind == EXO_VOCAB_SPM) status = read_scores(v, g, err);
+    if (status == EXO_OK) status = read_tokens(v, g, err);
+    if (status == EXO_OK) status = read_ids(v, g, err);
+    if (status == EXO_OK) fill_bytes(v);
+    return status;
+}
+
+void exo_vocab_finish(exo_vocab *v) {
+    exo_free(v->tokens);
+    exo_free(v->scores);
+    exo_free(v->blob);
+    exo_free(v->slots);
+    *v = (exo_vocab){0};
+}

@@ -1,0 +1,122 @@
+/* link_impl.h - the data of nets and links, shared by the files that implement link.h only.
+ *
+ *   net.c     listener, accepting, the set of links, shutting down
+ *   dial.c    names to addresses, connecting, trying the next address
+ *   link.c    from connected to open to closed: TLS, hello, frames, pings, deadlines
+ *   detach.c  an open link becomes a lane
+ *
+ * A link's life:
+ *
+ *   RESOLVE > CONNECT > TLS > HELLO > OPEN > DETACHING      (accepted links begin at TLS)
+ *         any of them > ENDING (our last bytes leave) > CLOSED (handles closing) > freed
+ *
+ * One repeating timer per link counts its own ticks, not the clock: a loop that was held up for
+ * seconds does not take its own sleep for the peer's silence. */
+#ifndef EXO_NET_LINK_IMPL_H
+#define EXO_NET_LINK_IMPL_H
+
+#include "net/addr.h"
+#include "net/link.h"
+
+#define EXO_LINK_MAX_UNSENT    (64u << 20)
+#define EXO_LINK_MAX_HELLO     (1u << 20) /* bytes held before the peer is known */
+#define EXO_LINK_MAX_HALF_OPEN 64         /* accepted and not yet open */
+#define EXO_LINK_LINGER_MS     500        /* for a last word to arrive */
+#define EXO_LINK_DETACH_MS     5000       /* for queued bytes to leave */
+#define EXO_LINK_KEEP_BYTES    (1u << 20) /* scratch memory kept after a large frame */
+#define EXO_LINK_READ_BYTES    65536
+
+typedef enum {
+    LINK_RESOLVE,
+    LINK_CONNECT,
+    LINK_TLS,
+    LINK_HELLO,
+    LINK_OPEN,
+    LINK_DETACHING,
+    LINK_ENDING,
+    LINK_CLOSED,
+} exo_link_state;
+
+typedef struct exo_resolve exo_resolve; /* dial.c: a name being looked up */
+
+struct exo_net {
+    uv_loop_t *loop;
+    exo_tls_ctx *tls;
+    const exo_identity *identity;
+    json_t *hello_extra; /* a reference; NULL is allowed */
+    exo_link_events events;
+    void *ud;
+    char name[sizeof((exo_peer_info *)0)->name];
+    char listen[sizeof((exo_peer_info *)0)->listen]; /* "" without listener */
+    uint16_t port;
+
+    uv_tcp_t listener; /* a handle in any case: its closing ends the net */
+    bool listener_closed;
+    exo_link *links;
+    size_t n_half_open;
+    bool closing;
+    void (*done)(void *ud);
+    void *done_ud;
+
+    exo_buf plain;                      /* a frame being encoded */
+    char read_buf[EXO_LINK_READ_BYTES]; /* libuv fills it and calls back at once */
+};
+
+struct exo_link {
+    exo_net *net;
+    exo_link *next, *prev;
+    void *ud;
+
+    exo_link_state state;
+    bool outgoing, half_open;       /* half_open: counted in the net */
+    char where[EXO_HOST_BYTES + 8]; /* "host:port" as dialled, or as seen */
+    uint32_t waited_ms;             /* ticks since the state began, or since bytes came */
+
+    uv_tcp_t tcp;
+    uv_timer_t timer;
+    uv_connect_t connect;
+    uv_shutdown_t shutdown;
+    unsigned n_handles; /* open or closing; 0 = the link may be freed */
+    exo_resolve *resolve;
+    struct addrinfo *addresses, *next_address;
+
+    exo_tls *tls;
+    uint8_t exporter[32];
+    exo_buf in;     /* decrypted, not yet parsed */
+    bool in_frames; /* call-backs are running over `in` */
+    size_t n_writes, unsent_bytes;
+    uint64_t seq, bytes_sent, bytes_received;
+
+    exo_peer_info peer; /* peer.hello is owned */
+    uint64_t ping_seq, ping_us;
+    double rtt_ms;
+
+    exo_lane_fn lane_done; /* set: detaching, on_close is not called any more */
+    void *lane_ud;
+    exo_lane *lane;
+
+    exo_status status; /* why it ended */
+    char why[EXO_ERROR_BYTES];
+};
+
+/* net.c */
+exo_link *exo_link_new(exo_net *n, bool outgoing); /* in the net's set; NULL without memory */
+void exo_link_set_half_open(exo_link *l, bool half_open);
+void exo_link_gone(exo_link *l); /* last call-back, then frees */
+
+/* dial.c */
+void exo_link_forget_dial(exo_link *l); /* cancels and frees what dialling needs */
+
+/* link.c */
+void exo_link_start_clock(exo_link *l); /* the deadline of opening counts from here */
+void exo_link_begin(exo_link *l);       /* TCP is connected: TLS starts */
+/* Ends a link for a reason; the message gets the peer's name or address in front.  say: the peer
+ * is told and may still read it; otherwise the connection is cut. */
+void exo_link_fail(exo_link *l, bool say, exo_error *err);
+void exo_link_cut(exo_link *l); /* closes the handles; status and why are set */
+void exo_link_handle_closed(uv_handle_t *h);
+
+/* detach.c */
+void exo_link_try_detach(exo_link *l); /* DETACHING: makes the lane once all bytes have left */
+
+#endif

@@ -1,0 +1,581 @@
+/* instances.c - the life of an instance: placed, loaded, connected, running, ended.
+ *
+ * The owner (the node that was asked to place it, also its first stage and coordinator) tells
+ * each participant its layers; they load and report; when all are loaded each stage dials the
+ * next one and hands the lanes to its worker; when all are ready the instance runs.  Anything
+ * that goes wrong ends it everywhere with one reason.
+ *
+ *   EXO_MSG_INSTANCE   {"op": "create",  "instance", "model_id", "epoch", "min_nodes",
+ *                       "fingerprint", "settings": {...}, "shards": [...]}   owner to participants
+ *                      {"op": "loaded",  "instance", "stage", bytes, pages}  participant to owner
+ *                      {"op": "connect", "instance", "n_pages"}              owner to participants
+ *                      {"op": "ready",   "instance", "stage"}                participant to owner
+ *                      {"op": "stats",   "instance", "stage", counters}      participant to owner
+ *                      {"op": "failed",  "instance", "stage", "reason"}      participant to owner
+ *                      {"op": "delete",  "instance", "reason"}               owner to participants
+ */
+#define _DEFAULT_SOURCE
+#include "node/instances_impl.h"
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <openssl/rand.h>
+#include <stdio.h>
+#include <string.h>
+
+exo_instance *exo_instances_find(exo_node *n, const char *id) {
+    exo_instance *i = n->instances;
+    while (i != NULL && (id == NULL || strcmp(i->id, id) != 0)) i = i->next;
+    return i;
+}
+
+static bool is_owner(const exo_instance *i) {
+    return strcmp(i->owner, exo_identity_node_id(i->node->identity)) == 0;
+}
+
+exo_instance *exo_instances_of_model(exo_node *n, const char *model_id) {
+    exo_instance *i = n->instances;
+    while (i != NULL && (strcmp(i->model_id, model_id) != 0 || !is_owner(i))) i = i->next;
+    return i;
+}
+
+/* A cheap proof that two nodes hold the same file: shapes, types and sizes of all tensors. */
+static uint64_t fingerprint(const exo_model *m) {
+    const exo_gguf *g = exo_model_file(m);
+    uint64_t h = 0;
+    for (size_t i = 0; i < exo_gguf_n_tensors(g); i++) {
+        const exo_tensor *t = exo_gguf_tensor(g, i);
+        uint32_t type = t->type;
+        h = exo_hash64(t->name.s, t->name.n, h);
+        h = exo_hash64(&type, sizeof type, h);
+        h = exo_hash64(t->dims, sizeof t->dims, h);
+    }
+    return h;
+}
+
+/* ---- messages ---- */
+
+static void send_to(exo_node *n, const char *node_id, json_t *m_take) {
+    exo_peer *p = exo_members_find(n, node_id);
+    if (p != NULL && m_take != NULL) {
+        exo_error err = {0};
+        if (exo_link_send_json(p->link, EXO_MSG_INSTANCE, m_take, &err) != EXO_OK) {
+            exo_warn("cannot reach %s: %s", p->name, err.message);
+        }
+    }
+    json_decref(m_take);
+}
+
+static void send_to_participants(exo_instance *i, json_t *m_take) {
+    for (uint32_t s = 0; s < i->n_stages; s++) {
+        if (s != i->my_stage) send_to(i->node, i->stages[s].place.node_id, json_incref(m_take));
+    }
+    json_decref(m_take);
+}
+
+static json_t *shards_json(const exo_instance *i) {
+    json_t *list = json_array();
+    for (uint32_t s = 0; s < i->n_stages && list != NULL; s++) {
+        json_array_append_new(list, exo_shard_place_json(&i->stages[s].place));
+    }
+    return list;
+}
+
+static json_t *create_message(exo_instance *i, const exo_model *m) {
+    const exo_node_desc *d = &i->node->d;
+    char print[17];
+    snprintf(print, sizeof print, "%016llx", (unsigned long long)fingerprint(m));
+    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:s, s:o, s:{s:i, s:i, s:i, s:b, s:b}}", "op",
+                     "create", "instance", i->id, "model_id", i->model_id, "epoch", (int)i->epoch,
+                     "min_nodes", (int)i->min_nodes, "fingerprint", print, "shards", shards_json(i),
+                     "settings", "ctx_tokens", (int)exo_node_ctx(i->node, m), "max_seqs",
+                     (int)d->max_seqs, "chunk_tokens", (int)d->chunk_tokens, "kv_f16", d->kv_f16,
+                     "wire_f16", d->wire_f16);
+}
+
+/* ---- ending ---- */
+
+static void tell_waiters(exo_instance *i, exo_status status, const char *message) {
+    for (exo_waiter *w = i->waiters, *next; w != NULL; w = next) {
+        next = w->next;
+        w->fn(w->ud, status, i->id, message);
+        exo_free(w);
+    }
+    i->waiters = NULL;
+}
+
+static void remember_wanted(exo_node *n, const char *model_id, uint32_t min_nodes) {
+    exo_wanted *w = n->wanted;
+    while (w != NULL && strcmp(w->model_id, model_id) != 0) w = w->next;
+    if (w == NULL) {
+        w = exo_calloc(1, sizeof *w);
+        if (w == NULL) return; /* a later request places on one node */
+        snprintf(w->model_id, sizeof w->model_id, "%s", model_id);
+        w->next = n->wanted;
+        n->wanted = w;
+    }
+    w->min_nodes = min_nodes;
+}
+
+uint32_t exo_instances_wanted_nodes(exo_node *n, const char *model_id) {
+    exo_wanted *w = n->wanted;
+    while (w != NULL && strcmp(w->model_id, model_id) != 0) w = w->next;
+    return w != NULL ? w->min_nodes : 1;
+}
+
+void exo_instances_end(exo_node *n, exo_instance *i, const char *reason) {
+    exo_instance **at = &n->instances;
+    while (*at != i) at = &(*at)->next;
+    *at = i->next;
+    if (is_owner(i)) {
+        send_to_participants(
+            i, json_pack("{s:s, s:s, s:s}", "op", "delete", "instance", i->id, "reason", reason));
+        remember_wanted(n, i->model_id, i->min_nodes);
+    }
+    exo_info("instance %s of %s ended: %s", i->id, i->model_id, reason);
+    exo_worker_destroy(i->worker, reason);
+    exo_lane_destroy(i->prev);
+    exo_lane_destroy(i->next_lane);
+    tell_waiters(i, EXO_EPEER, reason);
+    exo_routes_instance_ended(n, i->id, reason);
+    exo_free(i);
+    n->record_changed = true;
+}
+
+/* A participant's failure ends the instance at its owner; the owner's ends it everywhere. */
+static void fail(exo_instance *i, const char *reason) {
+    exo_node *n = i->node;
+    if (!is_owner(i)) {
+        send_to(n, i->owner,
+                json_pack("{s:s, s:s, s:i, s:s}", "op", "failed", "instance", i->id, "stage",
+                          (int)i->my_stage, "reason", reason));
+    }
+    exo_instances_end(n, i, reason);
+}
+
+/* ---- what workers report ---- */
+
+typedef struct {
+    exo_loop_call call;
+    char instance[EXO_INSTANCE_ID_BYTES];
+    exo_worker_report report;
+} report_call;
+
+static void advance(exo_instance *i);
+
+static void on_report(exo_node *n, exo_loop_call *c) {
+    report_call *rc = (report_call *)c;
+    exo_instance *i = exo_instances_find(n, rc->instance);
+    const exo_worker_report *r = &rc->report;
+    if (i == NULL) goto done;
+    if (r->event == EXO_WORKER_FAILED) {
+        fail(i, r->message);
+        goto done;
+    }
+    exo_instance_stage *s = &i->stages[i->my_stage];
+    s->loaded = true;
+    s->ready = r->event == EXO_WORKER_READY;
+    s->weight_bytes = r->weight_bytes;
+    s->kv_bytes = r->kv_bytes;
+    s->n_pages = r->n_pages;
+    if (is_owner(i)) {
+        advance(i);
+    } else {
+        send_to(n, i->owner,
+                json_pack("{s:s, s:s, s:i, s:I, s:I, s:i}", "op", s->ready ? "ready" : "loaded",
+                          "instance", i->id, "stage", (int)i->my_stage, "weight_bytes",
+                          (json_int_t)s->weight_bytes, "kv_bytes", (json_int_t)s->kv_bytes,
+                          "n_pages", (int)s->n_pages));
+    }
+done:
+    exo_free(rc);
+}
+
+/* COMPUTE. */
+static void post_report(void *ud, const exo_worker_report *r) {
+    exo_instance *i = ud; /* outlives its worker; id and node never change */
+    report_call *rc = exo_calloc(1, sizeof *rc);
+    if (rc == NULL) return; /* the placement's deadline ends it */
+    rc->call.run = on_report;
+    memcpy(rc->instance, i->id, sizeof rc->instance);
+    rc->report = *r;
+    exo_node_post(i->node, &rc->call);
+}
+
+exo_status exo_instance_start_worker(exo_instance *i, exo_model *m, const exo_instance_settings *s,
+                                     exo_error *err) {
+    const exo_shard_place *p = &i->stages[i->my_stage].place;
+    exo_worker_desc d = {
+        .model = m,
+        .device = i->node->device,
+        .n_threads = i->node->d.n_threads,
+        .shard = {.layer_begin = p->start_layer,
+                  .layer_end = p->end_layer,
+                  .has_embedding = i->my_stage == 0,
+                  .has_head = i->my_stage + 1 == i->n_stages,
+                  .rank = p->rank,
+                  .n_ranks = p->world_size,
+                  .kv_type = s->kv_f16 ? EXO_F16 : EXO_F32,
+                  .wire_f16 = s->wire_f16,
+                  .ctx_tokens = s->ctx_tokens,
+                  .max_seqs = s->max_seqs},
+        .epoch = i->epoch,
+        .stage = i->my_stage,
+        .n_stages = i->n_stages,
+        .chunk_tokens = s->chunk_tokens,
+        .report = post_report,
+        .ud = i,
+    };
+    return exo_worker_create(&d, &i->worker, err);
+}
+
+/* ---- lanes ---- */
+
+static void give_lanes(exo_instance *i) {
+    bool have = i->n_stages == 1 || (i->prev != NULL && i->next_lane != NULL);
+    if (!i->connect_now || !have) return;
+    exo_worker_connect(i->worker, i->prev, i->next_lane, i->n_pages);
+    i->prev = i->next_lane = NULL;
+    i->connect_now = false;
+}
+
+/* Dials the next stage; the link that opens becomes the lane. */
+static void dial_next(exo_instance *i) {
+    const exo_shard_place *to = &i->stages[(i->my_stage + 1) % i->n_stages].place;
+    exo_peer *p = exo_members_find(i->node, to->node_id);
+    exo_link_ctx *ctx = exo_calloc(1, sizeof *ctx);
+    exo_error err = {.message = "the node is not connected"};
+    exo_link *l = NULL;
+    exo_status st = EXO_ENOTFOUND;
+    if (p != NULL && ctx != NULL) {
+        ctx->use = EXO_LINK_LANE;
+        memcpy(ctx->instance, i->id, sizeof ctx->instance);
+        st = exo_net_dial(i->node->net, p->listen, ctx, &l, &err);
+    }
+    if (st == EXO_OK) return;
+    exo_free(ctx);
+    char why[EXO_ERROR_BYTES];
+    snprintf(why, sizeof why, "no lane to node %s: %.160s", to->node_id, err.message);
+    fail(i, why);
+}
+
+static void connect_stage(exo_instance *i, uint32_t n_pages) {
+    i->state = EXO_INSTANCE_CONNECTING;
+    i->n_pages = n_pages;
+    i->connect_now = true;
+    if (i->n_stages == 1) {
+        give_lanes(i);
+    } else {
+        dial_next(i);
+    }
+}
+
+static void next_lane_made(void *ud, exo_lane *lane, const char *why) {
+    exo_lane_ctx *c = ud;
+    exo_instance *i = exo_instances_find(c->node, c->instance);
+    if (i == NULL || i->next_lane != NULL) {
+        exo_lane_destroy(lane);
+    } else if (lane == NULL) {
+        fail(i, why);
+    } else {
+        i->next_lane = lane;
+        give_lanes(i);
+    }
+    exo_free(c);
+}
+
+static void prev_lane_made(void *ud, exo_lane *lane, const char *why) {
+    exo_lane_ctx *c = ud;
+    (void)why; /* the dialling side reports it */
+    exo_instance *i = exo_instances_find(c->node, c->instance);
+    if (i == NULL || i->prev != NULL || lane == NULL) {
+        exo_lane_destroy(lane);
+    } else {
+        i->prev = lane;
+        give_lanes(i);
+    }
+    exo_free(c);
+}
+
+static exo_lane_ctx *lane_ctx(exo_node *n, const char *instance) {
+    exo_lane_ctx *c = exo_calloc(1, sizeof *c);
+    if (c == NULL) return NULL;
+    c->node = n;
+    snprintf(c->instance, sizeof c->instance, "%s", instance);
+    return c;
+}
+
+void exo_instances_lane_open(exo_node *n, exo_link *l, exo_link_ctx *ctx_take) {
+    exo_instance *i = exo_instances_find(n, ctx_take->instance);
+    exo_lane_ctx *c = i != NULL ? lane_ctx(n, i->id) : NULL;
+    if (c == NULL) {
+        exo_link_close(l, EXO_ECANCELED, "the instance is gone");
+        return;
+    }
+    json_t *m = json_pack("{s:s, s:i, s:i}", "instance", i->id, "epoch", (int)i->epoch, "stage",
+                          (int)i->my_stage);
+    exo_status st = m != NULL ? exo_link_send_json(l, EXO_MSG_LANE, m, NULL) : EXO_ENOMEM;
+    json_decref(m);
+    if (st != EXO_OK) {
+        exo_free(c);
+        exo_link_close(l, st, "cannot open a lane");
+        return;
+    }
+    exo_free(ctx_take);
+    exo_link_set_ud(l, NULL);
+    exo_link_detach(l, next_lane_made, c);
+}
+
+void exo_instances_on_lane(exo_node *n, exo_link *l, const exo_frame *f) {
+    json_t *m = NULL;
+    exo_instance *i = NULL;
+    if (exo_frame_json(f, &m, NULL) == EXO_OK) {
+        i = exo_instances_find(n, json_string_value(json_object_get(m, "instance")));
+    }
+    json_int_t epoch = json_integer_value(json_object_get(m, "epoch"));
+    json_int_t stage = json_integer_value(json_object_get(m, "stage"));
+    bool fits = i != NULL && epoch == i->epoch && (stage + 1) % i->n_stages == i->my_stage;
+    exo_lane_ctx *c = fits ? lane_ctx(n, i->id) : NULL;
+    json_decref(m);
+    if (c == NULL) {
+        exo_link_close(l, EXO_ENOTFOUND, "no such instance, epoch and stage here");
+        return;
+    }
+    exo_link_detach(l, prev_lane_made, c);
+}
+
+void exo_instances_lane_lost(exo_node *n, const char *instance, const char *why) {
+    exo_instance *i = exo_instances_find(n, instance);
+    if (i == NULL) return;
+    char reason[EXO_ERROR_BYTES];
+    snprintf(reason, sizeof reason, "a lane did not open: %.200s", why);
+    fail(i, reason);
+}
+
+/* ---- placing (owner) ---- */
+
+/* All loaded: connect.  All ready: run. */
+static void advance(exo_instance *i) {
+    bool loaded = true, ready = true;
+    uint32_t n_pages = UINT32_MAX;
+    for (uint32_t s = 0; s < i->n_stages; s++) {
+        loaded &= i->stages[s].loaded;
+        ready &= i->stages[s].ready;
+        if (i->stages[s].n_pages < n_pages) n_pages = i->stages[s].n_pages;
+    }
+    if (loaded && i->state == EXO_INSTANCE_LOADING) {
+        send_to_participants(i, json_pack("{s:s, s:s, s:i}", "op", "connect", "instance", i->id,
+                                          "n_pages", (int)n_pages));
+        connect_stage(i, n_pages);
+        return;
+    }
+    if (!ready || i->state != EXO_INSTANCE_CONNECTING) return;
+    i->state = EXO_INSTANCE_RUNNING;
+    i->node->record_changed = true;
+    exo_info("instance %s of %s runs on %u node(s)", i->id, i->model_id, i->n_stages);
+    exo_routes_instance_running(i->node, i);
+    tell_waiters(i, EXO_OK, "the instance is running");
+}
+
+uint32_t exo_instances_candidates(exo_node *n, const char *model_id, exo_place_candidate *out) {
+    uint32_t count = 1;
+    snprintf(out[0].node_id, sizeof out[0].node_id, "%s", exo_identity_node_id(n->identity));
+    snprintf(out[0].device_id, sizeof out[0].device_id, "%s", n->device);
+    for (exo_peer *p = n->peers; p != NULL && count < EXO_MAX_STAGES; p = p->next) {
+        size_t k;
+        json_t *item;
+        bool has = false;
+        json_array_foreach(json_object_get(p->record, "models"), k, item) {
+            const char *id = json_string_value(json_object_get(item, "id"));
+            has |= id != NULL && strcmp(id, model_id) == 0;
+        }
+        const char *device = json_string_value(
+            json_object_get(json_array_get(json_object_get(p->record, "devices"), 0), "device_id"));
+        if (!has || device == NULL || p->listen[0] == '\0') continue;
+        snprintf(out[count].node_id, sizeof out[count].node_id, "%s", p->node_id);
+        snprintf(out[count].device_id, sizeof out[count].device_id, "%.31s", device);
+        count++;
+    }
+    return count;
+}
+
+exo_status exo_instances_place(exo_node *n, const char *model_id, uint32_t min_nodes,
+                               exo_instance **out, exo_error *err) {
+    *out = NULL;
+    exo_model *m = NULL;
+    exo_place_candidate candidates[EXO_MAX_STAGES];
+    exo_shard_place places[EXO_MAX_STAGES];
+    exo_status st = exo_models_get(n->models, model_id, &m, err);
+    if (st != EXO_OK) return st;
+    uint32_t n_candidates = exo_instances_candidates(n, model_id, candidates);
+    st = exo_place_even(candidates, n_candidates, exo_model_hparams(m)->n_layers, min_nodes, places,
+                        err);
+    exo_instance *i = NULL;
+    if (st != EXO_OK) goto done;
+    i = exo_calloc(1, sizeof *i);
+    uint8_t random[8];
+    if (i == NULL || RAND_bytes(random, sizeof random) != 1) {
+        st = exo_error_set(err, EXO_ENOMEM, "out of memory for an instance");
+        goto fail;
+    }
+    i->node = n;
+    exo_hex(random, sizeof random, i->id);
+    snprintf(i->model_id, sizeof i->model_id, "%s", model_id);
+    snprintf(i->owner, sizeof i->owner, "%s", exo_identity_node_id(n->identity));
+    i->epoch = ++n->next_epoch;
+    i->min_nodes = i->n_stages = min_nodes;
+    i->deadline_ms = exo_now_ms() + EXO_PLACE_DEADLINE_MS;
+    for (uint32_t s = 0; s < min_nodes; s++) i->stages[s].place = places[s];
+    exo_instance_settings settings = {.ctx_tokens = exo_node_ctx(n, m),
+                                      .max_seqs = n->d.max_seqs,
+                                      .chunk_tokens = n->d.chunk_tokens,
+                                      .kv_f16 = n->d.kv_f16,
+                                      .wire_f16 = n->d.wire_f16};
+    st = exo_instance_start_worker(i, m, &settings, err);
+    if (st != EXO_OK) goto fail;
+    i->next = n->instances;
+    n->instances = i;
+    send_to_participants(i, create_message(i, m));
+    *out = i;
+    goto done;
+fail:
+    exo_free(i);
+done:
+    exo_model_unref(m);
+    return st;
+}
+
+/* ---- messages in ---- */
+
+/* A stage's report from a participant: numbers are checked by their use. */
+static void on_stage_message(exo_instance *i, const char *op, const json_t *m) {
+    json_int_t stage = json_integer_value(json_object_get(m, "stage"));
+    if (stage < 0 || stage >= i->n_stages || stage == i->my_stage) return;
+    exo_instance_stage *s = &i->stages[stage];
+    if (strcmp(op, "stats") == 0) {
+        exo_stats_from_json(m, &s->stats);
+        return;
+    }
+    s->loaded = true;
+    s->ready = strcmp(op, "ready") == 0;
+    s->weight_bytes = (uint64_t)json_integer_value(json_object_get(m, "weight_bytes"));
+    s->kv_bytes = (uint64_t)json_integer_value(json_object_get(m, "kv_bytes"));
+    s->n_pages = (uint32_t)json_integer_value(json_object_get(m, "n_pages"));
+    advance(i);
+}
+
+void exo_instances_on_message(exo_node *n, exo_peer *from, const json_t *m) {
+    const char *op = json_string_value(json_object_get(m, "op"));
+    const char *id = json_string_value(json_object_get(m, "instance"));
+    if (op == NULL || id == NULL) return;
+    exo_instance *i = exo_instances_find(n, id);
+    if (strcmp(op, "create") == 0) {
+        exo_error err = {0};
+        if (i != NULL) return; /* told twice */
+        if (exo_instances_join(n, from->node_id, m, &err) == EXO_OK) return;
+        send_to(n, from->node_id,
+                json_pack("{s:s, s:s, s:i, s:s}", "op", "failed", "instance", id, "stage", -1,
+                          "reason", err.message));
+        return;
+    }
+    if (i == NULL) return; /* it ended meanwhile */
+    const char *reason = json_string_value(json_object_get(m, "reason"));
+    if (is_owner(i)) {
+        if (strcmp(op, "failed") == 0) {
+            char why[EXO_ERROR_BYTES];
+            snprintf(why, sizeof why, "node %s: %.200s", from->name, reason ? reason : "failed");
+            exo_instances_end(n, i, why);
+        } else {
+            on_stage_message(i, op, m);
+        }
+    } else if (strcmp(i->owner, from->node_id) == 0) {
+        if (strcmp(op, "connect") == 0 && i->state == EXO_INSTANCE_LOADING) {
+            connect_stage(i, (uint32_t)json_integer_value(json_object_get(m, "n_pages")));
+        } else if (strcmp(op, "delete") == 0) {
+            exo_instances_end(n, i, reason != NULL ? reason : "deleted");
+        }
+    }
+}
+
+/* ---- joining (participant) ---- */
+
+exo_status exo_instances_join(exo_node *n, const char *owner, const json_t *m, exo_error *err) {
+    exo_instance_settings settings;
+    exo_instance *i = exo_calloc(1, sizeof *i);
+    exo_model *model = NULL;
+    if (i == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for an instance");
+    i->node = n;
+    snprintf(i->owner, sizeof i->owner, "%s", owner);
+    i->deadline_ms = exo_now_ms() + EXO_PLACE_DEADLINE_MS;
+    exo_status st = exo_instance_from_json(m, i, &settings, err);
+    if (st == EXO_OK) st = exo_models_get(n->models, i->model_id, &model, err);
+    if (st != EXO_OK) goto done;
+    char print[17];
+    snprintf(print, sizeof print, "%016llx", (unsigned long long)fingerprint(model));
+    const char *theirs = json_string_value(json_object_get(m, "fingerprint"));
+    if (theirs == NULL || strcmp(theirs, print) != 0) {
+        st = exo_error_set(err, EXO_EINVAL, "the file of model %s here differs from the one on %s",
+                           i->model_id, owner);
+        goto done;
+    }
+    if (i->stages[i->n_stages - 1].place.end_layer != exo_model_hparams(model)->n_layers) {
+        st = exo_error_set(err, EXO_EFORMAT, "the shards do not cover the model's layers");
+        goto done;
+    }
+    st = exo_instance_start_worker(i, model, &settings, err);
+    if (st != EXO_OK) goto done;
+    i->next = n->instances;
+    n->instances = i;
+    i = NULL;
+done:
+    exo_model_unref(model);
+    exo_free(i);
+    return st;
+}
+
+/* ---- losses and time ---- */
+
+void exo_instances_peer_lost(exo_node *n, const char *node_id, const char *why) {
+    for (exo_instance *i = n->instances, *next; i != NULL; i = next) {
+        next = i->next;
+        bool uses = strcmp(i->owner, node_id) == 0;
+        for (uint32_t s = 0; s < i->n_stages; s++) {
+            uses |= strcmp(i->stages[s].place.node_id, node_id) == 0;
+        }
+        if (!uses) continue;
+        char reason[EXO_ERROR_BYTES];
+        snprintf(reason, sizeof reason, "node %s left: %.180s", node_id, why);
+        exo_instances_end(n, i, reason);
+    }
+}
+
+void exo_instances_tick(exo_node *n, uint64_t now_ms) {
+    for (exo_instance *i = n->instances, *next; i != NULL; i = next) {
+        next = i->next;
+        exo_worker_stats before = i->stages[i->my_stage].stats, now;
+        exo_worker_get_stats(i->worker, &now);
+        i->stages[i->my_stage].stats = now;
+        if (!is_owner(i) && memcmp(&before, &now, sizeof now) != 0) {
+            json_t *m = exo_stats_json(&now);
+            json_object_set_new(m, "op", json_string("stats"));
+            json_object_set_new(m, "instance", json_string(i->id));
+            json_object_set_new(m, "stage", json_integer((json_int_t)i->my_stage));
+            send_to(n, i->owner, m);
+        }
+        if (is_owner(i) && i->state != EXO_INSTANCE_RUNNING && now_ms > i->deadline_ms) {
+            exo_instances_end(n, i, "it was not loaded and connected within 10 minutes");
+        }
+    }
+}
+
+void exo_instances_finish(exo_node *n, const char *reason) {
+    while (n->instances != NULL) exo_instances_end(n, n->instances, reason);
+    for (exo_wanted *w = n->wanted, *next; w != NULL; w = next) {
+        next = w->next;
+        exo_free(w);
+    }
+    n->wanted = NULL;
+}

@@ -1,0 +1,396 @@
+/* node.c - the life of a node: start, stop, the LOOP thread, calls from other threads. */
+#define _DEFAULT_SOURCE
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "node/node_impl.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define CALL_DEADLINE_MS   2000u
+#define DEFAULT_MAX_SEQS   8u
+#define DEFAULT_CTX_TOKENS 8192u
+#define STOPPING           "this node is shutting down"
+
+/* ---- calls into LOOP ---- */
+
+void exo_node_post(exo_node *n, exo_loop_call *c) { exo_mailbox_push(n->mailbox, &c->msg); }
+
+static void wake_loop(void *ud) { uv_async_send(&((exo_node *)ud)->async); }
+
+static void run_calls(exo_node *n) {
+    for (exo_msg *m = exo_mailbox_take(n->mailbox), *next; m != NULL; m = next) {
+        next = m->next;
+        exo_loop_call *c = (exo_loop_call *)m;
+        c->run(n, c);
+    }
+}
+
+static void on_async(uv_async_t *a) { run_calls(a->data); }
+
+/* ---- the LOOP thread ---- */
+
+static void on_tick(uv_timer_t *t) {
+    exo_node *n = t->data;
+    uint64_t now = exo_now_ms();
+    exo_instances_tick(n, now);
+    if (n->net != NULL) exo_members_tick(n, now);
+}
+
+static void on_net_closed(void *ud) {
+    exo_node *n = ud;
+    uv_close((uv_handle_t *)&n->tick, NULL);
+    uv_close((uv_handle_t *)&n->async, NULL);
+}
+
+static void stop_on_loop(exo_node *n, exo_loop_call *c) {
+    exo_free(c);
+    if (n->stopping) return;
+    n->stopping = true;
+    exo_instances_finish(n, STOPPING);
+    exo_routes_finish(n, STOPPING);
+    if (n->net != NULL) {
+        exo_net_close(n->net, on_net_closed, n);
+    } else {
+        on_net_closed(n);
+    }
+}
+
+static void *loop_main(void *ud) {
+    exo_node *n = ud;
+    uv_run(&n->loop, UV_RUN_DEFAULT);
+    run_calls(n); /* what workers said while they ended */
+    return NULL;
+}
+
+/* ---- start and stop ---- */
+
+static void copy_desc(exo_node *n, const exo_node_desc *d) {
+    n->d = *d;
+    snprintf(n->data_dir, sizeof n->data_dir, "%s", d->data_dir);
+    snprintf(n->device, sizeof n->device, "%s", d->device != NULL ? d->device : "cpu:0");
+    snprintf(n->api_addr, sizeof n->api_addr, "%s", d->api_addr != NULL ? d->api_addr : "");
+    if (d->listen_addr != NULL) {
+        snprintf(n->listen_addr, sizeof n->listen_addr, "%s", d->listen_addr);
+    }
+    if (d->name != NULL) {
+        snprintf(n->name, sizeof n->name, "%s", d->name);
+    } else if (gethostname(n->name, sizeof n->name - 1) != 0) {
+        snprintf(n->name, sizeof n->name, "exo");
+    }
+    if (n->d.max_seqs == 0) n->d.max_seqs = DEFAULT_MAX_SEQS;
+}
+
+static exo_status find_device(exo_node *n, exo_error *err) {
+    exo_device_info all[16];
+    size_t count;
+    exo_status st = exo_backend_cpu.list_devices(all, 16, &count, err);
+    if (st != EXO_OK) return st;
+    for (size_t i = 0; i < count && i < 16; i++) {
+        if (strcmp(all[i].id, n->device) != 0) continue;
+        n->device_info = all[i];
+        return EXO_OK;
+    }
+    return exo_error_set(err, EXO_ENOTFOUND,
+                         "device \"%s\" not found; `exo devices` lists this machine's", n->device);
+}
+
+static exo_status start_net(exo_node *n, exo_error *err) {
+    const exo_node_desc *d = &n->d;
+    if (d->listen_addr == NULL) return EXO_OK;
+    if (d->cluster_key == NULL) {
+        return exo_error_set(err, EXO_EINVAL,
+                             "a node that listens needs a cluster key: set EXO_CLUSTER_KEY to a "
+                             "passphrase that all nodes share");
+    }
+    exo_status st = exo_tls_ctx_create(
+        d->cluster_key, d->name_space != NULL ? d->name_space : "default", &n->tls, err);
+    if (st != EXO_OK) return st;
+    n->hello_extra = json_object();
+    exo_net_desc nd = {.loop = &n->loop,
+                       .tls = n->tls,
+                       .identity = n->identity,
+                       .name = n->name,
+                       .listen_addr = n->listen_addr,
+                       .listen_port = d->listen_port,
+                       .hello_extra = n->hello_extra,
+                       .events = exo_members_events(),
+                       .ud = n};
+    st = exo_net_create(&nd, &n->net, err);
+    if (st != EXO_OK) return st;
+    n->listen_port = exo_net_port(n->net);
+    for (size_t i = 0; i < d->n_peers; i++) exo_members_add_address(n, d->peers[i], "", 0);
+    return EXO_OK;
+}
+
+static exo_status start_loop(exo_node *n, exo_error *err) {
+    if (uv_loop_init(&n->loop) != 0) return exo_error_set(err, EXO_EIO, "cannot make a loop");
+    uv_async_init(&n->loop, &n->async, on_async);
+    uv_timer_init(&n->loop, &n->tick);
+    n->async.data = n;
+    n->tick.data = n;
+    uv_timer_start(&n->tick, on_tick, 0, EXO_TICK_MS);
+    return exo_mailbox_create(wake_loop, n, &n->mailbox, err);
+}
+
+/* Runs the loop on this thread until every handle is closed: a node that never started. */
+static void unwind_loop(exo_node *n) {
+    exo_loop_call *c = exo_calloc(1, sizeof *c);
+    if (c != NULL) stop_on_loop(n, c);
+    uv_run(&n->loop, UV_RUN_DEFAULT);
+}
+
+static void free_node(exo_node *n) {
+    uv_loop_close(&n->loop);
+    exo_members_finish(n);
+    exo_mailbox_destroy(n->mailbox);
+    json_decref(n->hello_extra);
+    exo_tls_ctx_destroy(n->tls);
+    exo_identity_destroy(n->identity);
+    exo_models_destroy(n->models);
+    exo_free(n);
+}
+
+exo_status exo_node_start(const exo_node_desc *d, exo_node **out, exo_error *err) {
+    *out = NULL;
+    exo_node *n = exo_calloc(1, sizeof *n);
+    if (n == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for a node");
+    copy_desc(n, d);
+    exo_status st = start_loop(n, err);
+    if (st == EXO_OK) st = exo_identity_load(n->data_dir, &n->identity, err);
+    if (st == EXO_OK) st = find_device(n, err);
+    if (st == EXO_OK) st = exo_models_create(n->data_dir, d->models, d->n_models, &n->models, err);
+    if (st == EXO_OK) st = start_net(n, err);
+    if (st == EXO_OK && pthread_create(&n->thread, NULL, loop_main, n) != 0) {
+        st = exo_error_set(err, EXO_EIO, "cannot start the loop thread");
+    }
+    n->d.cluster_key = NULL; /* the caller's secret is not kept */
+    if (st != EXO_OK) {
+        unwind_loop(n);
+        free_node(n);
+        return st;
+    }
+    n->thread_runs = true;
+    *out = n;
+    return EXO_OK;
+}
+
+void exo_node_stop(exo_node *n) {
+    if (n == NULL) return;
+    exo_loop_call *c = exo_calloc(1, sizeof *c);
+    if (c == NULL) {
+        exo_error_log("out of memory: cannot stop cleanly");
+        return;
+    }
+    c->run = stop_on_loop;
+    exo_node_post(n, c);
+    pthread_join(n->thread, NULL);
+    free_node(n);
+}
+
+const char *exo_node_id(const exo_node *n) { return exo_identity_node_id(n->identity); }
+
+uint16_t exo_node_listen_port(const exo_node *n) { return n->listen_port; }
+
+/* ---- models ---- */
+
+exo_status exo_node_model(exo_node *n, const char *id, exo_model **out, exo_error *err) {
+    return exo_models_get(n->models, id, out, err);
+}
+
+json_t *exo_node_models(exo_node *n) { return exo_models_list(n->models); }
+
+uint32_t exo_node_ctx(const exo_node *n, const exo_model *m) {
+    uint32_t trained = exo_model_hparams(m)->ctx_train;
+    uint32_t limit = n->d.ctx_tokens != 0 ? n->d.ctx_tokens : DEFAULT_CTX_TOKENS;
+    return trained < limit ? trained : limit;
+}
+
+/* ---- answers ---- */
+
+typedef struct {
+    exo_loop_call call;
+    exo_route *route;
+} submit_call;
+
+static void submit_on_loop(exo_node *n, exo_loop_call *c) {
+    exo_route *r = ((submit_call *)c)->route;
+    exo_free(c);
+    exo_routes_add(n, r);
+    if (n->stopping) exo_routes_finish(n, STOPPING);
+}
+
+exo_status exo_node_submit(exo_node *n, const char *model_id, const exo_request *r,
+                           exo_node_event_fn fn, void *ud, uint64_t *handle, exo_error *err) {
+    *handle = 0;
+    submit_call *c = exo_calloc(1, sizeof *c);
+    exo_route *route = exo_calloc(1, sizeof *route);
+    exo_status st = EXO_ENOMEM;
+    if (c == NULL || route == NULL) {
+        exo_error_set(err, st, "out of memory for a request");
+        goto fail;
+    }
+    st = exo_request_dup(r, &route->request, err);
+    if (st != EXO_OK) goto fail;
+    snprintf(route->model_id, sizeof route->model_id, "%s", model_id);
+    route->node = n;
+    route->handle = *handle = atomic_fetch_add(&n->next_handle, 1) + 1;
+    route->fn = fn;
+    route->ud = ud;
+    c->call.run = submit_on_loop;
+    c->route = route;
+    exo_node_post(n, &c->call);
+    return EXO_OK;
+fail:
+    exo_free(c);
+    exo_free(route);
+    return st;
+}
+
+typedef struct {
+    exo_loop_call call;
+    uint64_t handle;
+} cancel_call;
+
+static void cancel_on_loop(exo_node *n, exo_loop_call *c) {
+    exo_routes_cancel(n, ((cancel_call *)c)->handle);
+    exo_free(c);
+}
+
+void exo_node_cancel(exo_node *n, uint64_t handle) {
+    cancel_call *c = exo_calloc(1, sizeof *c);
+    if (c == NULL) {
+        exo_warn("out of memory: a cancelled answer runs on");
+        return;
+    }
+    c->call.run = cancel_on_loop;
+    c->handle = handle;
+    exo_node_post(n, &c->call);
+}
+
+/* ---- cluster ---- */
+
+typedef struct {
+    exo_loop_call call;
+    char model_id[EXO_MODEL_ID_BYTES];
+    uint32_t min_nodes;
+    exo_waiter *waiter;
+} place_call;
+
+static void place_on_loop(exo_node *n, exo_loop_call *c) {
+    place_call *p = (place_call *)c;
+    exo_waiter *w = p->waiter;
+    exo_error err = {0};
+    exo_instance *i = exo_instances_of_model(n, p->model_id);
+    if (i != NULL) { /* one instance per model: placed anew on what is asked for */
+        exo_instances_end(n, i, "the model is being placed anew");
+    }
+    exo_status st = exo_instances_place(n, p->model_id, p->min_nodes, &i, &err);
+    if (st == EXO_OK) {
+        w->next = i->waiters;
+        i->waiters = w;
+    } else {
+        w->fn(w->ud, st, "", err.message);
+        exo_free(w);
+    }
+    exo_free(p);
+}
+
+exo_status exo_node_place(exo_node *n, const char *model_id, const char *sharding,
+                          uint32_t min_nodes, exo_node_placed_fn done, void *ud, exo_error *err) {
+    if (strcmp(sharding, "Pipeline") != 0) {
+        bool known = strcmp(sharding, "Tensor") == 0;
+        return exo_error_set(err, known ? EXO_EUNSUPPORTED : EXO_EINVAL,
+                             known ? "sharding \"Tensor\" is not built yet; use \"Pipeline\""
+                                   : "sharding must be \"Pipeline\"");
+    }
+    if (min_nodes == 0 || min_nodes > EXO_MAX_STAGES) {
+        return exo_error_set(err, EXO_EINVAL, "min_nodes must be 1 to %d, not %u", EXO_MAX_STAGES,
+                             min_nodes);
+    }
+    place_call *c = exo_calloc(1, sizeof *c);
+    exo_waiter *w = exo_calloc(1, sizeof *w);
+    if (c == NULL || w == NULL) {
+        exo_free(c);
+        exo_free(w);
+        return exo_error_set(err, EXO_ENOMEM, "out of memory for a placement");
+    }
+    snprintf(c->model_id, sizeof c->model_id, "%s", model_id);
+    c->min_nodes = min_nodes;
+    w->fn = done;
+    w->ud = ud;
+    c->waiter = w;
+    c->call.run = place_on_loop;
+    exo_node_post(n, &c->call);
+    return EXO_OK;
+}
+
+/* A call that the caller waits for; freed by whoever comes last. */
+typedef struct {
+    exo_loop_call call;
+    exo_latch *latch;
+    atomic_int holders; /* caller and LOOP */
+    char instance[EXO_INSTANCE_ID_BYTES];
+    json_t *state;
+    exo_status status;
+} sync_call;
+
+static void release(sync_call *c) {
+    if (atomic_fetch_sub(&c->holders, 1) > 1) return;
+    exo_latch_destroy(c->latch);
+    json_decref(c->state);
+    exo_free(c);
+}
+
+static void state_on_loop(exo_node *n, exo_loop_call *call) {
+    sync_call *c = (sync_call *)call;
+    c->state = exo_node_state_json(n);
+    c->status = c->state != NULL ? EXO_OK : EXO_ENOMEM;
+    exo_latch_set(c->latch);
+    release(c);
+}
+
+static void delete_on_loop(exo_node *n, exo_loop_call *call) {
+    sync_call *c = (sync_call *)call;
+    exo_instance *i = exo_instances_find(n, c->instance);
+    c->status = i != NULL ? EXO_OK : EXO_ENOTFOUND;
+    if (i != NULL) exo_instances_end(n, i, "the instance was deleted");
+    exo_latch_set(c->latch);
+    release(c);
+}
+
+static exo_status call_and_wait(exo_node *n, void (*run)(exo_node *, exo_loop_call *),
+                                const char *instance, json_t **state, exo_error *err) {
+    sync_call *c = exo_calloc(1, sizeof *c);
+    if (c == NULL || exo_latch_create(&c->latch, err) != EXO_OK) {
+        exo_free(c);
+        return exo_error_set(err, EXO_ENOMEM, "out of memory for a call");
+    }
+    c->call.run = run;
+    atomic_store(&c->holders, 2);
+    if (instance != NULL) snprintf(c->instance, sizeof c->instance, "%s", instance);
+    exo_node_post(n, &c->call);
+    exo_status st = EXO_ETIMEDOUT;
+    if (exo_latch_wait(c->latch, CALL_DEADLINE_MS)) {
+        st = c->status;
+        if (state != NULL) *state = json_incref(c->state);
+    }
+    release(c);
+    if (st == EXO_ETIMEDOUT) exo_error_set(err, st, "the node did not answer within 2 s");
+    return st;
+}
+
+exo_status exo_node_state(exo_node *n, json_t **out, exo_error *err) {
+    *out = NULL;
+    return call_and_wait(n, state_on_loop, NULL, out, err);
+}
+
+exo_status exo_node_delete_instance(exo_node *n, const char *instance_id, exo_error *err) {
+    exo_status st = call_and_wait(n, delete_on_loop, instance_id, NULL, err);
+    if (st == EXO_ENOTFOUND) {
+        exo_error_set(err, st, "instance \"%.32s\" not found on this node", instance_id);
+    }
+    return st;
+}

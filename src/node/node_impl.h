@@ -1,0 +1,210 @@
+/* node_impl.h - the node's data, shared by the files of src/node and by nobody else.
+ *
+ *   node.c       life: start, stop, the LOOP thread, calls from other threads
+ *   models.c     which models this node can open
+ *   members.c    peers: dialling, control links, what each node tells the others
+ *   instances.c  instances: placing, loading, lanes, ending
+ *   routes.c     answers asked here: which instance computes them, here or on a peer
+ *   state.c      what GET /state shows
+ *
+ * Thread: LOOP for everything that is not marked otherwise. */
+#ifndef EXO_NODE_NODE_IMPL_H
+#define EXO_NODE_NODE_IMPL_H
+
+#include "base/lock.h"
+#include "base/mailbox.h"
+#include "cluster/placement.h"
+#include "net/link.h"
+#include "node/node.h"
+#include "node/worker.h"
+
+#define EXO_TICK_MS           250
+#define EXO_INSTANCE_ID_BYTES 24
+#define EXO_MODEL_ID_BYTES    128
+#define EXO_PLACE_DEADLINE_MS 600000u /* loading and connecting one instance */
+
+/* ---- calls into LOOP ---- */
+
+typedef struct exo_loop_call {
+    exo_msg msg;
+    void (*run)(exo_node *n, struct exo_loop_call *c); /* frees c */
+} exo_loop_call;
+
+/* ---- models ---- */
+
+typedef struct exo_models exo_models;
+exo_status exo_models_create(const char *data_dir, const char *const *files, size_t n_files,
+                             exo_models **out, exo_error *err);
+void exo_models_destroy(exo_models *m);
+/* ANY; a new reference. */
+exo_status exo_models_get(exo_models *m, const char *id, exo_model **out, exo_error *err);
+json_t *exo_models_list(exo_models *m); /* ANY */
+bool exo_models_has(exo_models *m, const char *id);
+
+/* ---- members ---- */
+
+/* An address worth dialling: given by --peer, or told by a peer. */
+typedef struct exo_address {
+    struct exo_address *next;
+    char host_port[64];
+    char node_id[EXO_NODE_ID_BYTES]; /* "" until somebody answered there */
+    exo_link *link;                  /* being dialled or open, else NULL */
+    uint64_t dial_at_ms;
+    uint32_t backoff_ms;
+    char last_reason[EXO_ERROR_BYTES]; /* said once, not at every try */
+} exo_address;
+
+/* A node that a control link is open to. */
+typedef struct exo_peer {
+    struct exo_peer *next;
+    char node_id[EXO_NODE_ID_BYTES], name[64], listen[64];
+    exo_link *link;
+    bool outgoing;
+    json_t *record; /* the last thing it said of itself: devices, models, instances */
+} exo_peer;
+
+/* What a link is for; the link's ud. */
+typedef enum { EXO_LINK_UNKNOWN, EXO_LINK_CONTROL, EXO_LINK_LANE } exo_link_use;
+typedef struct {
+    exo_link_use use;
+    exo_address *address;                 /* of a dialled control link */
+    char instance[EXO_INSTANCE_ID_BYTES]; /* of a lane */
+} exo_link_ctx;
+
+exo_link_events exo_members_events(void);
+void exo_members_add_address(exo_node *n, const char *host_port, const char *node_id,
+                             uint64_t dial_at_ms);
+void exo_members_tick(exo_node *n, uint64_t now_ms);
+void exo_members_announce(exo_node *n); /* our record changed: tell everyone */
+exo_peer *exo_members_find(exo_node *n, const char *node_id); /* NULL: not connected */
+void exo_members_finish(exo_node *n);
+
+/* ---- instances ---- */
+
+typedef enum {
+    EXO_INSTANCE_LOADING,
+    EXO_INSTANCE_CONNECTING,
+    EXO_INSTANCE_RUNNING
+} exo_instance_state;
+
+typedef struct {
+    exo_shard_place place;
+    bool loaded, ready;
+    uint64_t weight_bytes, kv_bytes;
+    uint32_t n_pages;
+    exo_worker_stats stats;
+} exo_instance_stage;
+
+typedef struct exo_waiter { /* somebody who asked for a placement */
+    struct exo_waiter *next;
+    exo_node_placed_fn fn;
+    void *ud;
+} exo_waiter;
+
+/* An instance that this node owns (its coordinator is here) or has a stage of. */
+typedef struct exo_instance {
+    struct exo_instance *next;
+    exo_node *node;
+    char id[EXO_INSTANCE_ID_BYTES];
+    char model_id[EXO_MODEL_ID_BYTES];
+    char owner[EXO_NODE_ID_BYTES];
+    uint32_t epoch, min_nodes;
+    exo_instance_state state;
+    uint32_t n_stages, my_stage;
+    exo_instance_stage stages[EXO_MAX_STAGES];
+    exo_worker *worker;
+    exo_lane *prev, *next_lane; /* until the worker has them */
+    bool connect_now;           /* all stages are loaded: lanes may go to the worker */
+    uint32_t n_pages;
+    uint64_t deadline_ms;
+    exo_waiter *waiters; /* owner */
+} exo_instance;
+
+exo_status exo_instances_place(exo_node *n, const char *model_id, uint32_t min_nodes,
+                               exo_instance **out, exo_error *err);
+exo_instance *exo_instances_find(exo_node *n, const char *id);
+exo_instance *exo_instances_of_model(exo_node *n, const char *model_id); /* owned here, or NULL */
+/* The number of nodes a lost instance of this model had; 1 if there was none. */
+uint32_t exo_instances_wanted_nodes(exo_node *n, const char *model_id);
+uint32_t exo_instances_candidates(exo_node *n, const char *model_id, exo_place_candidate *out);
+void exo_instances_end(exo_node *n, exo_instance *i, const char *reason);
+void exo_instances_on_message(exo_node *n, exo_peer *from, const json_t *m);
+void exo_instances_on_lane(exo_node *n, exo_link *l, const exo_frame *f);
+/* The control link to a lane's target opened; l belongs to the instance's next stage. */
+void exo_instances_lane_open(exo_node *n, exo_link *l, exo_link_ctx *ctx_take);
+void exo_instances_lane_lost(exo_node *n, const char *instance, const char *why);
+void exo_instances_peer_lost(exo_node *n, const char *node_id, const char *why);
+void exo_instances_tick(exo_node *n, uint64_t now_ms);
+json_t *exo_instance_json(const exo_instance *i); /* the design's shape of /state */
+void exo_instances_finish(exo_node *n, const char *reason);
+
+/* ---- routes ---- */
+
+typedef enum { EXO_ROUTE_WAITING, EXO_ROUTE_LOCAL, EXO_ROUTE_REMOTE } exo_route_state;
+
+/* An answer asked on this node (or by a peer, see routes.c). */
+typedef struct exo_route {
+    struct exo_route *next;
+    exo_node *node;
+    uint64_t handle;
+    char model_id[EXO_MODEL_ID_BYTES];
+    exo_request request;
+    exo_node_event_fn fn;
+    void *ud;
+    exo_route_state state;
+    char instance[EXO_INSTANCE_ID_BYTES]; /* LOCAL, WAITING: whose */
+    char peer[EXO_NODE_ID_BYTES];         /* REMOTE: the coordinator's node */
+} exo_route;
+
+void exo_routes_add(exo_node *n, exo_route *r_take);
+void exo_routes_cancel(exo_node *n, uint64_t handle);
+void exo_routes_instance_running(exo_node *n, const exo_instance *i);
+void exo_routes_instance_ended(exo_node *n, const char *instance, const char *reason);
+void exo_routes_peer_lost(exo_node *n, const char *node_id, const char *why);
+void exo_routes_on_message(exo_node *n, exo_peer *from, const json_t *m);
+void exo_routes_finish(exo_node *n, const char *reason);
+
+/* ---- the node ---- */
+
+typedef struct exo_wanted { /* placements to make again after a loss */
+    struct exo_wanted *next;
+    char model_id[EXO_MODEL_ID_BYTES];
+    uint32_t min_nodes;
+} exo_wanted;
+
+struct exo_node {
+    exo_node_desc d; /* strings below are copies */
+    char data_dir[1024], name[64], listen_addr[64], api_addr[64], device[32];
+    exo_device_info device_info;
+    exo_identity *identity;
+    exo_tls_ctx *tls;
+    exo_models *models;
+    exo_net *net; /* NULL: one machine */
+    json_t *hello_extra;
+    uint16_t listen_port;
+
+    uv_loop_t loop;
+    uv_async_t async;
+    uv_timer_t tick;
+    pthread_t thread;
+    bool thread_runs, stopping;
+    exo_mailbox *mailbox;
+    atomic_uint_fast64_t next_handle;
+
+    exo_address *addresses;
+    exo_peer *peers;
+    exo_instance *instances;
+    exo_wanted *wanted;
+    exo_route *routes;
+    uint32_t next_epoch;
+    bool record_changed;
+    uint64_t announced_ms;
+};
+
+/* ANY: runs c on LOOP. */
+void exo_node_post(exo_node *n, exo_loop_call *c);
+/* Our own record, as peers get it: a new reference. */
+json_t *exo_node_record(exo_node *n);
+json_t *exo_node_state_json(exo_node *n);
+
+#endif

@@ -1,0 +1,337 @@
+/* routes.c - answers asked on this node: which instance computes them, here or on a peer.
+ *
+ * A route waits for its instance, runs on the local coordinator, or is forwarded to the node
+ * that owns an instance of the model; that node serves it as a route of its own whose events
+ * travel back (a guest).
+ *
+ *   EXO_MSG_REQUEST   {"op": "submit", "handle", "model_id", "request", "prompt": [ids]}
+ *                     {"op": "event",  "handle", ...}    back to the asker (event_json.h)
+ *                     {"op": "cancel", "handle"} */
+#define _DEFAULT_SOURCE
+#include "node/event_json.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "node/node_impl.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void free_route(exo_route *r) {
+    exo_request_finish(&r->request);
+    exo_free(r);
+}
+
+static exo_route *find(exo_node *n, uint64_t handle) {
+    exo_route *r = n->routes;
+    while (r != NULL && r->handle != handle) r = r->next;
+    return r;
+}
+
+static void remove_route(exo_node *n, exo_route *r) {
+    exo_route **at = &n->routes;
+    while (*at != r) at = &(*at)->next;
+    *at = r->next;
+    free_route(r);
+}
+
+/* The last event of a route that no worker holds. */
+static void end_route(exo_node *n, exo_route *r, exo_status status, const char *why) {
+    r->fn(r->ud, &(exo_node_event){.status = status, .message = why});
+    remove_route(n, r);
+}
+
+/* ---- local ---- */
+
+typedef struct {
+    exo_loop_call call;
+    uint64_t handle;
+} done_call;
+
+static void on_done(exo_node *n, exo_loop_call *c) {
+    exo_route *r = find(n, ((done_call *)c)->handle);
+    if (r != NULL) remove_route(n, r);
+    exo_free(c);
+}
+
+/* COMPUTE: straight to the asker; the route itself is removed on LOOP. */
+static void local_event(void *ud, const exo_node_event *e) {
+    exo_route *r = ud;
+    bool last = e->status != EXO_OK || e->finish != EXO_GOING_ON;
+    exo_node *n = r->node;
+    uint64_t handle = r->handle;
+    r->fn(r->ud, e);
+    if (!last) return;
+    done_call *c = exo_calloc(1, sizeof *c);
+    if (c == NULL) return; /* the route is freed when the node stops */
+    c->call.run = on_done;
+    c->handle = handle;
+    exo_node_post(n, &c->call);
+}
+
+static void run_local(exo_node *n, exo_route *r, const exo_instance *i) {
+    exo_error err = {0};
+    r->state = EXO_ROUTE_LOCAL;
+    snprintf(r->instance, sizeof r->instance, "%s", i->id);
+    exo_status st = exo_worker_submit(i->worker, r->handle, &r->request, local_event, r, &err);
+    if (st != EXO_OK) end_route(n, r, st, err.message);
+}
+
+/* ---- remote ---- */
+
+static exo_status send_request(exo_peer *p, json_t *m_take, exo_error *err) {
+    exo_status st = m_take != NULL ? exo_link_send_json(p->link, EXO_MSG_REQUEST, m_take, err)
+                                   : exo_error_set(err, EXO_ENOMEM, "out of memory");
+    json_decref(m_take);
+    return st;
+}
+
+static void run_remote(exo_node *n, exo_route *r, exo_peer *p) {
+    exo_error err = {0};
+    json_t *prompt = json_array();
+    for (size_t i = 0; i < r->request.n_prompt && prompt != NULL; i++) {
+        json_array_append_new(prompt, json_integer(r->request.prompt[i]));
+    }
+    json_t *m = json_pack("{s:s, s:I, s:s, s:o, s:o}", "op", "submit", "handle",
+                          (json_int_t)r->handle, "model_id", r->model_id, "request",
+                          exo_request_to_json(&r->request), "prompt", prompt);
+    r->state = EXO_ROUTE_REMOTE;
+    snprintf(r->peer, sizeof r->peer, "%s", p->node_id);
+    exo_status st = send_request(p, m, &err);
+    if (st != EXO_OK) end_route(n, r, st, err.message);
+}
+
+/* A peer that says it owns a running instance of the model. */
+static exo_peer *peer_with_instance(exo_node *n, const char *model_id) {
+    for (exo_peer *p = n->peers; p != NULL; p = p->next) {
+        const char *id;
+        json_t *item;
+        json_object_foreach(json_object_get(p->record, "instances"), id, item) {
+            const char *m = json_string_value(json_object_get(item, "model_id"));
+            const char *state = json_string_value(json_object_get(item, "state"));
+            if (m != NULL && state != NULL && strcmp(m, model_id) == 0 &&
+                strcmp(state, "running") == 0) {
+                return p;
+            }
+        }
+    }
+    return NULL;
+}
+
+void exo_routes_add(exo_node *n, exo_route *r_take) {
+    exo_route *r = r_take;
+    exo_error err = {0};
+    r->next = n->routes;
+    n->routes = r;
+    exo_instance *i = exo_instances_of_model(n, r->model_id);
+    exo_peer *p = i == NULL ? peer_with_instance(n, r->model_id) : NULL;
+    if (p != NULL) {
+        run_remote(n, r, p);
+        return;
+    }
+    if (i == NULL) {
+        uint32_t wanted = exo_instances_wanted_nodes(n, r->model_id);
+        exo_place_candidate candidates[EXO_MAX_STAGES];
+        uint32_t have = exo_instances_candidates(n, r->model_id, candidates);
+        exo_status st =
+            exo_instances_place(n, r->model_id, wanted < have ? wanted : have, &i, &err);
+        if (st != EXO_OK) {
+            end_route(n, r, st, err.message);
+            return;
+        }
+    }
+    if (i->state == EXO_INSTANCE_RUNNING) {
+        run_local(n, r, i);
+    } else {
+        r->state = EXO_ROUTE_WAITING;
+        snprintf(r->instance, sizeof r->instance, "%s", i->id);
+    }
+}
+
+void exo_routes_cancel(exo_node *n, uint64_t handle) {
+    exo_route *r = find(n, handle);
+    if (r == NULL) return;
+    exo_instance *i;
+    exo_peer *p;
+    switch (r->state) {
+    case EXO_ROUTE_WAITING: end_route(n, r, EXO_ECANCELED, "canceled"); break;
+    case EXO_ROUTE_LOCAL:
+        i = exo_instances_find(n, r->instance);
+        if (i != NULL) exo_worker_cancel(i->worker, handle);
+        break;
+    case EXO_ROUTE_REMOTE:
+        p = exo_members_find(n, r->peer);
+        if (p != NULL) {
+            json_t *m = json_pack("{s:s, s:I}", "op", "cancel", "handle", (json_int_t)handle);
+            send_request(p, m, NULL);
+        }
+        end_route(n, r, EXO_ECANCELED, "canceled");
+        break;
+    }
+}
+
+/* ---- guests: answers that a peer asked for ---- */
+
+typedef struct {
+    exo_node *node;
+    char peer[EXO_NODE_ID_BYTES];
+    uint64_t their_handle;
+} guest;
+
+typedef struct {
+    exo_loop_call call;
+    char peer[EXO_NODE_ID_BYTES];
+    json_t *event;
+    guest *ended; /* freed with its last event */
+} guest_call;
+
+static void send_guest_event(exo_node *n, exo_loop_call *c) {
+    guest_call *g = (guest_call *)c;
+    exo_peer *p = exo_members_find(n, g->peer);
+    if (p != NULL) {
+        send_request(p, g->event, NULL);
+    } else {
+        json_decref(g->event);
+    }
+    exo_free(g->ended);
+    exo_free(g);
+}
+
+/* COMPUTE or LOOP: hands the event to LOOP, which owns the link. */
+static void guest_event(void *ud, const exo_node_event *e) {
+    guest *g = ud;
+    guest_call *c = exo_calloc(1, sizeof *c);
+    json_t *m = exo_event_to_json(e);
+    if (c == NULL || m == NULL) {
+        exo_warn("out of memory: an event for node %s is lost", g->peer);
+        json_decref(m);
+        exo_free(c);
+        return;
+    }
+    json_object_set_new(m, "op", json_string("event"));
+    json_object_set_new(m, "handle", json_integer((json_int_t)g->their_handle));
+    c->call.run = send_guest_event;
+    memcpy(c->peer, g->peer, sizeof c->peer);
+    c->event = m;
+    if (e->status != EXO_OK || e->finish != EXO_GOING_ON) c->ended = g;
+    exo_node_post(g->node, &c->call);
+}
+
+static exo_status prompt_from_json(const json_t *list, exo_request *r, exo_error *err) {
+    size_t n = json_array_size(list);
+    if (n == 0 || n != r->n_prompt) {
+        return exo_error_set(err, EXO_EFORMAT, "a request with %zu prompt ids, not %zu", n,
+                             r->n_prompt);
+    }
+    r->prompt = exo_malloc(n * sizeof *r->prompt);
+    if (r->prompt == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for a prompt");
+    for (size_t i = 0; i < n; i++) {
+        r->prompt[i] = (int32_t)json_integer_value(json_array_get(list, i));
+    }
+    return EXO_OK;
+}
+
+static void on_submit(exo_node *n, exo_peer *from, const json_t *m, uint64_t their_handle) {
+    exo_error err = {0};
+    exo_status st = EXO_ENOMEM;
+    guest *g = exo_calloc(1, sizeof *g);
+    exo_route *r = exo_calloc(1, sizeof *r);
+    const char *model_id = json_string_value(json_object_get(m, "model_id"));
+    if (g == NULL || r == NULL) goto fail;
+    g->node = r->node = n;
+    memcpy(g->peer, from->node_id, sizeof g->peer);
+    g->their_handle = their_handle;
+    st = exo_request_from_json(json_object_get(m, "request"), &r->request, &err);
+    if (st == EXO_OK) st = prompt_from_json(json_object_get(m, "prompt"), &r->request, &err);
+    if (st == EXO_OK && (model_id == NULL || exo_instances_of_model(n, model_id) == NULL)) {
+        st = exo_error_set(&err, EXO_EPEER, "the instance ended; ask again");
+    }
+    if (st != EXO_OK) goto fail;
+    snprintf(r->model_id, sizeof r->model_id, "%s", model_id);
+    r->handle = atomic_fetch_add(&n->next_handle, 1) + 1;
+    r->fn = guest_event;
+    r->ud = g;
+    exo_routes_add(n, r);
+    return;
+fail:
+    send_request(from,
+                 json_pack("{s:s, s:I, s:i, s:s}", "op", "event", "handle",
+                           (json_int_t)their_handle, "status", (int)st, "message", err.message),
+                 NULL);
+    exo_free(g);
+    if (r != NULL) free_route(r);
+}
+
+/* ---- messages in ---- */
+
+static void on_event(exo_node *n, exo_peer *from, const json_t *m, uint64_t handle) {
+    exo_route *r = find(n, handle);
+    if (r == NULL || r->state != EXO_ROUTE_REMOTE || strcmp(r->peer, from->node_id) != 0) return;
+    exo_event_copy copy;
+    exo_event_from_json(m, &copy);
+    r->fn(r->ud, &copy.event);
+    if (copy.event.status != EXO_OK || copy.event.finish != EXO_GOING_ON) remove_route(n, r);
+}
+
+static bool is_guest(const exo_route *r, const char *peer, const uint64_t *their_handle) {
+    if (r->fn != guest_event) return false;
+    const guest *g = r->ud;
+    return strcmp(g->peer, peer) == 0 && (their_handle == NULL || g->their_handle == *their_handle);
+}
+
+void exo_routes_on_message(exo_node *n, exo_peer *from, const json_t *m) {
+    const char *op = json_string_value(json_object_get(m, "op"));
+    uint64_t handle = (uint64_t)json_integer_value(json_object_get(m, "handle"));
+    if (op == NULL) return;
+    if (strcmp(op, "submit") == 0) {
+        on_submit(n, from, m, handle);
+    } else if (strcmp(op, "event") == 0) {
+        on_event(n, from, m, handle);
+    } else if (strcmp(op, "cancel") == 0) {
+        for (exo_route *r = n->routes, *next; r != NULL; r = next) {
+            next = r->next;
+            if (is_guest(r, from->node_id, &handle)) exo_routes_cancel(n, r->handle);
+        }
+    }
+}
+
+/* ---- what happens to instances and peers ---- */
+
+void exo_routes_instance_running(exo_node *n, const exo_instance *i) {
+    for (exo_route *r = n->routes, *next; r != NULL; r = next) {
+        next = r->next;
+        if (r->state == EXO_ROUTE_WAITING && strcmp(r->instance, i->id) == 0) run_local(n, r, i);
+    }
+}
+
+void exo_routes_instance_ended(exo_node *n, const char *instance, const char *reason) {
+    for (exo_route *r = n->routes, *next; r != NULL; r = next) {
+        next = r->next; /* LOCAL routes get their last event from the worker */
+        if (r->state != EXO_ROUTE_WAITING || strcmp(r->instance, instance) != 0) continue;
+        end_route(n, r, EXO_EPEER, reason);
+    }
+}
+
+void exo_routes_peer_lost(exo_node *n, const char *node_id, const char *why) {
+    for (exo_route *r = n->routes, *next; r != NULL; r = next) {
+        next = r->next;
+        if (is_guest(r, node_id, NULL)) {
+            exo_routes_cancel(n, r->handle);
+        } else if (r->state == EXO_ROUTE_REMOTE && strcmp(r->peer, node_id) == 0) {
+            char reason[EXO_ERROR_BYTES];
+            snprintf(reason, sizeof reason, "node %s left in mid-answer: %.160s", node_id, why);
+            end_route(n, r, EXO_EPEER, reason);
+        }
+    }
+}
+
+void exo_routes_finish(exo_node *n, const char *reason) {
+    for (exo_route *r = n->routes, *next; r != NULL; r = next) {
+        next = r->next; /* LOCAL routes were ended by their workers and wait for on_done */
+        if (r->state == EXO_ROUTE_LOCAL) {
+            remove_route(n, r);
+        } else {
+            end_route(n, r, EXO_EPEER, reason);
+        }
+    }
+}

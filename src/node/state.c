@@ -1,0 +1,68 @@
+/* state.c - what a node says of itself and of the cluster: GET /state, and its record for peers.
+ *
+ * The master is so far the lowest node id among those connected, and the term is 0: there is no
+ * election and no log yet. */
+#define _DEFAULT_SOURCE
+#include "node/node_impl.h"
+
+#include <exo/version.h>
+#include <math.h>
+#include <string.h>
+
+static json_t *number_or_null(double v) { return isnan(v) ? json_null() : json_real(v); }
+
+static json_t *device_json(const exo_device_info *d) {
+    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:o}", "device_id", d->id, "name",
+                     d->name, "vendor", d->vendor, "driver_version", d->driver, "compute_units",
+                     (json_int_t)d->compute_units, "memory_total_bytes",
+                     (json_int_t)d->memory_bytes, "memory_available_bytes",
+                     (json_int_t)d->memory_available_bytes, "temperature_celsius",
+                     number_or_null(d->temperature_celsius));
+}
+
+/* Instances are shown by the node that owns them. */
+static json_t *owned_instances(exo_node *n) {
+    json_t *all = json_object();
+    for (const exo_instance *i = n->instances; i != NULL && all != NULL; i = i->next) {
+        if (strcmp(i->owner, exo_node_id(n)) == 0) {
+            json_object_set_new(all, i->id, exo_instance_json(i));
+        }
+    }
+    return all;
+}
+
+json_t *exo_node_record(exo_node *n) {
+    return json_pack("{s:s, s:s, s:s, s:[o], s:o, s:o}", "name", n->name, "version", EXO_VERSION,
+                     "api", n->api_addr, "devices", device_json(&n->device_info), "models",
+                     exo_models_list(n->models), "instances", owned_instances(n));
+}
+
+static json_t *link_json(exo_node *n, const exo_peer *p) {
+    return json_pack("{s:s, s:s, s:o, s:I, s:I}", "source", exo_node_id(n), "sink", p->node_id,
+                     "rtt_ms", json_real(exo_link_rtt_ms(p->link)), "bytes_sent",
+                     (json_int_t)exo_link_bytes_sent(p->link), "bytes_received",
+                     (json_int_t)exo_link_bytes_received(p->link));
+}
+
+/* Moves "instances" of a node's record to the cluster's. */
+static void add_node(json_t *nodes, json_t *instances, const char *id, json_t *record_take) {
+    json_t *theirs = json_object_get(record_take, "instances");
+    if (json_is_object(theirs)) json_object_update(instances, theirs);
+    json_object_del(record_take, "instances");
+    json_object_set_new(nodes, id, record_take);
+}
+
+json_t *exo_node_state_json(exo_node *n) {
+    json_t *nodes = json_object(), *instances = json_object(), *links = json_array();
+    const char *master = exo_node_id(n);
+    add_node(nodes, instances, exo_node_id(n), exo_node_record(n));
+    for (const exo_peer *p = n->peers; p != NULL; p = p->next) {
+        json_t *record = p->record != NULL ? json_copy(p->record) : json_object();
+        json_object_set_new(record, "listen", json_string(p->listen));
+        add_node(nodes, instances, p->node_id, record);
+        json_array_append_new(links, link_json(n, p));
+        if (strcmp(p->node_id, master) < 0) master = p->node_id;
+    }
+    return json_pack("{s:s, s:o, s:o, s:o, s:s, s:i}", "node_id", exo_node_id(n), "nodes", nodes,
+                     "instances", instances, "links", links, "master", master, "term", 0);
+}

@@ -1,0 +1,63 @@
+/* worker.h - one stage of one instance on this node: a COMPUTE thread with its shard and lanes.
+ *
+ * Stages form a ring: stage i sends to stage i + 1, the last one sends what it drew back to
+ * stage 0, whose thread is also the coordinator (coordinator.h).  The thread loads the shard,
+ * waits for its lanes, then runs steps until it is stopped or something fails; then it ends every
+ * request it holds with the reason.
+ * Thread: create, connect, stop and destroy on LOOP; submit and cancel ANY.  Reports come on the
+ * COMPUTE thread. */
+#ifndef EXO_NODE_WORKER_H
+#define EXO_NODE_WORKER_H
+
+#include "engine/stage.h"
+#include "net/lane.h"
+#include "node/node.h"
+
+typedef struct exo_worker exo_worker;
+
+typedef enum {
+    EXO_WORKER_LOADED, /* the shard is in memory: bytes and pages are known */
+    EXO_WORKER_READY,  /* lanes are there: steps can come */
+    EXO_WORKER_FAILED, /* ended by itself; message says why */
+} exo_worker_event;
+
+typedef struct {
+    exo_worker_event event;
+    uint64_t weight_bytes, kv_bytes;
+    uint32_t n_pages;
+    char message[EXO_ERROR_BYTES];
+} exo_worker_report;
+
+typedef struct {
+    exo_model *model;   /* the worker takes its own reference */
+    const char *device; /* "cpu:0" */
+    uint32_t n_threads;
+    exo_shard_desc shard;
+    uint32_t epoch; /* of the instance; frames of another epoch poison the lane */
+    uint32_t stage, n_stages;
+    uint32_t chunk_tokens; /* 0 = sized by time */
+    void (*report)(void *ud, const exo_worker_report *r);
+    void *ud;
+} exo_worker_desc;
+
+exo_status exo_worker_create(const exo_worker_desc *d, exo_worker **out, exo_error *err);
+/* Hands over the lanes (NULL both for a pipeline of one) and the pool size of the instance. */
+void exo_worker_connect(exo_worker *w, exo_lane *prev_take, exo_lane *next_take, uint32_t n_pages);
+
+/* Stage 0 only.  fn gets exactly one last event, also when the worker has failed already. */
+exo_status exo_worker_submit(exo_worker *w, uint64_t id, const exo_request *r, exo_node_event_fn fn,
+                             void *ud, exo_error *err);
+void exo_worker_cancel(exo_worker *w, uint64_t id);
+
+/* Asks the thread to end (reason goes to its requests), waits for it, frees all. */
+void exo_worker_destroy(exo_worker *w, const char *reason);
+
+typedef struct {
+    uint64_t steps, rows, tokens;        /* tokens: rows that wanted logits */
+    uint64_t busy_us;                    /* inside the engine */
+    uint64_t decode_steps, decode_us;    /* steps of one row per sequence, the usual token */
+    uint64_t bytes_sent, bytes_received; /* on lanes, TLS included */
+} exo_worker_stats;
+void exo_worker_get_stats(const exo_worker *w, exo_worker_stats *out); /* ANY */
+
+#endif
