@@ -1,6 +1,9 @@
 # The warning set of the project; errors unless EXO_WERROR is off.
 set(EXO_WARNINGS -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes
     -Wundef -Wvla)
+if(CMAKE_C_COMPILER_ID STREQUAL "GNU")
+    list(APPEND EXO_WARNINGS -Wno-format-truncation) # messages are cut on purpose
+endif()
 if(EXO_WERROR)
     list(APPEND EXO_WARNINGS -Werror)
 endif()

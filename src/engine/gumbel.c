@@ -13,6 +13,7 @@
 #include "engine/sampler.h"
 
 #include <float.h>
+#include <math.h> /* the macro isfinite only */
 #include <string.h>
 
 #define PHILOX_ROUNDS 10
@@ -82,8 +83,6 @@ double exo_gumbel_score(const exo_gumbel *g, int32_t id, float logit) {
     return (double)logit / (double)g->temperature + noise_of(random_of(g, id));
 }
 
-static inline bool finite_f32(float x) { return x >= -FLT_MAX && x <= FLT_MAX; }
-
 int32_t exo_logits_argmax(const float *logits, const int32_t *ids, uint32_t n) {
     int32_t best = -1;
     float max = -FLT_MAX;
@@ -111,7 +110,7 @@ static void compete(const exo_gumbel *g, const float *logits, const int32_t *ids
     for (uint32_t i = 0; i < m; i++) {
         float logit = logits[ids[i]];
         double x = (double)logit / t;
-        if (x + noise_bound(bits[i]) < losing || !finite_f32(logit)) continue;
+        if (x + noise_bound(bits[i]) < losing || !isfinite(logit)) continue;
         double score = x + noise_of(bits[i]);
         if (score < w->score || (score == w->score && ids[i] > w->id)) continue;
         *w = (winner){.id = ids[i], .score = score};

@@ -10,8 +10,8 @@
 #include "engine/sampler_filter.h"
 #include "engine/softmax.h"
 
-#include <float.h>
 #include <inttypes.h>
+#include <math.h> /* the macro isfinite only */
 #include <string.h>
 
 struct exo_sampler {
@@ -128,8 +128,7 @@ static void write_logprobs(const exo_sampler *s, const exo_sampling *p, const fl
     double log_total = exo_softmax_log(exo_softmax_total(logits, s->n_vocab, max));
     uint32_t n = p->n_logprobs < EXO_MAX_LOGPROBS ? p->n_logprobs : EXO_MAX_LOGPROBS;
     for (uint32_t i = 0; n > 0 && i < s->n_vocab; i++) {
-        if (logits[i] >= -FLT_MAX && logits[i] <= FLT_MAX)
-            insert_top(out, n, (int32_t)i, logits[i]);
+        if (isfinite(logits[i])) insert_top(out, n, (int32_t)i, logits[i]);
     }
     for (uint32_t i = 0; i < out->n_top; i++) {
         double x = (double)out->top[i].logprob - (double)max;

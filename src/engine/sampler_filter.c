@@ -11,6 +11,7 @@
 #include "engine/softmax.h"
 
 #include <float.h>
+#include <math.h> /* the macro isfinite only */
 
 #define N_BINS       256
 #define BINS_PER_NAT 8.0
@@ -80,15 +81,13 @@ static void keep_prefix(survivors *s, uint64_t target) {
 
 static uint32_t bin_of(float logit, float max) {
     double d = ((double)max - (double)logit) * BINS_PER_NAT;
-    return d < N_BINS - 1 ? (uint32_t)d : N_BINS - 1; /* NaN and -inf are never binned */
+    return d < N_BINS - 1 ? (uint32_t)d : N_BINS - 1;
 }
-
-static bool finite_f32(float x) { return x >= -FLT_MAX && x <= FLT_MAX; }
 
 static void gather(survivors *s, const float *logits, uint32_t n, float max, uint32_t last_bin) {
     for (uint32_t i = 0; i < n; i++) {
         float l = logits[i];
-        if (!finite_f32(l) || bin_of(l, max) > last_bin) continue;
+        if (!isfinite(l) || bin_of(l, max) > last_bin) continue;
         s->c[s->n++] = (exo_candidate){.logit = l, .key = (double)l, .id = (int32_t)i};
     }
 }
@@ -126,7 +125,7 @@ static uint64_t part_of(float p, uint64_t total) {
 static void top_k_of_vocab(survivors *s, uint32_t k, const float *logits, uint32_t n, float max) {
     uint64_t bins[N_BINS] = {0};
     for (uint32_t i = 0; i < n; i++) {
-        if (finite_f32(logits[i])) bins[bin_of(logits[i], max)]++;
+        if (isfinite(logits[i])) bins[bin_of(logits[i], max)]++;
     }
     gather(s, logits, n, max, cut_bin(bins, k));
     for (uint32_t i = 0; i < s->n; i++) s->c[i].weight = 1;

@@ -3,8 +3,6 @@
 
 #include "compute/dmath.h"
 
-#include <float.h>
-
 #define ONE   0x1p44
 #define MIN_X -30.5 /* e^-30.5 2^44 < 1 */
 

@@ -287,7 +287,7 @@ static exo_status parse_header(cursor *c, uint64_t *n_tensors, uint64_t *n_kvs, 
 
 exo_status exo_gguf_part_parse(exo_gguf_part *p, exo_error *err) {
     cursor c = {.bytes = p->bytes, .n = p->n_bytes};
-    uint64_t n_tensors, n_kvs, alignment;
+    uint64_t n_tensors = 0, n_kvs = 0, alignment = 0;
     exo_status st = parse_header(&c, &n_tensors, &n_kvs, err);
     if (st == EXO_OK) st = parse_metadata(&c, p, n_kvs, err);
     if (st == EXO_OK) st = read_alignment(p, &alignment, err);

@@ -227,7 +227,7 @@ static bool parse_float(exo_jctx *c, const exo_jstr *s, double *out) {
 
 static exo_jvalue truncated(exo_jctx *c, double d, exo_jvalue otherwise) {
     if (isnan(d)) return otherwise;
-    if (!(fabs(d) < 0x1p63)) return exo_jfail(c, "cannot convert this float to an integer");
+    if (!(fabs(d) < 0x1p63)) return exo_jfail(c, "the integer part of this float does not fit 64 bits");
     return exo_jint((int64_t)d);
 }
 

@@ -363,6 +363,10 @@ static void brace_field(exo_jctx *c, brace_args *b, const exo_jstr *inside) {
     } else if (conversion == 's') {
         v = exo_jto_str(c, v);
     }
+    if (spec.s->n > 0 && v.type == EXO_J_BOOL) v = exo_jint(v.b);
+    if (spec.s->n > 0 && v.type != EXO_J_STRING && !is_number(v)) {
+        exo_jfail(c, "unsupported format string passed to %s.__format__", exo_jtype_name(v));
+    }
     if (exo_jok(c)) put_field(c, &f, v);
 }
 

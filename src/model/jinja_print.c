@@ -131,6 +131,13 @@ static void repr_object(exo_jctx *c, exo_jvalue v) {
         exo_jputs(c, text);
         return;
     }
+    case EXO_J_LOOP: {
+        static const exo_jstr length = {.s = "length", .n = 6, .n_chars = 6};
+        int64_t n = exo_jloop_attr(c, v.loop, &length).i;
+        snprintf(text, sizeof text, "<LoopContext %" PRId64 "/%" PRId64 ">", v.loop->index0 + 1, n);
+        exo_jputs(c, text);
+        return;
+    }
     case EXO_J_MACRO:
         exo_jputs(c, "<Macro ");
         if (v.macro->def->name != NULL) repr_string(c, v.macro->def->name);

@@ -204,7 +204,11 @@ static exo_jvalue test_affix(exo_jctx *c, exo_jvalue self, const exo_jargs *a, b
     if (!tuple) return exo_jbool(has_affix(&part, affix.s, at_end));
     for (size_t i = 0; i < affix.list->n; i++) {
         exo_jvalue one = affix.list->items[i];
-        if (one.type == EXO_J_STRING && has_affix(&part, one.s, at_end)) return exo_jbool(true);
+        if (one.type != EXO_J_STRING) {
+            return exo_jfail(c, "tuple for %s must only contain str, not %s",
+                             at_end ? "endswith" : "startswith", exo_jtype_name(one));
+        }
+        if (has_affix(&part, one.s, at_end)) return exo_jbool(true);
     }
     return exo_jbool(false);
 }

@@ -55,7 +55,8 @@ bool exo_jutf8_valid(const char *s, size_t n) {
 }
 
 size_t exo_jutf8_offset(const exo_jstr *s, size_t i_char) {
-    if (s->n == s->n_chars || i_char >= s->n_chars) return i_char < s->n ? i_char : s->n;
+    if (i_char >= s->n_chars) return s->n;
+    if (s->n == s->n_chars) return i_char;
     size_t pos = 0;
     for (; i_char > 0; i_char--) exo_jutf8_next(s->s, s->n, &pos);
     return pos;

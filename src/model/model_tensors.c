@@ -106,6 +106,11 @@ static exo_status bind(binder *b, const char *name, const dim shape[2], const ex
                              "tensor '%s' is %s, norms and biases must be f32", name,
                              exo_dtype_get(t->type)->name);
     }
+    if ((uintptr_t)t->data % sizeof(float) != 0) {
+        return exo_error_set(err, EXO_EUNSUPPORTED,
+                             "tensor '%s' does not begin at a multiple of %zu bytes", name,
+                             sizeof(float));
+    }
     *out = t;
     return EXO_OK;
 }

@@ -33,9 +33,9 @@ const exo_bpe_pair *exo_bpe_merges_find(const exo_tokenizer *t, int32_t left, in
     return p->left == EXO_NO_TOKEN ? NULL : p;
 }
 
-/* "left right" in stand-ins: the keys of left, right and what they make, decoded at buf (2 *
- * max_key bytes).  False where that cannot be three tokens. */
-static bool parse_merge(const exo_vocab *v, exo_str s, uint8_t *buf, exo_vocab_query parts[3]) {
+/* "left right" in stand-ins, decoded at buf (2 * max_key bytes): the keys of left and right, one
+ * behind the other.  False where that cannot be two tokens. */
+static bool parse_merge(const exo_vocab *v, exo_str s, uint8_t *buf, exo_vocab_query parts[2]) {
     size_t n_left, n_right;
     if (s.n < 3 || s.n > 2 * (size_t)v->max_key + 1) return false; /* 2 characters a byte */
     const char *space = memchr(s.s + 1, ' ', s.n - 1);
@@ -46,52 +46,71 @@ static bool parse_merge(const exo_vocab *v, exo_str s, uint8_t *buf, exo_vocab_q
         return false;
     parts[0] = (exo_vocab_query){.s = buf, .n = (uint32_t)n_left};
     parts[1] = (exo_vocab_query){.s = buf + n_left, .n = (uint32_t)n_right};
-    parts[2] = (exo_vocab_query){.s = buf, .n = (uint32_t)(n_left + n_right)};
     return true;
 }
 
-#define MERGES_AT_ONCE (EXO_VOCAB_BATCH / 3)
+/* Files list merges in the order of the tokens they make: a guess saves a third of the look-ups. */
+static int32_t find_made(const exo_vocab *v, const exo_vocab_query parts[2], int32_t last) {
+    const uint8_t *s = parts[0].s;
+    size_t n = parts[0].n + parts[1].n;
+    if (exo_vocab_is(v, last, s, n)) return last;
+    if (exo_vocab_is(v, last + 1, s, n)) return last + 1;
+    return exo_vocab_find(v, s, n);
+}
 
-/* Takes the next few merges of the file; *rank counts all, also those left out. */
-static void add_merges(exo_bpe_merges *m, const exo_vocab *v, exo_gguf_strings *w, uint32_t *rank,
-                       uint8_t *buf) {
+#define MERGES_AT_ONCE (EXO_VOCAB_BATCH / 2)
+
+typedef struct {
+    exo_gguf_strings file;
+    uint32_t rank;     /* of the next merge in the file */
+    int32_t last_made; /* by the merge before it */
+    uint8_t *buf;      /* (MERGES_AT_ONCE, 2 * max_key) */
+} merge_reader;
+
+/* Adds the next few merges; those of unknown tokens have a rank, but no place in the table. */
+static void add_merges(exo_bpe_merges *m, const exo_vocab *v, merge_reader *r) {
     exo_vocab_query parts[EXO_VOCAB_BATCH];
-    uint32_t ranks[MERGES_AT_ONCE];
+    exo_bpe_pair pairs[MERGES_AT_ONCE];
     size_t n = 0;
-    for (; n < MERGES_AT_ONCE && w->left > 0; ++*rank) {
-        ranks[n] = *rank;
-        uint8_t *decoded = buf + n * 2 * v->max_key;
-        if (parse_merge(v, exo_gguf_strings_next(w), decoded, &parts[3 * n])) n++;
+    for (; n < MERGES_AT_ONCE && r->file.left > 0; r->rank++) {
+        exo_vocab_query *p = &parts[2 * n];
+        if (!parse_merge(v, exo_gguf_strings_next(&r->file), r->buf + n * 2 * v->max_key, p))
+            continue;
+        int32_t made = find_made(v, p, r->last_made);
+        if (made == EXO_NO_TOKEN) continue;
+        pairs[n++] = (exo_bpe_pair){.rank = r->rank, .id = made};
+        r->last_made = made;
     }
-    exo_vocab_find_many(v, parts, 3 * n);
-    for (size_t i = 0; i < n; i++)
-        exo_prefetch(&m->pairs[first_slot(m, v->secret, parts[3 * i].id, parts[3 * i + 1].id)]);
+    exo_vocab_find_many(v, parts, 2 * n);
     for (size_t i = 0; i < n; i++) {
-        int32_t left = parts[3 * i].id, right = parts[3 * i + 1].id, id = parts[3 * i + 2].id;
-        if (left == EXO_NO_TOKEN || right == EXO_NO_TOKEN || id == EXO_NO_TOKEN) continue;
-        exo_bpe_pair *p = slot_of(m, v->secret, left, right);
-        if (p->left == EXO_NO_TOKEN) *p = (exo_bpe_pair){left, right, ranks[i], id};
+        pairs[i].left = parts[2 * i].id;
+        pairs[i].right = parts[2 * i + 1].id;
+        exo_prefetch(&m->pairs[first_slot(m, v->secret, pairs[i].left, pairs[i].right)]);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (pairs[i].left == EXO_NO_TOKEN || pairs[i].right == EXO_NO_TOKEN) continue;
+        exo_bpe_pair *p = slot_of(m, v->secret, pairs[i].left, pairs[i].right);
+        if (p->left == EXO_NO_TOKEN) *p = pairs[i];
     }
 }
 
 exo_status exo_bpe_merges_init(exo_bpe_merges *m, const exo_vocab *v, const exo_gguf *g,
                                exo_error *err) {
-    exo_gguf_strings w;
-    uint32_t rank = 0;
-    exo_status status = exo_gguf_strings_init(&w, g, MERGES, err);
+    merge_reader r = {0};
+    exo_status status = exo_gguf_strings_init(&r.file, g, MERGES, err);
     if (status != EXO_OK) return status;
-    if (w.left > MAX_MERGES)
-        return exo_error_set(err, EXO_EFORMAT, "%s has %zu entries", MERGES, w.left);
-    m->n_pairs = exo_table_size(w.left);
+    if (r.file.left > MAX_MERGES)
+        return exo_error_set(err, EXO_EFORMAT, "%s has %zu entries", MERGES, r.file.left);
+    m->n_pairs = exo_table_size(r.file.left);
     m->pairs = exo_malloc(m->n_pairs * sizeof *m->pairs);
-    uint8_t *buf = exo_malloc(MERGES_AT_ONCE * 2 * (size_t)v->max_key);
-    if (m->pairs == NULL || buf == NULL) {
-        exo_free(buf);
+    r.buf = exo_malloc(MERGES_AT_ONCE * 2 * (size_t)v->max_key);
+    if (m->pairs == NULL || r.buf == NULL) {
+        exo_free(r.buf);
         return exo_error_set(err, EXO_ENOMEM, "out of memory for the merges");
     }
     memset(m->pairs, 0xFF, m->n_pairs * sizeof *m->pairs); /* left = EXO_NO_TOKEN */
-    while (w.left > 0) add_merges(m, v, &w, &rank, buf);
-    exo_free(buf);
+    while (r.file.left > 0) add_merges(m, v, &r);
+    exo_free(r.buf);
     return EXO_OK;
 }
 

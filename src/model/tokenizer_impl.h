@@ -37,6 +37,7 @@ typedef struct {
     uint16_t n_text, n_bytes;
     uint8_t type; /* exo_token_type */
     bool shown;   /* false: adds nothing to detokenised text */
+    bool indexed; /* exo_vocab_find finds it */
 } exo_token;
 
 typedef struct {
@@ -73,9 +74,10 @@ exo_status exo_vocab_init(exo_vocab *v, const exo_gguf *g, exo_vocab_kind kind, 
 void exo_vocab_finish(exo_vocab *v);
 /* The id of a token that merging may produce, or EXO_NO_TOKEN. */
 int32_t exo_vocab_find(const exo_vocab *v, const uint8_t *s, size_t n);
-/* The same for up to EXO_VOCAB_BATCH keys, whose cache misses overlap: loading 280,000 merges
- * takes 2.5 times as long with one after another. */
-#define EXO_VOCAB_BATCH 96
+/* Whether exo_vocab_find would find id.  Also for ids beyond the list. */
+bool exo_vocab_is(const exo_vocab *v, int32_t id, const uint8_t *s, size_t n);
+/* exo_vocab_find for up to EXO_VOCAB_BATCH keys, whose cache misses overlap. */
+#define EXO_VOCAB_BATCH 64
 typedef struct {
     const uint8_t *s;
     uint32_t n;

@@ -76,6 +76,11 @@ static const uint8_t *key_of(const exo_vocab *v, int32_t id) {
     return v->blob + (v->kind == EXO_VOCAB_SPM ? t->text : t->bytes);
 }
 
+static size_t key_bytes(const exo_vocab *v, int32_t id) {
+    const exo_token *t = &v->tokens[id];
+    return v->kind == EXO_VOCAB_SPM ? t->n_text : t->n_bytes;
+}
+
 /* Where a key of n > 0 bytes is, or the empty slot where it belongs.  *word: what to put there. */
 static exo_vocab_slot *slot_of(const exo_vocab *v, const uint8_t *s, size_t n, uint64_t hash,
                                uint64_t *word) {
@@ -92,6 +97,11 @@ int32_t exo_vocab_find(const exo_vocab *v, const uint8_t *s, size_t n) {
     uint64_t word;
     if (n == 0 || n > v->max_key) return EXO_NO_TOKEN;
     return slot_of(v, s, n, exo_vocab_hash(v, s, n), &word)->id;
+}
+
+bool exo_vocab_is(const exo_vocab *v, int32_t id, const uint8_t *s, size_t n) {
+    if (id < 0 || (uint32_t)id >= v->n || !v->tokens[id].indexed) return false;
+    return key_bytes(v, id) == n && memcmp(key_of(v, id), s, n) == 0;
 }
 
 /* Each turn fetches what the next one reads: the slot, its token, the token's key. */
@@ -302,18 +312,18 @@ static exo_status alloc_tables(exo_vocab *v, const exo_gguf *g, exo_error *err) 
     return EXO_OK;
 }
 
-static exo_status index_token(exo_vocab *v, uint32_t id, exo_error *err) {
-    const exo_token *t = &v->tokens[id];
+static exo_status index_token(exo_vocab *v, int32_t id, exo_error *err) {
     uint64_t word;
-    const uint8_t *key = key_of(v, (int32_t)id);
-    uint32_t n = v->kind == EXO_VOCAB_SPM ? t->n_text : t->n_bytes;
+    const uint8_t *key = key_of(v, id);
+    size_t n = key_bytes(v, id);
     if (n == 0) return EXO_OK; /* a gap in the list */
     exo_vocab_slot *slot = slot_of(v, key, n, exo_vocab_hash(v, key, n), &word);
     if (slot->id != EXO_NO_TOKEN)
-        return exo_error_set(err, EXO_EFORMAT, "%s[%d] and [%u] are the same token", TOKENS,
+        return exo_error_set(err, EXO_EFORMAT, "%s[%d] and [%d] are the same token", TOKENS,
                              slot->id, id);
-    *slot = (exo_vocab_slot){word, n, (int32_t)id};
-    if (n > v->max_key) v->max_key = n;
+    *slot = (exo_vocab_slot){word, (uint32_t)n, id};
+    v->tokens[id].indexed = true;
+    if (n > v->max_key) v->max_key = (uint32_t)n;
     return EXO_OK;
 }
 
@@ -344,7 +354,7 @@ static exo_status read_tokens(exo_vocab *v, const exo_gguf *g, exo_error *err) {
         if (t->type == EXO_TOKEN_BYTE) v->byte_ids[v->blob[t->bytes]] = (int32_t)id;
         if (!key) continue;
         if (v->words_are_apart && has_inner_space(s)) v->words_are_apart = false;
-        status = index_token(v, id, err);
+        status = index_token(v, (int32_t)id, err);
     }
     return status;
 }

@@ -15,21 +15,6 @@
 
 #define SECOND_US 1000000u
 
-static void open_pair(uv_loop_t *loop, side *a, side *b) {
-    assert_int_equal(uv_loop_init(loop), 0);
-    start_side(a, loop, "alpha");
-    start_side(b, loop, "beta");
-    b->detach_on_lane = true;
-    dial(a, b);
-    RUN_UNTIL(loop, a->n_open == 1 && b->n_open == 1, 3000);
-}
-
-static void close_pair(uv_loop_t *loop, side *a, side *b) {
-    stop_side(a);
-    stop_side(b);
-    close_loop(loop);
-}
-
 static void send_lane_frame(side *s) {
     json_t *j = json_pack("{s:s}", "instance", "test");
     assert_int_equal(exo_link_send_json(s->link, EXO_MSG_LANE, j, NULL), EXO_OK);

@@ -83,7 +83,8 @@ static void turn_away(exo_net *n) {
     uv_tcp_init(n->loop, tcp);
     uv_accept((uv_stream_t *)&n->listener, (uv_stream_t *)tcp);
     uv_close((uv_handle_t *)tcp, free_handle);
-    exo_debug("a connection was turned away: %d others are still opening", EXO_LINK_MAX_HALF_OPEN);
+    exo_debug("a connection was turned away: %zu others are still opening (limit %d)",
+              n->n_half_open, EXO_LINK_MAX_HALF_OPEN);
 }
 
 static void on_connection(uv_stream_t *listener, int status) {

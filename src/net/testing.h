@@ -1,4 +1,5 @@
-/* testing.h - what link_test.c and detach_test.c share: a node's side of links, on a real loop.
+/* testing.h - what link_test.c, stranger_test.c and detach_test.c share: a node's side of links, on
+ * a real loop.
  *
  * A side has an identity of its own, a net on loopback and a record of what was called back.
  * RUN_UNTIL turns the loop until a condition holds and fails the test when it does not in time.
@@ -10,16 +11,23 @@
 #include "net/lane.h"
 #include "net/link.h"
 
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
+
+#define FRAME_TO_CLOSE_ON 500 /* a type without a meaning of its own */
 
 typedef struct {
     uv_loop_t *loop;
     exo_identity *identity;
     exo_net *net;
-    bool net_closed, detach_on_lane;
+    bool net_closed;
+    bool close_on_frame; /* what on_frame does; a LANE frame always detaches */
 
     exo_link *link; /* the one opened last */
     unsigned n_open, n_close, n_frames;
@@ -84,7 +92,10 @@ static void on_frame(void *ud, exo_link *l, const exo_frame *f) {
     exo_buf_clear(&s->last_body);
     exo_buf_append(&s->last_header, f->header, f->header_bytes);
     exo_buf_append(&s->last_body, f->body, f->body_bytes);
-    if (f->type == EXO_MSG_LANE && s->detach_on_lane) exo_link_detach(l, on_lane, s);
+    if (f->type == EXO_MSG_LANE) exo_link_detach(l, on_lane, s);
+    if (f->type == FRAME_TO_CLOSE_ON && s->close_on_frame) {
+        exo_link_close(l, EXO_ECANCELED, "enough");
+    }
 }
 
 static void on_close(void *ud, exo_link *l, exo_status status, const char *why) {
@@ -148,12 +159,61 @@ static void close_loop(uv_loop_t *loop) {
     assert_int_equal(uv_loop_close(loop), 0);
 }
 
-static exo_link *dial(side *from, const side *to) {
+static inline exo_link *dial(side *from, const side *to) {
     char where[32];
     snprintf(where, sizeof where, "127.0.0.1:%u", exo_net_port(to->net));
     exo_link *l;
     assert_int_equal(exo_net_dial(from->net, where, NULL, &l, NULL), EXO_OK);
     return l;
+}
+
+/* Two nodes, linked. */
+static inline void open_pair(uv_loop_t *loop, side *a, side *b) {
+    assert_int_equal(uv_loop_init(loop), 0);
+    start_side(a, loop, "alpha");
+    start_side(b, loop, "beta");
+    dial(a, b);
+    RUN_UNTIL(loop, a->n_open == 1 && b->n_open == 1, 3000);
+}
+
+static inline void close_pair(uv_loop_t *loop, side *a, side *b) {
+    stop_side(a);
+    stop_side(b);
+    close_loop(loop);
+}
+
+/* ---- texts and raw sockets ---- */
+
+static inline void contains(const char *text, const char *part) {
+    if (strstr(text, part) == NULL) fail_msg("\"%s\" is not in \"%s\"", part, text);
+}
+
+static inline int raw_connect(uint16_t port) {
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in a = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    return fd;
+}
+
+/* A listener that never accepts: the kernel completes TCP, nobody speaks. */
+static inline int raw_listen(uint16_t *port) {
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof a;
+    assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
+    assert_int_equal(listen(fd, 5), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
+    *port = ntohs(a.sin_port);
+    return fd;
+}
+
+static inline bool at_end(int fd) {
+    char drop[4096];
+    ssize_t n;
+    while ((n = recv(fd, drop, sizeof drop, 0)) > 0) {}
+    return n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK);
 }
 
 #endif

@@ -188,14 +188,13 @@ exo_status exo_tls_feed(exo_tls *t, const void *bytes, size_t n, exo_error *err)
 }
 
 exo_status exo_tls_drain(exo_tls *t, exo_buf *out, exo_error *err) {
-    char *bytes = NULL;
-    long n = BIO_get_mem_data(t->out, &bytes);
-    if (n <= 0) return EXO_OK;
-    exo_buf_append(out, bytes, (size_t)n);
-    if (!exo_buf_ok(out)) {
-        return exo_error_set(err, EXO_ENOMEM, "no memory for %ld bytes to send", n);
+    size_t n = BIO_ctrl_pending(t->out), got = 0;
+    if (n == 0) return EXO_OK;
+    if (!exo_buf_reserve(out, n) || BIO_read_ex(t->out, out->data + out->n, n, &got) != 1) {
+        return exo_error_set(err, EXO_ENOMEM, "no memory for %zu bytes to send", n);
     }
-    BIO_reset(t->out);
+    out->n += got;
+    out->data[out->n] = '\0';
     return EXO_OK;
 }
 

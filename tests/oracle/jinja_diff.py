@@ -290,6 +290,8 @@ def compare(exo, template, variables, label):
     want, got = oracle(template, variables), exo_render(exo, template, variables)
     if want[0] == "ok" and not comparable(want[1]):
         return True
+    if got[0] == "error" and "64 bits" in got[1]:
+        return True  # exo's integers are 64 bits wide, Python's grow
     if want[0] == got[0] and (want[0] == "error" or want[1] == got[1]):
         return True
     print("== %s\n%s\n-- jinja2: %s %r\n-- exo:    %s %r" % ((label, template) + want + got))

@@ -121,9 +121,9 @@ def conversation(questions: Questions, n_turns: int, rng: random.Random) -> Json
     """The variables of the chat template."""
     variables: Json = {"add_generation_prompt": False}
     messages: list[Json] = []
-    if rng.random() < 0.25:
+    if rng.random() < 0.15:
         messages.append({"role": "system", "content": rng.choice(SYSTEM_PROMPTS)})
-    if rng.random() < 0.25:
+    if rng.random() < 0.16:
         scenes = toolcalls.draw_scenes(rng)
         variables["tools"] = toolcalls.definitions(scenes, rng)
         if rng.random() < 0.2:

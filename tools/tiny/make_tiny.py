@@ -18,7 +18,7 @@ ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "8589934592", "MALLOC_TRIM_THRESHOLD_":
                "OMP_WAIT_POLICY": "PASSIVE"}
 N_VOCAB = 1024
 BPE_SAMPLES = 20_000
-SHORT_PER_STEP, LONG_PER_STEP, RAW_PER_STEP = 34.0, 0.06, 1.2
+SHORT_PER_STEP, LONG_PER_STEP, RAW_PER_STEP = 21.0, 0.03, 0.5
 
 
 def load_merges(texts: list[str]) -> list[tuple[str, str]]:
@@ -35,7 +35,7 @@ def load_merges(texts: list[str]) -> list[tuple[str, str]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=1800)
+    parser.add_argument("--steps", type=int, default=3200)
     parser.add_argument("--minutes", type=float, default=240.0, help="training ends early, and well, after this time")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--work", type=Path, default=Path("/tmp/tiny"), help="for the checkpoint")

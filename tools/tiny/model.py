@@ -42,8 +42,9 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
     return F.linear(x.to(torch.bfloat16), weight.to(torch.bfloat16))
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * weight
+def norm_linear(x: Tensor, norm: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """linear(rms_norm(x) * norm, weight); the norm's weights are applied to the matrix, which is smaller than x."""
+    return linear(x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps), weight * norm)
 
 
 def rope_table(shape: Shape, n_pos: int) -> Tensor:
@@ -78,7 +79,7 @@ class Layer(nn.Module):
         s = self.shape
         batch, n_pos, _ = x.shape
         n_kv = s.n_head_kv * s.head_dim
-        q, k, v = linear(x, self.qkv).split((s.n_embd, n_kv, n_kv), -1)
+        q, k, v = norm_linear(x, self.attn_norm, self.qkv, s.norm_eps).split((s.n_embd, n_kv, n_kv), -1)
         q = rope(q.unflatten(-1, (s.n_head, s.head_dim)), turn) * s.head_dim**-0.5
         k = rope(k.unflatten(-1, (s.n_head_kv, s.head_dim)), turn)
         v = v.unflatten(-1, (s.n_head_kv, s.head_dim))
@@ -94,9 +95,8 @@ class Layer(nn.Module):
         return linear(out.transpose(1, 2).reshape(batch, n_pos, s.n_embd), self.attn_output)
 
     def forward(self, x: Tensor, turn: Tensor, mask: Tensor) -> Tensor:
-        eps = self.shape.norm_eps
-        x = x + self.attention(rms_norm(x, self.attn_norm, eps), turn, mask)
-        gate, up = linear(rms_norm(x, self.ffn_norm, eps), self.gate_up).chunk(2, -1)
+        x = x + self.attention(x, turn, mask)
+        gate, up = norm_linear(x, self.ffn_norm, self.gate_up, self.shape.norm_eps).chunk(2, -1)
         return x + linear(F.silu(gate) * up, self.ffn_down)
 
 
@@ -122,4 +122,4 @@ class Model(nn.Module):
         x = F.embedding(tokens, self.token_embd)
         for layer in self.layers:
             x = checkpoint(layer, x, turn, mask) if n_pos > RECOMPUTE_ABOVE else layer(x, turn, mask)
-        return linear(rms_norm(x, self.output_norm, self.shape.norm_eps), self.token_embd)
+        return norm_linear(x, self.output_norm, self.token_embd, self.shape.norm_eps)

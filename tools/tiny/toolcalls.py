@@ -178,7 +178,7 @@ def make_scene(tool: Tool, rng: random.Random) -> Scene:
         properties[key] = {"type": kind, "description": f"The {key}"} if described else {"type": kind}
     schema: Json = {"name": rng.choice(tool.names)}
     if rng.random() < 0.85:
-        schema["description"] = rng.choice(tool.about) + rng.choice(("", ""  , "."))
+        schema["description"] = rng.choice(tool.about) + rng.choice(("", "", "."))
     schema["parameters"] = {"type": "object", "properties": properties}
     if keys and rng.random() < 0.75:
         schema["parameters"]["required"] = keys
@@ -193,7 +193,7 @@ def make_scene(tool: Tool, rng: random.Random) -> Scene:
 
 def draw_scenes(rng: random.Random) -> list[Scene]:
     """The scene that is asked for, and the other tools on offer."""
-    n = rng.choice((1, 1, 1, 2, 2, 3))
+    n = rng.choice((1, 1, 1, 1, 2, 2, 3))
     pool = rng.choices(TOOLS, (3, 2, 2, 1, 1, 1, 1, 1, 1, 1), k=n)
     tools = [any_tool(rng) if rng.random() < 0.2 else tool for tool in pool]
     scenes = [make_scene(tool, rng) for tool in tools]

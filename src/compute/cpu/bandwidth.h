@@ -1,0 +1,10 @@
+/* bandwidth.h - what plain reading reaches on this machine: the roof of decoding. */
+#ifndef EXO_COMPUTE_CPU_BANDWIDTH_H
+#define EXO_COMPUTE_CPU_BANDWIDTH_H
+
+/* GB/s (1e9) that n_threads (0 = all allowed cores) read together from main memory, best of
+ * about ms milliseconds of tries.  0 when memory or threads are lacking.
+ * Thread: ANY; takes 256 MB. */
+double exo_cpu_read_bandwidth(unsigned n_threads, unsigned ms);
+
+#endif
