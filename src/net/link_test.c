@@ -247,7 +247,6 @@ static void closing_from_a_call_back_is_final(void **ud) {
     uv_loop_t loop;
     side a, b;
     open_pair(&loop, &a, &b);
-    b.close_on_frame = true;
     exo_frame f = {.type = FRAME_TO_CLOSE_ON};
     for (int i = 0; i < 5; i++) assert_int_equal(exo_link_send(a.link, &f, NULL), EXO_OK);
     RUN_UNTIL(&loop, a.n_close == 1 && b.n_close == 1, 3000);

@@ -27,7 +27,6 @@ typedef struct {
     exo_identity *identity;
     exo_net *net;
     bool net_closed;
-    bool close_on_frame; /* what on_frame does; a LANE frame always detaches */
 
     exo_link *link; /* the one opened last */
     unsigned n_open, n_close, n_frames;
@@ -93,9 +92,7 @@ static void on_frame(void *ud, exo_link *l, const exo_frame *f) {
     exo_buf_append(&s->last_header, f->header, f->header_bytes);
     exo_buf_append(&s->last_body, f->body, f->body_bytes);
     if (f->type == EXO_MSG_LANE) exo_link_detach(l, on_lane, s);
-    if (f->type == FRAME_TO_CLOSE_ON && s->close_on_frame) {
-        exo_link_close(l, EXO_ECANCELED, "enough");
-    }
+    if (f->type == FRAME_TO_CLOSE_ON) exo_link_close(l, EXO_ECANCELED, "enough");
 }
 
 static void on_close(void *ud, exo_link *l, exo_status status, const char *why) {

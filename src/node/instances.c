@@ -79,7 +79,9 @@ static void send_to_participants(exo_instance *i, json_t *m_take) {
 static json_t *shards_json(const exo_instance *i) {
     json_t *list = json_array();
     for (uint32_t s = 0; s < i->n_stages && list != NULL; s++) {
-        json_array_append_new(list, exo_shard_place_json(&i->stages[s].place));
+        json_t *j = exo_shard_place_json(&i->stages[s].place);
+        json_object_set_new(j, "listen", json_string(i->stages[s].listen));
+        json_array_append_new(list, j);
     }
     return list;
 }
@@ -244,21 +246,22 @@ static void give_lanes(exo_instance *i) {
 
 /* Dials the next stage; the link that opens becomes the lane. */
 static void dial_next(exo_instance *i) {
-    const exo_shard_place *to = &i->stages[(i->my_stage + 1) % i->n_stages].place;
-    exo_peer *p = exo_members_find(i->node, to->node_id);
+    const exo_instance_stage *to = &i->stages[(i->my_stage + 1) % i->n_stages];
+    const exo_peer *p = exo_members_find(i->node, to->place.node_id);
+    const char *listen = p != NULL ? p->listen : to->listen;
     exo_link_ctx *ctx = exo_calloc(1, sizeof *ctx);
-    exo_error err = {.message = "the node is not connected"};
+    exo_error err = {.message = "out of memory"};
     exo_link *l = NULL;
-    exo_status st = EXO_ENOTFOUND;
-    if (p != NULL && ctx != NULL) {
+    exo_status st = EXO_ENOMEM;
+    if (ctx != NULL) {
         ctx->use = EXO_LINK_LANE;
         memcpy(ctx->instance, i->id, sizeof ctx->instance);
-        st = exo_net_dial(i->node->net, p->listen, ctx, &l, &err);
+        st = exo_net_dial(i->node->net, listen, ctx, &l, &err);
     }
     if (st == EXO_OK) return;
     exo_free(ctx);
     char why[EXO_ERROR_BYTES];
-    snprintf(why, sizeof why, "no lane to node %s: %.160s", to->node_id, err.message);
+    snprintf(why, sizeof why, "no lane to node %s: %.160s", to->place.node_id, err.message);
     fail(i, why);
 }
 
@@ -428,7 +431,11 @@ exo_status exo_instances_place(exo_node *n, const char *model_id, uint32_t min_n
     i->epoch = ++n->next_epoch;
     i->min_nodes = i->n_stages = min_nodes;
     i->deadline_ms = exo_now_ms() + EXO_PLACE_DEADLINE_MS;
-    for (uint32_t s = 0; s < min_nodes; s++) i->stages[s].place = places[s];
+    for (uint32_t s = 0; s < min_nodes; s++) {
+        i->stages[s].place = places[s];
+        const exo_peer *p = exo_members_find(n, places[s].node_id);
+        if (p != NULL) snprintf(i->stages[s].listen, sizeof p->listen, "%s", p->listen);
+    }
     exo_instance_settings settings = {.ctx_tokens = exo_node_ctx(n, m),
                                       .max_seqs = n->d.max_seqs,
                                       .chunk_tokens = n->d.chunk_tokens,

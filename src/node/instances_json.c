@@ -77,6 +77,9 @@ static exo_status shards_from_json(const json_t *list, exo_instance *i, exo_erro
         const char *device = json_string_value(json_object_get(j, "device_id"));
         if (node_id == NULL || strlen(node_id) != EXO_NODE_ID_BYTES - 1) return bad(err, "node_id");
         if (device == NULL || strlen(device) >= sizeof p->device_id) return bad(err, "device_id");
+        const char *listen = json_string_value(json_object_get(j, "listen"));
+        if (listen == NULL) return bad(err, "listen");
+        snprintf(i->stages[s].listen, sizeof i->stages[s].listen, "%s", listen);
         memcpy(p->node_id, node_id, EXO_NODE_ID_BYTES);
         memcpy(p->device_id, device, strlen(device) + 1);
         if (!get_count(j, "start_layer", EXO_MAX_LAYERS, &p->start_layer) ||

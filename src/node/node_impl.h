@@ -89,6 +89,7 @@ typedef enum {
 
 typedef struct {
     exo_shard_place place;
+    char listen[64]; /* where its node accepts links, as the owner sees it */
     bool loaded, ready;
     uint64_t weight_bytes, kv_bytes;
     uint32_t n_pages;
