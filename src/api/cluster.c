@@ -52,26 +52,43 @@ static void on_placed(void *ud, exo_status status, const char *instance_id, cons
     exo_call_release(c);
 }
 
+/* "cuts": the first layer of each stage but the first. */
+static void read_cuts(exo_fields *f, exo_placement_wish *w) {
+    const json_t *list = exo_fields_get(f, "cuts");
+    if (list == NULL) return;
+    size_t n = json_array_size(list), room = sizeof w->cuts / sizeof w->cuts[0];
+    for (size_t i = 0; i < n && i < room; i++) {
+        json_int_t cut = json_integer_value(json_array_get(list, i));
+        if (cut <= 0 || cut > INT32_MAX) n = 0;
+        w->cuts[i] = (uint32_t)cut;
+    }
+    if (n == 0 || n > room) {
+        exo_fields_fail(f, "cuts", EXO_EINVAL, "must be an array of 1 to %zu layer numbers", room);
+    }
+    w->n_cuts = (uint32_t)n;
+    if (exo_fields_get(f, "min_nodes") == NULL) w->min_nodes = w->n_cuts + 1;
+}
+
 void exo_cluster_place(exo_call *c) {
     exo_node *n = exo_calls_node(exo_call_all(c));
     const exo_buf *body = exo_call_body(c);
     exo_fields f = {0};
     json_t *j = NULL;
-    const char *model_id = NULL, *sharding = "Pipeline";
-    uint32_t min_nodes = 1;
+    const char *model_id = NULL;
+    exo_placement_wish wish = {.sharding = "Pipeline", .min_nodes = 1};
     exo_model *m = NULL;
     if (exo_fields_parse(exo_buf_str(body), body->n, &j, &f.err) == EXO_OK) {
         f.object = j;
         exo_fields_string(&f, "model_id", &model_id);
-        exo_fields_string(&f, "sharding", &sharding);
-        exo_fields_u32(&f, "min_nodes", 1, 64, &min_nodes);
+        exo_fields_string(&f, "sharding", &wish.sharding);
+        exo_fields_u32(&f, "min_nodes", 1, 64, &wish.min_nodes);
+        read_cuts(&f, &wish);
         if (model_id == NULL) exo_fields_fail(&f, "model_id", EXO_EINVAL, "is missing");
     }
     if (exo_fields_ok(&f)) exo_node_model(n, model_id, &m, &f.err);
     if (exo_fields_ok(&f)) {
         exo_call_hold(c);
-        exo_status st =
-            exo_node_place(n, exo_model_id(m), sharding, min_nodes, on_placed, c, &f.err);
+        exo_status st = exo_node_place(n, exo_model_id(m), &wish, on_placed, c, &f.err);
         if (st != EXO_OK) exo_call_release(c);
     }
     if (!exo_fields_ok(&f)) {

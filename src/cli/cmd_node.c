@@ -57,7 +57,8 @@ static int run_until_signal(const exo_node_desc *d, uint16_t api_port, const cha
     if (load != NULL) {
         json_t *models = exo_node_models(node);
         const char *id = json_string_value(json_object_get(json_array_get(models, 0), "id"));
-        st = exo_node_place(node, id, "Pipeline", 1, on_placed, NULL, &err);
+        exo_placement_wish wish = {.sharding = "Pipeline", .min_nodes = 1};
+        st = exo_node_place(node, id, &wish, on_placed, NULL, &err);
         json_decref(models);
     }
     exo_api_desc ad = {.node = node, .addr = "127.0.0.1", .port = api_port};

@@ -29,4 +29,10 @@ exo_status exo_place_even(const exo_place_candidate *candidates, uint32_t n_cand
                           uint32_t n_layers, uint32_t n_stages, exo_shard_place *out,
                           exo_error *err);
 
+/* The same for a split that somebody asked for: stage i ends before layer cuts[i] (n_stages - 1
+ * cuts, ascending, within (0, n_layers)). */
+exo_status exo_place_cuts(const exo_place_candidate *candidates, uint32_t n_candidates,
+                          uint32_t n_layers, uint32_t n_stages, const uint32_t *cuts,
+                          exo_shard_place *out, exo_error *err);
+
 #endif

@@ -53,10 +53,26 @@ static void test_refusals_say_both_numbers(void **state) {
     assert_int_equal(exo_place_even(c, 4, 12, 0, p, &err), EXO_EINVAL);
 }
 
+static void test_cuts_are_taken_as_given(void **state) {
+    (void)state;
+    exo_place_candidate c[3];
+    make_candidates(c, 3);
+    exo_shard_place p[3];
+    exo_error err;
+    const uint32_t good[] = {1, 11}, equal[] = {4, 4}, beyond[] = {4, 12};
+    assert_int_equal(exo_place_cuts(c, 3, 12, 3, good, p, &err), EXO_OK);
+    assert_int_equal(p[0].end_layer, 1);
+    assert_int_equal(p[1].end_layer, 11);
+    assert_int_equal(p[2].end_layer, 12);
+    assert_int_equal(exo_place_cuts(c, 3, 12, 3, equal, p, &err), EXO_EINVAL);
+    assert_int_equal(exo_place_cuts(c, 3, 12, 3, beyond, p, &err), EXO_EINVAL);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_split_covers_all_layers_once),
         cmocka_unit_test(test_refusals_say_both_numbers),
+        cmocka_unit_test(test_cuts_are_taken_as_given),
     };
     return cmocka_run_group_tests_name("placement", tests, NULL, NULL);
 }

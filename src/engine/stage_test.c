@@ -58,12 +58,19 @@ static void close_pipeline(pipeline *p) {
     chain_close(&p->c);
 }
 
+/* Tokens that would always be drawn, were they not penalised for having been: what is drawn
+ * depends on the whole history. */
+static exo_logit_bias favourites[] = {{11, 30}, {12, 30}, {13, 30}, {14, 30}, {15, 30}};
+
 static client new_client(uint32_t seq, uint32_t voice, uint32_t n_prompt, uint32_t n_vocab) {
     client c = {.seq = seq, .n_tokens = n_prompt};
     for (uint32_t i = 0; i < n_prompt; i++) c.tokens[i] = made_up_token(voice, i, n_vocab);
     c.request = (exo_request){.n_prompt = n_prompt, .hash_logits = true};
-    c.request.sampling =
-        (exo_sampling){.temperature = 1, .seed = 1000 + voice, .repeat_penalty = 1.3f};
+    c.request.sampling = (exo_sampling){.temperature = 1,
+                                        .seed = 1000 + voice,
+                                        .frequency_penalty = 3,
+                                        .bias = favourites,
+                                        .n_bias = sizeof favourites / sizeof *favourites};
     snprintf(c.request.id, sizeof c.request.id, "request-%u", voice);
     return c;
 }
@@ -173,6 +180,75 @@ static void the_same_answer_every_way(void **state) {
     exo_model_unref(m);
 }
 
+/* Every token is what the sampler draws from the logits at its place and all tokens before it,
+ * and the hash is that of those logits in order. */
+static void draws_from_the_whole_history(void **state) {
+    (void)state;
+    exo_model *m = synth_model("test-256", "q8_0");
+    static const uint32_t whole[2] = {0};
+    client a = answer(m, whole, 1, 16, false);
+    uint32_t n_prompt = (uint32_t)a.request.n_prompt, n_vocab = exo_model_hparams(m)->n_vocab;
+    chain c;
+    exo_step step;
+    exo_sampler *sampler;
+    exo_error err = {0};
+    const exo_shard_desc desc = {.ctx_tokens = CTX, .max_logit_rows = CTX};
+    assert_true(chain_open(&c, m, &(exo_device_desc){.n_threads = 1}, whole, desc));
+    check(exo_step_init(&step, CTX, SEQ_PAGES, &err), &err);
+    check(exo_sampler_create(n_vocab, &sampler, &err), &err);
+    for (uint32_t i = 0; i < SEQ_PAGES; i++) {
+        step.pages[step.n_pages++] = (exo_page_entry){.index = i, .page = i};
+    }
+    for (uint32_t i = 0; i + 1 < a.n_tokens; i++) {
+        step.rows[step.n_rows++] =
+            (exo_row){.pos = i, .token = a.tokens[i], .flags = EXO_ROW_LOGITS};
+    }
+    chain_run(&c, &step);
+    exo_sha256 *hash = exo_sha256_create();
+    for (uint32_t pos = n_prompt; pos < a.n_tokens; pos++) {
+        const float *logits = exo_shard_logits(chain_last(&c), pos - 1);
+        exo_draw draw;
+        check(exo_sampler_draw(sampler, &a.request.sampling, (exo_tokens){a.tokens, pos}, n_prompt,
+                               logits, &draw, &err),
+              &err);
+        assert_int_equal(draw.id, a.tokens[pos]);
+        exo_sha256_update(hash, logits, n_vocab * sizeof *logits);
+    }
+    uint8_t digest[EXO_SHA256_BYTES];
+    exo_sha256_peek(hash, digest);
+    assert_memory_equal(digest, a.hash, sizeof digest);
+    exo_sha256_destroy(hash);
+    exo_sampler_destroy(sampler);
+    exo_step_finish(&step);
+    chain_close(&c);
+    exo_model_unref(m);
+}
+
+/* A row from long before, run again, draws what it drew then and changes nothing behind it. */
+static void an_old_row_draws_the_same_again(void **state) {
+    (void)state;
+    exo_model *m = synth_model("test-256", "q8_0");
+    static const uint32_t whole[2] = {0};
+    const client base = answer(m, whole, 1, 300, false);
+    pipeline p = open_pipeline(m, whole);
+    client c = new_client(5, 0, 40, p.n_vocab);
+    admit(&p, &c);
+    while (c.n_tokens < 55) run_step(&p, &c, 1, 16, false);
+    exo_stage_result result;
+    uint32_t n;
+    p.step.rows[0] = (exo_row){.seq = 5, .pos = 43, .token = c.tokens[43], .flags = EXO_ROW_LOGITS};
+    p.step.n_rows = 1;
+    run_stages(&p, &result, &n);
+    assert_int_equal(n, 1);
+    assert_int_equal(result.pos, 44);
+    assert_int_equal(result.draw.id, c.tokens[44]);
+    assert_memory_equal(result.logits_hash, c.hash, EXO_SHA256_BYTES);
+    finish_client(&p, &c, 1, 16, false);
+    expect_same(&c, &base);
+    close_pipeline(&p);
+    exo_model_unref(m);
+}
+
 /* A sequence put back and re-read, in another slot, goes on with the same tokens and hash. */
 static void goes_on_in_another_slot(void **state) {
     (void)state;
@@ -185,6 +261,7 @@ static void goes_on_in_another_slot(void **state) {
     while (c.n_tokens < 50) run_step(&p, &c, 1, 16, false);
     c.seq = 2;
     c.n_done = 0;
+    c.n_tokens--; /* its last token was lost on the way: drawn, and hashed, before */
     admit(&p, &c);
     while (c.n_tokens < 57) run_step(&p, &c, 1, 16, false);
     c.n_done = 0; /* and back into the same slot */
@@ -324,6 +401,8 @@ static void failed_allocations_leave_nothing(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_same_answer_every_way),
+        cmocka_unit_test(draws_from_the_whole_history),
+        cmocka_unit_test(an_old_row_draws_the_same_again),
         cmocka_unit_test(goes_on_in_another_slot),
         cmocka_unit_test(a_slot_forgets),
         cmocka_unit_test(refuses_strange_rows),

@@ -73,7 +73,7 @@ static exo_status open_part(const char *path, exo_gguf_part *p, exo_error *err) 
 static exo_status join_tensors(exo_gguf *g, exo_error *err) {
     for (uint32_t i = 0; i < g->n_parts; i++) g->n_tensors += g->parts[i].n_tensors;
     g->tensors = exo_malloc(g->n_tensors * sizeof *g->tensors);
-    g->names = exo_malloc(g->n_tensors * sizeof *g->names);
+    g->names = exo_malloc(g->n_tensors * sizeof(const exo_str *));
     if (g->tensors == NULL || g->names == NULL) {
         return exo_error_set(err, EXO_ENOMEM, "out of memory for %zu tensors", g->n_tensors);
     }
@@ -166,7 +166,7 @@ static exo_status open_files(exo_gguf *g, const char *path, exo_error *err) {
     g->parts = NULL;
     g->n_parts = 0;
     exo_gguf_part_finish(&probe);
-    munmap((void *)(uintptr_t)probe.bytes, probe.n_bytes);
+    munmap((void *)probe.bytes, probe.n_bytes);
     return open_parts(g, path, &split, err);
 }
 
@@ -209,7 +209,7 @@ void exo_gguf_close(exo_gguf *g) {
     for (uint32_t i = 0; i < g->n_parts; i++) {
         exo_gguf_part *p = &g->parts[i];
         exo_gguf_part_finish(p);
-        if (g->mapped && p->bytes != NULL) munmap((void *)(uintptr_t)p->bytes, p->n_bytes);
+        if (g->mapped && p->bytes != NULL) munmap((void *)p->bytes, p->n_bytes);
     }
     exo_free(g->parts);
     exo_free(g->tensors);
@@ -235,7 +235,7 @@ void exo_gguf_drop_pages(const exo_gguf *g, const exo_tensor *t) {
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)t->data;
     uintptr_t first = (begin + page - 1) & ~(page - 1);
     uintptr_t end = (begin + (uintptr_t)t->bytes) & ~(page - 1);
-    if (end > first) (void)madvise((void *)first, end - first, MADV_DONTNEED);
+    if (end > first) (void)madvise((void *)(t->data + (first - begin)), end - first, MADV_DONTNEED);
 }
 
 /* ---- metadata ---- */

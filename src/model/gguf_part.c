@@ -139,7 +139,7 @@ static exo_status parse_metadata(cursor *c, exo_gguf_part *p, uint64_t n_kvs, ex
             return st;
         }
     }
-    p->keys = exo_malloc(p->n_kvs * sizeof *p->keys);
+    p->keys = exo_malloc(p->n_kvs * sizeof(const exo_str *));
     if (p->keys == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for metadata");
     for (size_t i = 0; i < p->n_kvs; i++) p->keys[i] = &p->kvs[i].key;
     return exo_names_sort(p->keys, p->n_kvs, "metadata key", err);
@@ -258,9 +258,11 @@ static exo_status place_data(const cursor *c, exo_gguf_part *p, uint64_t alignme
         uint64_t padded = align_up(t->bytes, alignment);
         if (begin > c->n || padded > c->n - begin - offset) {
             return exo_error_set(err, EXO_EFORMAT,
-                                 "tensor '%.*s': its %llu bytes at %llu pass the file's end (%llu)",
+                                 "tensor '%.*s': its %llu bytes pass the file's end (data begin at "
+                                 "%llu, offset %llu, file has %llu)",
                                  EXO_STR_ARGS(t->name), (unsigned long long)padded,
-                                 (unsigned long long)(begin + offset), (unsigned long long)c->n);
+                                 (unsigned long long)begin, (unsigned long long)offset,
+                                 (unsigned long long)c->n);
         }
         t->data = c->bytes + begin + offset;
         offset += padded;

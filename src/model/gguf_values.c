@@ -72,7 +72,7 @@ bool exo_gguf_kv_i64(const exo_gguf_kv *kv, uint64_t i, int64_t *out) {
     switch (kv->elem) {
     case EXO_GGUF_BOOL: *out = p[i] != 0; return true;
     case EXO_GGUF_U8: *out = p[i]; return true;
-    case EXO_GGUF_I8: *out = (int8_t)p[i]; return true;
+    case EXO_GGUF_I8: *out = p[i] < 128 ? p[i] : p[i] - 256; return true;
     case EXO_GGUF_U16: *out = exo_get_u16(p + 2 * i); return true;
     case EXO_GGUF_I16: *out = (int16_t)exo_get_u16(p + 2 * i); return true;
     case EXO_GGUF_U32: *out = exo_get_u32(p + 4 * i); return true;

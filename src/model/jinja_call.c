@@ -104,7 +104,7 @@ bool exo_jarg_bool(const exo_jargs *a, size_t i, bool otherwise) {
 }
 
 const exo_jstr *exo_jarg_str(exo_jctx *c, const exo_jargs *a, size_t i, const char *otherwise) {
-    if (exo_jgiven(a, i)) {
+    if (i < a->n && a->v[i].type != EXO_J_ABSENT) {
         if (a->v[i].type == EXO_J_STRING) return a->v[i].s;
         exo_jfail(c, "expected a string, not '%s'", exo_jtype_name(a->v[i]));
     }

@@ -15,6 +15,9 @@
 #include <stdatomic.h>
 #include <string.h>
 
+/* exo_layer_tensors is pointers to tensors and nothing else. */
+enum { N_LAYER_TENSORS = sizeof(exo_layer_tensors) / sizeof(const exo_tensor *) };
+
 struct exo_model {
     atomic_uint refs;
     char *id;
@@ -133,13 +136,9 @@ uint64_t exo_model_range_bytes(const exo_model *m, uint32_t a, uint32_t b, bool 
                                bool head) {
     uint64_t bytes = 0;
     for (uint32_t il = a; il < b && il < m->hp.n_layers; il++) {
-        const exo_layer_tensors *t = &m->tensors.layers[il];
-        const exo_tensor *const all[] = {t->attn_norm, t->q,      t->k,      t->v,      t->o,
-                                         t->q_bias,    t->k_bias, t->v_bias, t->q_norm, t->k_norm,
-                                         t->ffn_norm,  t->gate,   t->up,     t->down};
-        for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-            if (all[i] != NULL) bytes += all[i]->bytes;
-        }
+        const exo_tensor *all[N_LAYER_TENSORS];
+        memcpy(all, &m->tensors.layers[il], sizeof all);
+        for (int i = 0; i < N_LAYER_TENSORS; i++) bytes += all[i] != NULL ? all[i]->bytes : 0;
     }
     const exo_model_tensors *t = &m->tensors;
     if (embedding) bytes += t->embedding->bytes;

@@ -9,29 +9,29 @@
 
 #include "model/gguf.h"
 
-#define EXO_MAX_LAYERS 512
+#define EXO_MAX_LAYERS   512
 #define EXO_MAX_HEAD_DIM 512
 
 typedef enum { EXO_ARCH_LLAMA, EXO_ARCH_QWEN2, EXO_ARCH_QWEN3 } exo_arch;
 
 typedef struct {
     exo_arch arch;
-    char name[64];          /* general.name, or the file's stem */
+    char name[64]; /* general.name, or the file's stem */
     uint32_t n_layers;
-    uint32_t n_embd;        /* width of the residual stream */
+    uint32_t n_embd; /* width of the residual stream */
     uint32_t n_ff;
     uint32_t n_heads, n_kv_heads, head_dim;
     uint32_t n_vocab;
-    uint32_t ctx_train;     /* positions the model was trained for */
+    uint32_t ctx_train; /* positions the model was trained for */
     float norm_eps;
     uint32_t rope_dims;
-    bool rope_neox;         /* pairs (i, i + rope_dims/2); false: (2i, 2i+1) */
+    bool rope_neox; /* pairs (i, i + rope_dims/2); false: (2i, 2i+1) */
     double rope_base;
     double rope_inv_freq[EXO_MAX_HEAD_DIM / 2]; /* (rope_dims / 2), scaling applied */
-    float rope_scale;       /* factor on cos and sin */
-    bool tied_head;         /* no output.weight: the embedding serves */
-    bool qkv_bias;          /* qwen2 */
-    bool qk_norm;           /* qwen3 */
+    float rope_scale;                           /* factor on cos and sin */
+    bool tied_head;                             /* no output.weight: the embedding serves */
+    bool qkv_bias;                              /* qwen2 */
+    bool qk_norm;                               /* qwen3 */
 } exo_hparams;
 
 typedef struct exo_tokenizer exo_tokenizer;
@@ -55,16 +55,15 @@ const char *exo_model_id(const exo_model *m); /* file name without .gguf and sha
 
 /* The tensors of one layer, or the ones around the layers; found by architecture, all checked. */
 typedef struct {
-    const exo_tensor *attn_norm, *q, *k, *v, *o;      /* (n_embd), (n_heads*head_dim, n_embd), ... */
-    const exo_tensor *q_bias, *k_bias, *v_bias;       /* NULL unless qkv_bias */
-    const exo_tensor *q_norm, *k_norm;                /* (head_dim), NULL unless qk_norm */
-    const exo_tensor *ffn_norm, *gate, *up, *down;    /* (n_embd), (n_ff, n_embd) x2, (n_embd, n_ff) */
+    const exo_tensor *attn_norm, *q, *k, *v, *o;   /* (n_embd), (n_heads*head_dim, n_embd), ... */
+    const exo_tensor *q_bias, *k_bias, *v_bias;    /* NULL unless qkv_bias */
+    const exo_tensor *q_norm, *k_norm;             /* (head_dim), NULL unless qk_norm */
+    const exo_tensor *ffn_norm, *gate, *up, *down; /* (n_embd), (n_ff, n_embd) x2, (n_embd, n_ff) */
 } exo_layer_tensors;
-exo_status exo_model_layer(const exo_model *m, uint32_t il, exo_layer_tensors *out,
-                           exo_error *err);
-const exo_tensor *exo_model_embedding(const exo_model *m);   /* (n_vocab, n_embd) */
-const exo_tensor *exo_model_head(const exo_model *m);        /* the embedding when tied */
-const exo_tensor *exo_model_final_norm(const exo_model *m);  /* (n_embd) */
+exo_status exo_model_layer(const exo_model *m, uint32_t il, exo_layer_tensors *out, exo_error *err);
+const exo_tensor *exo_model_embedding(const exo_model *m);  /* (n_vocab, n_embd) */
+const exo_tensor *exo_model_head(const exo_model *m);       /* the embedding when tied */
+const exo_tensor *exo_model_final_norm(const exo_model *m); /* (n_embd) */
 /* Bytes of the tensors that layers [a,b), embedding and head need. */
 uint64_t exo_model_range_bytes(const exo_model *m, uint32_t a, uint32_t b, bool embedding,
                                bool head);

@@ -124,7 +124,7 @@ static exo_status bind_layer(binder *b, uint32_t il, exo_layer_tensors *out, exo
         snprintf(name, sizeof name, "blk.%u.%s", il, rule->suffix);
         exo_status st = bind(b, name, (const dim[]){rule->cols, rule->rows}, &t, err);
         if (st != EXO_OK) return st;
-        memcpy((char *)out + rule->member, &t, sizeof t);
+        memcpy((char *)out + rule->member, &t, sizeof(const exo_tensor *));
     }
     return EXO_OK;
 }

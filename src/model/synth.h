@@ -1,7 +1,8 @@
 /* synth.h - random-weight models of real shapes, for tests and benchmarks.
  *
  * The file is a valid GGUF with a small working tokenizer padded to the shape's vocabulary; it
- * also loads in llama.cpp.  Same (shape, type, seed) = same bytes on every machine.
+ * also loads in llama.cpp.  Same (shape, type, seed) = same bytes on every machine.  A matrix whose
+ * rows are no whole blocks of the type (K = 576 in a K-quant) is q8_0; vectors are always f32.
  * Thread: ANY. */
 #ifndef EXO_MODEL_SYNTH_H
 #define EXO_MODEL_SYNTH_H

@@ -1,7 +1,8 @@
 /* tokenizer.h - text to token ids and back: SPM with byte fallback, byte-level BPE.
  *
- * Exact: the same ids as the model's own tokenizer on any Unicode text.  The pre-tokenizer is
- * named by the file; a name that exo does not know is an error that says it.
+ * Exact: the same ids as the model's own tokenizer on any Unicode text, which is taken as it
+ * comes, without normalisation.  The pre-tokenizer is named by the file; a name that exo does
+ * not know is an error that says it.
  * Thread: ANY after creation (read-only). */
 #ifndef EXO_MODEL_TOKENIZER_H
 #define EXO_MODEL_TOKENIZER_H
@@ -15,6 +16,8 @@ typedef struct {
 } exo_ids;
 void exo_ids_finish(exo_ids *ids);
 
+/* Copies what it needs: g may be closed.  EXO_EUNSUPPORTED names an unknown kind of vocabulary or
+ * pre-tokenizer, EXO_EFORMAT the entry that is wrong. */
 exo_status exo_tokenizer_create(const exo_gguf *g, exo_tokenizer **out, exo_error *err);
 void exo_tokenizer_destroy(exo_tokenizer *t); /* NULL is allowed */
 
@@ -28,9 +31,11 @@ exo_str exo_tokenizer_piece(const exo_tokenizer *t, int32_t id);
 
 enum {
     EXO_TOKENIZE_BOS = 1u << 0,     /* add BOS (and EOS) where the model wants them */
-    EXO_TOKENIZE_SPECIAL = 1u << 1, /* text that spells a special token becomes that token */
+    EXO_TOKENIZE_SPECIAL = 1u << 1, /* text that spells a control token becomes that token */
 };
-/* Appends to *ids.  Invalid UTF-8 is tokenised as its bytes. */
+/* Appends to *ids, or leaves them as they were on failure.  Tokens that the vocabulary calls
+ * user-defined are found in the text with and without EXO_TOKENIZE_SPECIAL.  Invalid UTF-8 is
+ * tokenised as its bytes.  n log n at worst. */
 exo_status exo_tokenize(const exo_tokenizer *t, const char *text, size_t n, unsigned flags,
                         exo_ids *ids, exo_error *err);
 

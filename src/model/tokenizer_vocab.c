@@ -150,27 +150,26 @@ exo_str exo_gguf_strings_next(exo_gguf_strings *w) {
 
 /* ---- one token ---- */
 
+/* The byte that code point c, above ASCII, stands for; -1: none. */
+static int stand_in_byte(uint32_t c) {
+    if (c >= 0xA1 && c <= 0xFF && c != 0xAD) return (int)c;
+    if (c >= 0x100 && c <= 0x120) return (int)c - 0x100;        /* 0x00..0x20 */
+    if (c >= 0x121 && c <= 0x142) return (int)c - 0x121 + 0x7F; /* 0x7F..0xA0 */
+    return c == 0x143 ? 0xAD : -1;
+}
+
 bool exo_bpe_decode(const uint8_t *s, size_t n, uint8_t *out, size_t *n_out) {
     size_t k = 0;
-    for (size_t i = 0; i < n;) {
-        uint32_t c = s[i++];
-        if (c > ' ' && c < 0x7F) {
-            out[k++] = (uint8_t)c;
+    for (size_t i = 0; i < n; i++) {
+        if (s[i] > ' ' && s[i] < 0x7F) {
+            out[k++] = s[i];
             continue;
         }
-        if (c < 0xC2 || c > 0xC5 || i == n || (s[i] & 0xC0) != 0x80) return false;
-        c = (c & 0x1F) << 6 | (s[i++] & 0x3Fu);
-        if ((c >= 0xA1 && c <= 0xFF) && c != 0xAD) { /* Latin-1's printable half: itself */
-        } else if (c >= 0x100 && c <= 0x120) {
-            c -= 0x100; /* 0x00..0x20 */
-        } else if (c >= 0x121 && c <= 0x142) {
-            c = c - 0x121 + 0x7F; /* 0x7F..0xA0 */
-        } else if (c == 0x143) {
-            c = 0xAD;
-        } else {
-            return false;
-        }
-        out[k++] = (uint8_t)c;
+        if (s[i] < 0xC2 || s[i] > 0xC5 || i + 1 == n || (s[i + 1] & 0xC0) != 0x80) return false;
+        int byte = stand_in_byte((s[i] & 0x1Fu) << 6 | (s[i + 1] & 0x3Fu));
+        if (byte < 0) return false;
+        out[k++] = (uint8_t)byte;
+        i++;
     }
     *n_out = k;
     return true;
@@ -224,20 +223,21 @@ static bool is_end_name(exo_str s) {
     return false;
 }
 
-/* What the token stands for, written at out; returns its length. */
-static size_t token_bytes(const exo_vocab *v, exo_token *t, exo_str s, uint8_t *out, bool *key) {
+/* What the token stands for, written at out; returns its length.  *key: merging may make it. */
+static size_t token_bytes(exo_vocab *v, int32_t id, exo_str s, uint8_t *out, bool *key) {
+    exo_token *t = &v->tokens[id];
     size_t n = s.n;
-    uint8_t byte;
     *key = false;
+    if (t->type == EXO_TOKEN_BYTE && !byte_token(s, out)) t->type = EXO_TOKEN_UNDEFINED;
+    bool special = t->type == EXO_TOKEN_CONTROL || t->type == EXO_TOKEN_UNKNOWN;
     t->shown = t->type == EXO_TOKEN_NORMAL || t->type == EXO_TOKEN_USER_DEFINED ||
                t->type == EXO_TOKEN_BYTE;
-    bool special = t->type == EXO_TOKEN_CONTROL || t->type == EXO_TOKEN_UNKNOWN;
-    if (t->type == EXO_TOKEN_BYTE && byte_token(s, &byte)) {
-        out[0] = byte;
+    if (t->type == EXO_TOKEN_BYTE) {
+        if (v->kind == EXO_VOCAB_SPM) v->byte_ids[out[0]] = id;
         return 1;
     }
     if (!special && v->kind == EXO_VOCAB_SPM) {
-        *key = t->type != EXO_TOKEN_BYTE;
+        *key = true;
         return spm_unescape(s, out);
     }
     if (!special && t->type != EXO_TOKEN_USER_DEFINED &&
@@ -345,13 +345,12 @@ static exo_status read_tokens(exo_vocab *v, const exo_gguf *g, exo_error *err) {
         if (s.n > 0) memcpy(v->blob + t->text, s.s, s.n);
         v->n_blob += s.n;
         t->bytes = (uint32_t)v->n_blob;
-        t->n_bytes = (uint16_t)token_bytes(v, t, s, v->blob + t->bytes, &key);
+        t->n_bytes = (uint16_t)token_bytes(v, (int32_t)id, s, v->blob + t->bytes, &key);
         if (t->n_bytes == t->n_text && s.n > 0 && memcmp(v->blob + t->bytes, s.s, s.n) == 0) {
             t->bytes = t->text; /* most are what they look like */
         } else {
             v->n_blob += t->n_bytes;
         }
-        if (t->type == EXO_TOKEN_BYTE) v->byte_ids[v->blob[t->bytes]] = (int32_t)id;
         if (!key) continue;
         if (v->words_are_apart && has_inner_space(s)) v->words_are_apart = false;
         status = index_token(v, (int32_t)id, err);

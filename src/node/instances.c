@@ -405,7 +405,7 @@ uint32_t exo_instances_candidates(exo_node *n, const char *model_id, exo_place_c
     return count;
 }
 
-exo_status exo_instances_place(exo_node *n, const char *model_id, uint32_t min_nodes,
+exo_status exo_instances_place(exo_node *n, const char *model_id, const exo_placement_wish *wish,
                                exo_instance **out, exo_error *err) {
     *out = NULL;
     exo_model *m = NULL;
@@ -414,8 +414,11 @@ exo_status exo_instances_place(exo_node *n, const char *model_id, uint32_t min_n
     exo_status st = exo_models_get(n->models, model_id, &m, err);
     if (st != EXO_OK) return st;
     uint32_t n_candidates = exo_instances_candidates(n, model_id, candidates);
-    st = exo_place_even(candidates, n_candidates, exo_model_hparams(m)->n_layers, min_nodes, places,
-                        err);
+    uint32_t min_nodes = wish->min_nodes, n_layers = exo_model_hparams(m)->n_layers;
+    st = wish->n_cuts == 0
+             ? exo_place_even(candidates, n_candidates, n_layers, min_nodes, places, err)
+             : exo_place_cuts(candidates, n_candidates, n_layers, min_nodes, wish->cuts, places,
+                              err);
     exo_instance *i = NULL;
     if (st != EXO_OK) goto done;
     i = exo_calloc(1, sizeof *i);

@@ -275,7 +275,7 @@ void exo_node_cancel(exo_node *n, uint64_t handle) {
 typedef struct {
     exo_loop_call call;
     char model_id[EXO_MODEL_ID_BYTES];
-    uint32_t min_nodes;
+    exo_placement_wish wish;
     exo_waiter *waiter;
 } place_call;
 
@@ -287,7 +287,7 @@ static void place_on_loop(exo_node *n, exo_loop_call *c) {
     if (i != NULL) { /* one instance per model: placed anew on what is asked for */
         exo_instances_end(n, i, "the model is being placed anew");
     }
-    exo_status st = exo_instances_place(n, p->model_id, p->min_nodes, &i, &err);
+    exo_status st = exo_instances_place(n, p->model_id, &p->wish, &i, &err);
     if (st == EXO_OK) {
         w->next = i->waiters;
         i->waiters = w;
@@ -298,18 +298,28 @@ static void place_on_loop(exo_node *n, exo_loop_call *c) {
     exo_free(p);
 }
 
-exo_status exo_node_place(exo_node *n, const char *model_id, const char *sharding,
-                          uint32_t min_nodes, exo_node_placed_fn done, void *ud, exo_error *err) {
-    if (strcmp(sharding, "Pipeline") != 0) {
-        bool known = strcmp(sharding, "Tensor") == 0;
+static exo_status check_wish(const exo_placement_wish *w, exo_error *err) {
+    if (strcmp(w->sharding, "Pipeline") != 0) {
+        bool known = strcmp(w->sharding, "Tensor") == 0;
         return exo_error_set(err, known ? EXO_EUNSUPPORTED : EXO_EINVAL,
                              known ? "sharding \"Tensor\" is not built yet; use \"Pipeline\""
                                    : "sharding must be \"Pipeline\"");
     }
-    if (min_nodes == 0 || min_nodes > EXO_MAX_STAGES) {
+    if (w->min_nodes == 0 || w->min_nodes > EXO_MAX_STAGES) {
         return exo_error_set(err, EXO_EINVAL, "min_nodes must be 1 to %d, not %u", EXO_MAX_STAGES,
-                             min_nodes);
+                             w->min_nodes);
     }
+    if (w->n_cuts != 0 && w->n_cuts + 1 != w->min_nodes) {
+        return exo_error_set(err, EXO_EINVAL, "%u nodes have %u cuts between them, not %u",
+                             w->min_nodes, w->min_nodes - 1, w->n_cuts);
+    }
+    return EXO_OK;
+}
+
+exo_status exo_node_place(exo_node *n, const char *model_id, const exo_placement_wish *wish,
+                          exo_node_placed_fn done, void *ud, exo_error *err) {
+    exo_status st = check_wish(wish, err);
+    if (st != EXO_OK) return st;
     place_call *c = exo_calloc(1, sizeof *c);
     exo_waiter *w = exo_calloc(1, sizeof *w);
     if (c == NULL || w == NULL) {
@@ -318,7 +328,8 @@ exo_status exo_node_place(exo_node *n, const char *model_id, const char *shardin
         return exo_error_set(err, EXO_ENOMEM, "out of memory for a placement");
     }
     snprintf(c->model_id, sizeof c->model_id, "%s", model_id);
-    c->min_nodes = min_nodes;
+    c->wish = *wish;
+    c->wish.sharding = NULL; /* checked; the caller's string */
     w->fn = done;
     w->ud = ud;
     c->waiter = w;

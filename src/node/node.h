@@ -77,12 +77,19 @@ void exo_node_cancel(exo_node *n, uint64_t handle);
 
 /* ---- cluster ---- */
 
-/* Places a model on at least min_nodes nodes; done comes once it serves or cannot.
- * On success instance_id is its id. */
+/* What a placement should look like. */
+typedef struct {
+    const char *sharding; /* "Pipeline" */
+    uint32_t min_nodes;   /* at least so many nodes */
+    uint32_t n_cuts;      /* 0 = an even split by layers; else min_nodes - 1 */
+    uint32_t cuts[63];    /* first layer of each stage but the first */
+} exo_placement_wish;
+
+/* Places a model; done comes once it serves or cannot.  On success instance_id is its id. */
 typedef void (*exo_node_placed_fn)(void *ud, exo_status status, const char *instance_id,
                                    const char *message);
-exo_status exo_node_place(exo_node *n, const char *model_id, const char *sharding,
-                          uint32_t min_nodes, exo_node_placed_fn done, void *ud, exo_error *err);
+exo_status exo_node_place(exo_node *n, const char *model_id, const exo_placement_wish *wish,
+                          exo_node_placed_fn done, void *ud, exo_error *err);
 /* Ends an instance; its answers get an error. */
 exo_status exo_node_delete_instance(exo_node *n, const char *instance_id, exo_error *err);
 /* What GET /state shows: a new reference.  Waits for LOOP, 2 s at most. */

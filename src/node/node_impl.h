@@ -121,7 +121,7 @@ typedef struct exo_instance {
     exo_waiter *waiters; /* owner */
 } exo_instance;
 
-exo_status exo_instances_place(exo_node *n, const char *model_id, uint32_t min_nodes,
+exo_status exo_instances_place(exo_node *n, const char *model_id, const exo_placement_wish *wish,
                                exo_instance **out, exo_error *err);
 exo_instance *exo_instances_find(exo_node *n, const char *id);
 exo_instance *exo_instances_of_model(exo_node *n, const char *model_id); /* owned here, or NULL */

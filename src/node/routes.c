@@ -133,8 +133,8 @@ void exo_routes_add(exo_node *n, exo_route *r_take) {
         uint32_t wanted = exo_instances_wanted_nodes(n, r->model_id);
         exo_place_candidate candidates[EXO_MAX_STAGES];
         uint32_t have = exo_instances_candidates(n, r->model_id, candidates);
-        exo_status st =
-            exo_instances_place(n, r->model_id, wanted < have ? wanted : have, &i, &err);
+        exo_placement_wish wish = {.min_nodes = wanted < have ? wanted : have};
+        exo_status st = exo_instances_place(n, r->model_id, &wish, &i, &err);
         if (st != EXO_OK) {
             end_route(n, r, st, err.message);
             return;

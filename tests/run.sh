@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# tests/run.sh - what ./dev test does.  Every step counts; the last line is "N passed, N failed".
+#
+#   --quick       unit, fuzz corpus and integration tests of one build
+#   --label L     the tests of the test build with CTest label L (unit, fuzz, integration, neon, model)
+#   --coverage    line coverage of src/ by all tests; fails under 80 %
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+jobs=$(nproc)
+passed=0
+failed=0
+broken=()
+
+# Counts one step that has no runner of its own: step NAME command...
+step() {
+    local name=$1 log
+    shift
+    log=$(mktemp)
+    printf '== %s\n' "$name"
+    if "$@" >"$log" 2>&1; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        broken+=("$name")
+        tail -n 60 "$log"
+    fi
+    rm -f "$log"
+}
+
+preset() {
+    cmake --preset "$1" && cmake --build "$2" -j "$jobs"
+}
+
+# Runs CTest in a build and adds its counts: run_ctest NAME DIR options...
+run_ctest() {
+    local name=$1 dir=$2 log total lost
+    shift 2
+    log=$(mktemp)
+    printf '== tests: %s\n' "$name"
+    ctest --test-dir "$dir" --output-on-failure --no-tests=error -j "$jobs" "$@" 2>&1 | tee "$log" |
+        grep -vE '^ *(Start|Test project|Internal ctest)' || true
+    total=$(grep -oE 'tests failed out of [0-9]+' "$log" | grep -oE '[0-9]+$')
+    lost=$(grep -oE '[0-9]+ tests failed out of' "$log" | grep -oE '^[0-9]+')
+    if [ -z "$total" ]; then
+        failed=$((failed + 1))
+        broken+=("$name")
+    else
+        passed=$((passed + total - lost))
+        failed=$((failed + lost))
+        [ "$lost" = 0 ] || broken+=("$name")
+    fi
+    rm -f "$log"
+}
+
+finish() {
+    local b
+    for b in "${broken[@]}"; do printf 'failed: %s\n' "$b"; done
+    printf '%d passed, %d failed\n' "$passed" "$failed"
+    [ "$failed" = 0 ]
+    exit
+}
+
+coverage() {
+    step "build with coverage" preset coverage build/coverage
+    find build/coverage -name '*.gcda' -delete
+    EXO=$PWD/build/coverage/exo run_ctest "all, instrumented" build/coverage
+    step "line coverage of src/ is 80 % or more" python3 tests/coverage.py build/coverage 80
+    cat build/coverage/coverage.txt
+    finish
+}
+
+label=
+quick=false
+while [ $# -gt 0 ]; do
+    case $1 in
+    --quick) quick=true ;;
+    --coverage) coverage ;;
+    --label)
+        label=$2
+        shift
+        ;;
+    *)
+        echo "tests/run.sh: unknown option $1" >&2
+        exit 2
+        ;;
+    esac
+    shift
+done
+
+step "release build (gcc)" preset release build
+step "test build (gcc)" preset test build/test
+if [ -n "$label" ]; then
+    run_ctest "label $label" build/test -L "$label"
+    finish
+fi
+run_ctest "all" build/test
+$quick && finish
+
+step "build with address and undefined-behaviour sanitizers" preset asan build/asan
+run_ctest "unit and fuzz corpus, sanitized" build/asan -L 'unit|fuzz'
+step "build with thread sanitizer" preset tsan build/tsan
+run_ctest "threads, sanitized" build/tsan -R '^(base|net|node)_|compute_pool'
+step "build with clang, warnings as errors" preset clang build/clang
+step "phone profile: every optional part off" preset phone build/phone
+finish
