@@ -1,0 +1,140 @@
+"""The command line that scripts rely on: exact output, exit codes, one line on stderr."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, run
+
+TINY = str(ROOT / "models" / "exo-tiny.gguf")
+COMMANDS = ["run", "serve", "node", "check", "tokenize", "template", "bench", "perplexity",
+            "synth", "devices"]
+
+
+@pytest.mark.parametrize("kind", ["f32", "f16"])
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_stories260k_golden(shared: Path, kind: str, threads: str) -> None:
+    golden = json.loads((shared / "stories260K" / "golden-once-upon-a-time.json").read_text())
+    model = str(shared / "stories260K" / f"stories260K-{kind}.gguf")
+    done = run("run", "-m", model, "-p", golden["prompt"], "-n", "120", "--temp", "0", "--raw",
+               "--json", "--threads", threads)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["prompt_ids"] == golden["prompt_ids"]
+    assert answer["ids"] == golden["ids"]
+    assert answer["text"] == golden["text"]
+
+
+@pytest.mark.parametrize("name", ["llama-bpe", "qwen2", "gpt-2", "llama-spm"])
+def test_tokenizer_goldens(shared: Path, name: str) -> None:
+    base = shared / "tokenizers" / f"ggml-vocab-{name}.gguf"
+    texts = Path(f"{base}.inp").read_bytes().split(b"\n__ggml_vocab_test__\n")[:-1]
+    expected = Path(f"{base}.out").read_text().split("\n")
+    assert len(texts) == 46
+    for text, line in list(zip(texts, expected))[::5]:
+        done = run("tokenize", "-m", str(base), "--no-special", "--json", stdin=text)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout) == [int(i) for i in line.split()]
+
+
+def test_template_renders_exactly(shared: Path) -> None:
+    golden = json.loads((shared / "templates" / "golden-templates.json").read_text())
+    template = "Qwen-Qwen2.5-7B-Instruct.jinja"
+    for case, variables in golden["cases"].items():
+        expected = golden["renders"][template][case]
+        done = run("template", "--template", str(shared / "templates" / template),
+                   stdin=json.dumps({**golden["common"], **variables}).encode())
+        assert "ok" in expected and done.returncode == 0, done.stderr
+        assert done.stdout.decode() == expected["ok"]
+
+
+def test_a_template_that_raises_says_its_message(tmp_path: Path) -> None:
+    path = tmp_path / "t.jinja"
+    path.write_text("{{ raise_exception('roles must alternate') }}")
+    done = run("template", "--template", str(path), stdin=b"{}")
+    assert done.returncode == 1
+    assert b"roles must alternate" in done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(command: str) -> None:
+    done = run(command, "--help")
+    assert done.returncode == 0
+    text = done.stdout.decode()
+    assert text.startswith(f"usage: exo {command}")
+    assert f"\n  exo {command}" in text or f" exo {command} " in text.split("\n\n")[-1]
+
+
+def test_version_names_commit_and_options() -> None:
+    done = run("--version")
+    assert done.returncode == 0 and b"commit" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [
+    ["nonsense"], ["run"], ["run", "-m", "tiny"], ["run", "-m", "tiny", "-p", "x", "--temp", "hot"],
+    ["run", "-m", "tiny", "-p", "x", "-n", "-3"], ["check"], ["serve"], ["serve", "--nope"],
+    ["synth", "--shape", "x"], ["bench", "-m", "tiny", "--batch", "0"], ["check", "a", "b"],
+])
+def test_bad_usage_is_exit_2_and_one_line(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.count(b"\n") == 1 and done.stdout == b""
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["check", "/nowhere/x.gguf"], [b"/nowhere/x.gguf"]),
+    (["run", "-m", "no-such-model", "-p", "x"], [b"no-such-model"]),
+    (["run", "-m", "tiny", "-p", "x", "--device", "cpu:9"], [b"cpu:9"]),
+    (["synth", "--shape", "llama-9", "-o", "/tmp/never.gguf"], [b"llama-9"]),
+    (["synth", "--shape", "test-256", "--type", "q9", "-o", "/tmp/never.gguf"], [b"q9"]),
+    (["run", "-m", "tiny", "-p", "word " * 3000], [b"tokens", b"2048"]),
+])
+def test_failures_are_exit_1_and_one_line(arguments: list[str], words: list[bytes]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.count(b"\n") == 1
+    for word in words:
+        assert word in done.stderr
+
+
+def test_the_same_seed_gives_the_same_answer() -> None:
+    def answer(seed: str, threads: str) -> list[int]:
+        done = run("run", "-m", "tiny", "-p", "Tell me a story.", "-n", "40", "--temp", "1",
+                   "--seed", seed, "--json", "--threads", threads)
+        return list(json.loads(done.stdout)["ids"])
+    assert answer("7", "1") == answer("7", "2")
+    assert answer("7", "1") != answer("8", "1")
+
+
+def test_check_accepts_and_refuses(tmp_path: Path) -> None:
+    assert run("check", TINY).returncode == 0
+    whole = Path(TINY).read_bytes()
+    for n in (0, 3, 24, 100, 1000, len(whole) // 2, len(whole) - 1):
+        cut = tmp_path / "cut.gguf"
+        cut.write_bytes(whole[:n])
+        done = run("check", str(cut), timeout=2)
+        assert done.returncode == 1 and done.stderr.count(b"\n") == 1, (n, done.stderr)
+
+
+def test_perplexity_is_the_same_for_all_chunks_and_threads(models, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("The node that holds the head draws the token. " * 20)
+    model = models("test-256", "q4_K_M")
+    hashes = set()
+    for threads in ("1", "2"):
+        for chunk in ("1", "7", "32", "512"):
+            done = run("perplexity", "-m", model, str(text), "--ctx", "128", "--threads", threads,
+                       "--chunk", chunk, "--json")
+            assert done.returncode == 0, done.stderr
+            hashes.add(json.loads(done.stdout)["logits_sha256"])
+    assert len(hashes) == 1
+
+
+def test_bench_reports_the_promised_members() -> None:
+    done = run("bench", "-m", "tiny", "--pp", "64", "--tg", "16", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    for member in ("pp_tps", "tg_tps", "load_s", "weights_bytes", "rss_bytes", "read_gbps"):
+        assert result[member] > 0, member
