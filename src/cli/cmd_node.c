@@ -5,13 +5,12 @@
 #include "api/http.h"
 #include "cli/cli.h"
 
-#include "base/mailbox.h"
-
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
+#include <unistd.h>
 
 #define API_PORT  52415u
 #define LINK_PORT 52416u
@@ -39,10 +38,20 @@ static void block_signals(sigset_t *set) {
     signal(SIGPIPE, SIG_IGN);
 }
 
+/* What became of the placement that `exo serve` begins with. */
+typedef struct {
+    atomic_bool ending; /* by a signal or another failure: a lost placement is no news */
+    atomic_bool failed;
+} load_state;
+
+/* A model that cannot be loaded ends `exo serve`. */
 static void on_placed(void *ud, exo_status status, const char *instance_id, const char *message) {
-    (void)ud;
+    load_state *l = ud;
     (void)instance_id;
-    if (status != EXO_OK) fprintf(stderr, "exo: %s\n", message);
+    if (status == EXO_OK || atomic_load(&l->ending)) return;
+    fprintf(stderr, "exo: %s\n", message);
+    atomic_store(&l->failed, true);
+    kill(getpid(), SIGTERM);
 }
 
 /* Runs node and API until a signal.  load: a model to place at once, or NULL. */
@@ -51,6 +60,7 @@ static int run_until_signal(const exo_node_desc *d, uint16_t api_port, const cha
     exo_error err = {0};
     exo_node *node = NULL;
     exo_api *api = NULL;
+    load_state state = {0};
     block_signals(&signals);
     exo_status st = exo_node_start(d, &node, &err);
     if (st != EXO_OK) return exo_cli_fail(&err);
@@ -58,7 +68,7 @@ static int run_until_signal(const exo_node_desc *d, uint16_t api_port, const cha
         json_t *models = exo_node_models(node);
         const char *id = json_string_value(json_object_get(json_array_get(models, 0), "id"));
         exo_placement_wish wish = {.sharding = "Pipeline", .min_nodes = 1};
-        st = exo_node_place(node, id, &wish, on_placed, NULL, &err);
+        st = exo_node_place(node, id, &wish, on_placed, &state, &err);
         json_decref(models);
     }
     exo_api_desc ad = {.node = node, .addr = "127.0.0.1", .port = api_port};
@@ -71,9 +81,11 @@ static int run_until_signal(const exo_node_desc *d, uint16_t api_port, const cha
         int sig;
         sigwait(&signals, &sig);
     }
+    atomic_store(&state.ending, true);
     exo_api_stop(api);
     exo_node_stop(node);
-    return st == EXO_OK ? EXO_EXIT_OK : exo_cli_fail(&err);
+    if (st != EXO_OK) return exo_cli_fail(&err);
+    return atomic_load(&state.failed) ? EXO_EXIT_FAILED : EXO_EXIT_OK;
 }
 
 static int serve(int argc, char **argv) {

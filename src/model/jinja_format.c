@@ -130,7 +130,9 @@ static double as_double(exo_jvalue v) {
 static void put_field(exo_jctx *c, const field *f, exo_jvalue v) {
     bool as_float = f->type != 0 && strchr("eEfFgG%", f->type) != NULL;
     bool as_int = f->type != 0 && strchr("diuxXob", f->type) != NULL;
-    if (f->type == 'c' && v.type == EXO_J_INT && v.i >= 0 && v.i <= 0x10FFFF) {
+    if (f->type == 'c' && v.type == EXO_J_STRING && v.s->n_chars == 1) {
+        put_text(c, f, v.s, '<');
+    } else if (f->type == 'c' && v.type == EXO_J_INT && v.i >= 0 && v.i <= 0x10FFFF) {
         size_t mark = exo_jmark(c);
         exo_jput_char(c, (uint32_t)v.i);
         put_text(c, f, exo_jtake(c, mark).s, '<');

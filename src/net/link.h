@@ -53,8 +53,10 @@ typedef struct {
     void *ud;
 } exo_net_desc;
 
-exo_status exo_net_create(const exo_net_desc *d, exo_net **out,
-                          exo_error *err); /* port in use: named */
+/* EXO_EBUSY names a port in use.  Ignores SIGPIPE unless the program handles it: a write to a
+ * closed connection is an error here, not a signal.  On failure the loop has one more turn to
+ * make before it can be closed. */
+exo_status exo_net_create(const exo_net_desc *d, exo_net **out, exo_error *err);
 uint16_t exo_net_port(const exo_net *n);
 /* Closes listener and links ("shutting down"); done(ud) comes when all handles are closed, and
  * then the object is freed. */

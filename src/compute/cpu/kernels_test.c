@@ -285,9 +285,7 @@ static void check_fill(exo_pool *pool, exo_dtype type, int fill) {
     uint8_t file[16 * 544];
     memset(file, fill, sizeof file);
     for (size_t b = 0; b < 16 * 512 / info->block_elems; b++) {
-        uint8_t *block = file + b * info->block_bytes;
-        test_put_scale(&rng, type == EXO_Q6_K ? block + 208 : block);
-        if (type == EXO_Q4_K) test_put_scale(&rng, block + 2);
+        test_put_scales(&rng, type, file + b * info->block_bytes);
     }
     exo_weight *w;
     assert_int_equal(exo_weight_pack(pool, type, 16, 512, file, &w, NULL), EXO_OK);

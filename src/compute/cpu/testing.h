@@ -33,10 +33,15 @@ static inline void test_floats(test_rng *r, float *x, size_t n) {
     }
 }
 
-static inline void test_put_scale(test_rng *r, uint8_t *p) {
-    uint64_t kind = test_next(r);
-    float scale = 0.002f + 0.001f * test_float(r);
-    exo_put_u16(p, kind % 64 == 0 ? (uint16_t)(kind >> 8 & 0x83FF) : exo_f32_to_f16(scale));
+/* The f16 scales of one block; sometimes any denormal. */
+static inline void test_put_scales(test_rng *r, exo_dtype type, uint8_t *block) {
+    bool k = type == EXO_Q4_K || type == EXO_Q6_K;
+    uint8_t *at[2] = {type == EXO_Q6_K ? block + 208 : block, block + 2};
+    for (int i = 0; i < (type == EXO_Q4_K ? 2 : 1); i++) {
+        uint64_t bits = test_next(r);
+        float scale = (k ? 0.0002f : 0.002f) * (1 + 0.5f * test_float(r));
+        exo_put_u16(at[i], bits % 64 == 0 ? (uint16_t)(bits >> 8 & 0x83FF) : exo_f32_to_f16(scale));
+    }
 }
 
 /* n_blocks blocks of any packed type as a file holds them: all bit patterns of quants and integer
@@ -52,8 +57,7 @@ static inline void test_weights(test_rng *r, exo_dtype type, uint8_t *dst, size_
         } else if (type == EXO_BF16) {
             exo_put_u16(dst, exo_f32_to_bf16(test_float(r) * 0.05f));
         } else {
-            test_put_scale(r, type == EXO_Q6_K ? dst + 208 : dst);
-            if (type == EXO_Q4_K) test_put_scale(r, dst + 2);
+            test_put_scales(r, type, dst);
         }
     }
 }
