@@ -1,88 +1,68 @@
-/* bandwidth.c - see bandwidth.h.
+/* bandwidth.c - streams a buffer larger than any cache through the kernels' own loads.
  *
- * Each thread sums its share of a buffer far larger than any cache, as 64-bit words that the
- * compiler vectorises; the sum is kept so that the reads cannot be dropped. */
-#define _DEFAULT_SOURCE
+ * Each thread reads one contiguous share, as decoding does.  The result of the reads is kept, so
+ * that they cannot be dropped. */
+#define _DEFAULT_SOURCE /* MADV_HUGEPAGE */
 #include "compute/cpu/bandwidth.h"
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "compute/cpu/cpu_info.h"
+#include "compute/cpu/kernels.h"
 
-#include <pthread.h>
-#include <sched.h>
-#include <stdatomic.h>
-#include <stdbool.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/mman.h>
 
-#define BUFFER_BYTES ((size_t)256 << 20)
-#define MAX_THREADS  256u
-#define BLOCK_WORDS  4096u
+#define BUFFER_BYTES ((size_t)512 << 20)
+#define SHARE_ALIGN  4096u
 
 typedef struct {
-    const atomic_bool *go; /* all begin together */
-    const uint64_t *words;
-    size_t n_words;
-    uint64_t sum;
-    uint64_t begin_ns, end_ns;
-} reader;
+    const exo_cpu_kernels *kernels;
+    const uint8_t *bytes;
+    size_t share; /* of each thread */
+    uint64_t sum[EXO_POOL_MAX_THREADS];
+} reading;
 
-static uint64_t sum_words(const uint64_t *w, size_t n) {
-    uint64_t lane[16] = {0};
-    for (size_t i = 0; i + 16 <= n; i += 16) {
-        __builtin_prefetch(w + i + 512);
-        for (size_t k = 0; k < 16; k++) lane[k] += w[i + k];
-    }
-    uint64_t sum = 0;
-    for (size_t k = 0; k < 16; k++) sum += lane[k];
-    return sum;
+static void read_share(void *ud, uint32_t thread) {
+    reading *r = ud;
+    r->sum[thread] ^= r->kernels->read(r->bytes + thread * r->share, r->share);
 }
 
-static void *read_share(void *ud) {
-    reader *r = ud;
-    while (!atomic_load(r->go)) sched_yield();
-    r->begin_ns = exo_now_ns();
-    r->sum += sum_words(r->words, r->n_words);
-    r->end_ns = exo_now_ns();
-    return NULL;
-}
-
-/* GB/s of one pass over the buffer; 0 when a thread cannot be made. */
-static double one_pass(const uint64_t *words, unsigned n) {
-    pthread_t threads[MAX_THREADS];
-    reader readers[MAX_THREADS];
-    atomic_bool go = false;
-    size_t share = BUFFER_BYTES / sizeof(uint64_t) / n;
-    unsigned made = 1; /* the calling thread is the first reader */
-    for (unsigned i = 0; i < n; i++) {
-        readers[i] = (reader){.go = &go, .words = words + i * share, .n_words = share};
+static double best_pass(exo_pool *pool, reading *r, unsigned ms) {
+    double best = 0, bytes = (double)r->share * exo_pool_threads(pool);
+    uint64_t end = exo_now_ns() + (uint64_t)ms * 1000000, now = 0;
+    while (now < end) {
+        uint64_t begin = exo_now_ns();
+        exo_pool_run(pool, read_share, r);
+        now = exo_now_ns();
+        if (bytes / (double)(now - begin + 1) > best) best = bytes / (double)(now - begin + 1);
     }
-    while (made < n && pthread_create(&threads[made], NULL, read_share, &readers[made]) == 0)
-        made++;
-    atomic_store(&go, true);
-    read_share(&readers[0]);
-    uint64_t begin = readers[0].begin_ns, end = readers[0].end_ns;
-    for (unsigned i = 1; i < made; i++) {
-        pthread_join(threads[i], NULL);
-        if (readers[i].begin_ns < begin) begin = readers[i].begin_ns;
-        if (readers[i].end_ns > end) end = readers[i].end_ns;
-    }
-    return made == n && end > begin ? (double)BUFFER_BYTES / (double)(end - begin) : 0;
+    return best;
 }
 
 double exo_cpu_read_bandwidth(unsigned n_threads, unsigned ms) {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    if (n_threads == 0) n_threads = cores > 0 ? (unsigned)cores : 1;
-    if (n_threads > MAX_THREADS) n_threads = MAX_THREADS;
-    uint64_t *words = exo_pages_alloc(BUFFER_BYTES);
-    if (words == NULL) return 0;
-    memset(words, 1, BUFFER_BYTES);
+    exo_device_info info = {.compute_units = 1};
+    exo_cpu_info(&info);
+    if (n_threads == 0) n_threads = info.compute_units;
+    if (n_threads > EXO_POOL_MAX_THREADS) n_threads = EXO_POOL_MAX_THREADS;
     double best = 0;
-    uint64_t until = exo_now_ms() + ms;
-    do {
-        double gbps = one_pass(words, n_threads);
-        if (gbps > best) best = gbps;
-    } while (exo_now_ms() < until);
-    exo_pages_free(words, BUFFER_BYTES);
+    exo_pool *pool = NULL;
+    uint8_t *bytes = exo_pages_alloc(BUFFER_BYTES);
+    reading *r = exo_calloc(1, sizeof *r);
+    if (bytes == NULL || r == NULL) goto done;
+    if (exo_kernels_choose(NULL, &r->kernels, NULL) != EXO_OK) goto done;
+    if (exo_pool_create(n_threads, false, &pool, NULL) != EXO_OK) goto done;
+#ifdef MADV_HUGEPAGE
+    (void)madvise(bytes, BUFFER_BYTES, MADV_HUGEPAGE);
+#endif
+    memset(bytes, 1, BUFFER_BYTES);
+    r->bytes = bytes;
+    r->share = BUFFER_BYTES / n_threads / SHARE_ALIGN * SHARE_ALIGN;
+    best = best_pass(pool, r, ms);
+
+done:
+    exo_pool_destroy(pool);
+    exo_free(r);
+    exo_pages_free(bytes, BUFFER_BYTES);
     return best;
 }

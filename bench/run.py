@@ -1,0 +1,236 @@
+#!/usr/bin/env python3
+"""Speed of exo on this machine: usage: ./dev bench [--quick] [--models DIR] [--note TEXT]
+
+Measures, side by side in one run, and appends one row per figure to bench/results/figures.csv:
+decode and prompt speed per weight type beside the machine's own read bandwidth; two pinned nodes
+of one thread beside one process of one thread; bytes per token and hop; resident memory; the time
+from exec to /health; the size of the binary.  These machines are shared and noisy: ratios within a
+run count, absolute figures do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import datetime
+import http.client
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "bench" / "results" / "figures.csv"
+FIELDS = ["date", "commit", "machine", "figure", "value", "unit", "beside", "beside_value", "ratio",
+          "note"]
+KEY = "benchmark passphrase"
+
+
+def machine() -> str:
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
+        model = lines[0].split(":", 1)[1].strip() if lines else model
+    return f"{model}, {os.cpu_count()} cores"
+
+
+class Rows:
+    """Collects figures, prints them, appends them to the CSV."""
+
+    def __init__(self, note: str):
+        commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, text=True,
+                                capture_output=True, check=False).stdout.strip()
+        self.base = {"date": datetime.date.today().isoformat(), "commit": commit,
+                     "machine": machine(), "note": note}
+        self.rows: list[dict[str, Any]] = []
+
+    def add(self, figure: str, value: float, unit: str, beside: str = "",
+            beside_value: float | None = None) -> None:
+        ratio = "" if not beside_value else f"{value / beside_value:.3f}"
+        self.rows.append({**self.base, "figure": figure, "value": f"{value:.4g}", "unit": unit,
+                          "beside": beside, "ratio": ratio,
+                          "beside_value": "" if beside_value is None else f"{beside_value:.4g}"})
+        print(f"{figure:52} {value:10.4g} {unit:10}"
+              + (f" {ratio:>6} of {beside} ({beside_value:.4g})" if ratio else ""), flush=True)
+
+    def write(self) -> None:
+        RESULTS.parent.mkdir(parents=True, exist_ok=True)
+        new = not RESULTS.exists()
+        with RESULTS.open("a", newline="") as f:
+            writer = csv.DictWriter(f, FIELDS)
+            if new:
+                writer.writeheader()
+            writer.writerows(self.rows)
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+class Server:
+    """An exo process with an API, pinned to cores if asked."""
+
+    def __init__(self, exo: str, root: Path, arguments: list[str], cores: set[int] | None = None):
+        self.port = free_port()
+        option = "--port" if arguments[0] == "serve" else "--api-port"
+        data = Path(tempfile.mkdtemp(dir=root))
+        pin = (lambda: os.sched_setaffinity(0, cores)) if cores else None
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(
+            [exo, *arguments, option, str(self.port), "--data-dir", str(data)], preexec_fn=pin,
+            env={**os.environ, "EXO_CLUSTER_KEY": KEY}, stdout=subprocess.DEVNULL)
+
+    def request(self, method: str, path: str, body: Any = None) -> Any:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
+        connection.request(method, path, None if body is None else json.dumps(body))
+        reply = connection.getresponse()
+        data = json.loads(reply.read())
+        connection.close()
+        if reply.status != 200:
+            raise RuntimeError(data)
+        return data
+
+    def wait_healthy(self) -> float:
+        """Seconds from exec to the first 200."""
+        while time.monotonic() - self.started < 120:
+            try:
+                self.request("GET", "/health")
+                return time.monotonic() - self.started
+            except (OSError, RuntimeError):
+                time.sleep(0.002)
+        raise RuntimeError("not healthy within 120 s")
+
+    def rss(self) -> float:
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS"):
+                return float(line.split()[1]) * 1024
+        return 0.0
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+
+
+def synth(exo: str, models: Path, shape: str, kind: str) -> str:
+    path = models / f"{shape}-{kind}.gguf"
+    if not path.exists():
+        subprocess.run([exo, "synth", "--shape", shape, "--type", kind, "-o", str(path)], check=True)
+    return str(path)
+
+
+def bench(exo: str, *arguments: str) -> Any:
+    done = subprocess.run([exo, "bench", *arguments, "--json"], check=True, capture_output=True)
+    return json.loads(done.stdout)
+
+
+def measure_types(exo: str, models: Path, rows: Rows, quick: bool) -> None:
+    pp, tg = ("64", "16") if quick else ("512", "64")
+    shape = "smollm2-135m" if quick else "llama-3.2-1b"
+    for kind in ("q4_0", "q4_K_M", "q8_0", "f16"):
+        for threads in ("1", "2"):
+            r = bench(exo, "-m", synth(exo, models, shape, kind), "--pp", pp, "--tg", tg,
+                      "--threads", threads)
+            name = f"{shape} {kind} {threads} thread(s)"
+            rows.add(f"{name}: decode reads weights", r["read_gbps"], "GB/s", "read bandwidth",
+                     r["peak_read_gbps"])
+            rows.add(f"{name}: decode", r["tg_tps"], "tokens/s")
+            rows.add(f"{name}: prompt {pp}", r["pp_tps"], "tokens/s")
+
+
+def ask(server: Server, model: str, tokens: int) -> float:
+    """Seconds per token after the first one."""
+    body = {"model": model, "prompt": [5] * 8, "max_tokens": tokens, "temperature": 0,
+            "ignore_eos": True}
+    times = []
+    for n in (1, tokens):
+        begin = time.monotonic()
+        server.request("POST", "/v1/completions", {**body, "max_tokens": n})
+        times.append(time.monotonic() - begin)
+    return (times[1] - times[0]) / (tokens - 1)
+
+
+def measure_two_nodes(exo: str, models: Path, root: Path, rows: Rows, quick: bool) -> None:
+    """One process of one thread and two pinned nodes of one thread each, in turns."""
+    shape = "smollm2-135m" if quick else "llama-3.2-1b"
+    model = synth(exo, models, shape, "q4_0")
+    port = free_port()
+    link = ["--listen", "127.0.0.1", "--threads", "1", "-m", model]
+    servers = [
+        Server(exo, root, ["serve", "-m", model, "--threads", "1"], {0}),
+        Server(exo, root, ["node", "--port", str(port), *link], {0}),
+        Server(exo, root, ["node", "--port", "0", "--peer", f"127.0.0.1:{port}", *link], {1}),
+    ]
+    try:
+        for s in servers:
+            s.wait_healthy()
+        one, two = servers[0], servers[1]
+        name = one.request("GET", "/v1/models")["data"][0]["id"]
+        while sum("models" in n for n in two.request("GET", "/state")["nodes"].values()) < 2:
+            time.sleep(0.05)
+        two.request("POST", "/place_instance", {"model_id": name, "min_nodes": 2})
+        n = 16 if quick else 48
+        turns = [(ask(one, name, n), ask(two, name, n)) for _ in range(2 if quick else 5)]
+        best_one, best_two = (1 / min(t[i] for t in turns) for i in (0, 1))
+        rows.add(f"{shape} q4_0: two pinned nodes of one thread", best_two, "tokens/s",
+                 "one process, one thread", best_one)
+        time.sleep(0.6)
+        (instance,) = two.request("GET", "/state")["instances"].values()
+        stats = instance["shards"][0]["stats"]
+        rows.add(f"{shape}: bytes per row and hop, TLS included", stats["bytes_sent"] / stats["rows"],
+                 "bytes")
+        shard = instance["shards"][1]
+        rows.add(f"{shape} q4_0: resident memory of the second node", servers[2].rss() / 2**20,
+                 "MiB", "its weights + KV pool", (shard["weight_bytes"] + shard["kv_bytes"]) / 2**20)
+    finally:
+        for s in servers:
+            s.stop()
+
+
+def measure_start(exo: str, root: Path, rows: Rows) -> None:
+    times = []
+    for _ in range(5):
+        server = Server(exo, root, ["serve", "-m", "tiny"])
+        times.append(1000 * server.wait_healthy())
+        server.stop()
+    rows.add("exo serve -m tiny: exec to /health, best of 5", min(times), "ms")
+    with tempfile.NamedTemporaryFile(dir=root) as stripped:
+        subprocess.run(["strip", "-o", stripped.name, exo], check=True)
+        model = (ROOT / "models" / "exo-tiny.gguf").stat().st_size
+        rows.add("stripped binary without the built-in model",
+                 (os.stat(stripped.name).st_size - model) / 2**20, "MiB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
+    parser.add_argument("--exo", default="build/exo", help=argparse.SUPPRESS)
+    parser.add_argument("--quick", action="store_true", help="a small model; for trying the script")
+    parser.add_argument("--models", type=Path, help="keep the synthetic models here")
+    parser.add_argument("--note", default="", help="written beside the figures")
+    options = parser.parse_args()
+    exo = str(Path(options.exo).resolve())
+    rows = Rows(options.note)
+    print(f"{rows.base['machine']}, commit {rows.base['commit']}")
+    root = Path(tempfile.mkdtemp(prefix="exo-bench-"))
+    models = options.models or root
+    models.mkdir(parents=True, exist_ok=True)
+    try:
+        measure_start(exo, root, rows)
+        measure_types(exo, models, rows, options.quick)
+        measure_two_nodes(exo, models, root, rows, options.quick)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+    rows.write()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
