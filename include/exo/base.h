@@ -47,8 +47,10 @@ typedef struct {
 EXO_API exo_status exo_error_set(exo_error *err, exo_status status, const char *fmt, ...)
     EXO_PRINTF(3, 4);
 
-/* Prefixes the message already in err with "prefix: " and returns its status. */
-EXO_API exo_status exo_error_wrap(exo_error *err, const char *fmt, ...) EXO_PRINTF(2, 3);
+/* Puts "prefix: " before the message already in err (NULL is allowed), sets its status and returns
+ * it. */
+EXO_API exo_status exo_error_wrap(exo_error *err, exo_status status, const char *fmt, ...)
+    EXO_PRINTF(3, 4);
 
 /* A short English name: "out of memory", "not found". Never NULL. */
 EXO_API const char *exo_status_name(exo_status status);

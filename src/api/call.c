@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/lock.h"
 #include "base/mem.h"
+#include "model/utf8.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -254,13 +255,29 @@ unsigned exo_http_status(exo_status status) {
     }
 }
 
+/* A message may quote bytes of a path or a file name that are no UTF-8, which JSON cannot hold. */
+static json_t *message_json(const char *message) {
+    const uint8_t *s = (const uint8_t *)message;
+    exo_buf text = {0};
+    for (size_t n = strlen(message), len; n > 0; s += len, n -= len) {
+        if (exo_utf8_step(s, n, &len) == EXO_UTF8_WHOLE) {
+            exo_buf_append(&text, s, len);
+        } else {
+            exo_buf_puts(&text, "\xEF\xBF\xBD");
+        }
+    }
+    json_t *j = json_stringn(exo_buf_str(&text), text.n);
+    exo_buf_finish(&text);
+    return j;
+}
+
 json_t *exo_error_json(exo_status status, const char *message, const char *param,
                        const char *code) {
     unsigned http = exo_http_status(status);
     const char *type = http >= 500 ? "server_error" : "invalid_request_error";
     if (code == NULL && status == EXO_ETOOLONG) code = "context_length_exceeded";
-    return json_pack("{s:{s:s, s:s, s:s?, s:s?}}", "error", "message", message, "type", type,
-                     "param", param, "code", code);
+    return json_pack("{s:{s:o, s:s, s:s?, s:s?}}", "error", "message", message_json(message),
+                     "type", type, "param", param, "code", code);
 }
 
 void exo_call_reply_error(exo_call *c, exo_status status, const char *message, const char *param,
@@ -301,11 +318,18 @@ void exo_call_end_stream(exo_call *c) {
     exo_lock_give(c->all->lock);
 }
 
-bool exo_call_stream_began(exo_call *c) {
+void exo_call_fail(exo_call *c, exo_status status, const char *message) {
     exo_lock_take(c->all->lock);
     bool began = c->kind == REPLY_STREAM && (c->queued || c->out.n > 0);
+    if (!began) c->kind = REPLY_NONE; /* no stream begins between this and the reply */
     exo_lock_give(c->all->lock);
-    return began;
+    if (!began) {
+        exo_call_reply_error(c, status, message, NULL, NULL);
+        return;
+    }
+    exo_call_send_json(c, exo_error_json(status, message, NULL, NULL));
+    exo_call_send_text(c, "data: [DONE]\n\n");
+    exo_call_end_stream(c);
 }
 
 /* ---- the watcher ---- */

@@ -56,7 +56,8 @@ void exo_call_send_json(exo_call *c, json_t *json_take);
 void exo_call_send_text(exo_call *c, const char *text);
 /* ANY.  No more will come. */
 void exo_call_end_stream(exo_call *c);
-bool exo_call_stream_began(exo_call *c); /* ANY: an error must be an event now, not a status */
+/* ANY.  The answer ends with an error: a whole reply, or the last event of a stream that began. */
+void exo_call_fail(exo_call *c, exo_status status, const char *message);
 
 /* ---- the node's hold on a call ---- */
 

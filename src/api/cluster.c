@@ -23,6 +23,7 @@ void exo_cluster_health(exo_call *c) {
     json_object_foreach(json_object_get(state, "instances"), id, i) {
         const char *owner = json_string_value(json_object_get(i, "owner"));
         const char *now = json_string_value(json_object_get(i, "state"));
+        if (owner == NULL || now == NULL) continue; /* a peer's record */
         if (strcmp(owner, own) == 0 && strcmp(now, "running") != 0) ready = false;
     }
     json_decref(state);

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 exo_status exo_fields_parse(const char *body, size_t n, json_t **out, exo_error *err) {
     *out = NULL;
@@ -84,8 +85,8 @@ bool exo_fields_u32(exo_fields *f, const char *name, uint32_t min, uint32_t max,
 bool exo_fields_string(exo_fields *f, const char *name, const char **out) {
     const json_t *j = exo_fields_get(f, name);
     if (j == NULL || !exo_fields_ok(f)) return false;
-    if (!json_is_string(j)) {
-        exo_fields_fail(f, name, EXO_EINVAL, "must be a string");
+    if (!json_is_string(j) || strlen(json_string_value(j)) != json_string_length(j)) {
+        exo_fields_fail(f, name, EXO_EINVAL, "must be a string without NUL");
         return false;
     }
     *out = json_string_value(j);

@@ -7,8 +7,11 @@
 #include "model/tokenizer.h"
 
 #include <exo/version.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
+
+#define IMPOSSIBLE_LOGPROB (-9999.0) /* OpenAI's stand-in for -inf, which JSON cannot hold */
 
 struct exo_openai_answer {
     exo_call *call;
@@ -74,7 +77,8 @@ static json_t *text_bytes(const json_t *text) {
 static json_t *chat_entry(const exo_openai_answer *a, int32_t id, float logprob) {
     json_t *text = token_text(a, id);
     json_t *bytes = text_bytes(text);
-    return json_pack("{s:o, s:f, s:o}", "token", text, "logprob", (double)logprob, "bytes", bytes);
+    double p = isfinite(logprob) ? (double)logprob : IMPOSSIBLE_LOGPROB;
+    return json_pack("{s:o, s:f, s:o}", "token", text, "logprob", p, "bytes", bytes);
 }
 
 static json_t *logprob_entry(const exo_openai_answer *a, const exo_draw *d) {
@@ -197,16 +201,6 @@ static void reply_whole(exo_openai_answer *a, exo_finish finish) {
     exo_call_reply_json(a->call, MHD_HTTP_OK, j);
 }
 
-static void fail(exo_openai_answer *a, const exo_node_event *e) {
-    if (!a->wish.stream || !exo_call_stream_began(a->call)) {
-        exo_call_reply_error(a->call, e->status, e->message, NULL, NULL);
-        return;
-    }
-    exo_call_send_json(a->call, exo_error_json(e->status, e->message, NULL, NULL));
-    exo_call_send_text(a->call, "data: [DONE]\n\n");
-    exo_call_end_stream(a->call);
-}
-
 void exo_openai_on_event(void *answer, const exo_node_event *e) {
     exo_openai_answer *a = answer;
     a->n_prompt = e->n_prompt;
@@ -215,7 +209,7 @@ void exo_openai_on_event(void *answer, const exo_node_event *e) {
     if (e->logits_hash != NULL) exo_hex(e->logits_hash, EXO_SHA256_BYTES, a->hash);
     bool last = e->status != EXO_OK || e->finish != EXO_GOING_ON;
     if (e->status != EXO_OK) {
-        fail(a, e);
+        exo_call_fail(a->call, e->status, e->message);
     } else if (a->wish.stream) {
         if (e->has_token) stream_token(a, e);
     } else if (e->has_token) {

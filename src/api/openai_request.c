@@ -23,8 +23,12 @@ static void read_stops(exo_fields *f, exo_request *r) {
     }
     for (size_t i = 0; i < n; i++) {
         const json_t *s = json_is_array(j) ? json_array_get(j, i) : j;
-        if (!json_is_string(s) || json_string_length(s) == 0) {
-            exo_fields_fail(f, "stop", EXO_EINVAL, "must be a string or an array of strings");
+        size_t bytes = json_string_length(s);
+        if (!json_is_string(s) || bytes == 0 || bytes > EXO_MAX_STOP_BYTES ||
+            strlen(json_string_value(s)) != bytes) {
+            exo_fields_fail(f, "stop", EXO_EINVAL,
+                            "must be a string of 1 to %d bytes without NUL, or an array of them",
+                            EXO_MAX_STOP_BYTES);
             return;
         }
         r->stops[i] = exo_strdup(json_string_value(s));
@@ -125,7 +129,11 @@ static void read_stream(exo_fields *f, exo_openai_wish *w) {
         exo_fields_fail(f, "stream_options", EXO_EINVAL, "must be an object");
         return;
     }
-    w->include_usage = json_is_true(json_object_get(options, "include_usage"));
+    const json_t *usage = json_object_get(options, "include_usage");
+    if (usage != NULL && !json_is_null(usage) && !json_is_boolean(usage)) {
+        exo_fields_fail(f, "stream_options", EXO_EINVAL, "has \"include_usage\": true or false");
+    }
+    w->include_usage = json_is_true(usage);
 }
 
 /* What this server cannot do is refused, not ignored. */
@@ -164,6 +172,8 @@ static json_t *content_text(exo_fields *f, const json_t *content) {
     json_t *j = json_stringn(exo_buf_str(&text), text.n);
     if (!json_is_array(content)) {
         exo_fields_fail(f, "messages", EXO_EINVAL, "must have string or array contents");
+    } else if (!exo_buf_ok(&text)) {
+        exo_fields_fail(f, "messages", EXO_ENOMEM, "do not fit in memory");
     }
     exo_buf_finish(&text);
     return j;

@@ -284,8 +284,7 @@ static exo_status create_kv(exo_shard *s, exo_error *err) {
         exo_status st = s->backend->allocate(s->device, bytes, &s->kv[i].k, err);
         if (st == EXO_OK) st = s->backend->allocate(s->device, bytes, &s->kv[i].v, err);
         if (st != EXO_OK) {
-            exo_error_wrap(err, "KV pool of %u pages, layer %u", s->desc.n_pages, i);
-            return st;
+            return exo_error_wrap(err, st, "KV pool of %u pages, layer %u", s->desc.n_pages, i);
         }
         s->kv_bytes += 2 * (uint64_t)bytes;
     }
@@ -431,7 +430,7 @@ static exo_status check_rows(exo_shard *s, const exo_step *step, exo_error *err)
     memset(s->next_pos, 0, s->desc.max_seqs * sizeof *s->next_pos);
     for (uint32_t i = 0; i < step->n_rows; i++) {
         exo_status st = check_row(s, &step->rows[i], err);
-        if (st != EXO_OK) return exo_error_wrap(err, "step %llu, row %u", number, i), st;
+        if (st != EXO_OK) return exo_error_wrap(err, st, "step %llu, row %u", number, i);
     }
     return EXO_OK;
 }

@@ -34,7 +34,7 @@ static exo_status load_matrix(loader *l, const exo_tensor *t, exo_weight **out) 
     }
     exo_status st = be->weight_create(l->from->device, t->type, (uint32_t)t->dims[1],
                                       (uint32_t)t->dims[0], t->data, out, l->err);
-    if (st != EXO_OK) return exo_error_wrap(l->err, "tensor %.*s", (int)t->name.n, t->name.s), st;
+    if (st != EXO_OK) return exo_error_wrap(l->err, st, "tensor %.*s", (int)t->name.n, t->name.s);
     l->held += be->weight_bytes(*out);
     return tensor_done(l, t);
 }
@@ -45,7 +45,7 @@ static exo_status load_vector(loader *l, const exo_tensor *t, exo_buffer **out) 
     const exo_backend *be = l->from->backend;
     exo_status st = be->allocate(l->from->device, t->bytes, out, l->err);
     if (st == EXO_OK) st = be->copy_to_device(l->from->device, *out, 0, t->data, t->bytes, l->err);
-    if (st != EXO_OK) return exo_error_wrap(l->err, "tensor %.*s", (int)t->name.n, t->name.s), st;
+    if (st != EXO_OK) return exo_error_wrap(l->err, st, "tensor %.*s", (int)t->name.n, t->name.s);
     l->held += t->bytes;
     return tensor_done(l, t);
 }

@@ -171,7 +171,7 @@ static exo_status draw_row(exo_stage *s, const exo_row *r, uint32_t i, exo_stage
     const exo_tokens history = {p->tokens, (size_t)r->pos + 1};
     exo_status st = exo_sampler_draw(s->sampler, &p->request.sampling, history, p->request.n_prompt,
                                      logits, &out->draw, err);
-    if (st != EXO_OK) exo_error_wrap(err, "slot %u, position %u", r->seq, r->pos + 1);
+    if (st != EXO_OK) exo_error_wrap(err, st, "slot %u, position %u", r->seq, r->pos + 1);
     return st;
 }
 

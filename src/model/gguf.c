@@ -64,7 +64,7 @@ done:
 static exo_status open_part(const char *path, exo_gguf_part *p, exo_error *err) {
     exo_status st = map_file(path, p, err);
     if (st == EXO_OK) st = exo_gguf_part_parse(p, err);
-    if (st != EXO_OK) exo_error_wrap(err, "%s", exo_path_tail(path));
+    if (st != EXO_OK) exo_error_wrap(err, st, "%s", exo_path_tail(path));
     return st;
 }
 
@@ -131,7 +131,7 @@ static exo_status open_parts(exo_gguf *g, const char *path, const exo_split_name
         st = open_part(part_path, &parts[i], err);
         if (st != EXO_OK) break;
         st = check_part(&parts[i], i, split->count, err);
-        if (st != EXO_OK) exo_error_wrap(err, "%s", exo_path_tail(part_path));
+        if (st != EXO_OK) exo_error_wrap(err, st, "%s", exo_path_tail(part_path));
     }
     uint32_t claimed;
     if (st == EXO_OK && part_u32(&parts[0], "split.tensors.count", &claimed)) {

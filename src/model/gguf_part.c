@@ -135,8 +135,7 @@ static exo_status parse_metadata(cursor *c, exo_gguf_part *p, uint64_t n_kvs, ex
         *kv = (exo_gguf_kv){.key = key};
         exo_status st = parse_value(c, kv, err);
         if (st != EXO_OK) {
-            exo_error_wrap(err, "metadata key '%.*s'", EXO_STR_ARGS(key));
-            return st;
+            return exo_error_wrap(err, st, "metadata key '%.*s'", EXO_STR_ARGS(key));
         }
     }
     p->keys = exo_malloc(p->n_kvs * sizeof(const exo_str *));
@@ -230,10 +229,7 @@ static exo_status parse_tensors(cursor *c, exo_gguf_part *p, uint64_t n_tensors,
                                  MAX_TENSOR_NAME);
         }
         exo_status st = parse_tensor(c, &t, offset, err);
-        if (st != EXO_OK) {
-            exo_error_wrap(err, "tensor '%.*s'", EXO_STR_ARGS(t.name));
-            return st;
-        }
+        if (st != EXO_OK) return exo_error_wrap(err, st, "tensor '%.*s'", EXO_STR_ARGS(t.name));
         uint64_t padded = align_up(t.bytes, alignment);
         if (padded > INT64_MAX - offset) {
             return exo_error_set(err, EXO_EFORMAT, "tensor '%.*s': the sum of all sizes overflows",

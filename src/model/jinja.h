@@ -25,6 +25,7 @@
 #define EXO_J_MAX_ARENA_BYTES  ((size_t)256 << 20)
 #define EXO_J_MAX_RANGE        100000 /* as jinja2's sandbox */
 #define EXO_J_MAX_PARAMS       8      /* named parameters of a native function */
+#define EXO_J_FLOAT_STEPS      10     /* what writing one float costs */
 
 /* ---- values ---- */
 

@@ -77,7 +77,7 @@ static exo_jvalue filter_title(exo_jctx *c, exo_jvalue self, const exo_jargs *a)
     const exo_jstr *s = exo_jto_str(c, self).s;
     size_t mark = exo_jmark(c);
     bool begins = true;
-    exo_jcharge(c, s->n / 8);
+    exo_jcharge(c, s->n / 4);
     for (size_t pos = 0; pos < s->n && exo_jok(c);) {
         uint32_t cp = exo_jutf8_next(s->s, s->n, &pos);
         bool separator = cp == '-' || cp == '(' || cp == '{' || cp == '[' || cp == '<' ||
@@ -121,7 +121,7 @@ static exo_jvalue filter_wordcount(exo_jctx *c, exo_jvalue self, const exo_jargs
     const exo_jstr *s = exo_jto_str(c, self).s;
     int64_t n = 0;
     bool inside = false;
-    exo_jcharge(c, s->n / 16);
+    exo_jcharge(c, s->n / 4);
     for (size_t pos = 0; pos < s->n;) {
         bool word = exo_jis_word(exo_jutf8_next(s->s, s->n, &pos));
         n += word && !inside;
@@ -295,7 +295,7 @@ static exo_jvalue filter_round(exo_jctx *c, exo_jvalue self, const exo_jargs *a)
         return exo_jfail(c, "type %s doesn't define __round__ method", exo_jtype_name(self));
     }
     int64_t i = self.type == EXO_J_BOOL ? self.b : self.i;
-    exo_jcharge(c, 10);
+    exo_jcharge(c, 50); /* up to 600 digits printed and read */
     double d = integral ? (double)i : self.f;
     if (common && integral) {
         return precision >= 0 ? exo_jint(i) : exo_jint((int64_t)round_half_even(d, precision));

@@ -107,7 +107,7 @@ static exo_jvalue global_strftime_now(exo_jctx *c, exo_jvalue self, const exo_ja
     time_t now = c->now_unix != 0 ? (time_t)c->now_unix : time(NULL);
     struct tm local;
     if (localtime_r(&now, &local) == NULL) return exo_jfail(c, "the clock's time has no date");
-    exo_jcharge(c, 50);
+    exo_jcharge(c, 100);
     size_t n = strftime(text, sizeof text, pattern, &local);
     return exo_jstring(c, text, n);
 }

@@ -41,6 +41,7 @@ static bool is_plain(unsigned char b, bool ensure_ascii) {
 
 static void put_string(exo_jctx *c, const json_style *style, const exo_jstr *s) {
     exo_jputs(c, "\"");
+    exo_jcharge(c, s->n / 32);
     for (size_t pos = 0; pos < s->n && exo_jok(c);) {
         size_t from = pos;
         while (pos < s->n && is_plain((unsigned char)s->s[pos], style->ensure_ascii)) pos++;
@@ -57,8 +58,8 @@ static void put_float(exo_jctx *c, double f) {
     } else if (isinf(f)) {
         exo_jputs(c, f < 0 ? "-Infinity" : "Infinity");
     } else {
+        exo_jcharge(c, EXO_J_FLOAT_STEPS);
         exo_jput(c, text, exo_jformat_double(f, text));
-        exo_jcharge(c, 20);
     }
 }
 

@@ -350,6 +350,7 @@ static exo_jvalue repeat(exo_jctx *c, exo_jvalue sequence, int64_t times) {
     if (sequence.type == EXO_J_STRING) {
         size_t mark = exo_jmark(c);
         for (int64_t i = 0; i < times && exo_jok(c) && sequence.s->n > 0; i++) {
+            exo_jcharge(c, 1);
             exo_jput_str(c, sequence.s);
         }
         return exo_jtake(c, mark);

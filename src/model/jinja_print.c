@@ -4,19 +4,19 @@
  * context's depth, so a list that contains itself is an error, not a crash. */
 #include "model/jinja.h"
 
+#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define FLOAT_STEPS 20 /* finding the shortest digits of a float costs about as much */
-
 /* Decimal digits of |f| without a point, shortest that reads back as f; returns the exponent of
- * the first digit. */
+ * the first digit.  15 digits less their trailing zeros are the shortest whenever 15 suffice;
+ * denormals have fewer good digits and are tried from one on. */
 static int shortest_digits(double f, char digits[24]) {
     char text[40];
-    for (int precision = 0; precision < 17; precision++) {
+    for (int precision = fabs(f) < DBL_MIN ? 0 : 14; precision < 17; precision++) {
         snprintf(text, sizeof text, "%.*e", precision, fabs(f));
         if (strtod(text, NULL) == fabs(f)) break;
     }
@@ -64,13 +64,21 @@ static void repr_char(exo_jctx *c, uint32_t cp, char quote) {
     }
 }
 
+static bool is_plain(char b) {
+    return b >= ' ' && b < 0x7F && b != '\'' && b != '"' && b != '\\';
+}
+
 static void repr_string(exo_jctx *c, const exo_jstr *s) {
     bool single = s->n > 0 && memchr(s->s, '\'', s->n) != NULL;
     bool both = single && memchr(s->s, '"', s->n) != NULL;
     char quote = single && !both ? '"' : '\'';
     exo_jput(c, &quote, 1);
     for (size_t pos = 0; pos < s->n && exo_jok(c);) {
-        repr_char(c, exo_jutf8_next(s->s, s->n, &pos), quote);
+        size_t from = pos;
+        while (pos < s->n && is_plain(s->s[pos])) pos++;
+        exo_jput(c, s->s + from, pos - from);
+        exo_jcharge(c, 1 + (pos - from) / 32);
+        if (pos < s->n) repr_char(c, exo_jutf8_next(s->s, s->n, &pos), quote);
     }
     exo_jput(c, &quote, 1);
 }
@@ -162,7 +170,7 @@ void exo_jprint_repr(exo_jctx *c, exo_jvalue v) {
         exo_jput(c, text, (size_t)snprintf(text, sizeof text, "%" PRId64, v.i));
         break;
     case EXO_J_FLOAT:
-        exo_jcharge(c, FLOAT_STEPS);
+        exo_jcharge(c, EXO_J_FLOAT_STEPS);
         exo_jput(c, text, exo_jformat_double(v.f, text));
         break;
     case EXO_J_STRING:

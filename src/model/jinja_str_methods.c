@@ -26,7 +26,7 @@ static exo_jvalue capitalize(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
 static exo_jvalue swapcase(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
     size_t mark = exo_jmark(c);
-    exo_jcharge(c, SELF->n / 8);
+    exo_jcharge(c, SELF->n / 4);
     for (size_t pos = 0; pos < SELF->n && exo_jok(c);) {
         uint32_t cp = exo_jutf8_next(SELF->s, SELF->n, &pos);
         if (exo_jis_upper(cp)) exo_jput_lower(c, cp);
@@ -39,7 +39,7 @@ static exo_jvalue title(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
     size_t mark = exo_jmark(c);
     bool inside = false;
-    exo_jcharge(c, SELF->n / 8);
+    exo_jcharge(c, SELF->n / 4);
     for (size_t pos = 0; pos < SELF->n && exo_jok(c);) {
         uint32_t cp = exo_jutf8_next(SELF->s, SELF->n, &pos);
         if (inside) exo_jput_lower(c, cp);
@@ -69,15 +69,21 @@ static exo_jvalue rstrip(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     return strip_sides(c, self, a, false, true);
 }
 
+static bool has_affix(exo_jctx *c, const exo_jstr *s, const exo_jstr *affix, bool at_end) {
+    if (affix->n > s->n) return false;
+    exo_jcharge(c, 1 + affix->n / 64);
+    return memcmp(at_end ? s->s + s->n - affix->n : s->s, affix->s, affix->n) == 0;
+}
+
 static exo_jvalue remove_prefix(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     const exo_jstr *p = exo_jarg_str(c, a, 0, "");
-    bool there = p->n <= SELF->n && memcmp(SELF->s, p->s, p->n) == 0;
+    bool there = has_affix(c, SELF, p, false);
     return exo_jsubstr(c, SELF, there ? p->n : 0, SELF->n);
 }
 
 static exo_jvalue remove_suffix(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     const exo_jstr *p = exo_jarg_str(c, a, 0, "");
-    bool there = p->n <= SELF->n && memcmp(SELF->s + SELF->n - p->n, p->s, p->n) == 0;
+    bool there = has_affix(c, SELF, p, true);
     return exo_jsubstr(c, SELF, 0, SELF->n - (there ? p->n : 0));
 }
 
@@ -186,11 +192,6 @@ static exo_jvalue count(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     return exo_jint(n);
 }
 
-static bool has_affix(const exo_jstr *s, const exo_jstr *affix, bool at_end) {
-    if (affix->n > s->n) return false;
-    return memcmp(at_end ? s->s + s->n - affix->n : s->s, affix->s, affix->n) == 0;
-}
-
 static exo_jvalue test_affix(exo_jctx *c, exo_jvalue self, const exo_jargs *a, bool at_end) {
     exo_jvalue affix = a->v[0];
     exo_jstr part;
@@ -201,14 +202,14 @@ static exo_jvalue test_affix(exo_jctx *c, exo_jvalue self, const exo_jargs *a, b
                          at_end ? "endswith" : "startswith", exo_jtype_name(affix));
     }
     if (!window(c, SELF, a, 1, &part, &first)) return exo_jbool(false);
-    if (!tuple) return exo_jbool(has_affix(&part, affix.s, at_end));
+    if (!tuple) return exo_jbool(has_affix(c, &part, affix.s, at_end));
     for (size_t i = 0; i < affix.list->n; i++) {
         exo_jvalue one = affix.list->items[i];
         if (one.type != EXO_J_STRING) {
             return exo_jfail(c, "tuple for %s must only contain str, not %s",
                              at_end ? "endswith" : "startswith", exo_jtype_name(one));
         }
-        if (has_affix(&part, one.s, at_end)) return exo_jbool(true);
+        if (has_affix(c, &part, one.s, at_end)) return exo_jbool(true);
     }
     return exo_jbool(false);
 }
@@ -389,31 +390,31 @@ static bool is_alnum(uint32_t cp) { return exo_jis_alpha(cp) || exo_jis_numeric(
 
 static exo_jvalue all_digit(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
-    exo_jcharge(c, SELF->n / 16);
+    exo_jcharge(c, SELF->n / 4);
     return all_chars(self, exo_jis_digit);
 }
 
 static exo_jvalue all_numeric(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
-    exo_jcharge(c, SELF->n / 16);
+    exo_jcharge(c, SELF->n / 4);
     return all_chars(self, exo_jis_numeric);
 }
 
 static exo_jvalue all_alpha(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
-    exo_jcharge(c, SELF->n / 16);
+    exo_jcharge(c, SELF->n / 4);
     return all_chars(self, exo_jis_alpha);
 }
 
 static exo_jvalue all_alnum(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
-    exo_jcharge(c, SELF->n / 16);
+    exo_jcharge(c, SELF->n / 4);
     return all_chars(self, is_alnum);
 }
 
 static exo_jvalue all_space(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
-    exo_jcharge(c, SELF->n / 16);
+    exo_jcharge(c, SELF->n / 4);
     return all_chars(self, exo_jis_space);
 }
 
@@ -425,13 +426,13 @@ static exo_jvalue all_ascii(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
 
 static exo_jvalue all_lower(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
-    exo_jcharge(c, SELF->n / 16);
+    exo_jcharge(c, SELF->n / 4);
     return exo_jbool(exo_jstr_cased(SELF, false));
 }
 
 static exo_jvalue all_upper(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
-    exo_jcharge(c, SELF->n / 16);
+    exo_jcharge(c, SELF->n / 4);
     return exo_jbool(exo_jstr_cased(SELF, true));
 }
 

@@ -12,10 +12,9 @@ size_t exo_jstr_find(exo_jctx *c, const exo_jstr *s, size_t from, const exo_jstr
         const char *at = memchr(s->s + from, what->s[0], s->n - from - what->n + 1);
         if (at == NULL) break;
         from = (size_t)(at - s->s);
-        if (at[what->n - 1] == what->s[what->n - 1]) {
-            if (memcmp(at, what->s, what->n) == 0) return from;
-            exo_jcharge(c, 1 + what->n / 64);
-        }
+        bool close = at[what->n - 1] == what->s[what->n - 1];
+        if (close && memcmp(at, what->s, what->n) == 0) return from;
+        exo_jcharge(c, close ? 1 + what->n / 64 : 1);
         from++;
     }
     return SIZE_MAX;
@@ -82,6 +81,7 @@ exo_jvalue exo_jstr_replace(exo_jctx *c, const exo_jstr *s, const exo_jstr *from
 
 exo_jvalue exo_jstr_escape(exo_jctx *c, const exo_jstr *s) {
     size_t mark = exo_jmark(c), from = 0;
+    exo_jcharge(c, s->n / 32);
     for (size_t i = 0; i <= s->n && exo_jok(c); i++) {
         const char *entity = NULL;
         switch (i < s->n ? s->s[i] : '\0') {
@@ -104,7 +104,7 @@ exo_jvalue exo_jstr_escape(exo_jctx *c, const exo_jstr *s) {
 
 static exo_jvalue map_chars(exo_jctx *c, const exo_jstr *s, void (*put)(exo_jctx *, uint32_t)) {
     size_t mark = exo_jmark(c);
-    exo_jcharge(c, s->n / 8);
+    exo_jcharge(c, s->n / 4);
     for (size_t pos = 0; pos < s->n && exo_jok(c);) put(c, exo_jutf8_next(s->s, s->n, &pos));
     return exo_jtake(c, mark);
 }
@@ -119,7 +119,7 @@ exo_jvalue exo_jstr_lower(exo_jctx *c, const exo_jstr *s) {
 
 exo_jvalue exo_jstr_capitalize(exo_jctx *c, const exo_jstr *s) {
     size_t mark = exo_jmark(c), pos = 0;
-    exo_jcharge(c, s->n / 8);
+    exo_jcharge(c, s->n / 4);
     if (s->n > 0) exo_jput_title(c, exo_jutf8_next(s->s, s->n, &pos));
     while (pos < s->n && exo_jok(c)) exo_jput_lower(c, exo_jutf8_next(s->s, s->n, &pos));
     return exo_jtake(c, mark);
@@ -134,10 +134,10 @@ exo_jvalue exo_jstr_pad(exo_jctx *c, const exo_jstr *s, int64_t width, uint32_t 
     int64_t left = side > 0 ? missing : 0; /* right-justified */
     if (side == 0) left = missing / 2 + (missing & width & 1);
     size_t mark = exo_jmark(c);
+    exo_jcharge(c, (size_t)missing / 4);
     for (int64_t i = 0; i < left && exo_jok(c); i++) exo_jput_char(c, fill);
     exo_jput_str(c, s);
     for (int64_t i = left; i < missing && exo_jok(c); i++) exo_jput_char(c, fill);
-    exo_jcharge(c, (size_t)missing / 8);
     return exo_jtake(c, mark);
 }
 

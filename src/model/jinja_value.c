@@ -55,8 +55,10 @@ static uint64_t hash_bytes(const char *s, size_t n) {
     return h != 0 ? h : 1;
 }
 
-static uint64_t str_hash(const exo_jstr *s) {
-    return s->hash != 0 ? s->hash : hash_bytes(s->s, s->n);
+static uint64_t str_hash(exo_jctx *c, const exo_jstr *s) {
+    if (s->hash != 0) return s->hash;
+    exo_jcharge(c, s->n / 64);
+    return hash_bytes(s->s, s->n);
 }
 
 exo_jvalue exo_jname(exo_jctx *c, const char *s, size_t n) {
@@ -188,7 +190,7 @@ static uint64_t mix(uint64_t h) {
 /* Equal values have equal hashes: 1, 1.0 and true are one key, as in Python. */
 static uint64_t hash_of(exo_jctx *c, exo_jvalue v) {
     switch ((exo_jtype)v.type) {
-    case EXO_J_STRING: return str_hash(v.s);
+    case EXO_J_STRING: return str_hash(c, v.s);
     case EXO_J_BOOL: return mix(v.b ? 1 : 0);
     case EXO_J_INT: return mix((uint64_t)v.i);
     case EXO_J_FLOAT:
@@ -215,6 +217,7 @@ static uint64_t hash_of(exo_jctx *c, exo_jvalue v) {
 static bool key_equal(exo_jctx *c, const exo_jentry *e, exo_jvalue key, uint64_t hash) {
     if (e->hash != hash) return false;
     if (key.type == EXO_J_STRING && e->key.type == EXO_J_STRING) {
+        if (key.s->n > 64 && key.s != e->key.s) exo_jcharge(c, key.s->n / 64);
         return exo_jstr_equal(key.s, e->key.s);
     }
     return exo_jequal(c, e->key, key);
@@ -285,7 +288,7 @@ void exo_jdict_set(exo_jctx *c, exo_jdict *d, exo_jvalue key, exo_jvalue value) 
 }
 
 void exo_jdict_set_name(exo_jctx *c, exo_jdict *d, const exo_jstr *key, exo_jvalue value) {
-    if (d != NULL) dict_put(c, d, wrap(key), str_hash(key), value);
+    if (d != NULL) dict_put(c, d, wrap(key), str_hash(c, key), value);
 }
 
 bool exo_jdict_get(exo_jctx *c, const exo_jdict *d, exo_jvalue key, exo_jvalue *out) {
@@ -297,7 +300,7 @@ bool exo_jdict_get(exo_jctx *c, const exo_jdict *d, exo_jvalue key, exo_jvalue *
 }
 
 bool exo_jdict_get_name(exo_jctx *c, const exo_jdict *d, const exo_jstr *key, exo_jvalue *out) {
-    size_t i = d->n == 0 ? NOT_FOUND : find(c, d, wrap(key), str_hash(key));
+    size_t i = d->n == 0 ? NOT_FOUND : find(c, d, wrap(key), str_hash(c, key));
     if (i != NOT_FOUND) *out = d->entries[i].value;
     return i != NOT_FOUND;
 }

@@ -46,7 +46,7 @@ static bool parse_merge(const exo_vocab *v, exo_str s, uint8_t *buf, exo_vocab_q
         return false;
     parts[0] = (exo_vocab_query){.s = buf, .n = (uint32_t)n_left};
     parts[1] = (exo_vocab_query){.s = buf + n_left, .n = (uint32_t)n_right};
-    return true;
+    return n_left > 0 && n_right > 0;
 }
 
 /* Files list merges in the order of the tokens they make: a guess saves a third of the look-ups. */

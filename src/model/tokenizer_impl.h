@@ -76,13 +76,13 @@ void exo_vocab_finish(exo_vocab *v);
 int32_t exo_vocab_find(const exo_vocab *v, const uint8_t *s, size_t n);
 /* Whether exo_vocab_find would find id.  Also for ids beyond the list. */
 bool exo_vocab_is(const exo_vocab *v, int32_t id, const uint8_t *s, size_t n);
-/* exo_vocab_find for up to EXO_VOCAB_BATCH keys, whose cache misses overlap. */
+/* exo_vocab_find for up to EXO_VOCAB_BATCH keys of n > 0 bytes, whose cache misses overlap. */
 #define EXO_VOCAB_BATCH 64
 typedef struct {
     const uint8_t *s;
     uint32_t n;
-    int32_t id;    /* the answer */
-    uint64_t hash; /* exo_vocab_find_many's own */
+    int32_t id;          /* the answer */
+    uint64_t hash, word; /* exo_vocab_find_many's own */
 } exo_vocab_query;
 void exo_vocab_find_many(const exo_vocab *v, exo_vocab_query *queries, size_t n);
 /* Asks the processor to bring p near; no effect on results. */
@@ -93,7 +93,7 @@ static inline void exo_prefetch(const void *p) {
     (void)p;
 #endif
 }
-uint64_t exo_vocab_hash(const exo_vocab *v, const uint8_t *s, size_t n);
+uint64_t exo_vocab_hash(const exo_vocab *v, const uint8_t *s, size_t n); /* n > 0 */
 /* A power of two that n entries fill to 2/3 at most. */
 uint32_t exo_table_size(size_t n);
 /* Decodes the printable stand-ins of byte-level BPE; false when s has other characters.  out

@@ -46,8 +46,7 @@ static const char *const end_names[] = {
 /* 1 to 8 bytes as one number; the loads may overlap. */
 static uint64_t pack(const uint8_t *s, size_t n) {
     if (n >= 4) return exo_get_u32(s) | (uint64_t)exo_get_u32(s + n - 4) << 8 * (n - 4);
-    if (n >= 2) return exo_get_u16(s) | (uint64_t)s[n - 1] << 8 * (n - 1);
-    return s[0];
+    return s[0] | (uint64_t)s[n / 2] << 8 * (n / 2) | (uint64_t)s[n - 1] << 8 * (n - 1);
 }
 
 static uint64_t mix(uint64_t h, uint64_t word, uint64_t secret) {
@@ -55,10 +54,20 @@ static uint64_t mix(uint64_t h, uint64_t word, uint64_t secret) {
     return h ^ h >> 32;
 }
 
+/* *word: what a slot of this key holds. */
+static uint64_t hash_key(const exo_vocab *v, const uint8_t *s, size_t n, uint64_t *word) {
+    uint64_t h = n, last;
+    size_t left = n;
+    for (; left > 8; left -= 8, s += 8) h = mix(h, exo_get_u64(s), v->secret);
+    last = pack(s, left);
+    h = mix(h, last, v->secret);
+    *word = n <= 8 ? last : h;
+    return h;
+}
+
 uint64_t exo_vocab_hash(const exo_vocab *v, const uint8_t *s, size_t n) {
-    uint64_t h = n;
-    for (; n > 8; n -= 8, s += 8) h = mix(h, exo_get_u64(s), v->secret);
-    return mix(h, n > 0 ? pack(s, n) : 0, v->secret);
+    uint64_t word;
+    return hash_key(v, s, n, &word);
 }
 
 uint32_t exo_table_size(size_t n) {
@@ -81,22 +90,22 @@ static size_t key_bytes(const exo_vocab *v, int32_t id) {
     return v->kind == EXO_VOCAB_SPM ? t->n_text : t->n_bytes;
 }
 
-/* Where a key of n > 0 bytes is, or the empty slot where it belongs.  *word: what to put there. */
+/* Where a key of n > 0 bytes is, or the empty slot where it belongs; hash and word by hash_key. */
 static exo_vocab_slot *slot_of(const exo_vocab *v, const uint8_t *s, size_t n, uint64_t hash,
-                               uint64_t *word) {
-    *word = n <= 8 ? pack(s, n) : hash;
+                               uint64_t word) {
     for (uint32_t i = first_slot(v, hash);; i = (i + 1) & (v->n_slots - 1)) {
         exo_vocab_slot *slot = &v->slots[i];
         if (slot->id == EXO_NO_TOKEN) return slot;
-        if (slot->word != *word || slot->n != n) continue;
+        if (slot->word != word || slot->n != n) continue;
         if (n <= 8 || memcmp(key_of(v, slot->id), s, n) == 0) return slot;
     }
 }
 
 int32_t exo_vocab_find(const exo_vocab *v, const uint8_t *s, size_t n) {
-    uint64_t word;
+    uint64_t word, hash;
     if (n == 0 || n > v->max_key) return EXO_NO_TOKEN;
-    return slot_of(v, s, n, exo_vocab_hash(v, s, n), &word)->id;
+    hash = hash_key(v, s, n, &word);
+    return slot_of(v, s, n, hash, word)->id;
 }
 
 bool exo_vocab_is(const exo_vocab *v, int32_t id, const uint8_t *s, size_t n) {
@@ -107,10 +116,10 @@ bool exo_vocab_is(const exo_vocab *v, int32_t id, const uint8_t *s, size_t n) {
 /* Each turn fetches what the next one reads: the slot, its token, the token's key. */
 void exo_vocab_find_many(const exo_vocab *v, exo_vocab_query *queries, size_t n) {
     const exo_vocab_slot *slots[EXO_VOCAB_BATCH];
-    uint64_t word;
     for (size_t i = 0; i < n; i++) {
-        queries[i].hash = exo_vocab_hash(v, queries[i].s, queries[i].n);
-        slots[i] = &v->slots[first_slot(v, queries[i].hash)];
+        exo_vocab_query *q = &queries[i];
+        q->hash = hash_key(v, q->s, q->n, &q->word);
+        slots[i] = &v->slots[first_slot(v, q->hash)];
         exo_prefetch(slots[i]);
     }
     for (size_t i = 0; i < n; i++) {
@@ -122,7 +131,7 @@ void exo_vocab_find_many(const exo_vocab *v, exo_vocab_query *queries, size_t n)
     }
     for (size_t i = 0; i < n; i++) {
         exo_vocab_query *q = &queries[i];
-        q->id = q->n == 0 ? EXO_NO_TOKEN : slot_of(v, q->s, q->n, q->hash, &word)->id;
+        q->id = slot_of(v, q->s, q->n, q->hash, q->word)->id;
     }
 }
 
@@ -317,7 +326,8 @@ static exo_status index_token(exo_vocab *v, int32_t id, exo_error *err) {
     const uint8_t *key = key_of(v, id);
     size_t n = key_bytes(v, id);
     if (n == 0) return EXO_OK; /* a gap in the list */
-    exo_vocab_slot *slot = slot_of(v, key, n, exo_vocab_hash(v, key, n), &word);
+    uint64_t hash = hash_key(v, key, n, &word);
+    exo_vocab_slot *slot = slot_of(v, key, n, hash, word);
     if (slot->id != EXO_NO_TOKEN)
         return exo_error_set(err, EXO_EFORMAT, "%s[%d] and [%d] are the same token", TOKENS,
                              slot->id, id);

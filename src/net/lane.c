@@ -53,7 +53,7 @@ struct exo_lane {
 
 /* Remembers err, with the peer's name in front, as the lane's end. */
 static exo_status break_lane(exo_lane *l, exo_error *err) {
-    exo_error_wrap(err, "lane to node %s", l->peer);
+    exo_error_wrap(err, err->status, "lane to node %s", l->peer);
     l->status = err->status;
     snprintf(l->why, sizeof l->why, "%s", err->message);
     return l->status;

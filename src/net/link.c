@@ -95,7 +95,7 @@ void exo_link_fail(exo_link *l, bool say, exo_error *err) {
     char who[sizeof l->where + 128], said[EXO_ERROR_BYTES];
     memcpy(said, err->message, sizeof said);
     name_peer(l, who, sizeof who);
-    exo_error_wrap(err, "%s", who);
+    exo_error_wrap(err, err->status, "%s", who);
     note_end(l, err->status, err->message);
     begin_ending(l, say, said);
 }

@@ -83,8 +83,9 @@ void exo_event_from_json(const json_t *m, exo_event_copy *out) {
     json_int_t finish = json_integer_value(json_object_get(m, "finish"));
     const char *message = json_string_value(json_object_get(m, "message"));
     e->message = message != NULL ? message : "";
+    bool has_token = json_is_integer(json_object_get(m, "token"));
     if (status > EXO_OK || status < EXO_EINTERNAL || finish < EXO_GOING_ON ||
-        finish > EXO_FINISH_LENGTH) {
+        finish > EXO_FINISH_LENGTH || (finish != EXO_GOING_ON && !has_token)) {
         e->status = EXO_EFORMAT;
         e->message = "the answering node sent an event that makes no sense";
         return;
@@ -98,6 +99,6 @@ void exo_event_from_json(const json_t *m, exo_event_copy *out) {
     const json_t *text = json_object_get(m, "text");
     e->text = json_is_string(text) ? json_string_value(text) : "";
     e->n_text = json_string_length(text);
-    if (json_object_get(m, "token") != NULL) draw_from_json(m, e);
+    if (has_token) draw_from_json(m, e);
     if (hash_from_json(json_object_get(m, "logits_hash"), out->hash)) e->logits_hash = out->hash;
 }
