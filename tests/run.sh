@@ -5,7 +5,7 @@
 #   --label L     the tests of the test build with CTest label L (unit, fuzz, integration, neon, model)
 #   --coverage    line coverage of src/ by all tests; fails under 80 %
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 
 jobs=$(nproc)
 passed=0
@@ -28,6 +28,7 @@ step() {
     rm -f "$log"
 }
 
+# shellcheck disable=SC2317 # called through step
 preset() {
     cmake --preset "$1" && cmake --build "$2" -j "$jobs"
 }

@@ -35,10 +35,10 @@ static void assert_wrong(exo_fields *f, const char *param) {
 
 static void test_a_body_is_one_object(void **ud) {
     (void)ud;
-    static const char *const wrong[] = {"",        "{",         "[1]",          "1",
-                                        "\"x\"",   "null",      "{\"a\":1} x",  "{\"a\":1,}",
+    static const char *const wrong[] = {"",        "{",         "[1]",           "1",
+                                        "\"x\"",   "null",      "{\"a\":1} x",   "{\"a\":1,}",
                                         "{a:1}",   "\xff\xfe",  "{\"a\":1e999}", "{\"a\":NaN}",
-                                        "{'a':1}", "{\"a\" 1}", "{\"\xc3\":1}", "{\"a\":01}"};
+                                        "{'a':1}", "{\"a\" 1}", "{\"\xc3\":1}",  "{\"a\":01}"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         json_t *object;
         exo_error err = {0};
@@ -104,8 +104,8 @@ static void test_float(void **ud) {
     assert_true(v == 1 && exo_fields_ok(&f));
     finish(&f);
 
-    static const char *const wrong[] = {"{'x': -2.001}", "{'x': 1.6}",  "{'x': '1'}",
-                                        "{'x': true}",   "{'x': [1]}",  "{'x': {}}",
+    static const char *const wrong[] = {"{'x': -2.001}", "{'x': 1.6}", "{'x': '1'}",
+                                        "{'x': true}",   "{'x': [1]}", "{'x': {}}",
                                         "{'x': 1e300}",  "{'x': ''}"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         f = fields_of(wrong[i]);

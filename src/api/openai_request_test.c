@@ -296,9 +296,9 @@ static void test_stop_strings_that_break_the_pipeline_are_refused(void **ud) {
     char text[EXO_MAX_STOP_BYTES + 2];
     memset(text, 'x', sizeof text);
     for (size_t n = EXO_MAX_STOP_BYTES; n <= EXO_MAX_STOP_BYTES + 1; n++) {
-        parse_object(&p, false,
-                     json_pack("{s:s, s:s, s:s%}", "model", TEST_MODEL, "prompt", "x", "stop", text,
-                               n));
+        parse_object(
+            &p, false,
+            json_pack("{s:s, s:s, s:s%}", "model", TEST_MODEL, "prompt", "x", "stop", text, n));
         assert_int_equal(exo_fields_ok(&p.f), n == EXO_MAX_STOP_BYTES);
         finish(&p);
     }
@@ -316,13 +316,13 @@ static void test_logit_bias(void **ud) {
     assert_int_equal(p.request.sampling.n_bias, 0);
     finish(&p);
     static const char *const wrong[] = {
-        "{'logit_bias': []}",           "{'logit_bias': 5}",
-        "{'logit_bias': {'x': 1}}",     "{'logit_bias': {'': 1}}",
-        "{'logit_bias': {'-1': 1}}",    "{'logit_bias': {' 1': 1}}",
-        "{'logit_bias': {'1x': 1}}",    "{'logit_bias': {'1': 100.5}}",
-        "{'logit_bias': {'1': '5'}}",   "{'logit_bias': {'99999999': 1}}",
-        "{'logit_bias': {'1': null}}",  "{'logit_bias': {'99999999999999999999': 1}}",
-        "{'logit_bias': {'1': -101}}",  "{'logit_bias': {'5': 1, '1': true}}",
+        "{'logit_bias': []}",          "{'logit_bias': 5}",
+        "{'logit_bias': {'x': 1}}",    "{'logit_bias': {'': 1}}",
+        "{'logit_bias': {'-1': 1}}",   "{'logit_bias': {' 1': 1}}",
+        "{'logit_bias': {'1x': 1}}",   "{'logit_bias': {'1': 100.5}}",
+        "{'logit_bias': {'1': '5'}}",  "{'logit_bias': {'99999999': 1}}",
+        "{'logit_bias': {'1': null}}", "{'logit_bias': {'99999999999999999999': 1}}",
+        "{'logit_bias': {'1': -101}}", "{'logit_bias': {'5': 1, '1': true}}",
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         assert_refused(true, wrong[i], "logit_bias", EXO_EINVAL);
@@ -333,9 +333,9 @@ static void test_logit_bias(void **ud) {
         snprintf(key, sizeof key, "%d", i);
         json_object_set_new(bias, key, json_integer(1));
     }
-    parse_object(&p, false,
-                 json_pack("{s:s, s:s, s:o}", "model", TEST_MODEL, "prompt", "x", "logit_bias",
-                           bias));
+    parse_object(
+        &p, false,
+        json_pack("{s:s, s:s, s:o}", "model", TEST_MODEL, "prompt", "x", "logit_bias", bias));
     assert_string_equal(p.f.param, "logit_bias");
     finish(&p);
 }
@@ -397,10 +397,10 @@ static void test_prompts_of_ids(void **ud) {
         finish(&p);
     }
     static const char *const wrong[] = {
-        "{'prompt': null}",          "{'prompt': 5}",         "{'prompt': []}",
-        "{'prompt': [5, -1]}",       "{'prompt': [5, 'x']}",  "{'prompt': [5, 99999999]}",
-        "{'prompt': [4294967301]}",  "{'prompt': [5, 6.5]}",  "{'prompt': ['a', 'b']}",
-        "{'prompt': [[5], [6]]}",    "{'prompt': [['a']]}",   "{'prompt': {}}",
+        "{'prompt': null}",         "{'prompt': 5}",        "{'prompt': []}",
+        "{'prompt': [5, -1]}",      "{'prompt': [5, 'x']}", "{'prompt': [5, 99999999]}",
+        "{'prompt': [4294967301]}", "{'prompt': [5, 6.5]}", "{'prompt': ['a', 'b']}",
+        "{'prompt': [[5], [6]]}",   "{'prompt': [['a']]}",  "{'prompt': {}}",
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         assert_refused(false, wrong[i], "prompt", EXO_EINVAL);

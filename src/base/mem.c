@@ -37,7 +37,7 @@ static int refused(void) { return 0; }
 void *exo_malloc(size_t n) { return refused() ? NULL : malloc(n == 0 ? 1 : n); }
 
 void *exo_calloc(size_t count, size_t size) {
-    if (refused()) return NULL;
+    if (refused() || (size != 0 && count > SIZE_MAX / size)) return NULL;
     return calloc(count == 0 ? 1 : count, size == 0 ? 1 : size);
 }
 

@@ -26,7 +26,7 @@ typedef struct {
     exo_device *dev;
     exo_shard *shard;
     exo_step step;
-    uint32_t n_vocab, pages_per_seq;
+    uint32_t n_vocab, pages_per_seq, n_threads;
     double load_s, pp_s, tg_s;
 } bench_state;
 
@@ -81,7 +81,10 @@ static exo_status load(bench_state *s, const bench_options *o, exo_error *err) {
                              ctx, h->ctx_train);
     }
     st = exo_device_open(o->device, &dd, &s->backend, &s->dev, err);
+    exo_device_info info = {0};
+    if (st == EXO_OK) st = s->backend->query(s->dev, &info, err);
     if (st != EXO_OK) return st;
+    s->n_threads = o->threads != 0 ? o->threads : info.compute_units;
     exo_shard_desc d = {.layer_end = h->n_layers,
                         .has_embedding = true,
                         .has_head = true,
@@ -117,7 +120,7 @@ static int print_result(const bench_state *s, const bench_options *o, bool as_js
     double tg_tps = s->tg_s > 0 ? (double)o->tg * o->batch / s->tg_s : 0;
     double weights = (double)exo_shard_weight_bytes(s->shard);
     uint64_t rss = exo_cli_rss_bytes(); /* before the bandwidth buffers */
-    double peak = exo_cpu_read_bandwidth(o->threads, BANDWIDTH_MS);
+    double peak = exo_cpu_read_bandwidth(s->n_threads, BANDWIDTH_MS);
     double read = s->tg_s > 0 ? weights * o->tg / s->tg_s / 1e9 : 0;
     if (as_json) {
         return exo_cli_print_json(json_pack(
@@ -125,7 +128,7 @@ static int print_result(const bench_state *s, const bench_options *o, bool as_js
             tg_tps, "load_s", s->load_s, "weights_bytes", (json_int_t)weights, "kv_bytes",
             (json_int_t)exo_shard_kv_bytes(s->shard), "rss_bytes", (json_int_t)rss, "read_gbps",
             read, "peak_read_gbps", peak, "read_share", peak > 0 ? read / peak : 0, "threads",
-            (int)o->threads, "batch", (int)o->batch));
+            (int)s->n_threads, "batch", (int)o->batch));
     }
     printf("prompt %u tokens   %.1f tokens/s\n", o->pp, pp_tps);
     printf("decode %u x %u      %.1f tokens/s\n", o->batch, o->tg, tg_tps);

@@ -180,7 +180,7 @@ const exo_command exo_cmd_serve = {
             "  --device D     default cpu:0\n"
             "  --data-dir D   identity and models (default: EXO_HOME or ~/.exo)\n\n"
             "  exo serve -m tiny --port 8080\n"
-            "  curl http://127.0.0.1:8080/v1/chat/completions -d '{\"model\": \"exo-tiny\",\n"
+            "  curl http://127.0.0.1:8080/v1/chat/completions -d '{\"model\": \"tiny\",\n"
             "    \"messages\": [{\"role\": \"user\", \"content\": \"What is exo?\"}]}'\n",
     .run = serve,
 };

@@ -18,9 +18,9 @@
 /* Templates are hostile input.  A step is one node evaluated, one element visited or 64 bytes
  * moved; five million of them take well under two seconds. */
 #define EXO_J_MAX_SOURCE_BYTES ((size_t)4 << 20)
-#define EXO_J_MAX_PARSE_DEPTH  200  /* nested blocks and parentheses */
-#define EXO_J_MAX_RENDER_DEPTH 1000 /* nested nodes under evaluation, macro bodies included */
-#define EXO_J_MAX_STEPS        5000000u
+#define EXO_J_MAX_PARSE_DEPTH  200      /* nested blocks and parentheses */
+#define EXO_J_MAX_RENDER_DEPTH 1000     /* nested nodes under evaluation, macro bodies included */
+#define EXO_J_MAX_STEPS        5000000u /* unless the caller asks for fewer */
 #define EXO_J_MAX_TEXT_BYTES   ((size_t)64 << 20)
 #define EXO_J_MAX_ARENA_BYTES  ((size_t)256 << 20)
 #define EXO_J_MAX_RANGE        100000 /* as jinja2's sandbox */
@@ -83,8 +83,8 @@ typedef struct {
 struct exo_jstr {
     const char *s; /* not NUL-terminated */
     size_t n;
-    size_t n_chars; /* code points; equal to n when all is ASCII */
-    uint64_t hash;  /* 0 = not computed; set for names and constants of the tree */
+    size_t n_chars;  /* code points; equal to n when all is ASCII */
+    uint64_t hash;   /* 0 = not computed; set for names and constants of the tree */
     exo_jtail *tail; /* spare room behind s + n for appending in place; NULL = none */
 };
 
@@ -142,10 +142,10 @@ typedef enum { EXO_J_EQ, EXO_J_NE, EXO_J_LT, EXO_J_LE, EXO_J_GT, EXO_J_GE } exo_
 typedef enum {
     EXO_J_EXPR_CONST,
     EXO_J_EXPR_NAME,
-    EXO_J_EXPR_BODY,  /* the captured text that a filter block works on */
+    EXO_J_EXPR_BODY, /* the captured text that a filter block works on */
     EXO_J_EXPR_LIST,
     EXO_J_EXPR_TUPLE,
-    EXO_J_EXPR_DICT,  /* items: key, value, key, value */
+    EXO_J_EXPR_DICT, /* items: key, value, key, value */
     EXO_J_EXPR_CONCAT,
     EXO_J_EXPR_BINARY,
     EXO_J_EXPR_NEG,
@@ -176,8 +176,8 @@ typedef struct {
 
 typedef struct {
     exo_jexprs args, kw_values;
-    const exo_jstr **kw_names;       /* (kw_values.n) */
-    exo_jexpr *star, *star_star;     /* *args and **kwargs, or NULL */
+    const exo_jstr **kw_names;   /* (kw_values.n) */
+    exo_jexpr *star, *star_star; /* *args and **kwargs, or NULL */
 } exo_jcall_args;
 
 struct exo_jexpr {
@@ -297,7 +297,7 @@ typedef struct {
     exo_error *err;
     exo_status status; /* sticky */
     exo_status fault;  /* what exo_jfail sets: EXO_EFORMAT compiling, EXO_EINVAL rendering */
-    uint64_t steps;
+    uint64_t steps, max_steps;
     uint32_t depth, max_depth;
     uint32_t line; /* being parsed or run */
     exo_jscope *globals;
@@ -335,9 +335,9 @@ struct exo_jloop {
     const exo_jstmt *stmt;
     exo_jscope *outer;
     exo_jlist *items;
-    size_t next;     /* first item not looked at */
-    bool filtered;   /* stmt's test still decides about items */
-    bool has_ahead;  /* ahead was fetched by .last or .nextitem */
+    size_t next;    /* first item not looked at */
+    bool filtered;  /* stmt's test still decides about items */
+    bool has_ahead; /* ahead was fetched by .last or .nextitem */
     exo_jvalue ahead, current, before;
     int64_t index0, depth0;
     exo_jlist *last_changed; /* arguments of the last .changed() */
@@ -396,7 +396,7 @@ exo_jlist *exo_jlist_new(exo_jctx *c, size_t cap); /* NULL = failed; append acce
 void exo_jlist_append(exo_jctx *c, exo_jlist *l, exo_jvalue v);
 void exo_jlist_insert(exo_jctx *c, exo_jlist *l, size_t at, exo_jvalue v);
 void exo_jlist_remove(exo_jctx *c, exo_jlist *l, size_t at);
-exo_jvalue exo_jlist_value(exo_jtype type, exo_jlist *l); /* undefined for NULL */
+exo_jvalue exo_jlist_value(exo_jtype type, exo_jlist *l);               /* undefined for NULL */
 exo_jvalue exo_jpair(exo_jctx *c, exo_jvalue first, exo_jvalue second); /* a tuple */
 exo_jdict *exo_jdict_new(exo_jctx *c);
 void exo_jdict_set(exo_jctx *c, exo_jdict *d, exo_jvalue key, exo_jvalue value);
@@ -406,7 +406,7 @@ bool exo_jdict_get_name(exo_jctx *c, const exo_jdict *d, const exo_jstr *key, ex
 bool exo_jdict_remove(exo_jctx *c, exo_jdict *d, exo_jvalue key, exo_jvalue *out);
 
 /* jinja_ops.c: what operators mean, as in Python */
-const char *exo_jtype_name(exo_jvalue v); /* as type(v).__name__ */
+const char *exo_jtype_name(exo_jvalue v);     /* as type(v).__name__ */
 const char *exo_jowner_name(exo_jtype owner); /* as jinja2 names an object: "dict object" */
 exo_jvalue exo_jundefined_fail(exo_jctx *c, exo_jvalue v);
 bool exo_jtruth(exo_jvalue v);
@@ -458,12 +458,12 @@ void exo_jsort(exo_jctx *c, exo_jvalue *keys, exo_jvalue *items, size_t n, bool 
 
 /* The tables.  Each find returns NULL for an unknown name. */
 const exo_jnative *exo_jnative_find(const exo_jnative *table, size_t n, const exo_jstr *name);
-const exo_jnative *exo_jfilter_find(const exo_jstr *name);                  /* jinja_filters.c */
-const exo_jnative *exo_jseq_filter_find(const exo_jstr *name);              /* jinja_seq.c */
-const exo_jnative *exo_jtest_find(const exo_jstr *name);                    /* jinja_tests.c */
-const exo_jnative *exo_jstr_method_find(const exo_jstr *name);              /* jinja_str_methods.c */
-const exo_jnative *exo_jmethod_find(exo_jtype type, const exo_jstr *name);  /* jinja_methods.c */
-const exo_jnative *exo_jglobal_find(const exo_jstr *name);                  /* jinja_globals.c */
+const exo_jnative *exo_jfilter_find(const exo_jstr *name);                 /* jinja_filters.c */
+const exo_jnative *exo_jseq_filter_find(const exo_jstr *name);             /* jinja_seq.c */
+const exo_jnative *exo_jtest_find(const exo_jstr *name);                   /* jinja_tests.c */
+const exo_jnative *exo_jstr_method_find(const exo_jstr *name);             /* jinja_str_methods.c */
+const exo_jnative *exo_jmethod_find(exo_jtype type, const exo_jstr *name); /* jinja_methods.c */
+const exo_jnative *exo_jglobal_find(const exo_jstr *name);                 /* jinja_globals.c */
 
 /* jinja_strings.c: shared by filters and methods */
 exo_jvalue exo_jstr_strip(exo_jctx *c, const exo_jstr *s, const exo_jstr *chars, bool left,
@@ -505,8 +505,8 @@ const exo_jtoken *exo_jlex(exo_jctx *c, const char *source, size_t n);
 /* jinja_parse.c */
 typedef struct {
     exo_jctx *c;
-    const exo_jtoken *t; /* the current token */
-    uint32_t n_loops;    /* loops that a break here would leave */
+    const exo_jtoken *t;                         /* the current token */
+    uint32_t n_loops;                            /* loops that a break here would leave */
     bool uses_caller, uses_varargs, uses_kwargs; /* seen since the innermost macro began */
 } exo_jparser;
 

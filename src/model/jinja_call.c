@@ -93,8 +93,10 @@ int64_t exo_jarg_int(exo_jctx *c, const exo_jargs *a, size_t i, int64_t otherwis
     exo_jvalue v = a->v[i];
     if (v.type == EXO_J_INT) return v.i;
     if (v.type == EXO_J_BOOL) return v.b;
-    if (v.type == EXO_J_UNDEFINED) exo_jundefined_fail(c, v);
-    else exo_jfail(c, "'%s' object cannot be interpreted as an integer", exo_jtype_name(v));
+    if (v.type == EXO_J_UNDEFINED)
+        exo_jundefined_fail(c, v);
+    else
+        exo_jfail(c, "'%s' object cannot be interpreted as an integer", exo_jtype_name(v));
     return otherwise;
 }
 

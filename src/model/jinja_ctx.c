@@ -38,9 +38,10 @@ void exo_jfail_as(exo_jctx *c, exo_status status, const char *fmt, ...) {
 
 void exo_jcharge(exo_jctx *c, size_t steps) {
     c->steps += steps;
-    if (c->steps <= EXO_J_MAX_STEPS) return;
-    c->steps = EXO_J_MAX_STEPS;
-    exo_jfail(c, "the template runs too long (more than %u steps)", EXO_J_MAX_STEPS);
+    if (c->steps <= c->max_steps) return;
+    c->steps = c->max_steps;
+    exo_jfail(c, "the template runs too long (more than %llu steps)",
+              (unsigned long long)c->max_steps);
 }
 
 bool exo_jenter(exo_jctx *c) {

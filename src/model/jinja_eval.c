@@ -47,8 +47,7 @@ static exo_jvalue eval_concat(exo_jctx *c, const exo_jexpr *e, exo_jscope *scope
     return sum;
 }
 
-static bool relation_holds(exo_jctx *c, const exo_jrelation *r, exo_jvalue left,
-                           exo_jvalue right) {
+static bool relation_holds(exo_jctx *c, const exo_jrelation *r, exo_jvalue left, exo_jvalue right) {
     if (r->kind == EXO_J_REL_CMP) return exo_jcompare(c, r->cmp, left, right);
     return exo_jcontains(c, right, left) == (r->kind == EXO_J_REL_IN);
 }
@@ -97,8 +96,10 @@ static void add_star_star(exo_jctx *c, exo_jdict *kw, exo_jvalue star_star) {
     }
     for (size_t i = 0; i < star_star.dict->n && exo_jok(c); i++) {
         const exo_jentry *entry = &star_star.dict->entries[i];
-        if (entry->key.type != EXO_J_STRING) exo_jfail(c, "keywords must be strings");
-        else exo_jdict_set(c, kw, entry->key, entry->value);
+        if (entry->key.type != EXO_J_STRING)
+            exo_jfail(c, "keywords must be strings");
+        else
+            exo_jdict_set(c, kw, entry->key, entry->value);
     }
 }
 

@@ -37,9 +37,8 @@ static void unpack(exo_jctx *c, const exo_jexpr *target, exo_jvalue v, exo_jscop
     exo_jlist *l = exo_jiterate(c, v);
     if (l == NULL) return;
     if (l->n != target->list.n) {
-        exo_jfail(c, "%s values to unpack (expected %zu)", l->n < target->list.n ? "not enough"
-                                                                               : "too many",
-                  target->list.n);
+        exo_jfail(c, "%s values to unpack (expected %zu)",
+                  l->n < target->list.n ? "not enough" : "too many", target->list.n);
         return;
     }
     for (size_t i = 0; i < l->n && exo_jok(c); i++) {
@@ -97,8 +96,10 @@ static bool look_ahead(exo_jctx *c, exo_jloop *loop) {
 
 static bool next_pass(exo_jctx *c, exo_jloop *loop) {
     exo_jvalue item;
-    if (loop->has_ahead) item = loop->ahead;
-    else if (!fetch(c, loop, &item)) return false;
+    if (loop->has_ahead)
+        item = loop->ahead;
+    else if (!fetch(c, loop, &item))
+        return false;
     loop->has_ahead = false;
     loop->index0++;
     loop->before = loop->current;
@@ -123,9 +124,9 @@ static int64_t loop_length(exo_jctx *c, exo_jloop *loop) {
 }
 
 exo_jvalue exo_jloop_attr(exo_jctx *c, exo_jloop *loop, const exo_jstr *name) {
-    static const char *const names[] = {"index",   "index0", "first",    "last",     "length",
-                                        "revindex", "revindex0", "previtem", "nextitem", "depth",
-                                        "depth0"};
+    static const char *const names[] = {"index",    "index0",   "first",     "last",
+                                        "length",   "revindex", "revindex0", "previtem",
+                                        "nextitem", "depth",    "depth0"};
     size_t i = 0, n = sizeof names / sizeof *names;
     while (i < n && !exo_jstr_is(name, names[i])) i++;
     switch (i) {
@@ -155,8 +156,12 @@ static flow run_loop(exo_jctx *c, const exo_jstmt *s, exo_jscope *outer, exo_jva
     exo_jscope *scope = new_scope(c, outer);
     exo_jlist *items = exo_jiterate(c, iter);
     if (loop == NULL || items == NULL) return FLOW_NEXT;
-    *loop = (exo_jloop){.stmt = s, .outer = outer, .items = items, .index0 = -1,
-                        .depth0 = depth0, .filtered = s->loop.test != NULL};
+    *loop = (exo_jloop){.stmt = s,
+                        .outer = outer,
+                        .items = items,
+                        .index0 = -1,
+                        .depth0 = depth0,
+                        .filtered = s->loop.test != NULL};
     bool completed = false; /* as in jinja2, a first pass that jumps out does not count for else */
     while (exo_jok(c) && next_pass(c, loop)) {
         scope = renew_scope(c, scope);
@@ -205,8 +210,10 @@ static void bind_params(exo_jctx *c, const exo_jmacro_def *def, const exo_jargs 
                         exo_jscope *scope) {
     for (size_t i = 0; i < def->n_params && exo_jok(c); i++) {
         exo_jvalue key = {.type = EXO_J_STRING, .s = def->params[i]}, v;
-        if (i < a->n) v = a->v[i];
-        else if (kw == NULL || !exo_jdict_remove(c, kw, key, &v)) continue;
+        if (i < a->n)
+            v = a->v[i];
+        else if (kw == NULL || !exo_jdict_remove(c, kw, key, &v))
+            continue;
         exo_jdict_set_name(c, &scope->vars, def->params[i], v);
     }
     for (size_t i = a->n; i < def->n_params && exo_jok(c); i++) {
@@ -304,8 +311,8 @@ static flow exec_set_block(exo_jctx *c, const exo_jstmt *s, exo_jscope *scope) {
     exo_jvalue text = captured_body(c, s->set.body, inner, &f);
     if (f != FLOW_NEXT || !exo_jok(c)) return f;
     c->body = text;
-    exo_jassign(c, s->set.target,
-                s->set.value != NULL ? exo_jeval(c, s->set.value, inner) : text, scope);
+    exo_jassign(c, s->set.target, s->set.value != NULL ? exo_jeval(c, s->set.value, inner) : text,
+                scope);
     return FLOW_NEXT;
 }
 

@@ -80,10 +80,12 @@ static exo_jvalue filter_title(exo_jctx *c, exo_jvalue self, const exo_jargs *a)
     exo_jcharge(c, s->n / 4);
     for (size_t pos = 0; pos < s->n && exo_jok(c);) {
         uint32_t cp = exo_jutf8_next(s->s, s->n, &pos);
-        bool separator = cp == '-' || cp == '(' || cp == '{' || cp == '[' || cp == '<' ||
-                         exo_jis_space(cp);
-        if (begins) exo_jput_upper(c, cp);
-        else exo_jput_lower(c, cp);
+        bool separator =
+            cp == '-' || cp == '(' || cp == '{' || cp == '[' || cp == '<' || exo_jis_space(cp);
+        if (begins)
+            exo_jput_upper(c, cp);
+        else
+            exo_jput_lower(c, cp);
         begins = separator;
     }
     return exo_jtake(c, mark);
@@ -96,8 +98,7 @@ static exo_jvalue filter_trim(exo_jctx *c, exo_jvalue self, const exo_jargs *a) 
 
 static exo_jvalue filter_replace(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     const exo_jstr *old = exo_jto_str(c, a->v[0]).s, *new_text = exo_jto_str(c, a->v[1]).s;
-    return exo_jstr_replace(c, exo_jto_str(c, self).s, old, new_text,
-                            exo_jarg_int(c, a, 2, -1));
+    return exo_jstr_replace(c, exo_jto_str(c, self).s, old, new_text, exo_jarg_int(c, a, 2, -1));
 }
 
 static exo_jvalue filter_format(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
@@ -197,8 +198,8 @@ static bool parse_int(const exo_jstr *s, int64_t base, int64_t *out) {
     const char *digits = text + (text[0] == '-' || text[0] == '+');
     bool prefixed = digits[0] == '0' && digits[1] != '\0';
     char kind = prefixed ? (char)(digits[1] | 0x20) : 0;
-    bool match = (base == 16 && kind == 'x') || (base == 8 && kind == 'o') ||
-                 (base == 2 && kind == 'b');
+    bool match =
+        (base == 16 && kind == 'x') || (base == 8 && kind == 'o') || (base == 2 && kind == 'b');
     if (match) digits += 2;
     if (n == 0 || digits[0] == '\0' || exo_jis_space((uint32_t)(unsigned char)digits[0]) ||
         digits[0] == '-' || digits[0] == '+') {
@@ -217,9 +218,12 @@ static bool parse_float(exo_jctx *c, const exo_jstr *s, double *out) {
     bool negative = t->n > 0 && t->s[0] == '-', ok = true;
     size_t from = t->n > 0 && (negative || t->s[0] == '+');
     const exo_jstr *body = exo_jsubstr(c, t, from, t->n).s;
-    if (exo_jstr_is(body, "inf") || exo_jstr_is(body, "infinity")) *out = INFINITY;
-    else if (exo_jstr_is(body, "nan")) *out = NAN;
-    else *out = exo_jparse_double(body->s, body->n, &ok);
+    if (exo_jstr_is(body, "inf") || exo_jstr_is(body, "infinity"))
+        *out = INFINITY;
+    else if (exo_jstr_is(body, "nan"))
+        *out = NAN;
+    else
+        *out = exo_jparse_double(body->s, body->n, &ok);
     if (body->n == 0 || body->s[0] == '-' || body->s[0] == '+') ok = false;
     if (negative) *out = -*out;
     return ok;
@@ -227,7 +231,8 @@ static bool parse_float(exo_jctx *c, const exo_jstr *s, double *out) {
 
 static exo_jvalue truncated(exo_jctx *c, double d, exo_jvalue otherwise) {
     if (isnan(d)) return otherwise;
-    if (!(fabs(d) < 0x1p63)) return exo_jfail(c, "the integer part of this float does not fit 64 bits");
+    if (!(fabs(d) < 0x1p63))
+        return exo_jfail(c, "the integer part of this float does not fit 64 bits");
     return exo_jint((int64_t)d);
 }
 

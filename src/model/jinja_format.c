@@ -110,8 +110,10 @@ static void put_float(exo_jctx *c, const field *f, double d) {
     case 'G': snprintf(digits, sizeof digits, "%.*G", precision, size); break;
     case '%': snprintf(digits, sizeof digits, "%.*f%%", precision, size * 100); break;
     case 0:
-        if (f->precision >= 0) snprintf(digits, sizeof digits, "%.*g", precision, size);
-        else exo_jformat_double(size, digits);
+        if (f->precision >= 0)
+            snprintf(digits, sizeof digits, "%.*g", precision, size);
+        else
+            exo_jformat_double(size, digits);
         break;
     default: snprintf(digits, sizeof digits, "%.*f", precision, size); break;
     }
@@ -145,8 +147,7 @@ static void put_field(exo_jctx *c, const field *f, exo_jvalue v) {
     } else if (f->type == 0 || f->type == 's') {
         put_text(c, f, exo_jto_str(c, v).s, '<');
     } else {
-        exo_jfail(c, "a value of type %s does not fit the format '%c'", exo_jtype_name(v),
-                  f->type);
+        exo_jfail(c, "a value of type %s does not fit the format '%c'", exo_jtype_name(v), f->type);
     }
 }
 
@@ -187,8 +188,7 @@ static exo_jvalue named_arg(exo_jctx *c, percent_args *p, const exo_jstr *s, siz
     exo_jvalue key = exo_jsubstr(c, s, from, (*pos)++);
     p->next = 1;
     if (exo_jdict_get(c, p->args.dict, key, &v)) return v;
-    return exo_jfail(c, "format key '%.*s' is missing", exo_jshown(key.s),
-                     key.s->s);
+    return exo_jfail(c, "format key '%.*s' is missing", exo_jshown(key.s), key.s->s);
 }
 
 static void percent_flags(field *f, const exo_jstr *s, size_t *pos) {
@@ -238,12 +238,15 @@ static void percent_field(exo_jctx *c, const exo_jstr *s, size_t *pos, percent_a
     if (v.type == EXO_J_FLOAT && strchr("diu", type) != NULL) v = exo_jint((int64_t)v.f);
     if (type == 'r' || type == 's') {
         size_t mark = exo_jmark(c);
-        if (type == 'r') exo_jprint_repr(c, v);
-        else exo_jprint(c, v);
+        if (type == 'r')
+            exo_jprint_repr(c, v);
+        else
+            exo_jprint(c, v);
         v = exo_jtake(c, mark);
     }
     bool text = strchr("rsc", type) != NULL;
-    if (text && f.align == '=') f = (field){.fill = ' ', .width = f.width, .precision = f.precision};
+    if (text && f.align == '=')
+        f = (field){.fill = ' ', .width = f.width, .precision = f.precision};
     f.type = text && type != 'c' ? 's' : type;
     if (f.align == 0) f.align = '>';
     put_field(c, &f, v);
@@ -260,9 +263,9 @@ exo_jvalue exo_jformat_percent(exo_jctx *c, const exo_jstr *format, exo_jvalue a
         if (at != NULL) percent_field(c, format, &pos, &p);
         exo_jcharge(c, 1);
     }
-    bool surplus = args.type == EXO_J_TUPLE ? p.next < args.list->n
-                                            : p.next == 0 && args.type != EXO_J_DICT &&
-                                                  args.type != EXO_J_LIST;
+    bool surplus = args.type == EXO_J_TUPLE
+                       ? p.next < args.list->n
+                       : p.next == 0 && args.type != EXO_J_DICT && args.type != EXO_J_LIST;
     if (surplus) exo_jfail(c, "not all arguments converted during string formatting");
     return exo_jtake(c, mark);
 }
@@ -334,8 +337,8 @@ static exo_jvalue lookup(exo_jctx *c, brace_args *b, const exo_jstr *path) {
     while (end < path->n && exo_jok(c)) {
         bool item = path->s[end++] == '[';
         size_t from = end;
-        while (end < path->n && (item ? path->s[end] != ']' : path->s[end] != '.' &&
-                                                                   path->s[end] != '[')) {
+        while (end < path->n &&
+               (item ? path->s[end] != ']' : path->s[end] != '.' && path->s[end] != '[')) {
             end++;
         }
         exo_jvalue part = exo_jsubstr(c, path, from, end);

@@ -45,8 +45,10 @@ static void add_pairs(exo_jctx *c, exo_jdict *d, exo_jvalue from) {
     exo_jlist *l = exo_jok(c) ? exo_jiterate(c, from) : NULL;
     for (size_t i = 0; l != NULL && i < l->n && exo_jok(c); i++) {
         exo_jlist *pair = exo_jiterate(c, l->items[i]);
-        if (pair != NULL && pair->n == 2) exo_jdict_set(c, d, pair->items[0], pair->items[1]);
-        else exo_jfail(c, "dictionary update sequence element #%zu is not a pair", i);
+        if (pair != NULL && pair->n == 2)
+            exo_jdict_set(c, d, pair->items[0], pair->items[1]);
+        else
+            exo_jfail(c, "dictionary update sequence element #%zu is not a pair", i);
     }
 }
 

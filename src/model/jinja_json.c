@@ -145,9 +145,7 @@ static void put_json(exo_jctx *c, const json_style *style, exo_jvalue v, size_t 
     case EXO_J_LIST:
     case EXO_J_TUPLE: put_list(c, style, v.list, level); break;
     case EXO_J_DICT: put_dict(c, style, v.dict, level); break;
-    default:
-        exo_jfail(c, "Object of type %s is not JSON serializable", exo_jtype_name(v));
-        break;
+    default: exo_jfail(c, "Object of type %s is not JSON serializable", exo_jtype_name(v)); break;
     }
     exo_jleave(c);
 }

@@ -297,7 +297,8 @@ static bool check_bracket(lexer *lx, char b) {
         lx->closing[lx->n_open++] = at[1];
         return true;
     }
-    if (lx->n_open == 0) exo_jfail(lx->c, "unexpected '%c'", b);
+    if (lx->n_open == 0)
+        exo_jfail(lx->c, "unexpected '%c'", b);
     else if (lx->closing[--lx->n_open] != b) {
         exo_jfail(lx->c, "unexpected '%c', expected '%c'", b, lx->closing[lx->n_open]);
     }

@@ -23,9 +23,12 @@ static exo_jvalue missing_element(exo_jctx *c, exo_jvalue object, exo_jvalue ind
 
 static bool group_attr(exo_jvalue object, const exo_jstr *name, exo_jvalue *out) {
     if (object.type != EXO_J_TUPLE || !object.list->group) return false;
-    if (exo_jstr_is(name, "grouper")) *out = object.list->items[0];
-    else if (exo_jstr_is(name, "list")) *out = object.list->items[1];
-    else return false;
+    if (exo_jstr_is(name, "grouper"))
+        *out = object.list->items[0];
+    else if (exo_jstr_is(name, "list"))
+        *out = object.list->items[1];
+    else
+        return false;
     return true;
 }
 

@@ -5,13 +5,11 @@
 
 #include <string.h>
 
-static exo_jvalue none(void) { return exo_jnone; }
-
 /* ---- lists and tuples ---- */
 
 static exo_jvalue list_append(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     exo_jlist_append(c, self.list, a->v[0]);
-    return none();
+    return exo_jnone;
 }
 
 static exo_jvalue list_extend(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
@@ -20,7 +18,7 @@ static exo_jvalue list_extend(exo_jctx *c, exo_jvalue self, const exo_jargs *a) 
     for (size_t i = 0; i < n && exo_jok(c); i++) {
         exo_jlist_append(c, self.list, more->items[i]);
     }
-    return none();
+    return exo_jnone;
 }
 
 static exo_jvalue list_insert(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
@@ -28,7 +26,7 @@ static exo_jvalue list_insert(exo_jctx *c, exo_jvalue self, const exo_jargs *a) 
     if (i < 0) i = i < -n ? 0 : i + n;
     if (i > n) i = n;
     if (exo_jok(c)) exo_jlist_insert(c, self.list, (size_t)i, a->v[1]);
-    return none();
+    return exo_jnone;
 }
 
 static exo_jvalue list_pop(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
@@ -58,7 +56,7 @@ static exo_jvalue list_remove(exo_jctx *c, exo_jvalue self, const exo_jargs *a) 
     size_t i = position(c, self.list, a->v[0]);
     if (i == SIZE_MAX) return exo_jfail(c, "list.remove(x): x not in list");
     exo_jlist_remove(c, self.list, i);
-    return none();
+    return exo_jnone;
 }
 
 static exo_jvalue list_count(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
@@ -79,15 +77,15 @@ static exo_jvalue list_reverse(exo_jctx *c, exo_jvalue self, const exo_jargs *a)
         l->items[l->n - 1 - i] = l->items[i];
         l->items[i] = other;
     }
-    return none();
+    return exo_jnone;
 }
 
 static exo_jvalue list_sort(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     exo_jlist *keys = exo_jlist_new(c, self.list->n);
-    if (keys == NULL) return none();
+    if (keys == NULL) return exo_jnone;
     if (self.list->n > 0) memcpy(keys->items, self.list->items, self.list->n * sizeof *keys->items);
     exo_jsort(c, keys->items, self.list->items, self.list->n, exo_jarg_bool(a, 0, false));
-    return none();
+    return exo_jnone;
 }
 
 static exo_jvalue list_copy(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
@@ -101,7 +99,7 @@ static exo_jvalue list_clear(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)c;
     (void)a;
     self.list->n = 0;
-    return none();
+    return exo_jnone;
 }
 
 static const exo_jnative list_methods[] = {
@@ -131,9 +129,10 @@ static exo_jvalue view_of(exo_jctx *c, const exo_jdict *d, exo_jview_kind kind) 
     l->view_kind = kind;
     for (size_t i = 0; i < d->n && exo_jok(c); i++) {
         const exo_jentry *e = &d->entries[i];
-        exo_jlist_append(c, l, kind == EXO_J_KEYS     ? e->key
-                               : kind == EXO_J_VALUES ? e->value
-                                                      : exo_jpair(c, e->key, e->value));
+        exo_jlist_append(c, l,
+                         kind == EXO_J_KEYS     ? e->key
+                         : kind == EXO_J_VALUES ? e->value
+                                                : exo_jpair(c, e->key, e->value));
     }
     return exo_jlist_value(EXO_J_VIEW, l);
 }
@@ -190,7 +189,7 @@ static exo_jvalue dict_update(exo_jctx *c, exo_jvalue self, const exo_jargs *a) 
     }
     if (a->n == 1) add_all(c, self.dict, a->v[0].dict);
     if (a->kw != NULL) add_all(c, self.dict, a->kw);
-    return none();
+    return exo_jnone;
 }
 
 static exo_jvalue dict_copy(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
@@ -205,18 +204,14 @@ static exo_jvalue dict_clear(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)c;
     (void)a;
     *self.dict = (exo_jdict){0};
-    return none();
+    return exo_jnone;
 }
 
 static const exo_jnative dict_methods[] = {
-    {"items", dict_items, "", 0},
-    {"keys", dict_keys, "", 0},
-    {"values", dict_values, "", 0},
-    {"get", dict_get, "key default", 1},
-    {"pop", dict_pop, "key default", 1},
-    {"setdefault", dict_setdefault, "key default", 1},
-    {"update", dict_update, "*", 0},
-    {"copy", dict_copy, "", 0},
+    {"items", dict_items, "", 0},        {"keys", dict_keys, "", 0},
+    {"values", dict_values, "", 0},      {"get", dict_get, "key default", 1},
+    {"pop", dict_pop, "key default", 1}, {"setdefault", dict_setdefault, "key default", 1},
+    {"update", dict_update, "*", 0},     {"copy", dict_copy, "", 0},
     {"clear", dict_clear, "", 0},
 };
 
@@ -232,8 +227,8 @@ static exo_jvalue loop_changed(exo_jctx *c, exo_jvalue self, const exo_jargs *a)
     for (size_t i = 0; i < a->n; i++) exo_jlist_append(c, now, a->v[i]);
     self.loop->last_changed = now;
     if (last == NULL || now == NULL) return exo_jbool(true);
-    return exo_jbool(!exo_jequal(c, exo_jlist_value(EXO_J_TUPLE, now),
-                                 exo_jlist_value(EXO_J_TUPLE, last)));
+    return exo_jbool(
+        !exo_jequal(c, exo_jlist_value(EXO_J_TUPLE, now), exo_jlist_value(EXO_J_TUPLE, last)));
 }
 
 static exo_jvalue cycler_next(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
@@ -248,7 +243,7 @@ static exo_jvalue cycler_reset(exo_jctx *c, exo_jvalue self, const exo_jargs *a)
     (void)c;
     (void)a;
     self.list->pos = 0;
-    return none();
+    return exo_jnone;
 }
 
 static const exo_jnative loop_methods[] = {
@@ -261,16 +256,25 @@ static const exo_jnative cycler_methods[] = {
     {"reset", cycler_reset, "", 0},
 };
 
-#define FIND(table) exo_jnative_find(table, sizeof(table) / sizeof *(table), name)
+#define METHODS(type, table)                                                                       \
+    { type, table, sizeof(table) / sizeof *(table) }
+
+static const struct {
+    exo_jtype type;
+    const exo_jnative *methods;
+    size_t n;
+} types[] = {
+    METHODS(EXO_J_LIST, list_methods),     METHODS(EXO_J_TUPLE, tuple_methods),
+    METHODS(EXO_J_DICT, dict_methods),     METHODS(EXO_J_LOOP, loop_methods),
+    METHODS(EXO_J_CYCLER, cycler_methods),
+};
+
+#undef METHODS
 
 const exo_jnative *exo_jmethod_find(exo_jtype type, const exo_jstr *name) {
-    switch (type) {
-    case EXO_J_STRING: return exo_jstr_method_find(name);
-    case EXO_J_LIST: return FIND(list_methods);
-    case EXO_J_TUPLE: return FIND(tuple_methods);
-    case EXO_J_DICT: return FIND(dict_methods);
-    case EXO_J_LOOP: return FIND(loop_methods);
-    case EXO_J_CYCLER: return FIND(cycler_methods);
-    default: return NULL;
+    if (type == EXO_J_STRING) return exo_jstr_method_find(name);
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        if (types[i].type == type) return exo_jnative_find(types[i].methods, types[i].n, name);
     }
+    return NULL;
 }

@@ -59,7 +59,8 @@ exo_jvalue exo_jundefined_fail(exo_jctx *c, exo_jvalue v) {
     int n = exo_jshown(v.s);
     if (v.hint) return exo_jfail(c, "%.*s", n, v.s->s);
     if (v.owner == EXO_J_UNDEFINED) return exo_jfail(c, "'%.*s' is undefined", n, v.s->s);
-    return exo_jfail(c, "'%s' has no attribute '%.*s'", exo_jowner_name((exo_jtype)v.owner), n, v.s->s);
+    return exo_jfail(c, "'%s' has no attribute '%.*s'", exo_jowner_name((exo_jtype)v.owner), n,
+                     v.s->s);
 }
 
 bool exo_jtruth(exo_jvalue v) {

@@ -239,9 +239,7 @@ static exo_jstmt *parse_unsupported(exo_jparser *p, const exo_jstr *tag) {
 
 /* ---- the statement list ---- */
 
-static exo_jstmt *parse_break(exo_jparser *p) {
-    return parse_jump(p, EXO_J_STMT_BREAK, "break");
-}
+static exo_jstmt *parse_break(exo_jparser *p) { return parse_jump(p, EXO_J_STMT_BREAK, "break"); }
 
 static exo_jstmt *parse_continue(exo_jparser *p) {
     return parse_jump(p, EXO_J_STMT_CONTINUE, "continue");
@@ -251,23 +249,15 @@ static const struct {
     const char *tag;
     exo_jstmt *(*parse)(exo_jparser *p);
 } statements[] = {
-    {"if", parse_if},
-    {"for", parse_for},
-    {"set", parse_set},
-    {"macro", parse_macro},
-    {"call", parse_call_block},
-    {"filter", parse_filter_block},
-    {"with", parse_with},
-    {"block", parse_block},
-    {"print", parse_print},
-    {"break", parse_break},
-    {"continue", parse_continue},
-    {"generation", parse_generation},
+    {"if", parse_if},       {"for", parse_for},           {"set", parse_set},
+    {"macro", parse_macro}, {"call", parse_call_block},   {"filter", parse_filter_block},
+    {"with", parse_with},   {"block", parse_block},       {"print", parse_print},
+    {"break", parse_break}, {"continue", parse_continue}, {"generation", parse_generation},
 };
 
 static bool needs_other_files(const exo_jstr *tag) {
-    return exo_jstr_is(tag, "include") || exo_jstr_is(tag, "import") ||
-           exo_jstr_is(tag, "from") || exo_jstr_is(tag, "extends");
+    return exo_jstr_is(tag, "include") || exo_jstr_is(tag, "import") || exo_jstr_is(tag, "from") ||
+           exo_jstr_is(tag, "extends");
 }
 
 static exo_jstmt *parse_statement(exo_jparser *p) {

@@ -71,8 +71,10 @@ void exo_jexpect_op(exo_jparser *p, const char *op) {
 }
 
 void exo_jexpect_kind(exo_jparser *p, exo_jtok kind) {
-    if (exo_jok(p->c) && p->t->kind == kind) exo_jadvance(p);
-    else fail_expected(p, describe_kind(kind));
+    if (exo_jok(p->c) && p->t->kind == kind)
+        exo_jadvance(p);
+    else
+        fail_expected(p, describe_kind(kind));
 }
 
 const exo_jstr *exo_jexpect_ident(exo_jparser *p) {
@@ -355,20 +357,28 @@ static exo_jexpr *parse_subscript(exo_jparser *p, exo_jexpr *object) {
 
 static exo_jexpr *parse_postfix(exo_jparser *p, exo_jexpr *e) {
     while (exo_jok(p->c)) {
-        if (exo_jaccept_op(p, ".")) e = parse_dot(p, e);
-        else if (exo_jaccept_op(p, "[")) e = parse_subscript(p, e);
-        else if (exo_jat_op(p, "(")) e = parse_call(p, e);
-        else break;
+        if (exo_jaccept_op(p, "."))
+            e = parse_dot(p, e);
+        else if (exo_jaccept_op(p, "["))
+            e = parse_subscript(p, e);
+        else if (exo_jat_op(p, "("))
+            e = parse_call(p, e);
+        else
+            break;
     }
     return e;
 }
 
 static exo_jexpr *parse_piped(exo_jparser *p, exo_jexpr *e) {
     while (exo_jok(p->c)) {
-        if (exo_jat_op(p, "|")) e = exo_jparse_filters(p, e, false);
-        else if (exo_jat_name(p, "is")) e = parse_test(p, e);
-        else if (exo_jat_op(p, "(")) e = parse_call(p, e);
-        else break;
+        if (exo_jat_op(p, "|"))
+            e = exo_jparse_filters(p, e, false);
+        else if (exo_jat_name(p, "is"))
+            e = parse_test(p, e);
+        else if (exo_jat_op(p, "("))
+            e = parse_call(p, e);
+        else
+            break;
     }
     return e;
 }
@@ -403,8 +413,7 @@ static exo_jexpr *parse_product(exo_jparser *p) {
     static const struct {
         const char *text;
         exo_jop op;
-    } operators[] = {
-        {"*", EXO_J_MUL}, {"/", EXO_J_DIV}, {"//", EXO_J_FLOORDIV}, {"%", EXO_J_MOD}};
+    } operators[] = {{"*", EXO_J_MUL}, {"/", EXO_J_DIV}, {"//", EXO_J_FLOORDIV}, {"%", EXO_J_MOD}};
     exo_jexpr *e = parse_pow(p);
     for (size_t i = 0; i < sizeof operators / sizeof *operators;) {
         if (exo_jaccept_op(p, operators[i].text)) {

@@ -11,6 +11,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Makes "d.ddde+xx" one larger in its last digit; true when that reads back as f.  Just above a
+ * power of two the neighbours lie further apart, so the digits to print may not be the nearest. */
+static bool next_digits(char *text, double f) {
+    for (char *p = strchr(text, 'e') - 1; p >= text; p--) {
+        if (*p == '9')
+            *p = '0';
+        else if (*p >= '0' && ++*p)
+            return strtod(text, NULL) == f;
+    }
+    return false;
+}
+
 /* Decimal digits of |f| without a point, shortest that reads back as f; returns the exponent of
  * the first digit.  15 digits less their trailing zeros are the shortest whenever 15 suffice;
  * denormals have fewer good digits and are tried from one on. */
@@ -19,6 +31,7 @@ static int shortest_digits(double f, char digits[24]) {
     for (int precision = fabs(f) < DBL_MIN ? 0 : 14; precision < 17; precision++) {
         snprintf(text, sizeof text, "%.*e", precision, fabs(f));
         if (strtod(text, NULL) == fabs(f)) break;
+        if (precision == 15 && next_digits(text, fabs(f))) break;
     }
     char *e = strchr(text, 'e');
     int n = 0;
@@ -42,8 +55,8 @@ size_t exo_jformat_double(double f, char out[40]) {
                                 digits + 1, e < 0 ? '-' : '+', abs(e));
     }
     if (e < 0) return (size_t)snprintf(out, 40, "%s0.%.*s%s", sign, -e - 1, "000", digits);
-    if (n <= e + 1) return (size_t)snprintf(out, 40, "%s%s%.*s.0", sign, digits, e + 1 - n,
-                                            "0000000000000000");
+    if (n <= e + 1)
+        return (size_t)snprintf(out, 40, "%s%s%.*s.0", sign, digits, e + 1 - n, "0000000000000000");
     return (size_t)snprintf(out, 40, "%s%.*s.%s", sign, e + 1, digits, digits + e + 1);
 }
 
@@ -64,9 +77,7 @@ static void repr_char(exo_jctx *c, uint32_t cp, char quote) {
     }
 }
 
-static bool is_plain(char b) {
-    return b >= ' ' && b < 0x7F && b != '\'' && b != '"' && b != '\\';
-}
+static bool is_plain(char b) { return b >= ' ' && b < 0x7F && b != '\'' && b != '"' && b != '\\'; }
 
 static void repr_string(exo_jctx *c, const exo_jstr *s) {
     bool single = s->n > 0 && memchr(s->s, '\'', s->n) != NULL;
@@ -148,8 +159,10 @@ static void repr_object(exo_jctx *c, exo_jvalue v) {
     }
     case EXO_J_MACRO:
         exo_jputs(c, "<Macro ");
-        if (v.macro->def->name != NULL) repr_string(c, v.macro->def->name);
-        else exo_jputs(c, "anonymous");
+        if (v.macro->def->name != NULL)
+            repr_string(c, v.macro->def->name);
+        else
+            exo_jputs(c, "anonymous");
         exo_jputs(c, ">");
         return;
     default:
@@ -166,9 +179,7 @@ void exo_jprint_repr(exo_jctx *c, exo_jvalue v) {
     case EXO_J_UNDEFINED: exo_jputs(c, "Undefined"); break;
     case EXO_J_NONE: exo_jputs(c, "None"); break;
     case EXO_J_BOOL: exo_jputs(c, v.b ? "True" : "False"); break;
-    case EXO_J_INT:
-        exo_jput(c, text, (size_t)snprintf(text, sizeof text, "%" PRId64, v.i));
-        break;
+    case EXO_J_INT: exo_jput(c, text, (size_t)snprintf(text, sizeof text, "%" PRId64, v.i)); break;
     case EXO_J_FLOAT:
         exo_jcharge(c, EXO_J_FLOAT_STEPS);
         exo_jput(c, text, exo_jformat_double(v.f, text));
@@ -188,8 +199,10 @@ void exo_jprint_repr(exo_jctx *c, exo_jvalue v) {
 }
 
 void exo_jprint(exo_jctx *c, exo_jvalue v) {
-    if (v.type == EXO_J_STRING) exo_jput_str(c, v.s);
-    else if (v.type != EXO_J_UNDEFINED) exo_jprint_repr(c, v);
+    if (v.type == EXO_J_STRING)
+        exo_jput_str(c, v.s);
+    else if (v.type != EXO_J_UNDEFINED)
+        exo_jprint_repr(c, v);
 }
 
 exo_jvalue exo_jto_str(exo_jctx *c, exo_jvalue v) {

@@ -8,43 +8,48 @@
 
 /* ---- sorting ---- */
 
-/* Merges keys [from, mid) and [mid, to) with their items into the out arrays. */
-static void merge(exo_jctx *c, const exo_jlist *in, exo_jlist *out, size_t from, size_t mid,
-                  size_t to, bool reverse) {
-    const exo_jvalue *keys = in->items, *items = in->items + in->n;
+/* Each list holds n keys and behind them their n items. */
+typedef struct {
+    exo_jlist *in, *out;
+    size_t n;
+    bool reverse;
+} sorter;
+
+static bool comes_after(exo_jctx *c, const sorter *s, exo_jvalue a, exo_jvalue b) {
+    exo_jcharge(c, 1);
+    return s->reverse ? exo_jcompare(c, EXO_J_LT, a, b) : exo_jcompare(c, EXO_J_LT, b, a);
+}
+
+/* Merges the sorted runs [from, mid) and [mid, to). */
+static void merge(exo_jctx *c, const sorter *s, size_t from, size_t mid, size_t to) {
+    const exo_jvalue *keys = s->in->items;
     size_t i = from, k = mid;
     for (size_t at = from; at < to; at++) {
-        bool right = i == mid;
-        if (!right && k < to) {
-            exo_jcharge(c, 1);
-            right = reverse ? exo_jcompare(c, EXO_J_LT, keys[i], keys[k])
-                            : exo_jcompare(c, EXO_J_LT, keys[k], keys[i]);
-        }
+        bool right = i == mid || (k < to && comes_after(c, s, keys[i], keys[k]));
         size_t take = right ? k++ : i++;
-        out->items[at] = keys[take];
-        out->items[out->n + at] = items[take];
+        s->out->items[at] = keys[take];
+        s->out->items[s->n + at] = keys[s->n + take];
     }
 }
 
 void exo_jsort(exo_jctx *c, exo_jvalue *keys, exo_jvalue *items, size_t n, bool reverse) {
     if (n < 2) return;
-    exo_jlist *in = exo_jlist_new(c, 2 * n), *out = exo_jlist_new(c, 2 * n);
-    if (in == NULL || out == NULL) return;
-    memcpy(in->items, keys, n * sizeof *keys);
-    memcpy(in->items + n, items, n * sizeof *items);
-    in->n = out->n = n;
+    sorter s = {exo_jlist_new(c, 2 * n), exo_jlist_new(c, 2 * n), n, reverse};
+    if (s.in == NULL || s.out == NULL) return;
+    memcpy(s.in->items, keys, n * sizeof *keys);
+    memcpy(s.in->items + n, items, n * sizeof *items);
     for (size_t width = 1; width < n && exo_jok(c); width *= 2) {
         for (size_t from = 0; from < n && exo_jok(c); from += 2 * width) {
             size_t mid = from + width < n ? from + width : n;
-            size_t to = mid + width < n ? mid + width : n;
-            merge(c, in, out, from, mid, to, reverse);
+            merge(c, &s, from, mid, mid + width < n ? mid + width : n);
         }
-        exo_jlist *swap = in;
-        in = out;
-        out = swap;
+        exo_jlist *swap = s.in;
+        s.in = s.out;
+        s.out = swap;
     }
-    memcpy(keys, in->items, n * sizeof *keys);
-    memcpy(items, in->items + n, n * sizeof *items);
+    if (!exo_jok(c)) return;
+    memcpy(keys, s.in->items, n * sizeof *keys);
+    memcpy(items, s.in->items + n, n * sizeof *items);
 }
 
 static exo_jvalue fold_case(exo_jctx *c, exo_jvalue v, bool case_sensitive) {
@@ -194,8 +199,8 @@ static exo_jvalue filter_items(exo_jctx *c, exo_jvalue self, const exo_jargs *a)
     size_t n = self.type == EXO_J_DICT ? self.dict->n : 0;
     exo_jlist *l = exo_jlist_new(c, n);
     for (size_t i = 0; i < n && exo_jok(c); i++) {
-        exo_jlist_append(c, l, exo_jpair(c, self.dict->entries[i].key,
-                                         self.dict->entries[i].value));
+        exo_jlist_append(c, l,
+                         exo_jpair(c, self.dict->entries[i].key, self.dict->entries[i].value));
     }
     return exo_jlist_value(EXO_J_ITERATOR, l);
 }
@@ -224,8 +229,8 @@ static exo_jvalue filter_last(exo_jctx *c, exo_jvalue self, const exo_jargs *a) 
 
 /* join(d="", attribute=none) */
 static exo_jvalue filter_join(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
-    exo_jvalue d = a->v[0].type == EXO_J_ABSENT ? exo_jstring_borrow(c, "", 0)
-                                                : exo_jto_str(c, a->v[0]);
+    exo_jvalue d =
+        a->v[0].type == EXO_J_ABSENT ? exo_jstring_borrow(c, "", 0) : exo_jto_str(c, a->v[0]);
     exo_jlist *l = exo_jiterate(c, self);
     size_t mark = exo_jmark(c);
     for (size_t i = 0; l != NULL && i < l->n && exo_jok(c); i++) {
@@ -307,9 +312,8 @@ static exo_jvalue filter_slice(exo_jctx *c, exo_jvalue self, const exo_jargs *a)
 /* ---- map, select, reject ---- */
 
 static exo_jargs rest_of(const exo_jargs *a, size_t from) {
-    return (exo_jargs){.v = a->n > from ? a->v + from : NULL,
-                       .n = a->n > from ? a->n - from : 0,
-                       .kw = a->kw};
+    return (exo_jargs){
+        .v = a->n > from ? a->v + from : NULL, .n = a->n > from ? a->n - from : 0, .kw = a->kw};
 }
 
 static exo_jvalue keyword(exo_jctx *c, const exo_jargs *a, const char *name) {
@@ -324,8 +328,7 @@ static const exo_jnative *find_named(exo_jctx *c, exo_jvalue name, bool test) {
     if (name.type == EXO_J_STRING) fn = test ? exo_jtest_find(name.s) : exo_jfilter_find(name.s);
     if (fn == NULL) {
         const exo_jstr *s = exo_jto_str(c, name).s;
-        exo_jfail(c, "No %s named '%.*s'.", test ? "test" : "filter",
-                  exo_jshown(s), s->s);
+        exo_jfail(c, "No %s named '%.*s'.", test ? "test" : "filter", exo_jshown(s), s->s);
     }
     return fn;
 }
@@ -342,8 +345,9 @@ static exo_jvalue filter_map(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     exo_jlist *l = exo_jok(c) ? exo_jiterate(c, self) : NULL;
     for (size_t i = 0; l != NULL && i < l->n && exo_jok(c); i++) {
         exo_jcharge(c, 1);
-        exo_jlist_append(c, out, by_path ? exo_jget_path(c, l->items[i], attribute, otherwise)
-                                         : exo_jcall_native(c, fn, l->items[i], &rest));
+        exo_jlist_append(c, out,
+                         by_path ? exo_jget_path(c, l->items[i], attribute, otherwise)
+                                 : exo_jcall_native(c, fn, l->items[i], &rest));
     }
     return exo_jlist_value(EXO_J_ITERATOR, out);
 }

@@ -6,31 +6,31 @@
 
 #include <string.h>
 
-#define SELF self.s
-
 static exo_jvalue upper(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
-    return exo_jstr_upper(c, SELF);
+    return exo_jstr_upper(c, self.s);
 }
 
 static exo_jvalue lower(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
-    return exo_jstr_lower(c, SELF);
+    return exo_jstr_lower(c, self.s);
 }
 
 static exo_jvalue capitalize(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
-    return exo_jstr_capitalize(c, SELF);
+    return exo_jstr_capitalize(c, self.s);
 }
 
 static exo_jvalue swapcase(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
     size_t mark = exo_jmark(c);
-    exo_jcharge(c, SELF->n / 4);
-    for (size_t pos = 0; pos < SELF->n && exo_jok(c);) {
-        uint32_t cp = exo_jutf8_next(SELF->s, SELF->n, &pos);
-        if (exo_jis_upper(cp)) exo_jput_lower(c, cp);
-        else exo_jput_upper(c, cp);
+    exo_jcharge(c, self.s->n / 4);
+    for (size_t pos = 0; pos < self.s->n && exo_jok(c);) {
+        uint32_t cp = exo_jutf8_next(self.s->s, self.s->n, &pos);
+        if (exo_jis_upper(cp))
+            exo_jput_lower(c, cp);
+        else
+            exo_jput_upper(c, cp);
     }
     return exo_jtake(c, mark);
 }
@@ -39,11 +39,13 @@ static exo_jvalue title(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
     size_t mark = exo_jmark(c);
     bool inside = false;
-    exo_jcharge(c, SELF->n / 4);
-    for (size_t pos = 0; pos < SELF->n && exo_jok(c);) {
-        uint32_t cp = exo_jutf8_next(SELF->s, SELF->n, &pos);
-        if (inside) exo_jput_lower(c, cp);
-        else exo_jput_title(c, cp);
+    exo_jcharge(c, self.s->n / 4);
+    for (size_t pos = 0; pos < self.s->n && exo_jok(c);) {
+        uint32_t cp = exo_jutf8_next(self.s->s, self.s->n, &pos);
+        if (inside)
+            exo_jput_lower(c, cp);
+        else
+            exo_jput_title(c, cp);
         inside = exo_jis_upper(cp) || exo_jis_lower(cp);
     }
     return exo_jtake(c, mark);
@@ -54,7 +56,7 @@ static exo_jvalue title(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
 static exo_jvalue strip_sides(exo_jctx *c, exo_jvalue self, const exo_jargs *a, bool left,
                               bool right) {
     const exo_jstr *chars = exo_jgiven(a, 0) ? exo_jarg_str(c, a, 0, "") : NULL;
-    return exo_jstr_strip(c, SELF, chars, left, right);
+    return exo_jstr_strip(c, self.s, chars, left, right);
 }
 
 static exo_jvalue strip(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
@@ -77,14 +79,14 @@ static bool has_affix(exo_jctx *c, const exo_jstr *s, const exo_jstr *affix, boo
 
 static exo_jvalue remove_prefix(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     const exo_jstr *p = exo_jarg_str(c, a, 0, "");
-    bool there = has_affix(c, SELF, p, false);
-    return exo_jsubstr(c, SELF, there ? p->n : 0, SELF->n);
+    bool there = has_affix(c, self.s, p, false);
+    return exo_jsubstr(c, self.s, there ? p->n : 0, self.s->n);
 }
 
 static exo_jvalue remove_suffix(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     const exo_jstr *p = exo_jarg_str(c, a, 0, "");
-    bool there = has_affix(c, SELF, p, true);
-    return exo_jsubstr(c, SELF, 0, SELF->n - (there ? p->n : 0));
+    bool there = has_affix(c, self.s, p, true);
+    return exo_jsubstr(c, self.s, 0, self.s->n - (there ? p->n : 0));
 }
 
 static exo_jvalue pad(exo_jctx *c, exo_jvalue self, const exo_jargs *a, int side) {
@@ -94,7 +96,7 @@ static exo_jvalue pad(exo_jctx *c, exo_jvalue self, const exo_jargs *a, int side
     }
     size_t pos = 0;
     uint32_t cp = exo_jutf8_next(fill->s, fill->n, &pos);
-    return exo_jstr_pad(c, SELF, exo_jarg_int(c, a, 0, 0), cp, side);
+    return exo_jstr_pad(c, self.s, exo_jarg_int(c, a, 0, 0), cp, side);
 }
 
 static exo_jvalue ljust(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
@@ -110,10 +112,10 @@ static exo_jvalue center(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
 }
 
 static exo_jvalue zfill(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
-    bool sign = SELF->n > 0 && (SELF->s[0] == '-' || SELF->s[0] == '+');
-    exo_jvalue digits = exo_jsubstr(c, SELF, sign, SELF->n);
+    bool sign = self.s->n > 0 && (self.s->s[0] == '-' || self.s->s[0] == '+');
+    exo_jvalue digits = exo_jsubstr(c, self.s, sign, self.s->n);
     digits = exo_jstr_pad(c, digits.s, exo_jarg_int(c, a, 0, 0) - sign, '0', 1);
-    return sign ? exo_jconcat(c, exo_jsubstr(c, SELF, 0, 1).s, digits.s) : digits;
+    return sign ? exo_jconcat(c, exo_jsubstr(c, self.s, 0, 1).s, digits.s) : digits;
 }
 
 /* ---- searching ---- */
@@ -153,7 +155,7 @@ static int64_t position(exo_jctx *c, exo_jvalue self, const exo_jargs *a, bool l
     const exo_jstr *what = exo_jarg_str(c, a, 0, "");
     exo_jstr part;
     size_t first;
-    if (!window(c, SELF, a, 1, &part, &first)) return -1;
+    if (!window(c, self.s, a, 1, &part, &first)) return -1;
     size_t at = last ? find_last(c, &part, what) : exo_jstr_find(c, &part, 0, what);
     if (at == SIZE_MAX) return -1;
     return (int64_t)(first + exo_jutf8_count(part.s, at));
@@ -182,7 +184,7 @@ static exo_jvalue count(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     exo_jstr part;
     size_t first;
     int64_t n = 0;
-    if (!window(c, SELF, a, 1, &part, &first)) return exo_jint(0);
+    if (!window(c, self.s, a, 1, &part, &first)) return exo_jint(0);
     if (what->n == 0) return exo_jint((int64_t)part.n_chars + 1);
     size_t at = exo_jstr_find(c, &part, 0, what);
     for (; at != SIZE_MAX && exo_jok(c); n++) {
@@ -201,7 +203,7 @@ static exo_jvalue test_affix(exo_jctx *c, exo_jvalue self, const exo_jargs *a, b
         return exo_jfail(c, "%s first arg must be str or a tuple of str, not %s",
                          at_end ? "endswith" : "startswith", exo_jtype_name(affix));
     }
-    if (!window(c, SELF, a, 1, &part, &first)) return exo_jbool(false);
+    if (!window(c, self.s, a, 1, &part, &first)) return exo_jbool(false);
     if (!tuple) return exo_jbool(has_affix(c, &part, affix.s, at_end));
     for (size_t i = 0; i < affix.list->n; i++) {
         exo_jvalue one = affix.list->items[i];
@@ -310,12 +312,12 @@ static exo_jvalue split_from(exo_jctx *c, exo_jvalue self, const exo_jargs *a, b
     int64_t max = exo_jarg_int(c, a, 1, -1);
     exo_jlist *l;
     if (!exo_jgiven(a, 0)) {
-        l = right ? rsplit_words(c, SELF, max) : split_words(c, SELF, max);
+        l = right ? rsplit_words(c, self.s, max) : split_words(c, self.s, max);
         return exo_jlist_value(EXO_J_LIST, l);
     }
     const exo_jstr *sep = exo_jarg_str(c, a, 0, " ");
     if (sep->n == 0) return exo_jfail(c, "empty separator");
-    l = right ? rsplit_at(c, SELF, sep, max) : split_at(c, SELF, sep, max);
+    l = right ? rsplit_at(c, self.s, sep, max) : split_at(c, self.s, sep, max);
     return exo_jlist_value(EXO_J_LIST, l);
 }
 
@@ -330,14 +332,14 @@ static exo_jvalue rsplit(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
 static exo_jvalue partition_from(exo_jctx *c, exo_jvalue self, const exo_jargs *a, bool right) {
     const exo_jstr *sep = exo_jarg_str(c, a, 0, " ");
     if (sep->n == 0) return exo_jfail(c, "empty separator");
-    size_t at = right ? find_last(c, SELF, sep) : exo_jstr_find(c, SELF, 0, sep);
+    size_t at = right ? find_last(c, self.s, sep) : exo_jstr_find(c, self.s, 0, sep);
     bool found = at != SIZE_MAX;
-    size_t head_end = found ? at : right ? 0 : SELF->n;
+    size_t head_end = found ? at : right ? 0 : self.s->n;
     size_t tail_begin = found ? at + sep->n : head_end;
     exo_jlist *l = exo_jlist_new(c, 3);
-    exo_jlist_append(c, l, exo_jsubstr(c, SELF, 0, head_end));
-    exo_jlist_append(c, l, exo_jsubstr(c, SELF, head_end, tail_begin));
-    exo_jlist_append(c, l, exo_jsubstr(c, SELF, tail_begin, SELF->n));
+    exo_jlist_append(c, l, exo_jsubstr(c, self.s, 0, head_end));
+    exo_jlist_append(c, l, exo_jsubstr(c, self.s, head_end, tail_begin));
+    exo_jlist_append(c, l, exo_jsubstr(c, self.s, tail_begin, self.s->n));
     return exo_jlist_value(EXO_J_TUPLE, l);
 }
 
@@ -350,11 +352,11 @@ static exo_jvalue rpartition(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
 }
 
 static exo_jvalue splitlines(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
-    return exo_jlist_value(EXO_J_LIST, exo_jstr_lines(c, SELF, exo_jarg_bool(a, 0, false)));
+    return exo_jlist_value(EXO_J_LIST, exo_jstr_lines(c, self.s, exo_jarg_bool(a, 0, false)));
 }
 
 static exo_jvalue replace(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
-    return exo_jstr_replace(c, SELF, exo_jarg_str(c, a, 0, ""), exo_jarg_str(c, a, 1, ""),
+    return exo_jstr_replace(c, self.s, exo_jarg_str(c, a, 0, ""), exo_jarg_str(c, a, 1, ""),
                             exo_jarg_int(c, a, 2, -1));
 }
 
@@ -366,7 +368,7 @@ static exo_jvalue join(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
             return exo_jfail(c, "sequence item %zu: expected str instance, %s found", i,
                              exo_jtype_name(l->items[i]));
         }
-        if (i > 0) exo_jput_str(c, SELF);
+        if (i > 0) exo_jput_str(c, self.s);
         exo_jput_str(c, l->items[i].s);
         exo_jcharge(c, 1);
     }
@@ -374,66 +376,66 @@ static exo_jvalue join(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
 }
 
 static exo_jvalue format(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
-    return exo_jformat_braces(c, SELF, a);
+    return exo_jformat_braces(c, self.s, a);
 }
 
 /* ---- classes ---- */
 
 static exo_jvalue all_chars(exo_jvalue self, bool (*is)(uint32_t)) {
-    for (size_t pos = 0; pos < SELF->n;) {
-        if (!is(exo_jutf8_next(SELF->s, SELF->n, &pos))) return exo_jbool(false);
+    for (size_t pos = 0; pos < self.s->n;) {
+        if (!is(exo_jutf8_next(self.s->s, self.s->n, &pos))) return exo_jbool(false);
     }
-    return exo_jbool(SELF->n > 0);
+    return exo_jbool(self.s->n > 0);
 }
 
 static bool is_alnum(uint32_t cp) { return exo_jis_alpha(cp) || exo_jis_numeric(cp); }
 
 static exo_jvalue all_digit(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
-    exo_jcharge(c, SELF->n / 4);
+    exo_jcharge(c, self.s->n / 4);
     return all_chars(self, exo_jis_digit);
 }
 
 static exo_jvalue all_numeric(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
-    exo_jcharge(c, SELF->n / 4);
+    exo_jcharge(c, self.s->n / 4);
     return all_chars(self, exo_jis_numeric);
 }
 
 static exo_jvalue all_alpha(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
-    exo_jcharge(c, SELF->n / 4);
+    exo_jcharge(c, self.s->n / 4);
     return all_chars(self, exo_jis_alpha);
 }
 
 static exo_jvalue all_alnum(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
-    exo_jcharge(c, SELF->n / 4);
+    exo_jcharge(c, self.s->n / 4);
     return all_chars(self, is_alnum);
 }
 
 static exo_jvalue all_space(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
-    exo_jcharge(c, SELF->n / 4);
+    exo_jcharge(c, self.s->n / 4);
     return all_chars(self, exo_jis_space);
 }
 
 static exo_jvalue all_ascii(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)c;
     (void)a;
-    return exo_jbool(SELF->n == SELF->n_chars);
+    return exo_jbool(self.s->n == self.s->n_chars);
 }
 
 static exo_jvalue all_lower(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
-    exo_jcharge(c, SELF->n / 4);
-    return exo_jbool(exo_jstr_cased(SELF, false));
+    exo_jcharge(c, self.s->n / 4);
+    return exo_jbool(exo_jstr_cased(self.s, false));
 }
 
 static exo_jvalue all_upper(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
-    exo_jcharge(c, SELF->n / 4);
-    return exo_jbool(exo_jstr_cased(SELF, true));
+    exo_jcharge(c, self.s->n / 4);
+    return exo_jbool(exo_jstr_cased(self.s, true));
 }
 
 static const exo_jnative methods[] = {

@@ -142,8 +142,8 @@ exo_jvalue exo_jstr_pad(exo_jctx *c, const exo_jstr *s, int64_t width, uint32_t 
 }
 
 static bool is_line_end(uint32_t cp) {
-    return (cp >= 0x0A && cp <= 0x0D) || (cp >= 0x1C && cp <= 0x1E) || cp == 0x85 ||
-           cp == 0x2028 || cp == 0x2029;
+    return (cp >= 0x0A && cp <= 0x0D) || (cp >= 0x1C && cp <= 0x1E) || cp == 0x85 || cp == 0x2028 ||
+           cp == 0x2029;
 }
 
 exo_jlist *exo_jstr_lines(exo_jctx *c, const exo_jstr *s, bool keep_ends) {

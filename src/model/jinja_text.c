@@ -62,9 +62,7 @@ size_t exo_jutf8_offset(const exo_jstr *s, size_t i_char) {
     return pos;
 }
 
-static utf8proc_category_t category(uint32_t cp) {
-    return utf8proc_category((utf8proc_int32_t)cp);
-}
+static utf8proc_category_t category(uint32_t cp) { return utf8proc_category((utf8proc_int32_t)cp); }
 
 bool exo_jis_space(uint32_t cp) {
     if (cp < 0x80) return cp == ' ' || (cp >= 9 && cp <= 13) || (cp >= 0x1C && cp <= 0x1F);
@@ -90,9 +88,7 @@ bool exo_jis_numeric(uint32_t cp) {
     return k >= UTF8PROC_CATEGORY_ND && k <= UTF8PROC_CATEGORY_NO;
 }
 
-bool exo_jis_word(uint32_t cp) {
-    return cp == '_' || exo_jis_alpha(cp) || exo_jis_numeric(cp);
-}
+bool exo_jis_word(uint32_t cp) { return cp == '_' || exo_jis_alpha(cp) || exo_jis_numeric(cp); }
 
 bool exo_jis_upper(uint32_t cp) { return category(cp) == UTF8PROC_CATEGORY_LU; }
 

@@ -10,9 +10,9 @@
 #include <math.h>
 #include <string.h>
 
-#define TAIL_MIN_BYTES   64
-#define DICT_LINEAR_MAX  8 /* entries looked through one by one, without an index */
-#define NOT_FOUND        SIZE_MAX
+#define TAIL_MIN_BYTES  64
+#define DICT_LINEAR_MAX 8 /* entries looked through one by one, without an index */
+#define NOT_FOUND       SIZE_MAX
 
 /* The unused end of a block that concatenated strings share.  Only a string that ends exactly
  * where the used part ends may grow into it; all others keep seeing the bytes they had. */
@@ -104,8 +104,8 @@ exo_jvalue exo_jconcat(exo_jctx *c, const exo_jstr *a, const exo_jstr *b) {
     memcpy(tail->used_end, b->s, b->n);
     tail->used_end += b->n;
     tail->room -= b->n;
-    *str = (exo_jstr){
-        .s = begin, .n = a->n + b->n, .n_chars = a->n_chars + b->n_chars, .tail = tail};
+    *str =
+        (exo_jstr){.s = begin, .n = a->n + b->n, .n_chars = a->n_chars + b->n_chars, .tail = tail};
     return wrap(str);
 }
 

@@ -25,6 +25,7 @@ exo_status exo_template_compile(const char *source, size_t n, exo_template **out
         .err = err,
         .fault = EXO_EFORMAT,
         .max_depth = EXO_J_MAX_PARSE_DEPTH,
+        .max_steps = EXO_J_MAX_STEPS,
     };
     const exo_jtoken *tokens = exo_jlex(&c, source, n);
     if (tokens != NULL) t->body = exo_jparse(&c, tokens);
@@ -94,11 +95,13 @@ exo_status exo_template_render(const exo_template *t, json_t *vars, const exo_te
         return exo_error_set(err, EXO_EINVAL, "a template's variables must be a JSON object");
     }
     exo_jscope globals = {0};
+    uint64_t max_steps = desc != NULL ? desc->max_steps : 0;
     exo_jctx c = {
         .arena = {.limit_bytes = EXO_J_MAX_ARENA_BYTES},
         .err = err,
         .fault = EXO_EINVAL,
         .max_depth = EXO_J_MAX_RENDER_DEPTH,
+        .max_steps = max_steps != 0 && max_steps < EXO_J_MAX_STEPS ? max_steps : EXO_J_MAX_STEPS,
         .globals = &globals,
         .now_unix = desc != NULL ? desc->now_unix : 0,
     };

@@ -15,8 +15,9 @@
 exo_status exo_template_compile(const char *source, size_t n, exo_template **out, exo_error *err);
 void exo_template_destroy(exo_template *t); /* NULL is allowed */
 
-typedef struct {      /* all-zero = the machine's clock */
-    int64_t now_unix; /* what strftime_now sees; 0 = now */
+typedef struct {        /* all-zero = the machine's clock and the built-in limits */
+    int64_t now_unix;   /* what strftime_now sees; 0 = now */
+    uint64_t max_steps; /* fewer steps than the built-in limit; 0 = that limit */
 } exo_template_desc;
 
 /* vars: a JSON object whose members are the template's variables (messages, tools,

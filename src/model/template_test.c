@@ -41,8 +41,10 @@ static result render(const char *source, size_t n, json_t *vars, int64_t now) {
     exo_template *t = NULL;
     exo_template_desc desc = {.now_unix = now};
     r.status = exo_template_compile(source, n, &t, &r.err);
-    if (r.status == EXO_OK) r.status = exo_template_render(t, vars, &desc, &r.text, &r.err);
-    else assert_null(t);
+    if (r.status == EXO_OK)
+        r.status = exo_template_render(t, vars, &desc, &r.text, &r.err);
+    else
+        assert_null(t);
     exo_template_destroy(t);
     return r;
 }
@@ -267,8 +269,7 @@ static void endless_work_is_stopped(void **state) {
     refuses_in_time("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}"
                     "{% endfor %}",
                     "runs too long");
-    refuses_in_time("{% set l = [1] %}{% for x in l %}{% set _ = l.append(x) %}{% endfor %}",
-                    "");
+    refuses_in_time("{% set l = [1] %}{% for x in l %}{% set _ = l.append(x) %}{% endfor %}", "");
     refuses_in_time("{% set s = 'ab' * 1000000 %}{% for i in range(99999) %}"
                     "{{ s.find('b' * 1000) }}{% endfor %}",
                     "");
@@ -313,11 +314,20 @@ static void nesting_is_bounded(void **state) {
     static const struct {
         const char *head, *part, *tail;
     } cases[] = {
-        {"{{ ", "(", ""},      {"{{ ", "[", ""},           {"{{ ", "{1:", ""},
-        {"{{ ", "-", "1 }}"},  {"{{ ", "not ", "1 }}"},    {"", "{% if 1 %}", ""},
-        {"{{ ", "a(", ""},     {"{{ ", "a[", ""},          {"{{ ", "1 if 1 else ", "1 }}"},
-        {"{{ 1", "|abs", "}}"}, {"{{ 1", " + 1", " }}"},   {"{{ x", ".a", " }}"},
-        {"", "{% macro a() %}", ""}, {"{% set x %}", "{% filter e %}", ""},
+        {"{{ ", "(", ""},
+        {"{{ ", "[", ""},
+        {"{{ ", "{1:", ""},
+        {"{{ ", "-", "1 }}"},
+        {"{{ ", "not ", "1 }}"},
+        {"", "{% if 1 %}", ""},
+        {"{{ ", "a(", ""},
+        {"{{ ", "a[", ""},
+        {"{{ ", "1 if 1 else ", "1 }}"},
+        {"{{ 1", "|abs", "}}"},
+        {"{{ 1", " + 1", " }}"},
+        {"{{ x", ".a", " }}"},
+        {"", "{% macro a() %}", ""},
+        {"{% set x %}", "{% filter e %}", ""},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char *source = repeated(cases[i].head, cases[i].part, 100000, cases[i].tail);
@@ -390,8 +400,7 @@ static void published_templates_survive_allocation_failures(void **state) {
     (void)state;
     json_t *golden = load_goldens();
     json_t *vars = golden_variables(golden, "tools_roundtrip");
-    static const char *const files[] = {DATA "openai-gpt-oss-120b.jinja",
-                                        DATA "Qwen3-Coder.jinja"};
+    static const char *const files[] = {DATA "openai-gpt-oss-120b.jinja", DATA "Qwen3-Coder.jinja"};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         size_t n;
         char *source = read_file(files[i], &n);

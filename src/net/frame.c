@@ -160,8 +160,8 @@ exo_status exo_frame_json(const exo_frame *f, json_t **out, exo_error *err) {
                              EXO_FRAME_MAX_DEPTH);
     }
     json_error_t why;
-    json_t *value =
-        json_loadb((const char *)f->header, f->header_bytes, JSON_REJECT_DUPLICATES, &why);
+    json_t *value = json_loadb((const char *)f->header, f->header_bytes,
+                               JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why);
     if (value == NULL && json_error_code(&why) == json_error_out_of_memory) {
         return exo_error_set(err, EXO_ENOMEM, "no memory for a JSON header of %u bytes",
                              f->header_bytes);

@@ -29,11 +29,13 @@
 #define PIECE_BYTES      (8 * EXO_TLS_RECORD_BYTES) /* encrypted, then sent */
 #define MAX_UNREAD_BYTES (2u * EXO_FRAME_MAX_BODY)  /* received while a send waits */
 #define MAX_POLL_MS      60000
+#define STOP_POLL_MS     20 /* how often a waiting send looks at its stop flag */
 
 struct exo_lane {
     int fd;
     exo_tls *tls;
     char peer[EXO_NODE_ID_BYTES];
+    const atomic_bool *stop; /* NULL: sends only know their deadline */
     uint64_t sent_bytes, received_bytes;
 
     exo_buf in; /* decrypted; frames up to `off` have been handed out */
@@ -124,6 +126,7 @@ void exo_lane_destroy(exo_lane *l) {
 }
 
 const char *exo_lane_peer(const exo_lane *l) { return l->peer; }
+void exo_lane_set_stop(exo_lane *l, const atomic_bool *stop) { l->stop = stop; }
 uint64_t exo_lane_bytes_sent(const exo_lane *l) { return l->sent_bytes; }
 uint64_t exo_lane_bytes_received(const exo_lane *l) { return l->received_bytes; }
 
@@ -219,9 +222,14 @@ static exo_status wait_for_room(exo_lane *l, uint64_t deadline_us, exo_error *er
         if (now_us >= deadline_us) {
             return exo_error_set(err, EXO_ETIMEDOUT, "it did not take a frame before the deadline");
         }
+        if (l->stop != NULL && atomic_load(l->stop)) {
+            return exo_error_set(err, EXO_ECANCELED, "stopped while it took no bytes");
+        }
+        int ms = poll_ms(now_us, deadline_us);
+        if (l->stop != NULL && ms > STOP_POLL_MS) ms = STOP_POLL_MS;
         bool hears = !l->ended && l->in.n < MAX_UNREAD_BYTES;
         struct pollfd p = {.fd = l->fd, .events = (short)(hears ? POLLIN | POLLOUT : POLLOUT)};
-        int r = poll(&p, 1, poll_ms(now_us, deadline_us));
+        int r = poll(&p, 1, ms);
         if (r < 0 && errno != EINTR) {
             return exo_error_set(err, EXO_EIO, "poll: %s", strerror(errno));
         }

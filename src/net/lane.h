@@ -9,6 +9,8 @@
 
 #include "net/link.h"
 
+#include <stdatomic.h>
+
 #define EXO_LANE_SET_MAX 64 /* lanes waited for at once */
 
 /* Waits for several lanes and one wake-up: what a stage sleeps on. */
@@ -32,6 +34,8 @@ exo_status exo_lane_send(exo_lane *l, const exo_frame *f, uint64_t deadline_us, 
  * f is borrowed until the next call on this lane.  Frames that came before an error are delivered
  * first; pings are dropped, and the peer's goodbye is EXO_EPEER with its reason. */
 exo_status exo_lane_recv(exo_lane *l, exo_frame *f, bool *have, exo_error *err);
+/* From now on a send that waits for the peer gives up (EXO_ECANCELED) soon after *stop is set. */
+void exo_lane_set_stop(exo_lane *l, const atomic_bool *stop);
 uint64_t exo_lane_bytes_sent(const exo_lane *l); /* on the wire, TLS included */
 uint64_t exo_lane_bytes_received(const exo_lane *l);
 

@@ -38,7 +38,7 @@ struct exo_coordinator {
     int32_t *drawn;            /* (max_seqs) */
     exo_sched_answer *answers; /* (max_seqs) */
     live *requests;            /* newest first */
-    uint32_t ctx_tokens, max_rows, max_seqs;
+    uint32_t ctx_tokens, max_rows, max_seqs, n_vocab;
     uint32_t n_in_flight;
     uint64_t last_progress_us;
     double us_per_row; /* of prompt chunks on this stage; 0 = not measured */
@@ -52,6 +52,7 @@ exo_status exo_coordinator_create(const exo_coordinator_desc *d, exo_coordinator
     if (c == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for a coordinator");
     const exo_shard_desc *shard = exo_shard_get_desc(exo_stage_shard(d->io->stage));
     c->d = *d;
+    c->n_vocab = exo_model_hparams(exo_shard_model(exo_stage_shard(d->io->stage)))->n_vocab;
     c->ctx_tokens = shard->ctx_tokens;
     c->max_rows = shard->max_rows;
     c->max_seqs = shard->max_seqs;
@@ -146,6 +147,8 @@ void exo_coordinator_submit(exo_coordinator *c, uint64_t id, exo_request *r_take
     l->tokens = exo_malloc(sizeof *l->tokens * (size_t)c->ctx_tokens);
     if (l->tokens == NULL) goto no_memory;
     st = exo_answer_create(c->d.tokenizer, &l->request, &l->answer, &err);
+    if (st != EXO_OK) goto refused;
+    st = exo_request_check_vocab(&l->request, c->n_vocab, &err); /* a step with it would fail all */
     if (st != EXO_OK) goto refused;
     exo_tokens prompt = {l->request.prompt, l->request.n_prompt};
     st = exo_sched_add(c->sched, id, prompt, &err);

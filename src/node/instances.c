@@ -260,9 +260,8 @@ static void dial_next(exo_instance *i) {
     }
     if (st == EXO_OK) return;
     exo_free(ctx);
-    char why[EXO_ERROR_BYTES];
-    snprintf(why, sizeof why, "no lane to node %s: %.160s", to->place.node_id, err.message);
-    fail(i, why);
+    exo_error_wrap(&err, st, "no lane to node %s", to->place.node_id);
+    fail(i, err.message);
 }
 
 static void connect_stage(exo_instance *i, uint32_t n_pages) {
@@ -340,7 +339,9 @@ void exo_instances_on_lane(exo_node *n, exo_link *l, const exo_frame *f) {
     }
     json_int_t epoch = json_integer_value(json_object_get(m, "epoch"));
     json_int_t stage = json_integer_value(json_object_get(m, "stage"));
-    bool fits = i != NULL && epoch == i->epoch && (stage + 1) % i->n_stages == i->my_stage;
+    bool fits = i != NULL && epoch == i->epoch && stage >= 0 && stage < i->n_stages &&
+                (stage + 1) % i->n_stages == i->my_stage &&
+                strcmp(i->stages[stage].place.node_id, exo_link_peer(l)->node_id) == 0;
     exo_lane_ctx *c = fits ? lane_ctx(n, i->id) : NULL;
     json_decref(m);
     if (c == NULL) {
@@ -353,9 +354,9 @@ void exo_instances_on_lane(exo_node *n, exo_link *l, const exo_frame *f) {
 void exo_instances_lane_lost(exo_node *n, const char *instance, const char *why) {
     exo_instance *i = exo_instances_find(n, instance);
     if (i == NULL) return;
-    char reason[EXO_ERROR_BYTES];
-    snprintf(reason, sizeof reason, "a lane did not open: %.200s", why);
-    fail(i, reason);
+    exo_error reason;
+    exo_error_set(&reason, EXO_EPEER, "a lane did not open: %s", why);
+    fail(i, reason.message);
 }
 
 /* ---- placing (owner) ---- */
@@ -405,39 +406,61 @@ uint32_t exo_instances_candidates(exo_node *n, const char *model_id, exo_place_c
     return count;
 }
 
-exo_status exo_instances_place(exo_node *n, const char *model_id, const exo_placement_wish *wish,
-                               exo_instance **out, exo_error *err) {
-    *out = NULL;
-    exo_model *m = NULL;
+/* Which nodes take which layers. */
+static exo_status plan_stages(exo_node *n, const char *model_id, const exo_model *m,
+                              const exo_placement_wish *wish, exo_shard_place *places,
+                              exo_error *err) {
     exo_place_candidate candidates[EXO_MAX_STAGES];
-    exo_shard_place places[EXO_MAX_STAGES];
-    exo_status st = exo_models_get(n->models, model_id, &m, err);
-    if (st != EXO_OK) return st;
     uint32_t n_candidates = exo_instances_candidates(n, model_id, candidates);
-    uint32_t min_nodes = wish->min_nodes, n_layers = exo_model_hparams(m)->n_layers;
-    st = wish->n_cuts == 0
-             ? exo_place_even(candidates, n_candidates, n_layers, min_nodes, places, err)
-             : exo_place_cuts(candidates, n_candidates, n_layers, min_nodes, wish->cuts, places,
-                              err);
-    exo_instance *i = NULL;
-    if (st != EXO_OK) goto done;
-    i = exo_calloc(1, sizeof *i);
+    uint32_t n_layers = exo_model_hparams(m)->n_layers;
+    if (wish->n_cuts == 0) {
+        return exo_place_even(candidates, n_candidates, n_layers, wish->min_nodes, places, err);
+    }
+    return exo_place_cuts(candidates, n_candidates, n_layers, wish->min_nodes, wish->cuts, places,
+                          err);
+}
+
+/* An instance of ours as planned; nothing runs yet. */
+static exo_instance *new_instance(exo_node *n, const char *model_id, const exo_shard_place *places,
+                                  uint32_t n_stages) {
     uint8_t random[8];
+    exo_instance *i = exo_calloc(1, sizeof *i);
     if (i == NULL || RAND_bytes(random, sizeof random) != 1) {
-        st = exo_error_set(err, EXO_ENOMEM, "out of memory for an instance");
-        goto fail;
+        exo_free(i);
+        return NULL;
     }
     i->node = n;
     exo_hex(random, sizeof random, i->id);
     snprintf(i->model_id, sizeof i->model_id, "%s", model_id);
     snprintf(i->owner, sizeof i->owner, "%s", exo_identity_node_id(n->identity));
     i->epoch = ++n->next_epoch;
-    i->min_nodes = i->n_stages = min_nodes;
+    i->min_nodes = i->n_stages = n_stages;
     i->deadline_ms = exo_now_ms() + EXO_PLACE_DEADLINE_MS;
-    for (uint32_t s = 0; s < min_nodes; s++) {
-        i->stages[s].place = places[s];
+    for (uint32_t s = 0; s < n_stages; s++) {
+        exo_instance_stage *stage = &i->stages[s];
+        stage->place = places[s];
         const exo_peer *p = exo_members_find(n, places[s].node_id);
-        if (p != NULL) snprintf(i->stages[s].listen, sizeof p->listen, "%s", p->listen);
+        if (p != NULL) snprintf(stage->listen, sizeof stage->listen, "%s", p->listen);
+    }
+    return i;
+}
+
+exo_status exo_instances_place(exo_node *n, const char *model_id, const exo_placement_wish *wish,
+                               exo_instance **out, exo_error *err) {
+    *out = NULL;
+    if (n->stopping) return exo_error_set(err, EXO_EPEER, EXO_NODE_STOPPING);
+    exo_model *m = NULL;
+    exo_instance *i = NULL;
+    exo_shard_place places[EXO_MAX_STAGES];
+    exo_status st = exo_models_get(n->models, model_id, &m, err);
+    if (st == EXO_OK) st = plan_stages(n, model_id, m, wish, places, err);
+    if (st != EXO_OK) goto done;
+    exo_instance *earlier = exo_instances_of_model(n, model_id);
+    if (earlier != NULL) exo_instances_end(n, earlier, "the model is being placed anew");
+    i = new_instance(n, model_id, places, wish->min_nodes);
+    if (i == NULL) {
+        st = exo_error_set(err, EXO_ENOMEM, "out of memory for an instance");
+        goto done;
     }
     exo_instance_settings settings = {.ctx_tokens = exo_node_ctx(n, m),
                                       .max_seqs = n->d.max_seqs,
@@ -445,35 +468,37 @@ exo_status exo_instances_place(exo_node *n, const char *model_id, const exo_plac
                                       .kv_f16 = n->d.kv_f16,
                                       .wire_f16 = n->d.wire_f16};
     st = exo_instance_start_worker(i, m, &settings, err);
-    if (st != EXO_OK) goto fail;
+    if (st != EXO_OK) goto done;
     i->next = n->instances;
     n->instances = i;
     send_to_participants(i, create_message(i, m));
     *out = i;
-    goto done;
-fail:
-    exo_free(i);
+    i = NULL;
 done:
+    exo_free(i);
     exo_model_unref(m);
     return st;
 }
 
 /* ---- messages in ---- */
 
-/* A stage's report from a participant: numbers are checked by their use. */
-static void on_stage_message(exo_instance *i, const char *op, const json_t *m) {
+/* A stage's report from the node that has it. */
+static void on_stage_message(exo_instance *i, const exo_peer *from, const char *op,
+                             const json_t *m) {
     json_int_t stage = json_integer_value(json_object_get(m, "stage"));
     if (stage < 0 || stage >= i->n_stages || stage == i->my_stage) return;
     exo_instance_stage *s = &i->stages[stage];
-    if (strcmp(op, "stats") == 0) {
-        exo_stats_from_json(m, &s->stats);
-        return;
-    }
+    if (strcmp(s->place.node_id, from->node_id) != 0) return;
+    bool loaded = strcmp(op, "loaded") == 0, ready = strcmp(op, "ready") == 0;
+    if (strcmp(op, "stats") == 0) exo_stats_from_json(m, &s->stats);
+    if (!loaded && !ready) return;
+    json_int_t n_pages = json_integer_value(json_object_get(m, "n_pages"));
     s->loaded = true;
-    s->ready = strcmp(op, "ready") == 0;
+    s->ready = ready;
     s->weight_bytes = (uint64_t)json_integer_value(json_object_get(m, "weight_bytes"));
     s->kv_bytes = (uint64_t)json_integer_value(json_object_get(m, "kv_bytes"));
-    s->n_pages = (uint32_t)json_integer_value(json_object_get(m, "n_pages"));
+    s->n_pages =
+        n_pages > 0 && n_pages < INT32_MAX ? (uint32_t)n_pages : 0; /* 0 is refused later */
     advance(i);
 }
 
@@ -495,11 +520,11 @@ void exo_instances_on_message(exo_node *n, exo_peer *from, const json_t *m) {
     const char *reason = json_string_value(json_object_get(m, "reason"));
     if (is_owner(i)) {
         if (strcmp(op, "failed") == 0) {
-            char why[EXO_ERROR_BYTES];
-            snprintf(why, sizeof why, "node %s: %.200s", from->name, reason ? reason : "failed");
-            exo_instances_end(n, i, why);
+            exo_error why;
+            exo_error_set(&why, EXO_EPEER, "node %s: %s", from->name, reason ? reason : "failed");
+            exo_instances_end(n, i, why.message);
         } else {
-            on_stage_message(i, op, m);
+            on_stage_message(i, from, op, m);
         }
     } else if (strcmp(i->owner, from->node_id) == 0) {
         if (strcmp(op, "connect") == 0 && i->state == EXO_INSTANCE_LOADING) {
@@ -556,9 +581,9 @@ void exo_instances_peer_lost(exo_node *n, const char *node_id, const char *why) 
             uses |= strcmp(i->stages[s].place.node_id, node_id) == 0;
         }
         if (!uses) continue;
-        char reason[EXO_ERROR_BYTES];
-        snprintf(reason, sizeof reason, "node %s left: %.180s", node_id, why);
-        exo_instances_end(n, i, reason);
+        exo_error reason;
+        exo_error_set(&reason, EXO_EPEER, "node %s left: %s", node_id, why);
+        exo_instances_end(n, i, reason.message);
     }
 }
 

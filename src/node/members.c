@@ -15,6 +15,7 @@
 #define DIAL_FIRST_MS 250u
 #define DIAL_MAX_MS   5000u
 #define DIAL_YIELD_MS 2000u /* of two nodes that hear of each other, the lower id dials first */
+#define RETIRE_MS     2000u /* what was sent on a link before both sides chose the other arrives */
 #define MAX_ADDRESSES 1024
 
 exo_peer *exo_members_find(exo_node *n, const char *node_id) {
@@ -62,6 +63,11 @@ void exo_members_tick(exo_node *n, uint64_t now_ms) {
     for (exo_address *a = n->addresses; a != NULL; a = a->next) {
         bool connected = a->node_id[0] != '\0' && exo_members_find(n, a->node_id) != NULL;
         if (a->link == NULL && !connected && now_ms >= a->dial_at_ms) dial(n, a, now_ms);
+    }
+    for (exo_link_ctx *c = n->retired; c != NULL; c = c->next) {
+        if (now_ms >= c->close_at_ms) {
+            exo_link_close(c->retired, EXO_OK, "another link between us is open");
+        }
     }
     if (n->record_changed) exo_members_announce(n);
 }
@@ -120,6 +126,21 @@ static bool replaces(const exo_node *n, const exo_peer *p, bool outgoing) {
     return outgoing == we_are_lower;
 }
 
+/* l only receives from now on, and is closed soon: nothing on its way is lost. */
+static void retire(exo_node *n, exo_link *l) {
+    exo_link_ctx *ctx = exo_link_ud(l);
+    ctx->retired = l;
+    ctx->close_at_ms = exo_now_ms() + RETIRE_MS;
+    ctx->next = n->retired;
+    n->retired = ctx;
+}
+
+static void forget_retired(exo_node *n, const exo_link_ctx *ctx) {
+    exo_link_ctx **at = &n->retired;
+    while (*at != NULL && *at != ctx) at = &(*at)->next;
+    if (*at != NULL) *at = ctx->next;
+}
+
 static exo_peer *add_peer(exo_node *n, const exo_peer_info *info) {
     exo_peer *p = exo_calloc(1, sizeof *p);
     if (p == NULL) return NULL;
@@ -129,23 +150,20 @@ static exo_peer *add_peer(exo_node *n, const exo_peer_info *info) {
     return p;
 }
 
-/* NULL: the link was turned away. */
-static exo_peer *register_control(exo_node *n, exo_link *l, const exo_peer_info *info,
-                                  bool outgoing) {
+/* The peer of a control link that opened; l becomes the one we send on, or retires. */
+static void register_control(exo_node *n, exo_link *l, const exo_peer_info *info, bool outgoing) {
     exo_peer *p = exo_members_find(n, info->node_id);
-    if (p != NULL && p->link != l) {
-        if (!replaces(n, p, outgoing)) {
-            exo_link_close(l, EXO_OK, "a link between us is already open");
-            return NULL;
-        }
-        exo_link *old = p->link;
-        p->link = l;
-        exo_link_close(old, EXO_OK, "replaced by another link between us");
-    } else if (p == NULL) {
+    if (p != NULL && !replaces(n, p, outgoing)) {
+        retire(n, l);
+        return;
+    }
+    if (p != NULL) {
+        retire(n, p->link);
+    } else {
         p = add_peer(n, info);
         if (p == NULL) {
             exo_link_close(l, EXO_ENOMEM, "out of memory");
-            return NULL;
+            return;
         }
         exo_info("node %s (%s) joined", info->name, info->node_id);
     }
@@ -154,7 +172,6 @@ static exo_peer *register_control(exo_node *n, exo_link *l, const exo_peer_info 
     snprintf(p->name, sizeof p->name, "%s", info->name);
     snprintf(p->listen, sizeof p->listen, "%s", info->listen);
     exo_members_announce(n);
-    return p;
 }
 
 static void on_open(void *ud, exo_link *l, const exo_peer_info *peer, bool outgoing) {
@@ -172,6 +189,7 @@ static void on_open(void *ud, exo_link *l, const exo_peer_info *peer, bool outgo
     register_control(n, l, peer, true);
 }
 
+/* The first frame of a link that was dialled to us.  False: it is no control link. */
 static bool classify(exo_node *n, exo_link *l, const exo_frame *f) {
     if (f->type == EXO_MSG_LANE) {
         exo_instances_on_lane(n, l, f);
@@ -184,14 +202,15 @@ static bool classify(exo_node *n, exo_link *l, const exo_frame *f) {
     }
     ctx->use = EXO_LINK_CONTROL;
     exo_link_set_ud(l, ctx);
-    return register_control(n, l, exo_link_peer(l), false) != NULL;
+    register_control(n, l, exo_link_peer(l), false);
+    return true;
 }
 
 static void on_frame(void *ud, exo_link *l, const exo_frame *f) {
     exo_node *n = ud;
     if (exo_link_ud(l) == NULL && !classify(n, l, f)) return;
     exo_peer *p = exo_members_find(n, exo_link_peer(l)->node_id);
-    if (p == NULL || p->link != l) return; /* a link on its way out */
+    if (p == NULL) return; /* it left; this is a retired link's rest */
     if (f->type != EXO_MSG_NODES && f->type != EXO_MSG_INSTANCE && f->type != EXO_MSG_REQUEST) {
         return; /* unknown types are skipped */
     }
@@ -240,6 +259,7 @@ static void on_close(void *ud, exo_link *l, exo_status status, const char *why) 
     if (ctx->use == EXO_LINK_LANE) {
         exo_instances_lane_lost(n, ctx->instance, why);
     } else {
+        forget_retired(n, ctx);
         if (ctx->address != NULL) redial_later(ctx->address, status, why);
         for (exo_peer *p = n->peers; p != NULL; p = p->next) {
             if (p->link != l) continue;

@@ -1,7 +1,7 @@
 /* models.c - the models this node can open: files given by -m, then the model directories.
  *
  * An opened model (header, tokenizer, template; no weights) is kept until the node stops.
- * Thread: ANY; the table has a lock, held while a header is read. */
+ * Thread: ANY; the table has a lock, which LOOP waits for too: no file is read under it. */
 #define _DEFAULT_SOURCE
 #include "base/mem.h"
 #include "node/node_impl.h"
@@ -82,26 +82,48 @@ void exo_models_destroy(exo_models *m) {
     exo_free(m);
 }
 
-/* An id names a model; a path is for the command line only. */
+/* An id names a model; what exo_models_resolve takes for a path is for the command line only. */
 static bool is_id(const char *id) {
-    return *id != '\0' && strchr(id, '/') == NULL && strlen(id) < EXO_MODEL_ID_BYTES;
+    size_t n = strlen(id);
+    bool is_file = n >= 5 && strcmp(id + n - 5, ".gguf") == 0;
+    return n > 0 && n < EXO_MODEL_ID_BYTES && !is_file && strchr(id, '/') == NULL &&
+           strstr(id, "..") == NULL;
+}
+
+static exo_model *find_ref(exo_models *m, const char *id) {
+    exo_lock_take(m->lock);
+    exo_model *model = find(m, id);
+    if (model != NULL) exo_model_ref(model);
+    exo_lock_give(m->lock);
+    return model;
+}
+
+/* Of two threads that opened the same model at once, the first one's is kept. */
+static exo_status keep(exo_models *m, exo_model *opened_take, exo_model **out, exo_error *err) {
+    exo_status st = EXO_OK;
+    exo_lock_take(m->lock);
+    exo_model *kept = find(m, exo_model_id(opened_take));
+    if (kept == NULL) {
+        kept = opened_take;
+        st = add(m, opened_take, false, err);
+    } else {
+        exo_model_unref(opened_take);
+    }
+    if (st == EXO_OK) *out = exo_model_ref(kept);
+    exo_lock_give(m->lock);
+    return st;
 }
 
 exo_status exo_models_get(exo_models *m, const char *id, exo_model **out, exo_error *err) {
     *out = NULL;
     if (!is_id(id)) return exo_error_set(err, EXO_ENOTFOUND, "model \"%.64s\" not found", id);
-    exo_lock_take(m->lock);
-    exo_status st = EXO_OK;
-    exo_model *model = find(m, id);
-    if (model == NULL) {
-        char path[4096];
-        st = exo_models_resolve(id, m->data_dir, path, sizeof path, err);
-        if (st == EXO_OK) st = exo_model_open(path, &model, err);
-        if (st == EXO_OK) st = add(m, model, false, err);
-    }
-    if (st == EXO_OK) *out = exo_model_ref(model);
-    exo_lock_give(m->lock);
-    return st;
+    *out = find_ref(m, id);
+    if (*out != NULL) return EXO_OK;
+    char path[4096];
+    exo_model *opened = NULL;
+    exo_status st = exo_models_resolve(id, m->data_dir, path, sizeof path, err);
+    if (st == EXO_OK) st = exo_model_open(path, &opened, err);
+    return st == EXO_OK ? keep(m, opened, out, err) : st;
 }
 
 typedef struct {
@@ -129,16 +151,4 @@ json_t *exo_models_list(exo_models *m) {
     exo_lock_give(m->lock);
     if (l.list != NULL) exo_models_each(m->data_dir, list_one, &l);
     return l.list;
-}
-
-bool exo_models_has(exo_models *m, const char *id) {
-    json_t *list = exo_models_list(m);
-    bool has = false;
-    size_t i;
-    json_t *item;
-    json_array_foreach(list, i, item) {
-        has |= strcmp(json_string_value(json_object_get(item, "id")), id) == 0;
-    }
-    json_decref(list);
-    return has;
 }

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "net/hello.h"
 #include "node/node_impl.h"
 
 #include <stdio.h>
@@ -12,7 +13,6 @@
 #define CALL_DEADLINE_MS   2000u
 #define DEFAULT_MAX_SEQS   8u
 #define DEFAULT_CTX_TOKENS 8192u
-#define STOPPING           "this node is shutting down"
 
 /* ---- calls into LOOP ---- */
 
@@ -46,11 +46,10 @@ static void on_net_closed(void *ud) {
 }
 
 static void stop_on_loop(exo_node *n, exo_loop_call *c) {
-    exo_free(c);
-    if (n->stopping) return;
+    (void)c; /* part of n: stopping needs no memory */
     n->stopping = true;
-    exo_instances_finish(n, STOPPING);
-    exo_routes_finish(n, STOPPING);
+    exo_instances_finish(n, EXO_NODE_STOPPING);
+    exo_routes_finish(n, EXO_NODE_STOPPING);
     if (n->net != NULL) {
         exo_net_close(n->net, on_net_closed, n);
     } else {
@@ -75,11 +74,9 @@ static void copy_desc(exo_node *n, const exo_node_desc *d) {
     if (d->listen_addr != NULL) {
         snprintf(n->listen_addr, sizeof n->listen_addr, "%s", d->listen_addr);
     }
-    if (d->name != NULL) {
-        snprintf(n->name, sizeof n->name, "%s", d->name);
-    } else if (gethostname(n->name, sizeof n->name - 1) != 0) {
-        snprintf(n->name, sizeof n->name, "exo");
-    }
+    char host[64] = "exo";
+    if (d->name == NULL) gethostname(host, sizeof host - 1);
+    exo_hello_text(d->name != NULL ? d->name : host, n->name, sizeof n->name);
     if (n->d.max_seqs == 0) n->d.max_seqs = DEFAULT_MAX_SEQS;
 }
 
@@ -125,25 +122,31 @@ static exo_status start_net(exo_node *n, exo_error *err) {
     return EXO_OK;
 }
 
+/* On failure there is no loop to unwind. */
 static exo_status start_loop(exo_node *n, exo_error *err) {
-    if (uv_loop_init(&n->loop) != 0) return exo_error_set(err, EXO_EIO, "cannot make a loop");
-    uv_async_init(&n->loop, &n->async, on_async);
+    exo_status st = exo_mailbox_create(wake_loop, n, &n->mailbox, err);
+    if (st != EXO_OK) return st;
+    int r = uv_loop_init(&n->loop);
+    if (r == 0) {
+        r = uv_async_init(&n->loop, &n->async, on_async);
+        if (r != 0) uv_loop_close(&n->loop);
+    }
+    if (r != 0) return exo_error_set(err, EXO_EIO, "cannot make an event loop: %s", uv_strerror(r));
     uv_timer_init(&n->loop, &n->tick);
     n->async.data = n;
     n->tick.data = n;
     uv_timer_start(&n->tick, on_tick, 0, EXO_TICK_MS);
-    return exo_mailbox_create(wake_loop, n, &n->mailbox, err);
+    return EXO_OK;
 }
 
 /* Runs the loop on this thread until every handle is closed: a node that never started. */
 static void unwind_loop(exo_node *n) {
-    exo_loop_call *c = exo_calloc(1, sizeof *c);
-    if (c != NULL) stop_on_loop(n, c);
-    uv_run(&n->loop, UV_RUN_DEFAULT);
+    stop_on_loop(n, &n->stop_call);
+    loop_main(n);
+    uv_loop_close(&n->loop);
 }
 
 static void free_node(exo_node *n) {
-    uv_loop_close(&n->loop);
     exo_members_finish(n);
     exo_mailbox_destroy(n->mailbox);
     json_decref(n->hello_extra);
@@ -159,34 +162,34 @@ exo_status exo_node_start(const exo_node_desc *d, exo_node **out, exo_error *err
     if (n == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for a node");
     copy_desc(n, d);
     exo_status st = start_loop(n, err);
-    if (st == EXO_OK) st = exo_identity_load(n->data_dir, &n->identity, err);
+    if (st != EXO_OK) {
+        free_node(n);
+        return st;
+    }
+    st = exo_identity_load(n->data_dir, &n->identity, err);
     if (st == EXO_OK) st = find_device(n, err);
     if (st == EXO_OK) st = exo_models_create(n->data_dir, d->models, d->n_models, &n->models, err);
     if (st == EXO_OK) st = start_net(n, err);
     if (st == EXO_OK && pthread_create(&n->thread, NULL, loop_main, n) != 0) {
         st = exo_error_set(err, EXO_EIO, "cannot start the loop thread");
     }
-    n->d.cluster_key = NULL; /* the caller's secret is not kept */
+    n->d.cluster_key = n->d.name_space = NULL; /* the caller's, and one of them a secret */
+    n->d.peers = n->d.models = NULL;
     if (st != EXO_OK) {
         unwind_loop(n);
         free_node(n);
         return st;
     }
-    n->thread_runs = true;
     *out = n;
     return EXO_OK;
 }
 
 void exo_node_stop(exo_node *n) {
     if (n == NULL) return;
-    exo_loop_call *c = exo_calloc(1, sizeof *c);
-    if (c == NULL) {
-        exo_error_log("out of memory: cannot stop cleanly");
-        return;
-    }
-    c->run = stop_on_loop;
-    exo_node_post(n, c);
+    n->stop_call.run = stop_on_loop;
+    exo_node_post(n, &n->stop_call);
     pthread_join(n->thread, NULL);
+    uv_loop_close(&n->loop);
     free_node(n);
 }
 
@@ -219,17 +222,22 @@ static void submit_on_loop(exo_node *n, exo_loop_call *c) {
     exo_route *r = ((submit_call *)c)->route;
     exo_free(c);
     exo_routes_add(n, r);
-    if (n->stopping) exo_routes_finish(n, STOPPING);
+}
+
+static exo_status check_model_id(const char *id, exo_error *err) {
+    if (strlen(id) < EXO_MODEL_ID_BYTES) return EXO_OK;
+    return exo_error_set(err, EXO_ENOTFOUND, "model \"%.64s...\" not found", id);
 }
 
 exo_status exo_node_submit(exo_node *n, const char *model_id, const exo_request *r,
                            exo_node_event_fn fn, void *ud, uint64_t *handle, exo_error *err) {
     *handle = 0;
+    exo_status st = check_model_id(model_id, err);
+    if (st != EXO_OK) return st;
     submit_call *c = exo_calloc(1, sizeof *c);
     exo_route *route = exo_calloc(1, sizeof *route);
-    exo_status st = EXO_ENOMEM;
     if (c == NULL || route == NULL) {
-        exo_error_set(err, st, "out of memory for a request");
+        st = exo_error_set(err, EXO_ENOMEM, "out of memory for a request");
         goto fail;
     }
     st = exo_request_dup(r, &route->request, err);
@@ -283,10 +291,7 @@ static void place_on_loop(exo_node *n, exo_loop_call *c) {
     place_call *p = (place_call *)c;
     exo_waiter *w = p->waiter;
     exo_error err = {0};
-    exo_instance *i = exo_instances_of_model(n, p->model_id);
-    if (i != NULL) { /* one instance per model: placed anew on what is asked for */
-        exo_instances_end(n, i, "the model is being placed anew");
-    }
+    exo_instance *i;
     exo_status st = exo_instances_place(n, p->model_id, &p->wish, &i, &err);
     if (st == EXO_OK) {
         w->next = i->waiters;
@@ -319,6 +324,7 @@ static exo_status check_wish(const exo_placement_wish *w, exo_error *err) {
 exo_status exo_node_place(exo_node *n, const char *model_id, const exo_placement_wish *wish,
                           exo_node_placed_fn done, void *ud, exo_error *err) {
     exo_status st = check_wish(wish, err);
+    if (st == EXO_OK) st = check_model_id(model_id, err);
     if (st != EXO_OK) return st;
     place_call *c = exo_calloc(1, sizeof *c);
     exo_waiter *w = exo_calloc(1, sizeof *w);
@@ -386,7 +392,8 @@ static exo_status call_and_wait(exo_node *n, void (*run)(exo_node *, exo_loop_ca
     exo_status st = EXO_ETIMEDOUT;
     if (exo_latch_wait(c->latch, CALL_DEADLINE_MS)) {
         st = c->status;
-        if (state != NULL) *state = json_incref(c->state);
+        if (state != NULL) *state = c->state; /* moved: two threads never share JSON */
+        c->state = NULL;
     }
     release(c);
     if (st == EXO_ETIMEDOUT) exo_error_set(err, st, "the node did not answer within 2 s");

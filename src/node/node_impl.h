@@ -39,7 +39,6 @@ void exo_models_destroy(exo_models *m);
 /* ANY; a new reference. */
 exo_status exo_models_get(exo_models *m, const char *id, exo_model **out, exo_error *err);
 json_t *exo_models_list(exo_models *m); /* ANY */
-bool exo_models_has(exo_models *m, const char *id);
 
 /* ---- members ---- */
 
@@ -63,9 +62,14 @@ typedef struct exo_peer {
     json_t *record; /* the last thing it said of itself: devices, models, instances */
 } exo_peer;
 
+#define EXO_NODE_STOPPING "this node is shutting down"
+
 /* What a link is for; the link's ud. */
 typedef enum { EXO_LINK_UNKNOWN, EXO_LINK_CONTROL, EXO_LINK_LANE } exo_link_use;
-typedef struct {
+typedef struct exo_link_ctx {
+    struct exo_link_ctx *next; /* among the retired */
+    exo_link *retired;         /* a second control link to a peer, closed a little later */
+    uint64_t close_at_ms;
     exo_link_use use;
     exo_address *address;                 /* of a dialled control link */
     char instance[EXO_INSTANCE_ID_BYTES]; /* of a lane */
@@ -121,6 +125,7 @@ typedef struct exo_instance {
     exo_waiter *waiters; /* owner */
 } exo_instance;
 
+/* Places a model anew: an instance that this node owns of it ends once the new plan stands. */
 exo_status exo_instances_place(exo_node *n, const char *model_id, const exo_placement_wish *wish,
                                exo_instance **out, exo_error *err);
 exo_instance *exo_instances_find(exo_node *n, const char *id);
@@ -145,6 +150,7 @@ typedef enum { EXO_ROUTE_WAITING, EXO_ROUTE_LOCAL, EXO_ROUTE_REMOTE } exo_route_
 
 /* An answer asked on this node (or by a peer, see routes.c). */
 typedef struct exo_route {
+    exo_loop_call done; /* a LOCAL route's way to LOOP with its last event; first member */
     struct exo_route *next;
     exo_node *node;
     uint64_t handle;
@@ -157,6 +163,7 @@ typedef struct exo_route {
     char peer[EXO_NODE_ID_BYTES];         /* REMOTE: the coordinator's node */
 } exo_route;
 
+/* Takes r; its last event comes whatever happens. */
 void exo_routes_add(exo_node *n, exo_route *r_take);
 void exo_routes_cancel(exo_node *n, uint64_t handle);
 void exo_routes_instance_running(exo_node *n, const exo_instance *i);
@@ -188,15 +195,18 @@ struct exo_node {
     uv_async_t async;
     uv_timer_t tick;
     pthread_t thread;
-    bool thread_runs, stopping;
+    bool stopping; /* LOOP takes on nothing new */
+    exo_loop_call stop_call;
     exo_mailbox *mailbox;
     atomic_uint_fast64_t next_handle;
 
     exo_address *addresses;
     exo_peer *peers;
+    exo_link_ctx *retired; /* control links that only receive */
     exo_instance *instances;
     exo_wanted *wanted;
     exo_route *routes;
+    uint32_t n_routes;
     uint32_t next_epoch;
     bool record_changed;
     uint64_t announced_ms;

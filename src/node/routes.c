@@ -17,6 +17,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define MAX_ROUTES 4096 /* answers asked here and not yet ended */
+
 static void free_route(exo_route *r) {
     exo_request_finish(&r->request);
     exo_free(r);
@@ -32,6 +34,7 @@ static void remove_route(exo_node *n, exo_route *r) {
     exo_route **at = &n->routes;
     while (*at != r) at = &(*at)->next;
     *at = r->next;
+    n->n_routes--;
     free_route(r);
 }
 
@@ -43,30 +46,23 @@ static void end_route(exo_node *n, exo_route *r, exo_status status, const char *
 
 /* ---- local ---- */
 
-typedef struct {
-    exo_loop_call call;
-    uint64_t handle;
-} done_call;
-
-static void on_done(exo_node *n, exo_loop_call *c) {
-    exo_route *r = find(n, ((done_call *)c)->handle);
-    if (r != NULL) remove_route(n, r);
-    exo_free(c);
+static bool is_last(const exo_node_event *e) {
+    return e->status != EXO_OK || e->finish != EXO_GOING_ON;
 }
 
-/* COMPUTE: straight to the asker; the route itself is removed on LOOP. */
+static void on_done(exo_node *n, exo_loop_call *c) { remove_route(n, (exo_route *)c); }
+
+/* COMPUTE: straight to the asker.  With its last event the route goes to LOOP to be removed, first:
+ * a guest ends with its event, and no route may refer to it then. */
 static void local_event(void *ud, const exo_node_event *e) {
     exo_route *r = ud;
-    bool last = e->status != EXO_OK || e->finish != EXO_GOING_ON;
-    exo_node *n = r->node;
-    uint64_t handle = r->handle;
-    r->fn(r->ud, e);
-    if (!last) return;
-    done_call *c = exo_calloc(1, sizeof *c);
-    if (c == NULL) return; /* the route is freed when the node stops */
-    c->call.run = on_done;
-    c->handle = handle;
-    exo_node_post(n, &c->call);
+    exo_node_event_fn fn = r->fn;
+    void *fn_ud = r->ud;
+    if (is_last(e)) {
+        r->done.run = on_done;
+        exo_node_post(r->node, &r->done);
+    }
+    fn(fn_ud, e);
 }
 
 static void run_local(exo_node *n, exo_route *r, const exo_instance *i) {
@@ -123,6 +119,11 @@ void exo_routes_add(exo_node *n, exo_route *r_take) {
     exo_error err = {0};
     r->next = n->routes;
     n->routes = r;
+    if (n->n_routes++ >= MAX_ROUTES || n->stopping) {
+        const char *why = n->stopping ? EXO_NODE_STOPPING : "too many requests wait on this node";
+        end_route(n, r, n->stopping ? EXO_EPEER : EXO_EBUSY, why);
+        return;
+    }
     exo_instance *i = exo_instances_of_model(n, r->model_id);
     exo_peer *p = i == NULL ? peer_with_instance(n, r->model_id) : NULL;
     if (p != NULL) {
@@ -172,48 +173,61 @@ void exo_routes_cancel(exo_node *n, uint64_t handle) {
 
 /* ---- guests: answers that a peer asked for ---- */
 
-typedef struct {
-    exo_node *node;
-    char peer[EXO_NODE_ID_BYTES];
-    uint64_t their_handle;
-} guest;
+typedef struct guest guest;
 
 typedef struct {
     exo_loop_call call;
-    char peer[EXO_NODE_ID_BYTES];
-    json_t *event;
-    guest *ended; /* freed with its last event */
+    guest *of;
+    json_t *event; /* NULL: there was no memory for it */
+    bool last;
 } guest_call;
 
-static void send_guest_event(exo_node *n, exo_loop_call *c) {
-    guest_call *g = (guest_call *)c;
+struct guest {
+    exo_node *node;
+    char peer[EXO_NODE_ID_BYTES];
+    uint64_t their_handle;
+    bool torn;       /* an event was lost: the answer must not end well */
+    guest_call last; /* here, so that the last event needs no memory */
+};
+
+static json_t *error_event(uint64_t handle, exo_status status, const char *why) {
+    return json_pack("{s:s, s:I, s:i, s:s}", "op", "event", "handle", (json_int_t)handle, "status",
+                     (int)status, "message", why);
+}
+
+/* LOOP */
+static void send_guest_event(exo_node *n, exo_loop_call *call) {
+    guest_call *c = (guest_call *)call;
+    guest *g = c->of;
     exo_peer *p = exo_members_find(n, g->peer);
-    if (p != NULL) {
-        send_request(p, g->event, NULL);
-    } else {
-        json_decref(g->event);
+    if (c->event == NULL) {
+        c->event = error_event(g->their_handle, EXO_ENOMEM, "out of memory in mid-answer");
     }
-    exo_free(g->ended);
-    exo_free(g);
+    if (p == NULL) {
+        json_decref(c->event);
+    } else if (send_request(p, c->event, NULL) != EXO_OK) {
+        exo_link_close(p->link, EXO_ENOMEM, "an event of an answer could not be sent");
+    }
+    exo_free(c->last ? (void *)g : (void *)c);
 }
 
 /* COMPUTE or LOOP: hands the event to LOOP, which owns the link. */
 static void guest_event(void *ud, const exo_node_event *e) {
     guest *g = ud;
-    guest_call *c = exo_calloc(1, sizeof *c);
-    json_t *m = exo_event_to_json(e);
-    if (c == NULL || m == NULL) {
-        exo_warn("out of memory: an event for node %s is lost", g->peer);
-        json_decref(m);
-        exo_free(c);
+    bool last = is_last(e);
+    guest_call *c = last ? &g->last : exo_calloc(1, sizeof *c);
+    if (c == NULL) {
+        g->torn = true;
         return;
     }
-    json_object_set_new(m, "op", json_string("event"));
-    json_object_set_new(m, "handle", json_integer((json_int_t)g->their_handle));
     c->call.run = send_guest_event;
-    memcpy(c->peer, g->peer, sizeof c->peer);
-    c->event = m;
-    if (e->status != EXO_OK || e->finish != EXO_GOING_ON) c->ended = g;
+    c->of = g;
+    c->last = last;
+    c->event = last && g->torn ? NULL : exo_event_to_json(e);
+    if (c->event != NULL) {
+        json_object_set_new(c->event, "op", json_string("event"));
+        json_object_set_new(c->event, "handle", json_integer((json_int_t)g->their_handle));
+    }
     exo_node_post(g->node, &c->call);
 }
 
@@ -226,7 +240,12 @@ static exo_status prompt_from_json(const json_t *list, exo_request *r, exo_error
     r->prompt = exo_malloc(n * sizeof *r->prompt);
     if (r->prompt == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for a prompt");
     for (size_t i = 0; i < n; i++) {
-        r->prompt[i] = (int32_t)json_integer_value(json_array_get(list, i));
+        const json_t *id = json_array_get(list, i);
+        json_int_t v = json_integer_value(id);
+        if (!json_is_integer(id) || v < 0 || v > INT32_MAX) {
+            return exo_error_set(err, EXO_EFORMAT, "prompt id %zu is not a token", i);
+        }
+        r->prompt[i] = (int32_t)v;
     }
     return EXO_OK;
 }
@@ -254,10 +273,7 @@ static void on_submit(exo_node *n, exo_peer *from, const json_t *m, uint64_t the
     exo_routes_add(n, r);
     return;
 fail:
-    send_request(from,
-                 json_pack("{s:s, s:I, s:i, s:s}", "op", "event", "handle",
-                           (json_int_t)their_handle, "status", (int)st, "message", err.message),
-                 NULL);
+    send_request(from, error_event(their_handle, st, err.message), NULL);
     exo_free(g);
     if (r != NULL) free_route(r);
 }
@@ -270,7 +286,7 @@ static void on_event(exo_node *n, exo_peer *from, const json_t *m, uint64_t hand
     exo_event_copy copy;
     exo_event_from_json(m, &copy);
     r->fn(r->ud, &copy.event);
-    if (copy.event.status != EXO_OK || copy.event.finish != EXO_GOING_ON) remove_route(n, r);
+    if (is_last(&copy.event)) remove_route(n, r);
 }
 
 static bool is_guest(const exo_route *r, const char *peer, const uint64_t *their_handle) {
@@ -318,9 +334,9 @@ void exo_routes_peer_lost(exo_node *n, const char *node_id, const char *why) {
         if (is_guest(r, node_id, NULL)) {
             exo_routes_cancel(n, r->handle);
         } else if (r->state == EXO_ROUTE_REMOTE && strcmp(r->peer, node_id) == 0) {
-            char reason[EXO_ERROR_BYTES];
-            snprintf(reason, sizeof reason, "node %s left in mid-answer: %.160s", node_id, why);
-            end_route(n, r, EXO_EPEER, reason);
+            exo_error reason;
+            exo_error_set(&reason, EXO_EPEER, "node %s left in mid-answer: %s", node_id, why);
+            end_route(n, r, EXO_EPEER, reason.message);
         }
     }
 }
@@ -328,10 +344,6 @@ void exo_routes_peer_lost(exo_node *n, const char *node_id, const char *why) {
 void exo_routes_finish(exo_node *n, const char *reason) {
     for (exo_route *r = n->routes, *next; r != NULL; r = next) {
         next = r->next; /* LOCAL routes were ended by their workers and wait for on_done */
-        if (r->state == EXO_ROUTE_LOCAL) {
-            remove_route(n, r);
-        } else {
-            end_route(n, r, EXO_EPEER, reason);
-        }
+        if (r->state != EXO_ROUTE_LOCAL) end_route(n, r, EXO_EPEER, reason);
     }
 }

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define SEND_DEADLINE_US 30000000u /* a neighbour that takes no bytes for so long is gone */
+#define FAIL_DEADLINE_US 200000u   /* last words: a courtesy, since the closed lane says it too */
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "activations are sent as they lie in memory, which must be little-endian"
@@ -75,11 +76,15 @@ exo_status exo_stage_io_run(exo_stage_io *io, const exo_step *step, exo_error *e
     return st;
 }
 
-static exo_status send_frame(exo_stage_io *io, const exo_frame *f, exo_error *err) {
+static exo_status send_within(exo_stage_io *io, const exo_frame *f, uint64_t us, exo_error *err) {
     uint64_t before = exo_lane_bytes_sent(io->next);
-    exo_status st = exo_lane_send(io->next, f, exo_now_us() + SEND_DEADLINE_US, err);
+    exo_status st = exo_lane_send(io->next, f, exo_now_us() + us, err);
     count(&io->counters->bytes_sent, exo_lane_bytes_sent(io->next) - before);
     return st;
+}
+
+static exo_status send_frame(exo_stage_io *io, const exo_frame *f, exo_error *err) {
+    return send_within(io, f, SEND_DEADLINE_US, err);
 }
 
 exo_status exo_stage_io_send_step(exo_stage_io *io, const exo_step *step, exo_error *err) {
@@ -142,7 +147,7 @@ void exo_stage_io_send_fail(exo_stage_io *io, const char *reason) {
         exo_frame f = {.type = EXO_MSG_FAIL, .flags = EXO_FRAME_JSON, .epoch = io->epoch};
         f.header = (const uint8_t *)text;
         f.header_bytes = (uint32_t)strlen(text);
-        send_frame(io, &f, NULL); /* a lane that is broken already needs no second reason */
+        send_within(io, &f, FAIL_DEADLINE_US, NULL); /* a broken lane needs no second reason */
     }
     free(text);
     json_decref(json);

@@ -85,8 +85,8 @@ static void report(exo_worker *w, exo_worker_event event) {
 static void fail(exo_worker *w, const exo_error *err) {
     w->failure = *err;
     if (w->failure.status == EXO_OK) w->failure.status = EXO_EINTERNAL;
-    exo_stage_io_send_fail(&w->io, err->message);
     if (w->coordinator != NULL) exo_coordinator_fail(w->coordinator, EXO_EPEER, err->message);
+    exo_stage_io_send_fail(&w->io, err->message);
     exo_lane_destroy(w->io.prev);
     exo_lane_destroy(w->io.next);
     w->io.prev = w->io.next = NULL;
@@ -104,6 +104,7 @@ static void connect_lanes(exo_worker *w, worker_msg *m) {
     }
     w->io.prev = m->prev;
     w->io.next = m->next;
+    if (m->next != NULL) exo_lane_set_stop(m->next, &w->stop); /* LOOP waits for us to end */
     w->connected = true;
     if (w->d.stage == 0) {
         exo_coordinator_desc cd = {.io = &w->io,

@@ -35,7 +35,7 @@ def load_merges(texts: list[str]) -> list[tuple[str, str]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=3200)
+    parser.add_argument("--steps", type=int, default=2700)
     parser.add_argument("--minutes", type=float, default=240.0, help="training ends early, and well, after this time")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--work", type=Path, default=Path("/tmp/tiny"), help="for the checkpoint")

@@ -22,9 +22,9 @@ from model import Model, Shape
 
 SEED = 1
 BATCH_TOKENS = 2048
-MUON_RATE, ADAM_RATE = 0.02, 2e-3
+MUON_RATE, ADAM_RATE = 0.01, 1.5e-3
 MOMENTUM, DECAY = 0.95, 0.01
-WARMUP_STEPS, CONSTANT_SHARE = 40, 0.5
+WARMUP_STEPS, CONSTANT_SHARE = 40, 0.15
 PROMPT_WEIGHT = 0.1
 
 Sample = tuple[NDArray[np.int16], NDArray[np.float32]]  # ids and their weights in the loss

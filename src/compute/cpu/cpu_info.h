@@ -8,4 +8,7 @@
  * system does not tell stays as it was. */
 void exo_cpu_info(exo_device_info *out);
 
+/* True for an ARM processor with dot product instructions. */
+bool exo_cpu_has_dotprod(void);
+
 #endif

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/sysctl.h>
 
-static uint64_t read_number(const char *key) {
+static uint64_t read_number(const char *key) { /* of 4 or 8 bytes, little-endian */
     uint64_t value = 0;
     size_t n = sizeof value;
     return sysctlbyname(key, &value, &n, NULL, 0) == 0 ? value : 0;
@@ -20,6 +20,8 @@ static uint64_t available_memory(void) {
     }
     return ((uint64_t)stat.free_count + stat.inactive_count) * read_number("hw.pagesize");
 }
+
+bool exo_cpu_has_dotprod(void) { return read_number("hw.optional.arm.FEAT_DotProd") != 0; }
 
 void exo_cpu_info(exo_device_info *out) {
     size_t n = sizeof out->name;

@@ -11,9 +11,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #define MAX_ZONES 32
+#ifdef __aarch64__
+#define DOTPROD_BIT (1ul << 20) /* HWCAP_ASIMDDP */
+#else
+#define DOTPROD_BIT 0ul
+#endif
 
 /* Copies the text after "key : " to out when the line begins with key. */
 static void take_field(const char *line, const char *key, char *out, size_t cap) {
@@ -83,6 +89,8 @@ static uint32_t usable_cores(void) {
     long n = sysconf(_SC_NPROCESSORS_ONLN);
     return n > 0 ? (uint32_t)n : 1;
 }
+
+bool exo_cpu_has_dotprod(void) { return (getauxval(AT_HWCAP) & DOTPROD_BIT) != 0; }
 
 void exo_cpu_info(exo_device_info *out) {
     read_cpuinfo(out);

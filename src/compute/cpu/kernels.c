@@ -22,12 +22,18 @@ const exo_cpu_kernels *const *exo_kernels_all(size_t *n) {
     return tables;
 }
 
+/* "neon" names every table of NEON: "neon" and "neon-plain". */
+static bool is_named(const exo_cpu_kernels *k, const char *isa) {
+    size_t n = strlen(isa);
+    return strncmp(k->isa, isa, n) == 0 && (k->isa[n] == '\0' || k->isa[n] == '-');
+}
+
 exo_status exo_kernels_choose(const char *isa, const exo_cpu_kernels **out, exo_error *err) {
     *out = NULL;
     if (isa == NULL) isa = getenv("EXO_CPU_ISA");
     bool known = false;
     for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
-        if (isa != NULL && strcmp(isa, tables[i]->isa) != 0) continue;
+        if (isa != NULL && !is_named(tables[i], isa)) continue;
         known = true;
         if (!tables[i]->runs_here()) continue;
         *out = tables[i];

@@ -66,7 +66,7 @@ size_t exo_attention_scratch(uint32_t head_dim);
 
 /* Functions that return bool give false when an input is not finite. */
 typedef struct {
-    const char *isa;    /* "reference", "avx2", "avx512", "neon": what desc.isa names */
+    const char *isa;    /* "reference", "avx2", "avx512", "neon", "neon-plain": for desc.isa */
     const char *driver; /* what people see: "avx512-vnni" */
     bool (*runs_here)(void);
     void (*matmul[EXO_DTYPE_LIMIT])(const exo_matmul_task *t);

@@ -26,7 +26,10 @@ static inline float test_float(test_rng *r) { /* [-1, 1) */
 
 /* Mostly moderate, some outliers, some zero and some tiny blocks. */
 static inline void test_floats(test_rng *r, float *x, size_t n) {
-    for (size_t i = 0; i < n; i++) x[i] = test_float(r) * (test_next(r) % 64 != 0 ? 1 : 8);
+    for (size_t i = 0; i < n; i++) {
+        x[i] = test_float(r);
+        if (test_next(r) % 64 == 0) x[i] *= 8;
+    }
     for (size_t b = 0; b + 32 <= n; b += 32) {
         uint64_t kind = test_next(r) % 16;
         for (size_t i = 0; i < 32 && kind < 2; i++) x[b + i] = kind == 0 ? 0 : 1e-40f;

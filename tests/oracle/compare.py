@@ -1,0 +1,169 @@
+#!/usr/bin/python3
+"""Compares exo's next-token distributions with llama.cpp's, on models of random weights.
+
+  compare.py [SHAPE[:LAYERS]...] [--types f32,q4_0,...]
+      prints, for each shape and weight type, the largest deviation of a log-probability among
+      llama.cpp's 20 most probable tokens, and how often both have the same token first.
+
+llama.cpp is that of the npm package node-llama-cpp, installed into build/oracle at first use.  EXO
+names the exo binary (default build/exo).  Both get the same token ids.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "integration"))
+from conftest import Process, run  # noqa: E402
+
+VERSION = "3.22.1"
+MODULES = ROOT / "build" / "oracle"
+BINARIES = {("Linux", "x86_64"): "linux-x64", ("Linux", "aarch64"): "linux-arm64",
+            ("Darwin", "arm64"): "mac-arm64-metal"}
+TOP = 20
+TYPES = ("f32", "f16", "bf16", "q8_0", "q6_K", "q4_0", "q4_K", "q4_K_M")
+PROMPT = [(37 * i * i + 11 * i + 5) % 508 for i in range(40)]
+LOOK_AT = [1, 2, 12, 33, 40]  # tokens read before looking
+
+
+class Unavailable(Exception):
+    """There is no llama.cpp to compare with; says why in one line."""
+
+
+def install() -> Path:
+    """The folder of the pinned package; npm fetches it once."""
+    binary = BINARIES.get((platform.system(), platform.machine()))
+    if binary is None:
+        raise Unavailable(f"node-llama-cpp has no build for {platform.system()} "
+                          f"{platform.machine()}")
+    wanted = [f"node-llama-cpp@{VERSION}", f"@node-llama-cpp/{binary}@{VERSION}"]
+    stamp = MODULES / "installed"
+    if stamp.exists() and stamp.read_text() == str(wanted):
+        return MODULES
+    MODULES.mkdir(parents=True, exist_ok=True)
+    try:
+        done = subprocess.run(
+            ["npm", "install", "--prefix", str(MODULES), "--no-package-lock", "--no-save",
+             "--omit=optional", "--ignore-scripts", "--no-audit", "--no-fund", *wanted],
+            capture_output=True, text=True, timeout=300, check=False)
+    except (OSError, subprocess.TimeoutExpired) as e:
+        raise Unavailable(f"npm cannot install {wanted[0]}: {type(e).__name__}") from e
+    if done.returncode != 0:
+        errors = [s for s in done.stderr.splitlines() if s.startswith("npm error code")]
+        raise Unavailable(f"npm cannot install {wanted[0]}: {' '.join(errors[:1])}")
+    stamp.write_text(str(wanted))
+    return MODULES
+
+
+# ---- the two sides ----
+
+@dataclass
+class Job:
+    """Which model, which tokens, and after how many of them to look at the distribution."""
+
+    model: Path
+    ids: list[int]
+    at: list[int]
+
+
+Ranking = list[tuple[int, float]]  # (token id, log-probability), best first
+
+
+def ask_llama(jobs: list[Job], kv: str = "F32") -> list[list[Ranking]]:
+    """For each job, for each n of at: the most probable tokens."""
+    wire = [{"model": str(j.model), "ids": j.ids, "at": j.at} for j in jobs]
+    done = subprocess.run(
+        ["node", str(HERE / "oracle.mjs"), str(install()), "--top", str(TOP), "--kv", kv],
+        input=json.dumps(wire), capture_output=True, text=True, timeout=600, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"oracle.mjs failed: {done.stderr[-2000:]}")
+    return [[[(id_, p) for id_, _, p in top] for top in json.loads(line)]
+            for line in done.stdout.splitlines()]
+
+
+class Exo:
+    """`exo serve` on one model."""
+
+    def __init__(self, model: Path, data_dir: Path, *options: str):
+        self.process = Process(["serve", "-m", str(model), "--threads", "1", *options], data_dir)
+
+    def __enter__(self) -> "Exo":
+        self.process.wait_healthy()
+        self.model_id = self.process.get("/v1/models")["data"][0]["id"]
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.process.stop()
+
+    def log_probability(self, ids: list[int], force: int | None = None) -> float:
+        """Of token `force` after ids, or of the most probable one.  A bias makes exo choose the
+        token; what is reported is the model's own distribution, before any bias."""
+        bias = {} if force is None else {"logit_bias": {str(force): 100}}
+        reply = self.process.post("/v1/completions", {
+            "model": self.model_id, "prompt": ids, "max_tokens": 1, "temperature": 0,
+            "logprobs": 0, **bias})
+        assert reply.status == 200, reply.body
+        return float(reply.json["choices"][0]["logprobs"]["token_logprobs"][0])
+
+
+# ---- the comparison ----
+
+@dataclass
+class Deviation:
+    largest: float = 0.0  # of a log-probability
+    same_first: int = 0
+    n: int = 0  # distributions compared
+    gap: float = 0.0  # by how much a first token that differs is ahead, at most
+
+    def add(self, exo: Exo, ids: list[int], theirs: Ranking) -> None:
+        ours = [exo.log_probability(ids, force=token) for token, _ in theirs]
+        best = exo.log_probability(ids)
+        self.largest = max(self.largest, *(abs(a - b) for a, (_, b) in zip(ours, theirs)))
+        self.gap = max(self.gap, best - ours[0])
+        self.same_first += best == ours[0]
+        self.n += 1
+
+
+def compare(job: Job, theirs: list[Ranking], data_dir: Path, *options: str) -> Deviation:
+    deviation = Deviation()
+    with Exo(job.model, data_dir, *options) as exo:
+        for n, ranking in zip(job.at, theirs, strict=True):
+            deviation.add(exo, job.ids[:n], ranking)
+    return deviation
+
+
+def synth(shape: str, kind: str, path: Path, seed: int = 1) -> Path:
+    """shape is NAME or NAME:LAYERS."""
+    name, _, layers = shape.partition(":")
+    done = run("synth", "--shape", name, "--type", kind, "--seed", str(seed),
+               *(["--layers", layers] if layers else []), "-o", str(path), timeout=300)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("shapes", nargs="*", default=["test-256", "test-qwen2", "test-qwen3"])
+    parser.add_argument("--types", default=",".join(TYPES))
+    options = parser.parse_args()
+    print("| model | type | largest deviation | same first token |\n|---|---|---|---|")
+    for shape in options.shapes:
+        for kind in options.types.split(","):
+            with tempfile.TemporaryDirectory() as folder:
+                job = Job(synth(shape, kind, Path(folder) / "model.gguf"), PROMPT, LOOK_AT)
+                d = compare(job, ask_llama([job])[0], Path(folder) / "data")
+            print(f"| {shape} | {kind} | {d.largest:.2g} | {d.same_first} of {d.n} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
