@@ -255,7 +255,7 @@ unsigned exo_http_status(exo_status status) {
     }
 }
 
-/* A message may quote bytes of a path or a file name that are no UTF-8, which JSON cannot hold. */
+/* A message may be cut inside a character, and JSON holds nothing but UTF-8. */
 static json_t *message_json(const char *message) {
     const uint8_t *s = (const uint8_t *)message;
     exo_buf text = {0};

@@ -121,17 +121,23 @@ static void assert_replies(const char *method, const char *path, const char *bod
 
 static void assert_serves(void) { assert_replies("GET", "/v1/models", "", 200, TEST_MODEL); }
 
-/* Opens an answer; stream: its first token has come. */
-static int open_answer(const char *more, bool stream) {
+/* Asks for an answer; the reply is not read yet. */
+static int ask_for_answer(const char *more, bool stream) {
     char body[512];
-    exo_buf in = {0};
     int fd = dial();
     snprintf(body, sizeof body,
              "{'model': '" TEST_MODEL "', 'messages': [{'role': 'user', 'content': 'Hello!'}], "
              "'stream': %s, %s}",
              stream ? "true" : "false", more);
     write_request(fd, "POST", CHAT, body, true);
-    if (stream) read_until(fd, &in, "data: ");
+    return fd;
+}
+
+/* A stream whose first event has come. */
+static int open_stream(void) {
+    exo_buf in = {0};
+    int fd = ask_for_answer(ENDLESS, true);
+    read_until(fd, &in, "data: ");
     exo_buf_finish(&in);
     return fd;
 }
@@ -263,12 +269,12 @@ static void test_what_is_no_http(void **ud) {
 static void test_whole_answer_and_stream(void **ud) {
     (void)ud;
     exo_buf in = {0};
-    int fd = open_answer(BRIEF, false);
+    int fd = ask_for_answer(BRIEF, false);
     read_until(fd, &in, NULL);
     close(fd);
     assert_non_null(strstr(exo_buf_str(&in), "\"chat.completion\""));
     exo_buf_clear(&in);
-    fd = open_answer(BRIEF, true);
+    fd = ask_for_answer(BRIEF, true);
     read_until(fd, &in, NULL);
     close(fd);
     assert_non_null(strstr(exo_buf_str(&in), "\"finish_reason\":\"length\""));
@@ -325,14 +331,14 @@ static void test_a_slow_request_is_waited_for(void **ud) {
 static void test_a_client_that_leaves_a_stream_cancels_it(void **ud) {
     (void)ud;
     json_int_t before = tokens();
-    close(open_answer(ENDLESS, true));
+    close(open_stream());
     assert_cancelled(before);
 }
 
 static void test_a_client_that_leaves_a_whole_answer_cancels_it(void **ud) {
     (void)ud;
     json_int_t before = tokens();
-    int fd = open_answer(ENDLESS, false);
+    int fd = ask_for_answer(ENDLESS, false);
     wait_for_tokens(before + 5);
     close(fd);
     assert_cancelled(before);
@@ -342,7 +348,7 @@ static void test_a_client_that_resets_is_gone_too(void **ud) {
     (void)ud;
     json_int_t before = tokens();
     struct linger at_once = {.l_onoff = 1};
-    int fd = open_answer(ENDLESS, true);
+    int fd = open_stream();
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
     close(fd);
     assert_cancelled(before);
@@ -371,8 +377,7 @@ static void test_many_clients_come_and_go(void **ud) {
     json_int_t before = tokens();
     int fds[CLIENTS];
     for (int i = 0; i < CLIENTS; i++) {
-        bool first = i < 4;
-        fds[i] = open_answer(ENDLESS, first);
+        fds[i] = i < 4 ? open_stream() : ask_for_answer(ENDLESS, i % 2 == 0);
     }
     for (int i = CLIENTS - 1; i >= 0; i--) close(fds[i]);
     assert_cancelled(before);
@@ -392,7 +397,7 @@ static void test_a_deleted_instance_ends_its_answers(void **ud) {
     assert_non_null(at);
     assert_int_equal(sscanf(at, "\"instance_id\":\"%60[^\"]", id), 1);
     json_int_t before = tokens();
-    int stream = open_answer(ENDLESS, true), other = open_answer(ENDLESS, false);
+    int stream = open_stream(), other = ask_for_answer(ENDLESS, false);
     wait_for_tokens(before + 5);
     snprintf(path, sizeof path, "/instance/%s", id);
     assert_replies("DELETE", path, "", 200, id);
@@ -414,8 +419,7 @@ static void test_stop_ends_open_connections(void **ud) {
     (void)ud;
     exo_buf in = {0};
     json_int_t before = tokens();
-    int fds[] = {open_answer(ENDLESS, true), open_answer(ENDLESS, true),
-                 open_answer(ENDLESS, false), dial()};
+    int fds[] = {open_stream(), open_stream(), ask_for_answer(ENDLESS, false), dial()};
     write_text(fds[3], "POST " CHAT " HTTP/1.1\r\nHost: exo\r\nContent-Length: 9\r\n\r\n{");
     uint64_t then = exo_now_ms();
     exo_api_stop(api);
@@ -433,7 +437,7 @@ static void test_stop_ends_open_connections(void **ud) {
 
 /* The node's last events come to calls that nobody waits for any more. */
 static void test_the_node_may_end_while_answers_run(void **ud) {
-    int fds[] = {open_answer(ENDLESS, true), open_answer(ENDLESS, false)};
+    int fds[] = {open_stream(), ask_for_answer(ENDLESS, false)};
     stop(ud);
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++) close(fds[i]);
     start(ud);

@@ -528,6 +528,9 @@ exo_jexpr *exo_jparse_condition(exo_jparser *p, const char *end);
 exo_jexpr *exo_jparse_tuple(exo_jparser *p);
 exo_jexpr *exo_jparse_target(exo_jparser *p, bool allow_namespace);
 exo_jexpr *exo_jparse_filters(exo_jparser *p, exo_jexpr *subject, bool inline_name);
+/* Room for one more behind n items of the tree, which double; what they leave behind in the arena
+ * is small.  NULL = failed. */
+void *exo_jgrow(exo_jctx *c, void *items, size_t n, size_t size);
 void exo_jexprs_push(exo_jctx *c, exo_jexprs *list, exo_jexpr *e);
 
 /* jinja_eval.c, jinja_exec.c */

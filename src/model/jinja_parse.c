@@ -4,8 +4,6 @@
  * meaning. */
 #include "model/jinja.h"
 
-#include <string.h>
-
 static exo_jstmt *parse_body(exo_jparser *p, const char *const *ends);
 static exo_jstmt *parse_statement(exo_jparser *p);
 
@@ -89,11 +87,10 @@ static exo_jstmt *parse_jump(exo_jparser *p, exo_jstmt_kind kind, const char *na
 /* ---- macro, call ---- */
 
 static void push_param(exo_jparser *p, exo_jmacro_def *def, const exo_jstr *name) {
-    const exo_jstr **grown = exo_jalloc(p->c, def->n_params + 1, sizeof *grown);
+    void *grown = exo_jgrow(p->c, def->params, def->n_params, sizeof(void *));
     if (grown == NULL) return;
-    if (def->n_params > 0) memcpy(grown, def->params, def->n_params * sizeof *grown);
-    grown[def->n_params++] = name;
     def->params = grown;
+    def->params[def->n_params++] = name;
 }
 
 static void parse_signature(exo_jparser *p, exo_jmacro_def *def) {

@@ -110,8 +110,7 @@ static exo_jexpr *new_pair(exo_jparser *p, exo_jexpr_kind kind, exo_jop op, exo_
     return e;
 }
 
-/* Arrays of the tree grow by doubling; what they leave behind in the arena is small. */
-static void *grow(exo_jctx *c, void *items, size_t n, size_t size) {
+void *exo_jgrow(exo_jctx *c, void *items, size_t n, size_t size) {
     if (n != 0 && (n < 4 || (n & (n - 1)) != 0)) return items;
     void *grown = exo_jalloc(c, n == 0 ? 4 : 2 * n, size);
     if (grown != NULL && n > 0) memcpy(grown, items, n * size);
@@ -119,7 +118,7 @@ static void *grow(exo_jctx *c, void *items, size_t n, size_t size) {
 }
 
 void exo_jexprs_push(exo_jctx *c, exo_jexprs *list, exo_jexpr *e) {
-    void *items = exo_jok(c) ? grow(c, list->items, list->n, sizeof *list->items) : NULL;
+    void *items = exo_jok(c) ? exo_jgrow(c, list->items, list->n, sizeof(void *)) : NULL;
     if (items == NULL) return;
     list->items = items;
     list->items[list->n++] = e;
@@ -133,7 +132,7 @@ static bool at_keyword_argument(const exo_jparser *p) {
 }
 
 static void push_keyword(exo_jparser *p, exo_jcall_args *args) {
-    void *names = grow(p->c, args->kw_names, args->kw_values.n, sizeof *args->kw_names);
+    void *names = exo_jgrow(p->c, args->kw_names, args->kw_values.n, sizeof(void *));
     if (names == NULL) return;
     args->kw_names = names;
     args->kw_names[args->kw_values.n] = p->t->value.s;
@@ -476,7 +475,7 @@ static exo_jexpr *parse_compare(exo_jparser *p) {
             e->compare.first = first;
         }
         relation.right = parse_sum(p);
-        void *grown = grow(p->c, e->compare.relations, e->compare.n, sizeof relation);
+        void *grown = exo_jgrow(p->c, e->compare.relations, e->compare.n, sizeof relation);
         if (grown == NULL) return NULL;
         e->compare.relations = grown;
         e->compare.relations[e->compare.n++] = relation;

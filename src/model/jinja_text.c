@@ -148,7 +148,8 @@ double exo_jparse_double(const char *s, size_t n, bool *ok) {
     const char *point = localeconv()->decimal_point;
     size_t k = 0;
     for (size_t i = 0; i < n; i++) {
-        bool known = (s[i] >= '0' && s[i] <= '9') || memchr("+-.eE", s[i], 5) != NULL;
+        bool known =
+            (s[i] >= '0' && s[i] <= '9') || (s[i] != '\0' && strchr("+-.eE", s[i]) != NULL);
         if (!known || k >= sizeof text - 1) return 0;
         text[k++] = s[i] == '.' && point[0] != '\0' ? point[0] : s[i];
     }

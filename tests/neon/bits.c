@@ -52,7 +52,7 @@ static uint64_t quantize(const exo_cpu_kernels *k, exo_act_form form, uint32_t n
             test_must(k->quantize256(x[c], n, q[c], d[c], sums[c][0]));
             h = test_hash(sums[c], n / 256 * sizeof sums[c][0], h);
         }
-        h = test_hash(q[c], n, h);
+        if (form != EXO_ACT_F32) h = test_hash(q[c], n, h);
     }
     return h;
 }

@@ -1,19 +1,21 @@
 """A GGUF file taken apart, changed and put together again: for models that exo synth does not make.
 
 Knows the layout of the file and nothing about models.  Tensors keep their place in the data; a new
-one is added at the end.
+one is added at the end, for readers want them there without gaps.
 """
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 ALIGNMENT = 32
 U32, F32, BOOL, STRING, ARRAY = 4, 6, 7, 8, 9  # types of metadata values
 SIZES = {0: 1, 1: 1, 2: 2, 3: 2, U32: 4, 5: 4, F32: 4, BOOL: 1, 10: 8, 11: 8, 12: 8}
-F32_TENSOR = 0
+F32_TENSOR, BF16 = 0, 30  # types of tensors
+ELEMENT_BYTES = {F32_TENSOR: 4, BF16: 2}
 
 
 def padded(n: int) -> int:
@@ -76,25 +78,33 @@ class Gguf:
         else:
             self._at += SIZES[kind]
 
-    def set_u32(self, key: str, value: int) -> None:
-        self.values[key] = (U32, struct.pack("<I", value))
-
     def set_f32(self, key: str, value: float) -> None:
         self.values[key] = (F32, struct.pack("<f", value))
 
     def set_str(self, key: str, value: str) -> None:
         self.values[key] = (STRING, packed_str(value))
 
+    def raw(self, name: str) -> bytes:
+        t = self.tensors[name]
+        return bytes(self.data[t.offset:t.offset + prod(t.dims) * ELEMENT_BYTES[t.kind]])
+
+    def overwrite(self, name: str, raw: bytes) -> None:
+        assert len(raw) == len(self.raw(name))
+        offset = self.tensors[name].offset
+        self.data[offset:offset + len(raw)] = raw
+
+    def add_tensor(self, name: str, dims: tuple[int, ...], kind: int, raw: bytes) -> None:
+        self.data += bytes(padded(len(self.data)) - len(self.data))
+        self.tensors[name] = Tensor(dims, kind, len(self.data))
+        self.data += raw + bytes(padded(len(raw)) - len(raw))
+
     def set_vector(self, name: str, values: list[float]) -> None:
         """Overwrites an f32 vector, or adds one."""
         raw = struct.pack(f"<{len(values)}f", *values)
-        if name not in self.tensors:
-            self.data += bytes(padded(len(self.data)) - len(self.data))
-            self.tensors[name] = Tensor((len(values),), F32_TENSOR, len(self.data))
-            self.data += bytes(padded(len(raw)))
-        t = self.tensors[name]
-        assert t.kind == F32_TENSOR and t.dims == (len(values),)
-        self.data[t.offset:t.offset + len(raw)] = raw
+        if name in self.tensors:
+            self.overwrite(name, raw)
+        else:
+            self.add_tensor(name, (len(values),), F32_TENSOR, raw)
 
     def write(self, path: Path) -> None:
         out = struct.pack("<4sIQQ", b"GGUF", self.version, len(self.tensors), len(self.values))

@@ -23,8 +23,8 @@ const entry = join(positionals[0], "node_modules", "node-llama-cpp", "dist", "in
 const {getLlama} = await import(pathToFileURL(entry));
 
 function ranked(logits, model) {
-    const max = Math.max(...logits.values());
-    let total = 0;
+    let max = -Infinity, total = 0;
+    for (const logit of logits.values()) max = Math.max(max, logit);
     for (const logit of logits.values()) total += Math.exp(logit - max);
     return [...logits]
         .sort((a, b) => b[1] - a[1] || a[0] - b[0])

@@ -1,0 +1,410 @@
+/* node_test.c - whole nodes in one process: they join over loopback, place a model, answer, and
+ * lose each other. */
+#define _DEFAULT_SOURCE
+#include "node/node.h"
+
+#include "base/mem.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "node/testing.h"
+
+#define KEY     "correct horse battery"
+#define N_VOCAB 512u
+
+static char root[] = "/tmp/exo-test-XXXXXX";
+static char model_path[64];
+
+static exo_status try_start(const char *name, const exo_node *peer, exo_node_desc d, exo_node **out,
+                            exo_error *err) {
+    char dir[64], address[32];
+    const char *models[] = {model_path}, *peers[] = {address};
+    snprintf(dir, sizeof dir, "%s/%s", root, name);
+    d.data_dir = dir;
+    d.name = name;
+    d.models = models;
+    d.n_models = 1;
+    d.n_threads = 1;
+    d.ctx_tokens = 512;
+    if (peer != NULL) {
+        snprintf(address, sizeof address, "127.0.0.1:%u", exo_node_listen_port(peer));
+        d.peers = peers;
+        d.n_peers = 1;
+    }
+    return exo_node_start(&d, out, err);
+}
+
+static exo_node *start(const char *name, const exo_node *peer) {
+    exo_node *n;
+    exo_error err = {0};
+    exo_node_desc d = {.listen_addr = "127.0.0.1", .cluster_key = KEY};
+    check(try_start(name, peer, d, &n, &err), &err);
+    assert_true(exo_node_listen_port(n) != 0);
+    return n;
+}
+
+static json_t *state_of(exo_node *n) {
+    exo_error err = {0};
+    json_t *j;
+    check(exo_node_state(n, &j, &err), &err);
+    return j;
+}
+
+static size_t count_of(exo_node *n, const char *member) {
+    json_t *j = state_of(n);
+    size_t count = json_object_size(json_object_get(j, member));
+    json_decref(j);
+    return count;
+}
+
+/* Until the member of n's state ("nodes", "instances") has so many entries. */
+static void wait_for(exo_node *n, const char *member, size_t count) {
+    uint64_t deadline = exo_now_ms() + PATIENCE_MS;
+    while (count_of(n, member) != count && exo_now_ms() < deadline) usleep(20000);
+    assert_int_equal(count_of(n, member), count);
+}
+
+/* Two nodes that know each other's models. */
+static void start_two(exo_node *n[2]) {
+    n[0] = start("alpha", NULL);
+    n[1] = start("beta", n[0]);
+    for (int i = 0; i < 2; i++) {
+        wait_for(n[i], "nodes", 2);
+        uint64_t deadline = exo_now_ms() + PATIENCE_MS;
+        for (bool known = false; !known && exo_now_ms() < deadline; usleep(20000)) {
+            json_t *j = state_of(n[i]);
+            const json_t *other =
+                json_object_get(json_object_get(j, "nodes"), exo_node_id(n[1 - i]));
+            known = json_array_size(json_object_get(other, "models")) > 0;
+            json_decref(j);
+        }
+    }
+}
+
+/* ---- placing ---- */
+
+typedef struct {
+    exo_latch *done;
+    exo_status status;
+    char instance[32], message[EXO_ERROR_BYTES];
+} placement;
+
+static void on_placed(void *ud, exo_status status, const char *instance, const char *message) {
+    placement *p = ud;
+    p->status = status;
+    snprintf(p->instance, sizeof p->instance, "%s", instance);
+    snprintf(p->message, sizeof p->message, "%s", message);
+    exo_latch_set(p->done);
+}
+
+static placement place(exo_node *n, const char *model, uint32_t min_nodes) {
+    placement p = {0};
+    exo_error err = {0};
+    exo_placement_wish wish = {.sharding = "Pipeline", .min_nodes = min_nodes};
+    assert_int_equal(exo_latch_create(&p.done, NULL), EXO_OK);
+    check(exo_node_place(n, model, &wish, on_placed, &p, &err), &err);
+    assert_true(exo_latch_wait(p.done, PATIENCE_MS));
+    exo_latch_destroy(p.done);
+    return p;
+}
+
+static placement place_ok(exo_node *n, uint32_t min_nodes) {
+    placement p = place(n, "placed", min_nodes);
+    if (p.status != EXO_OK) fail_msg("%s", p.message);
+    return p;
+}
+
+static uint64_t ask(exo_node *n, uint32_t who, uint32_t n_answer, asker *a) {
+    uint64_t handle;
+    exo_error err = {0};
+    exo_request r = new_request(who, 40, n_answer, N_VOCAB);
+    asker_init(a);
+    check(exo_node_submit(n, "placed", &r, record_event, a, &handle, &err), &err);
+    exo_request_finish(&r);
+    return handle;
+}
+
+/* ---- the tests ---- */
+
+static void two_nodes_answer_as_one(void **state) {
+    (void)state;
+    exo_node *n[2], *alone;
+    exo_error err = {0};
+    asker expected, near, far, many[6];
+    check(try_start("alone", NULL, (exo_node_desc){0}, &alone, &err), &err);
+    assert_int_equal(exo_node_listen_port(alone), 0);
+    ask(alone, 1, 20, &expected); /* places the model by itself */
+    wait_for_end(&expected);
+    expect_full_answer(&expected, 20);
+    exo_node_stop(alone);
+
+    start_two(n);
+    placement p = place_ok(n[0], 2);
+    wait_for(n[1], "instances", 1);
+    ask(n[0], 1, 20, &near);
+    ask(n[1], 1, 20, &far); /* travels to the owner, its events back */
+    wait_for_end(&near);
+    wait_for_end(&far);
+    expect_full_answer(&near, 20);
+    expect_full_answer(&far, 20);
+    expect_same_answer(&near, &expected);
+    expect_same_answer(&far, &expected);
+    for (uint32_t i = 0; i < 6; i++) ask(n[i % 2], 10 + i, 15, &many[i]);
+    for (uint32_t i = 0; i < 6; i++) {
+        wait_for_end(&many[i]);
+        expect_full_answer(&many[i], 15);
+        asker_finish(&many[i]);
+    }
+    check(exo_node_delete_instance(n[0], p.instance, &err), &err);
+    assert_int_equal(exo_node_delete_instance(n[0], p.instance, &err), EXO_ENOTFOUND);
+    wait_for(n[1], "instances", 0);
+    exo_node_stop(n[0]);
+    exo_node_stop(n[1]);
+    asker_finish(&expected);
+    asker_finish(&near);
+    asker_finish(&far);
+}
+
+static void the_state_has_the_members_of_the_design(void **state) {
+    (void)state;
+    exo_node *n[2];
+    start_two(n);
+    placement p = place_ok(n[0], 2);
+    wait_for(n[1], "instances", 1);
+    for (int i = 0; i < 2; i++) {
+        json_t *j = state_of(n[i]), *nodes, *instances, *links, *devices, *shards;
+        const char *master, *name, *model_id, *sharding;
+        int term;
+        assert_int_equal(json_unpack(j, "{s:o, s:o, s:o, s:s, s:i}", "nodes", &nodes, "instances",
+                                     &instances, "links", &links, "master", &master, "term", &term),
+                         0);
+        assert_non_null(json_object_get(nodes, master));
+        for (int k = 0; k < 2; k++) {
+            assert_int_equal(json_unpack(json_object_get(nodes, exo_node_id(n[k])), "{s:s, s:o}",
+                                         "name", &name, "devices", &devices),
+                             0);
+            assert_string_equal(name, k == 0 ? "alpha" : "beta");
+            assert_int_equal(json_array_size(devices), 1);
+        }
+        assert_int_equal(json_array_size(links), 1);
+        assert_int_equal(json_unpack(json_object_get(instances, p.instance), "{s:s, s:s, s:o}",
+                                     "model_id", &model_id, "sharding", &sharding, "shards",
+                                     &shards),
+                         0);
+        assert_string_equal(model_id, "placed");
+        assert_string_equal(sharding, "Pipeline");
+        assert_int_equal(json_array_size(shards), 2);
+        int next = 0;
+        for (size_t k = 0; k < 2; k++) {
+            const char *node_id, *device_id;
+            int a, b, rank, world_size;
+            assert_int_equal(json_unpack(json_array_get(shards, k),
+                                         "{s:s, s:s, s:i, s:i, s:i, s:i}", "node_id", &node_id,
+                                         "device_id", &device_id, "start_layer", &a, "end_layer",
+                                         &b, "rank", &rank, "world_size", &world_size),
+                             0);
+            assert_string_equal(node_id, exo_node_id(n[k]));
+            assert_int_equal(a, next);
+            next = b;
+        }
+        assert_int_equal(next, 4);
+        json_decref(j);
+    }
+    exo_node_stop(n[1]);
+    exo_node_stop(n[0]);
+}
+
+static void cancel_on_either_node(void **state) {
+    (void)state;
+    exo_node *n[2];
+    asker a[2];
+    start_two(n);
+    place_ok(n[0], 2);
+    wait_for(n[1], "instances", 1);
+    for (int i = 0; i < 2; i++) {
+        uint64_t handle = ask(n[i], 1, 400, &a[i]);
+        wait_for_tokens(&a[i], 3);
+        uint64_t begin = exo_now_ms();
+        exo_node_cancel(n[i], handle);
+        wait_for_end(&a[i]);
+        expect_end(&a[i], EXO_ECANCELED, "canceled");
+        assert_true(exo_now_ms() - begin < 2000);
+        exo_node_cancel(n[i], handle); /* it is gone */
+    }
+    asker after;
+    ask(n[1], 2, 5, &after);
+    wait_for_end(&after);
+    expect_full_answer(&after, 5);
+    exo_node_stop(n[1]);
+    exo_node_stop(n[0]);
+    for (int i = 0; i < 2; i++) asker_finish(&a[i]);
+    asker_finish(&after);
+}
+
+/* The participant leaves, then the owner: who asked hears of it, and the rest goes on. */
+static void a_node_leaves_in_mid_answer(void **state) {
+    (void)state;
+    for (int leaver = 0; leaver < 2; leaver++) {
+        exo_node *n[2];
+        asker a[2], next;
+        start_two(n);
+        place_ok(n[0], 2);
+        wait_for(n[1], "instances", 1);
+        for (int i = 0; i < 2; i++) ask(n[i], (uint32_t)i, 400, &a[i]);
+        for (int i = 0; i < 2; i++) wait_for_tokens(&a[i], 2);
+        uint64_t begin = exo_now_ms();
+        exo_node_stop(n[leaver]);
+        for (int i = 0; i < 2; i++) {
+            wait_for_end(&a[i]);
+            expect_end(&a[i], EXO_EPEER, "");
+            assert_true(a[i].message[0] != '\0');
+        }
+        assert_true(exo_now_ms() - begin < 5000);
+        wait_for(n[1 - leaver], "nodes", 1);
+        wait_for(n[1 - leaver], "instances", 0);
+        ask(n[1 - leaver], 7, 5, &next); /* placed anew on who is left */
+        wait_for_end(&next);
+        expect_full_answer(&next, 5);
+        exo_node_stop(n[1 - leaver]);
+        for (int i = 0; i < 2; i++) asker_finish(&a[i]);
+        asker_finish(&next);
+    }
+}
+
+static void stopping_ends_what_waits(void **state) {
+    (void)state;
+    exo_node *n;
+    exo_error err = {0};
+    asker a[5];
+    check(try_start("alone", NULL, (exo_node_desc){0}, &n, &err), &err);
+    for (uint32_t i = 0; i < 5; i++) ask(n, i, 400, &a[i]); /* the instance is being loaded */
+    exo_node_stop(n);
+    for (uint32_t i = 0; i < 5; i++) {
+        expect_end(&a[i], EXO_EPEER, "shutting down");
+        asker_finish(&a[i]);
+    }
+}
+
+static void refused_placements_leave_what_runs(void **state) {
+    (void)state;
+    exo_node *n;
+    exo_error err = {0};
+    asker a;
+    check(try_start("alone", NULL, (exo_node_desc){0}, &n, &err), &err);
+    placement good = place_ok(n, 1);
+    placement p = place(n, "placed", 3);
+    assert_int_equal(p.status, EXO_EINVAL);
+    assert_non_null(strstr(p.message, "3 nodes"));
+    p = place(n, "no-such-model", 1);
+    assert_int_equal(p.status, EXO_ENOTFOUND);
+    assert_non_null(strstr(p.message, "no-such-model"));
+    exo_placement_wish wish = {.sharding = "Tensor", .min_nodes = 1};
+    assert_int_equal(exo_node_place(n, "placed", &wish, on_placed, &p, &err), EXO_EUNSUPPORTED);
+    wish = (exo_placement_wish){.sharding = "Diagonal", .min_nodes = 1};
+    assert_int_equal(exo_node_place(n, "placed", &wish, on_placed, &p, &err), EXO_EINVAL);
+    wish = (exo_placement_wish){.sharding = "Pipeline"};
+    assert_int_equal(exo_node_place(n, "placed", &wish, on_placed, &p, &err), EXO_EINVAL);
+    wish = (exo_placement_wish){.sharding = "Pipeline", .min_nodes = 2, .n_cuts = 5};
+    assert_int_equal(exo_node_place(n, "placed", &wish, on_placed, &p, &err), EXO_EINVAL);
+    json_t *j = state_of(n);
+    assert_non_null(json_object_get(json_object_get(j, "instances"), good.instance));
+    json_decref(j);
+    ask(n, 1, 5, &a);
+    wait_for_end(&a);
+    expect_full_answer(&a, 5);
+    asker_finish(&a);
+    exo_node_stop(n);
+}
+
+static void expect_no_start(exo_node_desc d, exo_status status, const char *part) {
+    exo_node *n = NULL;
+    exo_error err = {0};
+    assert_int_equal(try_start("alone", NULL, d, &n, &err), status);
+    assert_null(n);
+    if (strstr(err.message, part) == NULL) fail_msg("\"%s\" not in \"%s\"", part, err.message);
+}
+
+static void what_is_wrong_is_said_at_start(void **state) {
+    (void)state;
+    exo_node *other = start("other", NULL);
+    expect_no_start((exo_node_desc){.device = "vulkan:9"}, EXO_ENOTFOUND, "vulkan:9");
+    expect_no_start((exo_node_desc){.listen_addr = "127.0.0.1"}, EXO_EINVAL, "EXO_CLUSTER_KEY");
+    expect_no_start((exo_node_desc){.listen_addr = "127.0.0.1", .cluster_key = "short"}, EXO_EINVAL,
+                    "10");
+    expect_no_start((exo_node_desc){.listen_addr = "127.0.0.1",
+                                    .cluster_key = KEY,
+                                    .listen_port = exo_node_listen_port(other)},
+                    EXO_EBUSY, "in use");
+    exo_node_stop(other);
+    exo_node_stop(NULL);
+}
+
+static void a_wrong_key_stays_outside(void **state) {
+    (void)state;
+    exo_node *a = start("alpha", NULL), *b;
+    exo_error err = {0};
+    exo_node_desc d = {.listen_addr = "127.0.0.1", .cluster_key = "another passphrase"};
+    check(try_start("beta", a, d, &b, &err), &err);
+    usleep(700000); /* several tries */
+    assert_int_equal(count_of(a, "nodes"), 1);
+    assert_int_equal(count_of(b, "nodes"), 1);
+    exo_node_stop(b);
+    exo_node_stop(a);
+}
+
+static void failed_allocations_at_start_leave_nothing(void **state) {
+    (void)state;
+    uint64_t k = 0;
+    for (bool failed = true; failed; k += k < 16 ? 1 : 37) { /* most are the model file's */
+        exo_node *n;
+        exo_error err = {0};
+        exo_mem_fail_at(k + 1);
+        exo_status st = try_start("alone", NULL, (exo_node_desc){0}, &n, &err);
+        failed = exo_mem_failed() != 0;
+        exo_mem_fail_at(0);
+        assert_true(st == EXO_OK || (failed && st == EXO_ENOMEM));
+        exo_node_stop(n);
+    }
+    assert_true(k > 16);
+}
+
+static int make_model(void **state) {
+    (void)state;
+    if (mkdtemp(root) == NULL) return 1;
+    snprintf(model_path, sizeof model_path, "%s/placed.gguf", root);
+    const exo_synth_desc d = {.shape = "test-256", .type = "q8_0", .seed = 7};
+    return exo_synth_write(&d, model_path, NULL, NULL, NULL) != EXO_OK;
+}
+
+static int remove_files(void **state) {
+    (void)state;
+    static const char *const names[] = {"alpha", "beta", "alone", "other"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[64];
+        snprintf(path, sizeof path, "%s/%s/node.key", root, names[i]);
+        unlink(path);
+        snprintf(path, sizeof path, "%s/%s", root, names[i]);
+        rmdir(path);
+    }
+    unlink(model_path);
+    return rmdir(root);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(two_nodes_answer_as_one),
+        cmocka_unit_test(the_state_has_the_members_of_the_design),
+        cmocka_unit_test(cancel_on_either_node),
+        cmocka_unit_test(a_node_leaves_in_mid_answer),
+        cmocka_unit_test(stopping_ends_what_waits),
+        cmocka_unit_test(refused_placements_leave_what_runs),
+        cmocka_unit_test(what_is_wrong_is_said_at_start),
+        cmocka_unit_test(a_wrong_key_stays_outside),
+        cmocka_unit_test(failed_allocations_at_start_leave_nothing),
+    };
+    return cmocka_run_group_tests(tests, make_model, remove_files);
+}

@@ -1,0 +1,224 @@
+"""exo's forward pass against llama.cpp's: the same files, the same token ids, the same numbers?
+
+Every architecture with every weight type; settings that exo synth does not make, written into the
+file; and, so that the tolerance is known to be sharp, llama.cpp on files with one thing wrong,
+where the comparison must fail.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable
+
+import pytest
+
+from compare import (LOOK_AT, PROMPT, TYPES, Deviation, Job, Ranking, Unavailable, ask_llama,
+                     compare, install, synth)
+from gguf_edit import BF16, F32_TENSOR, Gguf
+
+SHAPES = ("test-256", "test-qwen2", "test-qwen3")  # llama, qwen2, qwen3
+LONG = [(37 * i * i + 11 * i + 5) % 508 for i in range(1200)]  # where slow rotations show
+EXACT = 1e-3  # both compute in f32; only the order of sums differs
+TOLERANCE = {
+    "f32": EXACT,
+    "f16": 0.02,  # llama.cpp may round activations to f16
+    "bf16": 0.15,  # llama.cpp rounds activations to bf16
+    "q8_0": 0.3, "q4_0": 0.3,  # activations in int8 with an f32 scale here, f16 there
+    "q6_K": 0.3, "q4_K": 0.3, "q4_K_M": 0.3,  # equal until one activation rounds differently
+}
+
+
+@dataclass
+class Case:
+    shape: str
+    kind: str = "f32"
+    both: Callable[[Gguf], None] | None = None  # changes the file of exo and of llama.cpp
+    theirs: Callable[[Gguf], None] | None = None  # changes llama.cpp's copy alone
+    ids: list[int] = field(default_factory=lambda: PROMPT)
+    at: list[int] = field(default_factory=lambda: LOOK_AT)
+    kv: str = "F32"
+
+
+# ---- settings that exo synth does not make ----
+
+def tied_head(g: Gguf) -> None:
+    del g.tensors["output.weight"]
+
+
+def own_head(g: Gguf) -> None:
+    """The embedding with its rows moved on by 100."""
+    t = g.tensors["token_embd.weight"]
+    raw = g.raw("token_embd.weight")
+    row = 4 * t.dims[0]
+    g.add_tensor("output.weight", t.dims, t.kind, raw[100 * row:] + raw[:100 * row])
+
+
+def linear_scaling(g: Gguf) -> None:
+    g.set_str("llama.rope.scaling.type", "linear")
+    g.set_f32("llama.rope.scaling.factor", 4)
+
+
+def attention_biases(g: Gguf) -> None:
+    for name, n in (("attn_q", 256), ("attn_k", 128), ("attn_v", 128)):
+        for il in range(4):
+            bias = [((13 * i + 7 * il) % 17 - 8) / 20 for i in range(n)]
+            g.set_vector(f"blk.{il}.{name}.bias", bias)
+
+
+def widened(g: Gguf) -> None:
+    """Every bf16 tensor as the same numbers in f32."""
+    narrow, g.tensors, g.data = {n: (t, g.raw(n)) for n, t in g.tensors.items()}, {}, bytearray()
+    for name, (t, raw) in narrow.items():
+        if t.kind == BF16:
+            wide = bytearray(2 * len(raw))
+            wide[2::4], wide[3::4] = raw[0::2], raw[1::2]
+            raw = bytes(wide)
+        g.add_tensor(name, t.dims, F32_TENSOR, raw)
+
+
+# ---- one thing wrong ----
+
+def other_base(g: Gguf) -> None:
+    g.set_f32("llama.rope.freq_base", 11000)
+
+
+def other_eps(g: Gguf) -> None:
+    g.set_f32("qwen3.attention.layer_norm_rms_epsilon", 1e-5)  # 1e-6
+
+
+def no_rope_factors(g: Gguf) -> None:
+    g.set_vector("rope_freqs.weight", [1.0] * 32)
+
+
+def no_key_bias(g: Gguf) -> None:
+    g.set_vector("blk.1.attn_k.bias", [0.0] * 64)
+
+
+def no_query_norm(g: Gguf) -> None:
+    g.set_vector("blk.1.attn_q_norm.weight", [1.0] * 128)
+
+
+def gate_is_up(g: Gguf) -> None:
+    gate, up = "blk.1.ffn_gate.weight", "blk.1.ffn_up.weight"
+    raw = g.raw(gate)
+    g.overwrite(gate, g.raw(up))
+    g.overwrite(up, raw)
+
+
+def permuted_rows(g: Gguf, name: str, source: Callable[[int], int]) -> None:
+    """Row i of an f32 matrix becomes what row source(i) was."""
+    cols, n_rows = g.tensors[name].dims
+    old = g.raw(name)
+    rows = [old[4 * cols * i:4 * cols * (i + 1)] for i in range(n_rows)]
+    g.overwrite(name, b"".join(rows[source(i)] for i in range(n_rows)))
+
+
+def heads_share_wrongly(g: Gguf) -> None:
+    """Key and value heads in the other order."""
+    for name in ("attn_k", "attn_v"):
+        permuted_rows(g, f"blk.1.{name}.weight", lambda i: (i + 64) % 128)
+
+
+def pairs_of_halves(g: Gguf) -> None:
+    """What rotating (i, i + 32) instead of (2i, 2i + 1) amounts to."""
+    for name in ("attn_q", "attn_k"):
+        permuted_rows(g, f"blk.1.{name}.weight",
+                      lambda i: i // 64 * 64 + i % 2 * 32 + i % 64 // 2)
+
+
+PLAIN = {f"{s}-{k}": Case(s, k) for s in SHAPES for k in TYPES}
+SPECIAL = {
+    "rope factors at 1200 tokens": Case("test-256", ids=LONG, at=[700, 1200]),
+    "qwen2 with a tied head": Case("test-qwen2", both=tied_head),
+    "qwen3 with a head of its own": Case("test-qwen3", both=own_head),
+    "linear rope scaling": Case("test-256", both=linear_scaling),
+    "llama with biases": Case("test-256", both=attention_biases),
+    "bf16 against the same in f32": Case("test-qwen3", "bf16", theirs=widened),
+    "keys and values in f16": Case("test-qwen3", kv="F16"),
+}
+WRONG = {
+    "rope base": Case("test-256", theirs=other_base, at=[40]),
+    "epsilon": Case("test-qwen3", theirs=other_eps, at=[40]),
+    "rope factors": Case("test-256", theirs=no_rope_factors, ids=LONG, at=[1200]),
+    "key bias": Case("test-qwen2", theirs=no_key_bias, at=[40]),
+    "query norm": Case("test-qwen3", theirs=no_query_norm, at=[40]),
+    "gate and up": Case("test-256", theirs=gate_is_up, at=[40]),
+    "order of heads": Case("test-256", theirs=heads_share_wrongly, at=[40]),
+    "pairs of a rotation": Case("test-256", theirs=pairs_of_halves, at=[40]),
+}
+CASES = {**PLAIN, **SPECIAL, **WRONG}
+
+
+# ---- running ----
+
+def edited(model: Path, change: Callable[[Gguf], None] | None, suffix: str) -> Path:
+    if change is None:
+        return model
+    g = Gguf(model)
+    change(g)
+    path = model.with_suffix(suffix)
+    g.write(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Job, list[Ranking]]]:
+    """For each case, exo's job and llama.cpp's answer to it; one llama.cpp process for all."""
+    try:
+        install()
+    except Unavailable as e:
+        pytest.skip(str(e))
+    root = tmp_path_factory.mktemp("models")
+    ours: dict[str, Job] = {}
+    theirs: dict[str, Job] = {}
+    for i, (name, case) in enumerate(CASES.items()):
+        base = synth(case.shape, case.kind, root / f"{i}.gguf")
+        model = edited(base, case.both, ".both.gguf")
+        ours[name] = Job(model, case.ids, case.at)
+        theirs[name] = Job(edited(model, case.theirs, ".theirs.gguf"), case.ids, case.at)
+    answers: dict[str, tuple[Job, list[Ranking]]] = {}
+    for kv in ("F32", "F16"):
+        names = [name for name, case in CASES.items() if case.kv == kv]
+        for name, ranking in zip(names, ask_llama([theirs[n] for n in names], kv), strict=True):
+            answers[name] = (ours[name], ranking)
+    return answers
+
+
+@pytest.fixture(scope="module")
+def measured(asked: dict[str, tuple[Job, list[Ranking]]],
+             tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Deviation]:
+    done: dict[str, Deviation] = {}
+
+    def measure(name: str) -> Deviation:
+        if name not in done:
+            job, ranking = asked[name]
+            options = ["--kv-f16"] if CASES[name].kv == "F16" else []
+            done[name] = compare(job, ranking, tmp_path_factory.mktemp("data"), *options)
+        return done[name]
+
+    return measure
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_every_architecture_and_type(measured: Callable[[str], Deviation], name: str) -> None:
+    d, tolerance = measured(name), TOLERANCE[PLAIN[name].kind]
+    assert d.largest < tolerance
+    assert d.gap < tolerance  # a different first token only where two are as good
+
+
+@pytest.mark.parametrize("kind", ["q6_K", "q4_K", "q4_K_M"])
+def test_k_quants_are_equal_until_one_activation_rounds_differently(
+        measured: Callable[[str], Deviation], kind: str) -> None:
+    assert min(measured(f"{shape}-{kind}").smallest for shape in SHAPES) < 1e-4
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+def test_special_settings(measured: Callable[[str], Deviation], name: str) -> None:
+    tolerance = TOLERANCE["f16"] if SPECIAL[name].kv == "F16" else EXACT
+    assert measured(name).largest < tolerance
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_an_error_would_be_noticed(measured: Callable[[str], Deviation], name: str) -> None:
+    assert measured(name).largest > 5 * EXACT
