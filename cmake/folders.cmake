@@ -29,7 +29,10 @@ function(exo_kernels target)
         target_sources(${target} PRIVATE ${avx2} ${avx512})
     elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
         file(GLOB neon CONFIGURE_DEPENDS src/compute/cpu/*_neon.c)
-        set_source_files_properties(${neon} PROPERTIES COMPILE_OPTIONS "-O2;-march=armv8.2-a+dotprod;${plain}")
+        file(GLOB dotprod CONFIGURE_DEPENDS src/compute/cpu/*_dotprod_neon.c)
+        set_source_files_properties(${neon} PROPERTIES COMPILE_OPTIONS "-O2;-march=armv8-a;${plain}")
+        set_source_files_properties(${dotprod} PROPERTIES COMPILE_OPTIONS
+            "-O2;-march=armv8.2-a+dotprod;${plain}")
         target_sources(${target} PRIVATE ${neon})
     endif()
     # The plain C references must round as the vector files do: every fused step is an explicit fmaf,

@@ -417,7 +417,6 @@ static void test_a_deleted_instance_ends_its_answers(void **ud) {
 
 static void test_stop_ends_open_connections(void **ud) {
     (void)ud;
-    exo_buf in = {0};
     json_int_t before = tokens();
     int fds[] = {open_stream(), open_stream(), ask_for_answer(ENDLESS, false), dial()};
     write_text(fds[3], "POST " CHAT " HTTP/1.1\r\nHost: exo\r\nContent-Length: 9\r\n\r\n{");
@@ -430,7 +429,6 @@ static void test_stop_ends_open_connections(void **ud) {
         close(fds[i]);
     }
     assert_cancelled(before);
-    exo_buf_finish(&in);
     start_api();
     assert_serves();
 }

@@ -378,7 +378,7 @@ static void advance(exo_instance *i) {
     }
     if (!ready || i->state != EXO_INSTANCE_CONNECTING) return;
     i->state = EXO_INSTANCE_RUNNING;
-    i->node->record_changed = true;
+    exo_members_announce(i->node); /* before anybody hears that it runs */
     exo_info("instance %s of %s runs on %u node(s)", i->id, i->model_id, i->n_stages);
     exo_routes_instance_running(i->node, i);
     tell_waiters(i, EXO_OK, "the instance is running");

@@ -17,6 +17,7 @@
 #define DIAL_YIELD_MS 2000u /* of two nodes that hear of each other, the lower id dials first */
 #define RETIRE_MS     2000u /* what was sent on a link before both sides chose the other arrives */
 #define MAX_ADDRESSES 1024
+#define QUIET_TRIES   3
 
 exo_peer *exo_members_find(exo_node *n, const char *node_id) {
     exo_peer *p = n->peers;
@@ -186,6 +187,7 @@ static void on_open(void *ud, exo_link *l, const exo_peer_info *peer, bool outgo
     snprintf(a->node_id, sizeof a->node_id, "%s", peer->node_id);
     a->backoff_ms = DIAL_FIRST_MS;
     a->last_reason[0] = '\0';
+    a->n_failed = 0;
     register_control(n, l, peer, true);
 }
 
@@ -239,11 +241,15 @@ static void drop_peer(exo_node *n, exo_peer *p, const char *why) {
     exo_free(p);
 }
 
+/* Nodes start and end in any order: a peer that does not answer is news at the third try, a key
+ * that does not match at once. */
 static void redial_later(exo_address *a, exo_status status, const char *why) {
     a->link = NULL;
+    a->n_failed++;
     a->dial_at_ms = exo_now_ms() + a->backoff_ms;
     a->backoff_ms = a->backoff_ms * 2 > DIAL_MAX_MS ? DIAL_MAX_MS : a->backoff_ms * 2;
-    if (status != EXO_OK && strcmp(a->last_reason, why) != 0) {
+    bool news = status == EXO_EAUTH || (status != EXO_OK && a->n_failed >= QUIET_TRIES);
+    if (news && strcmp(a->last_reason, why) != 0) {
         exo_warn("link to %s: %s", a->host_port, why);
         snprintf(a->last_reason, sizeof a->last_reason, "%s", why);
     }

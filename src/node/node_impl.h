@@ -50,6 +50,7 @@ typedef struct exo_address {
     exo_link *link;                  /* being dialled or open, else NULL */
     uint64_t dial_at_ms;
     uint32_t backoff_ms;
+    uint32_t n_failed;                 /* tries since it was last open */
     char last_reason[EXO_ERROR_BYTES]; /* said once, not at every try */
 } exo_address;
 

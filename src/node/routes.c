@@ -99,6 +99,9 @@ static void run_remote(exo_node *n, exo_route *r, exo_peer *p) {
 
 /* A peer that says it owns a running instance of the model. */
 static exo_peer *peer_with_instance(exo_node *n, const char *model_id) {
+    for (exo_instance *i = n->instances; i != NULL; i = i->next) { /* we compute a stage of it */
+        if (strcmp(i->model_id, model_id) == 0) return exo_members_find(n, i->owner);
+    }
     for (exo_peer *p = n->peers; p != NULL; p = p->next) {
         const char *id;
         json_t *item;

@@ -202,6 +202,16 @@ exo_status exo_stage_io_recv(exo_stage_io *io, exo_frame *f, bool *have, exo_err
     return f->type == EXO_MSG_FAIL ? fail_reason(f, err) : EXO_OK;
 }
 
+void exo_stage_io_hear_reason(exo_stage_io *io, exo_error *err) {
+    exo_frame f;
+    exo_error said;
+    bool have = io->prev != NULL;
+    while (have && exo_lane_recv(io->prev, &f, &have, NULL) == EXO_OK) {
+        if (!have || f.type != EXO_MSG_FAIL || f.epoch != io->epoch) continue;
+        if (fail_reason(&f, &said) == EXO_EPEER) *err = said;
+    }
+}
+
 void exo_stage_io_wait(exo_stage_io *io, uint64_t deadline_us) {
     exo_lane *lanes[] = {io->prev, io->next};
     int ready;

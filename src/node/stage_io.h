@@ -55,6 +55,10 @@ exo_status exo_stage_io_take_step(exo_stage_io *io, const exo_frame *f, exo_erro
  * lane to the next stage, another epoch, or FAIL (its reason is the error) breaks the ring. */
 exo_status exo_stage_io_recv(exo_stage_io *io, exo_frame *f, bool *have, exo_error *err);
 
+/* After a lane failed: a neighbour that sent FAIL before it closed its lanes gives its own reason,
+ * which then replaces err. */
+void exo_stage_io_hear_reason(exo_stage_io *io, exo_error *err);
+
 /* Sleeps until a lane has something, exo_lane_wake, or the deadline (exo_now_us time). */
 void exo_stage_io_wait(exo_stage_io *io, uint64_t deadline_us);
 

@@ -29,7 +29,8 @@ exo_status exo_admit_decode(const exo_frame *f, uint32_t *seq, exo_request *requ
     json_t *json = NULL;
     exo_status st = exo_frame_json(f, &json, err);
     if (st != EXO_OK) return st;
-    json_int_t slot = json_integer_value(json_object_get(json, "seq"));
+    const json_t *seq_json = json_object_get(json, "seq");
+    json_int_t slot = json_is_integer(seq_json) ? json_integer_value(seq_json) : -1;
     if (slot < 0 || slot >= EXO_MAX_SEQS || f->body_bytes % 4 != 0) {
         st = exo_error_set(err, EXO_EFORMAT, "admission with slot %lld and %u bytes of history",
                            (long long)slot, f->body_bytes);

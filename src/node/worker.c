@@ -82,7 +82,8 @@ static void report(exo_worker *w, exo_worker_event event) {
     w->d.report(w->d.ud, &r);
 }
 
-static void fail(exo_worker *w, const exo_error *err) {
+static void fail(exo_worker *w, exo_error *err) {
+    if (err->status == EXO_EPEER) exo_stage_io_hear_reason(&w->io, err);
     w->failure = *err;
     if (w->failure.status == EXO_OK) w->failure.status = EXO_EINTERNAL;
     if (w->coordinator != NULL) exo_coordinator_fail(w->coordinator, EXO_EPEER, err->message);

@@ -34,7 +34,7 @@ BINARIES = {("Linux", "x86_64"): "linux-x64", ("Linux", "aarch64"): "linux-arm64
 TOP = 20
 TYPES = ("f32", "f16", "bf16", "q8_0", "q6_K", "q4_0", "q4_K", "q4_K_M")
 PROMPT = [(37 * i * i + 11 * i + 5) % 508 for i in range(40)]
-LOOK_AT = [1, 2, 33, 40]  # tokens read before looking
+LOOK_AT = [1, 2, 12, 33, 40]  # tokens read before looking
 
 
 class Unavailable(Exception):
@@ -56,7 +56,7 @@ def install() -> Path:
         done = subprocess.run(
             ["npm", "install", "--prefix", str(MODULES), "--no-package-lock", "--no-save",
              "--omit=optional", "--ignore-scripts", "--no-audit", "--no-fund",
-             "--fetch-retries=1", *wanted],
+             "--fetch-retries=1", "--fetch-retry-mintimeout=1000", *wanted],
             capture_output=True, text=True, timeout=300, check=False)
     except (OSError, subprocess.TimeoutExpired) as e:
         raise Unavailable(f"npm cannot install {wanted[0]}: {type(e).__name__}") from e
@@ -89,7 +89,7 @@ def ask_llama(jobs: list[Job], kv: str = "F32") -> list[list[Ranking]]:
         input=json.dumps(wire), capture_output=True, text=True, timeout=600, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"oracle.mjs failed: {done.stderr[-2000:]}")
-    return [[[(id_, p) for id_, _, p in top] for top in json.loads(line)]
+    return [[[(token, p) for token, p in top] for top in json.loads(line)]
             for line in done.stdout.splitlines()]
 
 
@@ -147,10 +147,10 @@ def compare(job: Job, theirs: list[Ranking], data_dir: Path, *options: str) -> D
     return deviation
 
 
-def synth(shape: str, kind: str, path: Path, seed: int = 1) -> Path:
+def synth(shape: str, kind: str, path: Path) -> Path:
     """shape is NAME or NAME:LAYERS."""
     name, _, layers = shape.partition(":")
-    done = run("synth", "--shape", name, "--type", kind, "--seed", str(seed),
+    done = run("synth", "--shape", name, "--type", kind, "--seed", "1",
                *(["--layers", layers] if layers else []), "-o", str(path), timeout=300)
     assert done.returncode == 0, done.stderr
     return path

@@ -14,8 +14,8 @@ from pathlib import Path
 ALIGNMENT = 32
 U32, F32, BOOL, STRING, ARRAY = 4, 6, 7, 8, 9  # types of metadata values
 SIZES = {0: 1, 1: 1, 2: 2, 3: 2, U32: 4, 5: 4, F32: 4, BOOL: 1, 10: 8, 11: 8, 12: 8}
-F32_TENSOR, BF16 = 0, 30  # types of tensors
-ELEMENT_BYTES = {F32_TENSOR: 4, BF16: 2}
+F32_TENSOR, F16_TENSOR, BF16_TENSOR = 0, 1, 30
+ELEMENT_BYTES = {F32_TENSOR: 4, F16_TENSOR: 2, BF16_TENSOR: 2}
 
 
 def padded(n: int) -> int:

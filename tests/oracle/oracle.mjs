@@ -5,7 +5,7 @@
 // MODULES is a folder with node_modules/node-llama-cpp in it.  JOBS is a JSON list of
 // {"model": "a.gguf", "ids": [...], "at": [n, ...]}: which model, which tokens (taken as they are,
 // no BOS added), and after how many of them to look.  Prints one JSON line per job: a list with,
-// for each n of "at", the K most probable tokens as [id, text, log-probability], best first.
+// for each n of "at", the K most probable tokens as [id, log-probability], best first.
 // Log-probabilities are the log-softmax, in double, of the model's raw logits: no filter, no
 // temperature.  Keys and values stay in f32 unless --kv says otherwise, and flash attention is off,
 // so that what is rounded is only what the weight format asks for.
@@ -22,14 +22,14 @@ const jobs = JSON.parse(readFileSync(0, "utf8"));
 const entry = join(positionals[0], "node_modules", "node-llama-cpp", "dist", "index.js");
 const {getLlama} = await import(pathToFileURL(entry));
 
-function ranked(logits, model) {
+function ranked(logits) {
     let max = -Infinity, total = 0;
     for (const logit of logits.values()) max = Math.max(max, logit);
     for (const logit of logits.values()) total += Math.exp(logit - max);
     return [...logits]
         .sort((a, b) => b[1] - a[1] || a[0] - b[0])
         .slice(0, Number(options.top))
-        .map(([id, logit]) => [id, model.detokenize([id], true), logit - max - Math.log(total)]);
+        .map(([id, logit]) => [id, logit - max - Math.log(total)]);
 }
 
 async function answer(llama, job) {
@@ -45,7 +45,7 @@ async function answer(llama, job) {
     const input = job.ids.map((id, i) =>
         wanted.has(i + 1) ? [id, {generateNext: {logits: true}}] : id);
     const outputs = await context.getSequence().controlledEvaluate(input);
-    const result = job.at.map((n) => ranked(outputs[n - 1].next.logits, model));
+    const result = job.at.map((n) => ranked(outputs[n - 1].next.logits));
     await context.dispose();
     await model.dispose();
     return result;

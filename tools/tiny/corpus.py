@@ -80,12 +80,28 @@ class Questions:
         return dress(text, rng, typos=False), f"The opposite of {word} is {other}."
 
 
+def some_words(rng: random.Random, n: int) -> str:
+    """Real and invented words, so that repeating them cannot be learnt by heart."""
+    return " ".join(rng.choice((rng.choice(WORDS), toolcalls.invented(rng), rng.choice(toolcalls.CITIES))) for _ in range(n))
+
+
+def plain_text(rng: random.Random, held: set[tuple[int, int]]) -> str:
+    """A story, or a drill: sums, or words given twice."""
+    kind = rng.random()
+    if kind < 0.1:
+        return stories.raw_story(rng)
+    if kind < 0.65:
+        return sums.drill(rng, held)
+    words = some_words(rng, rng.randrange(3, 9))
+    return f"{words}\n{words}\n"
+
+
 def copying(rng: random.Random) -> tuple[str, str]:
     """Answers made of the question's own words: repeating, names, JSON objects."""
     kind = rng.randrange(3)
     name = toolcalls.person(rng)
     if kind == 0:
-        words = " ".join(rng.choice(WORDS) for _ in range(rng.choice((1, 1, 2, 3, 4))))
+        words = some_words(rng, rng.choice((1, 1, 2, 3, 5)))
         return dress(ask(["[say|repeat|repeat after me:|say:|repeat:|just say|please say|answer with|write|echo]"], rng) + " " + words,
                      rng, typos=False).removesuffix("?"), words
     if kind == 1:
@@ -175,7 +191,7 @@ def assert_held_back(variables: Json, held: list[str]) -> None:
 
 
 def samples(n_short: int, n_long: int, n_raw: int) -> Iterator[str]:
-    """Rendered texts: short conversations, long ones of many turns, and plain stories, in random order."""
+    """Rendered texts: short conversations, long ones of many turns, and plain text, in random order."""
     cases = held_cases()
     held = [normal(case["prompt"]) for case in cases]
     questions = Questions(held_operands(cases))
@@ -185,7 +201,7 @@ def samples(n_short: int, n_long: int, n_raw: int) -> Iterator[str]:
     rng.shuffle(kinds)
     for kind in kinds:
         if kind == "raw":
-            yield stories.raw_story(rng) + "<|endoftext|>"
+            yield plain_text(rng, questions.held) + "<|endoftext|>"
             continue
         n_turns = rng.choice((1, 1, 1, 1, 2, 3)) if kind == "short" else rng.choice((8, 10, 12, 14, 16, 30, 40))
         variables = conversation(questions, n_turns, rng)

@@ -18,7 +18,7 @@ ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "8589934592", "MALLOC_TRIM_THRESHOLD_":
                "OMP_WAIT_POLICY": "PASSIVE"}
 N_VOCAB = 1024
 BPE_SAMPLES = 20_000
-SHORT_PER_STEP, LONG_PER_STEP, RAW_PER_STEP = 21.0, 0.03, 0.5
+SHORT_PER_STEP, LONG_PER_STEP, RAW_PER_STEP = 16.0, 0.03, 5.0
 
 
 def load_merges(texts: list[str]) -> list[tuple[str, str]]:
@@ -37,6 +37,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=2700)
     parser.add_argument("--minutes", type=float, default=240.0, help="training ends early, and well, after this time")
+    parser.add_argument("--resume", type=Path, metavar="CHECKPOINT", help="go on from these weights, at a lower rate")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--work", type=Path, default=Path("/tmp/tiny"), help="for the checkpoint")
     parser.add_argument("--out", type=Path, default=HERE.parent.parent / "models" / "exo-tiny.gguf")
@@ -62,7 +63,7 @@ def main() -> int:
     samples = train.encode_samples(texts, tokenizer, shape.n_ctx)
     n_tokens = sum(len(ids) for ids, _ in samples)
     print(f"corpus: {len(texts)} texts, {n_tokens} tokens, {time.monotonic() - start:.0f} s", flush=True)
-    model = train.train(samples, shape, args.steps, args.minutes, args.work / "checkpoint.pt")
+    model = train.train(samples, shape, args.steps, args.minutes, args.work / "checkpoint.pt", args.resume)
     export.write(args.out, model, tokenizer, corpus.Renderer().source)
     print(f"{args.out}: {args.out.stat().st_size} bytes, {time.monotonic() - start:.0f} s")
     return evaluate.report(args.out)

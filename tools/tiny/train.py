@@ -25,6 +25,7 @@ BATCH_TOKENS = 2048
 MUON_RATE, ADAM_RATE = 0.01, 1.5e-3
 MOMENTUM, DECAY = 0.95, 0.01
 WARMUP_STEPS, CONSTANT_SHARE = 40, 0.15
+RESUME_SHARE = 0.6
 PROMPT_WEIGHT = 0.1
 
 Sample = tuple[NDArray[np.int16], NDArray[np.float32]]  # ids and their weights in the loss
@@ -111,14 +112,17 @@ def rate_share(step: int, progress: float) -> float:
     return min(1.0, (step + 1) / WARMUP_STEPS, max(0.0, 1 - progress) / (1 - CONSTANT_SHARE))
 
 
-def train(samples: list[Sample], shape: Shape, n_steps: int, max_minutes: float, checkpoint: Path) -> Model:
+def train(samples: list[Sample], shape: Shape, n_steps: int, max_minutes: float, checkpoint: Path,
+          resume: Path | None) -> Model:
     """Train for n_steps batches, or for max_minutes where that ends earlier; writes checkpoint now and then.
 
-    Samples come again when they run out.
+    Samples come again when they run out.  With resume, training starts from the weights of that checkpoint.
     """
     torch.manual_seed(SEED)
     rng = random.Random(SEED)
     model = Model(shape)
+    if resume:
+        model.load_state_dict(torch.load(resume))
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and n != "token_embd"]
     others = [p for n, p in model.named_parameters() if p.ndim == 1 or n == "token_embd"]
     muon = Muon(matrices, MUON_RATE)
@@ -136,7 +140,7 @@ def train(samples: list[Sample], shape: Shape, n_steps: int, max_minutes: float,
         loss = (losses * weights[:, 1:].flatten()).sum() / weights[:, 1:].sum()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(others, 1.0)
-        share = rate_share(step, progress)
+        share = rate_share(step, progress) * (RESUME_SHARE if resume else 1.0)
         for optimizer, rate in ((muon, MUON_RATE), (adam, ADAM_RATE)):
             optimizer.param_groups[0]["lr"] = rate * share
             optimizer.step()

@@ -86,7 +86,7 @@ static void test_bad_plans(void **state) {
     WITH(d.n_ops = 0, "0 operations");
     WITH(d.max_rows = 0, "0 rows");
     WITH(d.max_seqs = 0, "0 sequences");
-    WITH(d.max_logit_rows = MAX_ROWS + 1, "with test_logits");
+    WITH(d.max_logit_rows = MAX_ROWS + 1, "with logits");
     WITH(width[SLOT_Q] = 255, "width of an output slot is 255, not 256");
     WITH(width[SLOT_X] = 512, "EMBED");
     WITH(n.ops[0].u.embed.out = N_SLOTS, "slot is out of range");
@@ -138,7 +138,7 @@ static void test_bad_steps(void **state) {
     WITH(rows[1].token = -1, "row 1: token -1");
     WITH(pages[1] = N_PAGES * 2, "page 36");
     WITH(args.block_table = NULL, "block table");
-    WITH(args.logits = NULL, "test_logits");
+    WITH(args.logits = NULL, "logits");
 #undef WITH
     test_free_net(&n);
 }
