@@ -3,7 +3,8 @@
 
   compare.py [SHAPE[:LAYERS]...] [--types f32,q4_0,...]
       prints, for each shape and weight type, the largest deviation of a log-probability among
-      llama.cpp's 20 most probable tokens, and how often both have the same token first.
+      llama.cpp's 20 most probable tokens, how often both have the same token first, and by how
+      much exo's first token leads llama.cpp's where they differ.
 
 llama.cpp is that of the npm package node-llama-cpp, installed into build/oracle at first use.  EXO
 names the exo binary (default build/exo).  Both get the same token ids.
@@ -161,13 +162,15 @@ def main() -> None:
     parser.add_argument("shapes", nargs="*", default=["test-256", "test-qwen2", "test-qwen3"])
     parser.add_argument("--types", default=",".join(TYPES))
     options = parser.parse_args()
-    print("| model | type | largest deviation | same first token |\n|---|---|---|---|")
+    print("| model | type | largest deviation | same first token | lead where not |\n"
+          "|---|---|---|---|---|")
     for shape in options.shapes:
         for kind in options.types.split(","):
             with tempfile.TemporaryDirectory() as folder:
                 job = Job(synth(shape, kind, Path(folder) / "model.gguf"), PROMPT, LOOK_AT)
                 d = compare(job, ask_llama([job])[0], Path(folder) / "data")
-            print(f"| {shape} | {kind} | {d.largest:.2g} | {d.same_first} of {d.n} |", flush=True)
+            print(f"| {shape} | {kind} | {d.largest:.2g} | {d.same_first} of {d.n} | {d.gap:.2g} |",
+                  flush=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #define MAX_R    2
-#define MAX_N    4
+#define MAX_N    12
 #define PREFETCH 4096 /* bytes ahead in the stream of quants, single column only */
 
 EXO_INLINE __m512i load(const uint8_t *p) { return _mm512_loadu_si512((const void *)p); }
@@ -241,5 +241,5 @@ EXO_INLINE void tile_q6_k(const exo_matmul_task *t, uint32_t g, uint32_t c, cons
     store(t, g, c, f, R, N);
 }
 
-EXO_TILE_DRIVE(exo_avx512_q4_k, tile_q4_k, 1, 4, 3)
-EXO_TILE_DRIVE(exo_avx512_q6_k, tile_q6_k, 1, 4, 3)
+EXO_TILE_DRIVE(exo_avx512_q4_k, tile_q4_k, 1, 6, 3)
+EXO_TILE_DRIVE_1(exo_avx512_q6_k, tile_q6_k, 12, 4)

@@ -200,6 +200,6 @@ EXO_INLINE void tile_bf16(const exo_matmul_task *t, uint32_t g, uint32_t c, cons
 
 EXO_TILE_DRIVE(exo_avx512_q8_0, tile_q8_0, 1, 6, 3)
 EXO_TILE_DRIVE(exo_avx512_q4_0, tile_q4_0, 1, 4, 3)
-EXO_TILE_DRIVE(exo_avx512_f32, tile_f32, 2, 8, 4)
-EXO_TILE_DRIVE(exo_avx512_f16, tile_f16, 2, 8, 4)
-EXO_TILE_DRIVE(exo_avx512_bf16, tile_bf16, 2, 8, 4)
+EXO_TILE_DRIVE(exo_avx512_f32, tile_f32, 2, 12, 4)
+EXO_TILE_DRIVE(exo_avx512_f16, tile_f16, 2, 12, 4)
+EXO_TILE_DRIVE(exo_avx512_bf16, tile_bf16, 2, 12, 4)

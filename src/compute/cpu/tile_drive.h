@@ -40,4 +40,11 @@
         for (; g < n; g++) name##_columns_1(t, g);                                                 \
     }
 
+/* The kernel `name` with tiles of one group only. */
+#define EXO_TILE_DRIVE_1(name, tile, N1, N2)                                                       \
+    EXO_TILE_COLUMNS(name, tile, 1, N1, N2)                                                        \
+    void name(const exo_matmul_task *t) {                                                          \
+        for (uint32_t g = 0; g < t->n_groups; g++) name##_columns_1(t, g);                         \
+    }
+
 #endif
