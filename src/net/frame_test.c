@@ -174,7 +174,6 @@ static void hostile_json_is_refused(void **ud) {
         "{\"a\":1}x",
         "{\"a\":1,\"a\":2}",
         "{\"a\":\"\xff\"}",
-        "{\"a\":\"\\u0000\"}",
         "{\"a\":1e999}",
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -182,6 +181,7 @@ static void hostile_json_is_refused(void **ud) {
         assert_int_equal(read_json(bad[i], &err), EXO_EFORMAT);
         assert_true(strlen(err.message) > 10);
     }
+    assert_int_equal(read_json("{\"a\":\"\\u0000\"}", NULL), EXO_OK); /* text may hold any byte */
     char deep[400] = "{\"a\":";
     memset(deep + 5, '[', EXO_FRAME_MAX_DEPTH - 1);
     memset(deep + 5 + EXO_FRAME_MAX_DEPTH - 1, ']', EXO_FRAME_MAX_DEPTH - 1);
