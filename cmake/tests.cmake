@@ -42,3 +42,8 @@ add_test(NAME oracle
     WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 set_tests_properties(oracle PROPERTIES LABELS oracle TIMEOUT 600
     RUN_SERIAL TRUE SKIP_RETURN_CODE 5)
+
+# The same bits on ARM: kernels built by the cross compiler, run under qemu.
+add_test(NAME neon_bits COMMAND tests/neon/run.sh ${CMAKE_BINARY_DIR}/neon
+    WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+set_tests_properties(neon_bits PROPERTIES LABELS neon TIMEOUT 900 SKIP_RETURN_CODE 77)
