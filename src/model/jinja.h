@@ -19,7 +19,7 @@
  * moved; five million of them take well under two seconds. */
 #define EXO_J_MAX_SOURCE_BYTES ((size_t)4 << 20)
 #define EXO_J_MAX_PARSE_DEPTH  200      /* nested blocks and parentheses */
-#define EXO_J_MAX_RENDER_DEPTH 1000     /* nested nodes under evaluation, macro bodies included */
+#define EXO_J_MAX_RENDER_DEPTH 1000     /* nested nodes under evaluation; in 192 KiB of stack */
 #define EXO_J_MAX_STEPS        5000000u /* unless the caller asks for fewer */
 #define EXO_J_MAX_TEXT_BYTES   ((size_t)64 << 20)
 #define EXO_J_MAX_ARENA_BYTES  ((size_t)256 << 20)
