@@ -5,12 +5,12 @@ Needs root, for `ip netns`; skipped where that is not permitted.
 
 from __future__ import annotations
 
-import json
+import contextlib
+import ctypes
 import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any, Callable, Iterator
@@ -22,20 +22,6 @@ CHAT = "/v1/chat/completions"
 LINK_PORT = 52416  # the same on both hosts, as on two real ones
 CUT_DEADLINE_S = 5  # a silent link breaks after 3 s; the client is told at once
 
-# Runs on a host: one request, its body from stdin.  Prints the status, then the reply line by line.
-CLIENT = """
-import http.client, sys
-port, method, path, timeout = sys.argv[1:]
-connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=float(timeout))
-connection.request(method, path, sys.stdin.buffer.read() or None)
-reply = connection.getresponse()
-sys.stdout.buffer.write(b"%d\\n" % reply.status)
-for line in reply:
-    sys.stdout.buffer.write(line)
-    sys.stdout.buffer.flush()
-"""
-
-
 def ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=10)
 
@@ -45,7 +31,6 @@ class Host:
 
     def __init__(self, name: str, cable: str, addr: str):
         self.name, self.cable, self.addr = name, cable, addr
-        self.prefix = ["ip", "netns", "exec", name]
 
     def up(self) -> None:
         ip("-n", self.name, "link", "set", "lo", "up")
@@ -55,6 +40,24 @@ class Host:
     def cut_cable(self) -> None:
         ip("-n", self.name, "link", "set", self.cable, "down")
 
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        """Sockets that this thread makes meanwhile are the host's, and stay so."""
+        with open("/proc/thread-self/ns/net", "rb") as home, \
+                open(f"/run/netns/{self.name}", "rb") as there:
+            move_to(there.fileno())
+            try:
+                yield
+            finally:
+                move_to(home.fileno())
+
+
+def move_to(namespace: int) -> None:
+    clone_newnet = 0x40000000
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(namespace, clone_newnet) != 0:
+        raise OSError(ctypes.get_errno(), "setns")
+
 
 class NodeOnHost(Process):
     """A node whose loopback, and so its API, is the host's."""
@@ -62,35 +65,19 @@ class NodeOnHost(Process):
     def __init__(self, host: Host, arguments: list[str], data_dir: Path):
         self.host = host
         super().__init__(["node", "--listen", host.addr, "--port", str(LINK_PORT), "-m", "tiny",
-                          "--threads", "1", *arguments],
-                         data_dir, {"EXO_CLUSTER_KEY": KEY}, host.prefix)
-
-    def client(self, method: str, path: str, body: Any, timeout: float) -> subprocess.Popen[bytes]:
-        client = subprocess.Popen(
-            [*self.host.prefix, sys.executable, "-c", CLIENT, str(self.api_port), method, path,
-             str(timeout)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        assert client.stdin is not None
-        client.stdin.write(b"" if body is None else json.dumps(body).encode())
-        client.stdin.close()
-        return client
+                          "--threads", "1", *arguments], data_dir, {"EXO_CLUSTER_KEY": KEY},
+                         ["ip", "netns", "exec", host.name])
 
     def http(self, method: str, path: str, body: Any = None, timeout: float = 30) -> Reply:
-        with self.client(method, path, body, timeout) as client:
-            assert client.stdout is not None and client.stderr is not None
-            status, _, text = client.stdout.read().partition(b"\n")
-            if not status:
-                raise OSError(client.stderr.read().decode())
-            return Reply(int(status), text)
+        with self.host.inside():
+            return super().http(method, path, body, timeout)
 
     def stream(self, path: str, body: Any, timeout: float = 60) -> Iterator[Any]:
-        with self.client("POST", path, {**body, "stream": True}, timeout) as client:
-            assert client.stdout is not None
-            status = client.stdout.readline()
-            assert status == b"200\n", status
-            for line in client.stdout:
-                if line.startswith(b"data: "):
-                    text = line[6:].strip()
-                    yield text.decode() if text == b"[DONE]" else json.loads(text)
+        events = super().stream(path, body, timeout)
+        with self.host.inside():  # connects at the first event
+            first = next(events)
+        yield first
+        yield from events
 
 
 def remove_stale() -> None:
