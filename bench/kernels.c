@@ -6,19 +6,19 @@
  * epilogues are inside the figures.  decode: one row, weights larger than the caches, GB/s of
  * packed bytes; prefill: 512 rows, GOP/s (a multiplication and an addition are two).
  * Columns: type, isa, threads, rows x cols, decode_gbps, read_gbps, decode_share, prefill_gops. */
+#include "compute/cpu/kernels.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "compute/cpu/bandwidth.h"
-#include "compute/cpu/kernels.h"
 #include "compute/cpu/testing.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-#define DECODE_BYTES  ((size_t)320 << 20)
-#define PREFILL_ROWS  512u
-#define MAX_MATRICES  512u
-#define DECODE_PASSES 8
+#define DECODE_BYTES   ((size_t)320 << 20)
+#define PREFILL_ROWS   512u
+#define MAX_MATRICES   512u
+#define DECODE_PASSES  8
 #define PREFILL_PASSES 4
 
 typedef struct {

@@ -25,8 +25,8 @@ static bool split_id(const char *id, size_t *name_bytes, uint32_t *index) {
     return true;
 }
 
-exo_status exo_device_open(const char *id, const exo_device_desc *desc,
-                           const exo_backend **backend, exo_device **out, exo_error *err) {
+exo_status exo_device_open(const char *id, const exo_device_desc *desc, const exo_backend **backend,
+                           exo_device **out, exo_error *err) {
     *backend = NULL;
     *out = NULL;
     size_t n;

@@ -22,26 +22,27 @@ typedef struct exo_buffer exo_buffer; /* plain device memory */
 typedef struct exo_weight exo_weight; /* one matrix in the device's packed layout */
 typedef struct exo_plan exo_plan;
 
-#define EXO_KV_PAGE_TOKENS 32    /* positions in one KV page */
-#define EXO_ATTN_SPLIT_TOKENS 256 /* attention sums are combined in splits of this many positions */
-#define EXO_MATMUL_PARTS 3       /* matrices that share one input: q, k, v or gate, up */
-#define EXO_NO_SLOT UINT32_MAX
+#define EXO_KV_PAGE_TOKENS    32  /* positions in one KV page */
+#define EXO_ATTN_SPLIT_TOKENS 256 /* attention sums are combined in splits of this many positions  \
+                                   */
+#define EXO_MATMUL_PARTS 3        /* matrices that share one input: q, k, v or gate, up */
+#define EXO_NO_SLOT      UINT32_MAX
 
 /* What list_devices tells; unknown figures are 0 (or NAN), never guessed. */
 typedef struct {
-    char id[32];              /* "cpu:0", "vulkan:1" */
-    char name[128];           /* "AMD Ryzen 9 9950X" */
+    char id[32];    /* "cpu:0", "vulkan:1" */
+    char name[128]; /* "AMD Ryzen 9 9950X" */
     char vendor[64];
-    char driver[64];          /* driver or instruction set in use: "avx512-vnni" */
-    uint32_t compute_units;   /* cores */
+    char driver[64];        /* driver or instruction set in use: "avx512-vnni" */
+    uint32_t compute_units; /* cores */
     uint64_t memory_bytes, memory_available_bytes;
     double clock_mhz, temperature_celsius, power_watts; /* NAN = no sensor */
 } exo_device_info;
 
 typedef struct {
-    uint32_t n_threads;  /* 0 = one per core this process may use; CPU only */
-    const char *isa;     /* NULL = best; "reference", "avx2", "avx512", "neon"; CPU only */
-    bool spin;           /* threads spin briefly between operations of a running plan */
+    uint32_t n_threads; /* 0 = one per core this process may use; CPU only */
+    const char *isa;    /* NULL = best; "reference", "avx2", "avx512", "neon"; CPU only */
+    bool spin;          /* threads spin briefly between operations of a running plan */
 } exo_device_desc;
 
 /* ---- a step's rows ---- */
@@ -78,18 +79,18 @@ typedef struct {
 } exo_op_embed;
 
 typedef struct {
-    uint32_t in;             /* slot, width K of every part */
-    const exo_buffer *norm;  /* RMS norm weight (K) f32, or NULL: no norm */
+    uint32_t in;            /* slot, width K of every part */
+    const exo_buffer *norm; /* RMS norm weight (K) f32, or NULL: no norm */
     float norm_eps;
     uint32_t n_parts;
-    const exo_weight *w[EXO_MATMUL_PARTS]; /* (n_rows_i, K) */
+    const exo_weight *w[EXO_MATMUL_PARTS];    /* (n_rows_i, K) */
     const exo_buffer *bias[EXO_MATMUL_PARTS]; /* (n_rows_i) f32 or NULL */
-    uint32_t out[EXO_MATMUL_PARTS];        /* slots, width n_rows_i */
+    uint32_t out[EXO_MATMUL_PARTS];           /* slots, width n_rows_i */
     exo_epilogue epilogue;
 } exo_op_matmul;
 
 typedef struct {
-    uint32_t q, k, v;            /* slots: (n_heads * head_dim), (n_kv_heads * head_dim) twice */
+    uint32_t q, k, v; /* slots: (n_heads * head_dim), (n_kv_heads * head_dim) twice */
     const exo_buffer *q_norm, *k_norm; /* (head_dim) f32 or NULL */
     float norm_eps;
     uint32_t n_heads, n_kv_heads, head_dim;
@@ -98,22 +99,22 @@ typedef struct {
     const double *rope_inv_freq; /* (rope_dims / 2) host, borrowed for the plan's life */
     float rope_scale;            /* factor on cos and sin (yarn's attention factor); 1 otherwise */
     exo_buffer *k_pages, *v_pages; /* this layer's pool; layout: exo_kv_page_bytes */
-    exo_dtype kv_type;           /* EXO_F32 or EXO_F16 */
+    exo_dtype kv_type;             /* EXO_F32 or EXO_F16 */
 } exo_op_rope_kv;
 
 typedef struct {
-    uint32_t q, out;             /* slots, width n_heads * head_dim */
+    uint32_t q, out; /* slots, width n_heads * head_dim */
     uint32_t n_heads, n_kv_heads, head_dim;
-    float scale;                 /* on q k, usually 1/sqrt(head_dim) */
+    float scale; /* on q k, usually 1/sqrt(head_dim) */
     const exo_buffer *k_pages, *v_pages;
     exo_dtype kv_type;
 } exo_op_attention;
 
 typedef struct {
-    uint32_t in;              /* slot, width K */
-    const exo_buffer *norm;   /* (K) f32 */
+    uint32_t in;            /* slot, width K */
+    const exo_buffer *norm; /* (K) f32 */
     float norm_eps;
-    const exo_weight *w;      /* (n_vocab, K) */
+    const exo_weight *w; /* (n_vocab, K) */
 } exo_op_head;
 
 typedef struct {
@@ -135,10 +136,10 @@ typedef struct {
     size_t n_ops;
     const uint32_t *slot_width; /* (n_slots) f32 per row; slot 0 is the residual stream */
     uint32_t n_slots;
-    uint32_t max_rows;          /* rows in one step */
-    uint32_t max_logit_rows;    /* rows of one step that may want logits */
-    uint32_t max_seqs;          /* sequence slots */
-    uint32_t max_seq_pages;     /* block table length of one sequence */
+    uint32_t max_rows;       /* rows in one step */
+    uint32_t max_logit_rows; /* rows of one step that may want logits */
+    uint32_t max_seqs;       /* sequence slots */
+    uint32_t max_seq_pages;  /* block table length of one sequence */
 } exo_plan_desc;
 
 /* The parameter block of one step.  All pointers are host memory, borrowed for the call. */
@@ -146,9 +147,9 @@ typedef struct {
     const exo_row *rows; /* (n_rows); rows of one sequence in ascending position */
     uint32_t n_rows;
     const uint32_t *block_table; /* (max_seqs, max_seq_pages): page of each 32 positions */
-    const float *x_in;  /* (n_rows, width of slot 0), or NULL when the plan begins with EMBED */
-    float *x_out;       /* (n_rows, width of slot 0), or NULL when the plan ends with HEAD */
-    float *logits;      /* (rows with EXO_ROW_LOGITS, n_vocab), or NULL */
+    const float *x_in; /* (n_rows, width of slot 0), or NULL when the plan begins with EMBED */
+    float *x_out;      /* (n_rows, width of slot 0), or NULL when the plan ends with HEAD */
+    float *logits;     /* (rows with EXO_ROW_LOGITS, n_vocab), or NULL */
     const atomic_bool *cancel; /* polled between operations; NULL = never */
 } exo_plan_args;
 
@@ -201,7 +202,7 @@ typedef struct exo_backend {
 extern const exo_backend exo_backend_cpu;
 
 /* Opens "cpu:0" and the like; *backend is the table that made it. */
-exo_status exo_device_open(const char *id, const exo_device_desc *desc,
-                           const exo_backend **backend, exo_device **out, exo_error *err);
+exo_status exo_device_open(const char *id, const exo_device_desc *desc, const exo_backend **backend,
+                           exo_device **out, exo_error *err);
 
 #endif

@@ -1,7 +1,7 @@
 /* bandwidth.c - streams a buffer larger than any cache through the kernels' own loads.
  *
- * Each thread reads one contiguous share, as decoding does.  The result of the reads is kept, so
- * that they cannot be dropped. */
+ * Each thread reads a contiguous share of its own, as decoding does.  The result of the reads is
+ * kept, so that they cannot be dropped. */
 #define _DEFAULT_SOURCE /* MADV_HUGEPAGE */
 #include "compute/cpu/bandwidth.h"
 

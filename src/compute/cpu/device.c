@@ -104,8 +104,8 @@ static exo_status check_range(const exo_buffer *b, size_t offset, size_t bytes, 
                          b->bytes);
 }
 
-static exo_status cpu_copy_to_device(exo_device *d, exo_buffer *dst, size_t offset,
-                                     const void *src, size_t bytes, exo_error *err) {
+static exo_status cpu_copy_to_device(exo_device *d, exo_buffer *dst, size_t offset, const void *src,
+                                     size_t bytes, exo_error *err) {
     (void)d;
     exo_status st = check_range(dst, offset, bytes, err);
     if (st == EXO_OK && bytes > 0) memcpy(dst->data + offset, src, bytes);
@@ -136,9 +136,8 @@ static exo_status cpu_synchronize(exo_device *d, exo_error *err) {
     return EXO_OK;
 }
 
-static exo_status cpu_weight_create(exo_device *d, exo_dtype type, uint32_t n_rows,
-                                    uint32_t n_cols, const void *src, exo_weight **out,
-                                    exo_error *err) {
+static exo_status cpu_weight_create(exo_device *d, exo_dtype type, uint32_t n_rows, uint32_t n_cols,
+                                    const void *src, exo_weight **out, exo_error *err) {
     return exo_weight_pack(d->pool, type, n_rows, n_cols, src, out, err);
 }
 
@@ -147,8 +146,7 @@ static void cpu_weight_destroy(exo_device *d, exo_weight *w) {
     exo_weight_free(w);
 }
 
-static exo_status cpu_weight_unpack(exo_device *d, const exo_weight *w, void *dst,
-                                    exo_error *err) {
+static exo_status cpu_weight_unpack(exo_device *d, const exo_weight *w, void *dst, exo_error *err) {
     (void)d;
     (void)err;
     exo_weight_unpack(w, dst);

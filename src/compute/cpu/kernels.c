@@ -48,13 +48,10 @@ exo_status exo_kernels_choose(const char *isa, const exo_cpu_kernels **out, exo_
 exo_act_form exo_act_form_of(exo_dtype weight_type) {
     switch (weight_type) {
     case EXO_Q4_0:
-    case EXO_Q8_0:
-        return EXO_ACT_Q32;
+    case EXO_Q8_0: return EXO_ACT_Q32;
     case EXO_Q4_K:
-    case EXO_Q6_K:
-        return EXO_ACT_Q256;
-    default:
-        return EXO_ACT_F32;
+    case EXO_Q6_K: return EXO_ACT_Q256;
+    default: return EXO_ACT_F32;
     }
 }
 

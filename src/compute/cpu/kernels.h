@@ -46,8 +46,8 @@ typedef struct {
 
 /* n_rows consecutive rows of one sequence, all query heads of one kv head. */
 typedef struct {
-    const float *q;     /* (n_rows, ld_q): first row of the task */
-    float *out;         /* (n_rows, ld_out); may be q */
+    const float *q; /* (n_rows, ld_q): first row of the task */
+    float *out;     /* (n_rows, ld_out); may be q */
     size_t ld_q, ld_out;
     const uint32_t *pos; /* (n_rows) */
     uint32_t n_rows;
@@ -61,7 +61,8 @@ typedef struct {
     float *scratch;        /* exo_attention_scratch(head_dim) floats, 64-byte aligned */
 } exo_attention_task;
 
-#define EXO_ATTENTION_QUERIES 4 /* query heads and rows that a kernel takes through a split at once */
+#define EXO_ATTENTION_QUERIES                                                                      \
+    4 /* query heads and rows that a kernel takes through a split at once */
 size_t exo_attention_scratch(uint32_t head_dim);
 
 /* Functions that return bool give false when an input is not finite. */

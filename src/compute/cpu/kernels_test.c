@@ -41,7 +41,8 @@ static void assert_same(const exo_cpu_kernels *k, const void *a, const void *b, 
 /* Zeroed memory that ends (up to 15 bytes) at a page without access. */
 static void *guarded(size_t bytes) {
     size_t all = (bytes + GUARD - 1) / GUARD * GUARD;
-    uint8_t *p = mmap(NULL, all + GUARD, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint8_t *p =
+        mmap(NULL, all + GUARD, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_true(p != MAP_FAILED);
     assert_int_equal(mprotect(p + all, GUARD, PROT_NONE), 0);
     return p + (all - bytes) / 16 * 16;
@@ -224,8 +225,8 @@ static void check_product(const exo_cpu_kernels *k, const exo_weight *w, const e
         one.sums += c * act->ld_d * EXO_Q256_SUMS;
         uint32_t cut = w->n_groups / 2;
         exo_matmul_task low = {w, &one, 1, 0, cut, got + c * ld, ld};
-        exo_matmul_task high = {w, &one, 1, cut, w->n_groups - cut,
-                                got + c * ld + (size_t)cut * EXO_GROUP_ROWS, ld};
+        exo_matmul_task high = {
+            w, &one, 1, cut, w->n_groups - cut, got + c * ld + (size_t)cut * EXO_GROUP_ROWS, ld};
         k->matmul[w->type](&low);
         k->matmul[w->type](&high);
     }
@@ -338,7 +339,7 @@ typedef struct {
 
 static void run_attention(const exo_cpu_kernels *k, const heads *h, exo_kv_pool *pool,
                           const float *q, float *out, const uint32_t *pos, uint32_t n_rows) {
-    static const uint32_t table[N_PAGES] = {7,  3,  0,  11, 5,  9,  1,  4,  20, 2,  15, 8,
+    static const uint32_t table[N_PAGES] = {7,  3,  0,  11, 5,  9, 1,  4,  20, 2,  15, 8,
                                             10, 23, 12, 13, 14, 6, 16, 17, 18, 19, 21, 22};
     size_t floats_needed = exo_attention_scratch(h->head_dim);
     float *scratch = floats(floats_needed);
@@ -427,9 +428,9 @@ static void test_attention(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_elements),       cmocka_unit_test(test_rope),
-        cmocka_unit_test(test_quantize),       cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_matmul),         cmocka_unit_test(test_extreme_quants),
+        cmocka_unit_test(test_elements),  cmocka_unit_test(test_rope),
+        cmocka_unit_test(test_quantize),  cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_matmul),    cmocka_unit_test(test_extreme_quants),
         cmocka_unit_test(test_attention),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

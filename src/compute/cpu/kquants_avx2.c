@@ -13,7 +13,7 @@
 
 #define MAX_H    4 /* registers of 8 rows: two a group */
 #define MAX_N    4
-#define PREFETCH 4096 /* bytes ahead in the stream of quants, single column only */
+#define PREFETCH 1024 /* bytes ahead in the stream of quants, single column only */
 
 EXO_INLINE __m256i load(const uint8_t *p) {
     return _mm256_loadu_si256((const __m256i *)(const void *)p);
@@ -66,8 +66,8 @@ EXO_INLINE q4_k_scales q4_k_unpack(const uint8_t *s) {
     q4_k_scales u;
     u.scale[0] = _mm256_and_si256(w0, m6);
     u.min[0] = _mm256_and_si256(w1, m6);
-    u.scale[1] = _mm256_or_si256(_mm256_and_si256(w2, m4),
-                                 _mm256_and_si256(_mm256_srli_epi32(w0, 2), top));
+    u.scale[1] =
+        _mm256_or_si256(_mm256_and_si256(w2, m4), _mm256_and_si256(_mm256_srli_epi32(w0, 2), top));
     u.min[1] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi32(w2, 4), m4),
                                _mm256_and_si256(_mm256_srli_epi32(w1, 2), top));
     return u;
@@ -93,8 +93,8 @@ EXO_INLINE void q4_k_dots(const uint8_t *q, const int8_t *x, size_t ld_q, const 
     const __m256i low = _mm256_set1_epi8(15);
     EXO_UNROLL for (int k = 0; k < N; k++) isum[k] = _mm256_setzero_si256();
     EXO_NO_UNROLL for (int p = 0; p < 4; p++) { /* pairs of sub-blocks: low, high nibbles */
-        __m256i word = _mm256_srl_epi32(p < 2 ? u->scale[0] : u->scale[1],
-                                        _mm_cvtsi32_si128(p % 2 * 16));
+        __m256i word =
+            _mm256_srl_epi32(p < 2 ? u->scale[0] : u->scale[1], _mm_cvtsi32_si128(p % 2 * 16));
         EXO_UNROLL for (int j = 0; j < 2; j++) {
             __m256i v[MAX_N];
             EXO_UNROLL for (int k = 0; k < N; k++) v[k] = _mm256_setzero_si256();
@@ -138,12 +138,10 @@ EXO_INLINE void tile_q4_k(const exo_matmul_task *t, uint32_t g, uint32_t c, cons
             __m256 dw = load_f16(sh + h % 2 * 16), dmin = load_f16(sh + 32 + h % 2 * 16);
             EXO_UNROLL for (int k = 0; k < N; k++) {
                 __m256 dx = _mm256_set1_ps(d[k * ld_d + b]);
-                __m256i m =
-                    q4_k_minima(&u, t->a->sums + ((c + k) * ld_d + b) * EXO_Q256_SUMS);
+                __m256i m = q4_k_minima(&u, t->a->sums + ((c + k) * ld_d + b) * EXO_Q256_SUMS);
                 f[h][k] =
                     _mm256_fmadd_ps(_mm256_cvtepi32_ps(isum[k]), _mm256_mul_ps(dw, dx), f[h][k]);
-                f[h][k] =
-                    _mm256_fnmadd_ps(_mm256_cvtepi32_ps(m), _mm256_mul_ps(dmin, dx), f[h][k]);
+                f[h][k] = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(m), _mm256_mul_ps(dmin, dx), f[h][k]);
             }
         }
     }
@@ -177,7 +175,7 @@ EXO_INLINE __m256i q6_k_offsets(const uint8_t *s, const int16_t *sums) {
 
 /* sum sc_j * dot_j of 8 rows, quants unsigned.  Two pair sums of 63 * 127 * 2 fit int16. */
 EXO_INLINE void q6_k_dots(const uint8_t *q, const uint8_t *s, const int8_t *x, size_t ld_q,
-                          __m256i isum[MAX_N], const int N) {
+                          __m256i isum[MAX_N], const int N, const bool first) {
     EXO_UNROLL for (int k = 0; k < N; k++) isum[k] = _mm256_setzero_si256();
     EXO_NO_UNROLL for (int e = 0; e < 4; e++) { /* half e / 2, sub-block e % 2 of each quarter */
         const uint8_t *low = q + e / 2 * 1024 + e % 2 * 256;
@@ -188,6 +186,7 @@ EXO_INLINE void q6_k_dots(const uint8_t *q, const uint8_t *s, const int8_t *x, s
             /* the byte of an even sub-block moves up to the odd one's place */
             __m256i word = _mm256_sll_epi32(load(s + (e / 2 * 2 + h / 2) * 64), shift);
             __m256i scale = signed_byte_twice(word, h % 2 * 2 + 1);
+            EXO_UNROLL for (int i = 0; i < 3 && first; i++) ahead(q + (e * 12 + h * 3 + i) * 64, N);
             EXO_UNROLL for (int i = 0; i < 4; i += 2) {
                 __m256i w0 = q6_k_quants(low, high, h, i), w1 = q6_k_quants(low, high, h, i + 1);
                 EXO_UNROLL for (int k = 0; k < N; k++) {
@@ -217,11 +216,8 @@ EXO_INLINE void tile_q6_k(const exo_matmul_task *t, uint32_t g, uint32_t c, cons
         EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
             const uint8_t *qh = q + h / 2 * w->group_quants;
             const uint8_t *sh = s + h / 2 * w->group_scales;
-            if (h % 2 == 0) {
-                for (int i = 0; i < 48; i++) ahead(qh + i * 64, N);
-            }
             __m256i isum[MAX_N];
-            q6_k_dots(qh + h % 2 * 32, sh + h % 2 * 32, x, t->a->ld_q, isum, N);
+            q6_k_dots(qh + h % 2 * 32, sh + h % 2 * 32, x, t->a->ld_q, isum, N, h % 2 == 0);
             __m256 dw = load_f16(sh + 256 + h % 2 * 16);
             EXO_UNROLL for (int k = 0; k < N; k++) {
                 const int16_t *sums = t->a->sums + ((c + k) * ld_d + b) * EXO_Q256_SUMS + 8;

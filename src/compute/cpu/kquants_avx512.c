@@ -13,7 +13,7 @@
 
 #define MAX_R    2
 #define MAX_N    12
-#define PREFETCH 4096 /* bytes ahead in the stream of quants, single column only */
+#define PREFETCH 1024 /* bytes ahead in the stream of quants, single column only */
 
 EXO_INLINE __m512i load(const uint8_t *p) { return _mm512_loadu_si512((const void *)p); }
 
@@ -62,8 +62,8 @@ EXO_INLINE q4_k_scales q4_k_unpack(const uint8_t *s) {
     q4_k_scales u;
     u.scale[0] = _mm512_and_si512(w0, m6);
     u.min[0] = _mm512_and_si512(w1, m6);
-    u.scale[1] = _mm512_or_si512(_mm512_and_si512(w2, m4),
-                                 _mm512_and_si512(_mm512_srli_epi32(w0, 2), top));
+    u.scale[1] =
+        _mm512_or_si512(_mm512_and_si512(w2, m4), _mm512_and_si512(_mm512_srli_epi32(w0, 2), top));
     u.min[1] = _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi32(w2, 4), m4),
                                _mm512_and_si512(_mm512_srli_epi32(w1, 2), top));
     return u;
@@ -137,12 +137,10 @@ EXO_INLINE void tile_q4_k(const exo_matmul_task *t, uint32_t g, uint32_t c, cons
             __m512 dw = load_f16(s + r * gs), dmin = load_f16(s + r * gs + 32);
             EXO_UNROLL for (int k = 0; k < N; k++) {
                 __m512 dx = _mm512_set1_ps(d[k * ld_d + b]);
-                __m512i m = q4_k_minima(
-                    &u[r], t->a->sums + ((c + k) * ld_d + b) * EXO_Q256_SUMS);
-                f[r][k] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(isum[r][k]), _mm512_mul_ps(dw, dx),
-                                          f[r][k]);
+                __m512i m = q4_k_minima(&u[r], t->a->sums + ((c + k) * ld_d + b) * EXO_Q256_SUMS);
                 f[r][k] =
-                    _mm512_fnmadd_ps(_mm512_cvtepi32_ps(m), _mm512_mul_ps(dmin, dx), f[r][k]);
+                    _mm512_fmadd_ps(_mm512_cvtepi32_ps(isum[r][k]), _mm512_mul_ps(dw, dx), f[r][k]);
+                f[r][k] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(m), _mm512_mul_ps(dmin, dx), f[r][k]);
             }
         }
     }
@@ -190,11 +188,9 @@ EXO_INLINE void tile_q6_k(const exo_matmul_task *t, uint32_t g, uint32_t c, cons
         __m512i isum[MAX_R][MAX_N];
         EXO_UNROLL for (int r = 0; r < R; r++) {
             EXO_UNROLL for (int k = 0; k < N; k++) isum[r][k] = _mm512_setzero_si512();
-            EXO_UNROLL for (int i = 0; i < 48; i++) {
-                if (N == 1) ahead(q + r * gq + i * 64, N);
-            }
         }
-        EXO_NO_UNROLL for (int e = 0; e < 4; e++) { /* half e / 2, sub-block e % 2 of each quarter */
+        EXO_NO_UNROLL for (int e = 0; e < 4;
+                           e++) { /* half e / 2, sub-block e % 2 of each quarter */
             const __m128i shift = _mm_cvtsi32_si128((1 - e % 2) * 8);
             EXO_UNROLL for (int h = 0; h < 4; h++) { /* quarters */
                 const int8_t *xh = x + e / 2 * 128 + h * 32 + e % 2 * 16;
@@ -206,6 +202,7 @@ EXO_INLINE void tile_q6_k(const exo_matmul_task *t, uint32_t g, uint32_t c, cons
                     __m512i wv[MAX_R];
                     EXO_UNROLL for (int r = 0; r < R; r++) {
                         const uint8_t *p = q + r * gq + e % 2 * 256;
+                        if (i < 3) ahead(q + r * gq + (e * 12 + h * 3 + i) * 64, N);
                         wv[r] = q6_k_quants(p + e / 2 * 1024, p + 2048 + e / 2 * 512, h, i);
                     }
                     EXO_UNROLL for (int k = 0; k < N; k++) {
@@ -229,17 +226,17 @@ EXO_INLINE void tile_q6_k(const exo_matmul_task *t, uint32_t g, uint32_t c, cons
         EXO_UNROLL for (int r = 0; r < R; r++) {
             __m512 dw = load_f16(s + r * gs + 256);
             EXO_UNROLL for (int k = 0; k < N; k++) {
-                __m512i off = q6_k_offsets(
-                    s + r * gs, t->a->sums + ((c + k) * ld_d + b) * EXO_Q256_SUMS + 8);
+                __m512i off =
+                    q6_k_offsets(s + r * gs, t->a->sums + ((c + k) * ld_d + b) * EXO_Q256_SUMS + 8);
                 __m512i dot = _mm512_sub_epi32(isum[r][k], _mm512_slli_epi32(off, 5));
-                f[r][k] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot),
-                                          _mm512_mul_ps(dw, _mm512_set1_ps(d[k * ld_d + b])),
-                                          f[r][k]);
+                f[r][k] =
+                    _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot),
+                                    _mm512_mul_ps(dw, _mm512_set1_ps(d[k * ld_d + b])), f[r][k]);
             }
         }
     }
     store(t, g, c, f, R, N);
 }
 
-EXO_TILE_DRIVE(exo_avx512_q4_k, tile_q4_k, 1, 6, 3)
-EXO_TILE_DRIVE_1(exo_avx512_q6_k, tile_q6_k, 12, 4)
+EXO_TILE_DRIVE(exo_avx512_q4_k, tile_q4_k, 2, 6, 3)
+EXO_TILE_DRIVE(exo_avx512_q6_k, tile_q6_k, 2, 6, 3)

@@ -14,7 +14,7 @@
 
 #define MAX_H    4 /* registers of 8 rows: two a group */
 #define MAX_N    4
-#define PREFETCH 4096 /* bytes ahead in the stream of quants, single column only */
+#define PREFETCH 1024 /* bytes ahead in the stream of quants, single column only */
 
 EXO_INLINE __m256i load(const uint8_t *p) {
     return _mm256_loadu_si256((const __m256i *)(const void *)p);

@@ -13,7 +13,7 @@
 
 #define MAX_R    2
 #define MAX_N    12
-#define PREFETCH 4096 /* bytes ahead in the stream of quants, single column only */
+#define PREFETCH 1024 /* bytes ahead in the stream of quants, single column only */
 
 EXO_INLINE __m512i load(const uint8_t *p) { return _mm512_load_si512((const void *)p); }
 
@@ -198,8 +198,8 @@ EXO_INLINE void tile_bf16(const exo_matmul_task *t, uint32_t g, uint32_t c, cons
     tile_float(t, g, c, R, N, EXO_BF16);
 }
 
-EXO_TILE_DRIVE(exo_avx512_q8_0, tile_q8_0, 1, 6, 3)
-EXO_TILE_DRIVE(exo_avx512_q4_0, tile_q4_0, 1, 4, 3)
+EXO_TILE_DRIVE(exo_avx512_q8_0, tile_q8_0, 2, 6, 3)
+EXO_TILE_DRIVE(exo_avx512_q4_0, tile_q4_0, 2, 4, 3)
 EXO_TILE_DRIVE(exo_avx512_f32, tile_f32, 2, 12, 4)
 EXO_TILE_DRIVE(exo_avx512_f16, tile_f16, 2, 12, 4)
 EXO_TILE_DRIVE(exo_avx512_bf16, tile_bf16, 2, 12, 4)

@@ -5,7 +5,8 @@
  *   dot4(acc, w, x)  acc[i] += w[4i] x[4i] + ... + w[4i+3] x[4i+3], int32
  * and make the kernels of their tables from its tiles.
  * All quants are taken as signed bytes, so nothing needs a correction.  Integer tiles go through
- * the registers of 4 rows in a loop: a block's work is long beside one load and store of its sum. */
+ * the registers of 4 rows in a loop: a block's work is long beside one load and store of its sum.
+ */
 #include "compute/cpu/matmul_arm.h"
 
 #include "compute/cpu/reference.h"
@@ -35,8 +36,8 @@ EXO_INLINE float32x4_t scale_add(float32x4_t acc, int32x4_t dot, float32x4_t dw,
     return vfmaq_f32(acc, vcvtq_f32_s32(dot), vmulq_n_f32(dw, dx));
 }
 
-EXO_INLINE void store(const exo_matmul_task *t, uint32_t g, uint32_t c,
-                      float32x4_t f[MAX_H][MAX_N], const int R, const int N) {
+EXO_INLINE void store(const exo_matmul_task *t, uint32_t g, uint32_t c, float32x4_t f[MAX_H][MAX_N],
+                      const int R, const int N) {
     EXO_UNROLL for (int h = 0; h < 4 * R; h++) {
         EXO_UNROLL for (int k = 0; k < N; k++) {
             vst1q_f32(t->y + (c + k) * t->ld_y + g * EXO_GROUP_ROWS + h * 4, f[h][k]);

@@ -8,11 +8,11 @@
 
 #include <string.h>
 
-#define ALIGNMENT       64
-#define MIN_STRIP       8192u /* floats: a step of one row streams 512 groups without a stop */
-#define STRIP_ROWS      32u   /* weight rows of a strip at max_rows rows */
-#define ROW_PAD_BYTES   64u   /* int8 rows of K + 64: columns of a tile fall into different sets */
-#define FLOAT_ROW_PAD   16u
+#define ALIGNMENT     64
+#define MIN_STRIP     8192u /* floats: a step of one row streams 512 groups without a stop */
+#define STRIP_ROWS    32u   /* weight rows of a strip at max_rows rows */
+#define ROW_PAD_BYTES 64u   /* int8 rows of K + 64: columns of a tile fall into different sets */
+#define FLOAT_ROW_PAD 16u
 
 /* What the operations need, gathered before the layout. */
 typedef struct {

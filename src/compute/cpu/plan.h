@@ -29,10 +29,10 @@ typedef struct {
 } exo_rope_table;
 
 typedef struct {
-    float *strip[2];       /* (n, 16 * groups) results before the epilogue */
-    float *row;            /* (max K) a normed row on its way to quantisation */
+    float *strip[2]; /* (n, 16 * groups) results before the epilogue */
+    float *row;      /* (max K) a normed row on its way to quantisation */
     float *attention;
-    exo_act_space own;     /* one row: steps of one row are prepared by every thread for itself */
+    exo_act_space own; /* one row: steps of one row are prepared by every thread for itself */
 } exo_thread_scratch;
 
 typedef struct {
@@ -44,9 +44,9 @@ struct exo_plan {
     exo_plan_desc desc; /* ops and slot_width point into this plan's memory */
     exo_op *ops;
     uint32_t *slot_width;
-    uint32_t n_vocab;      /* of the HEAD, or 0 */
-    uint32_t embed_vocab;  /* least rows of an EMBED table, or 0 */
-    uint32_t n_pages;      /* least pages of a pool, or UINT32_MAX */
+    uint32_t n_vocab;     /* of the HEAD, or 0 */
+    uint32_t embed_vocab; /* least rows of an EMBED table, or 0 */
+    uint32_t n_pages;     /* least pages of a pool, or UINT32_MAX */
 
     float **slots; /* [n_slots] (max_rows, slot_ld) */
     uint32_t *slot_ld;
@@ -66,7 +66,7 @@ struct exo_plan {
     uint32_t *last_pos; /* (max_seqs) position + 1 seen last while checking, 0 = none */
     exo_row_block *blocks;
     uint32_t n_blocks;
-    atomic_uint *taken; /* [n_ops] work items handed out */
+    atomic_uint *taken;  /* [n_ops] work items handed out */
     atomic_uint stop_at; /* the operation after which all threads leave */
     atomic_bool not_finite, canceled;
 

@@ -20,15 +20,15 @@ typedef struct {
 } where;
 
 static const char *op_name(exo_op_kind kind) {
-    static const char *const names[] = {"EMBED", "MATMUL", "ROPE_KV", "ATTENTION", "HEAD",
-                                        "ROUND_F16"};
+    static const char *const names[] = {"EMBED",     "MATMUL", "ROPE_KV",
+                                        "ATTENTION", "HEAD",   "ROUND_F16"};
     return (unsigned)kind < sizeof names / sizeof names[0] ? names[kind] : "unknown";
 }
 
 static exo_status bad(const where *at, const char *what, uint64_t got, uint64_t want) {
     return exo_error_set(at->err, EXO_EINVAL, "plan operation %zu (%s): %s is %llu, not %llu",
-                         at->i, op_name(at->desc->ops[at->i].kind), what,
-                         (unsigned long long)got, (unsigned long long)want);
+                         at->i, op_name(at->desc->ops[at->i].kind), what, (unsigned long long)got,
+                         (unsigned long long)want);
 }
 
 static exo_status refuse(const where *at, const char *what) {
@@ -133,18 +133,16 @@ static exo_status check_op(const where *at) {
     case EXO_OP_EMBED:
         if (op->u.embed.table == NULL) return refuse(at, "the table is missing");
         return check_slot(at, op->u.embed.out, op->u.embed.table->n_cols, "the slot's width");
-    case EXO_OP_MATMUL:
-        return check_matmul(at, &op->u.matmul);
-    case EXO_OP_ROPE_KV:
-        return check_rope(at, &op->u.rope_kv);
-    case EXO_OP_ATTENTION:
-        return check_attention(at, &op->u.attention);
+    case EXO_OP_MATMUL: return check_matmul(at, &op->u.matmul);
+    case EXO_OP_ROPE_KV: return check_rope(at, &op->u.rope_kv);
+    case EXO_OP_ATTENTION: return check_attention(at, &op->u.attention);
     case EXO_OP_HEAD: {
         const exo_op_head *h = &op->u.head;
         if (h->w == NULL) return refuse(at, "the weight is missing");
         if (at->i + 1 != at->desc->n_ops) return refuse(at, "it is not the last operation");
         exo_status st = check_slot(at, h->in, h->w->n_cols, "the input slot's width");
-        return st != EXO_OK ? st : check_vector(at, h->norm, h->w->n_cols, false, "the norm's size");
+        return st != EXO_OK ? st
+                            : check_vector(at, h->norm, h->w->n_cols, false, "the norm's size");
     }
     case EXO_OP_ROUND_F16:
         if (op->u.round_slot >= at->desc->n_slots) return refuse(at, "the slot is out of range");
@@ -184,8 +182,8 @@ static exo_status check_row(exo_plan *p, const exo_row *row, uint32_t i, exo_err
                              p->desc.max_seqs);
     }
     if (row->pos / EXO_KV_PAGE_TOKENS >= p->desc.max_seq_pages) {
-        return exo_error_set(err, EXO_EINVAL, "row %u: position %u is beyond the %llu of a sequence",
-                             i, row->pos,
+        return exo_error_set(err, EXO_EINVAL,
+                             "row %u: position %u is beyond the %llu of a sequence", i, row->pos,
                              (unsigned long long)p->desc.max_seq_pages * EXO_KV_PAGE_TOKENS);
     }
     if (p->embed_vocab > 0 && (row->token < 0 || (uint32_t)row->token >= p->embed_vocab)) {

@@ -280,8 +280,9 @@ static void rope_group(const run *r, const exo_op_rope_kv *o, const exo_kv_pool 
     if (k_norm != NULL && !r->kernels->norm(k, k, k_norm, hd, o->norm_eps)) report_not_finite(r);
     r->kernels->rope(k, cos, sin, o->rope_dims, o->rope_neox);
     const exo_row *row = &p->args->rows[i];
-    uint32_t page = p->args->block_table[(size_t)row->seq * p->desc.max_seq_pages +
-                                         row->pos / EXO_KV_PAGE_TOKENS];
+    uint32_t page =
+        p->args
+            ->block_table[(size_t)row->seq * p->desc.max_seq_pages + row->pos / EXO_KV_PAGE_TOKENS];
     exo_ref_kv_store(pool, page, row->pos % EXO_KV_PAGE_TOKENS, kv_head, k, v);
 }
 
@@ -300,24 +301,24 @@ static void run_rope_kv(const run *r, const exo_op_rope_kv *o) {
 static void attend_block(const run *r, const exo_op_attention *a, const exo_row_block *b,
                          uint32_t kv_head) {
     const exo_plan *p = r->p;
-    exo_attention_task t = {
-        .q = p->slots[a->q] + (size_t)b->row * p->slot_ld[a->q],
-        .out = p->slots[a->out] + (size_t)b->row * p->slot_ld[a->out],
-        .ld_q = p->slot_ld[a->q],
-        .ld_out = p->slot_ld[a->out],
-        .pos = p->pos + b->row,
-        .n_rows = b->n,
-        .kv_head = kv_head,
-        .n_kv_heads = a->n_kv_heads,
-        .group = a->n_heads / a->n_kv_heads,
-        .head_dim = a->head_dim,
-        .scale = a->scale,
-        .k_pages = a->k_pages->data,
-        .v_pages = a->v_pages->data,
-        .page_bytes = exo_kv_page_bytes(a->kv_type, a->n_kv_heads, a->head_dim),
-        .kv_type = a->kv_type,
-        .table = p->args->block_table + (size_t)p->args->rows[b->row].seq * p->desc.max_seq_pages,
-        .scratch = r->scratch->attention};
+    exo_attention_task t = {.q = p->slots[a->q] + (size_t)b->row * p->slot_ld[a->q],
+                            .out = p->slots[a->out] + (size_t)b->row * p->slot_ld[a->out],
+                            .ld_q = p->slot_ld[a->q],
+                            .ld_out = p->slot_ld[a->out],
+                            .pos = p->pos + b->row,
+                            .n_rows = b->n,
+                            .kv_head = kv_head,
+                            .n_kv_heads = a->n_kv_heads,
+                            .group = a->n_heads / a->n_kv_heads,
+                            .head_dim = a->head_dim,
+                            .scale = a->scale,
+                            .k_pages = a->k_pages->data,
+                            .v_pages = a->v_pages->data,
+                            .page_bytes = exo_kv_page_bytes(a->kv_type, a->n_kv_heads, a->head_dim),
+                            .kv_type = a->kv_type,
+                            .table = p->args->block_table +
+                                     (size_t)p->args->rows[b->row].seq * p->desc.max_seq_pages,
+                            .scratch = r->scratch->attention};
     r->kernels->attention(&t);
 }
 
@@ -344,24 +345,12 @@ static void run_round(const run *r, uint32_t slot) {
 
 static void run_op(const run *r, const exo_op *op) {
     switch (op->kind) {
-    case EXO_OP_EMBED:
-        run_embed(r, &op->u.embed);
-        break;
-    case EXO_OP_MATMUL:
-        run_matmul(r, &op->u.matmul);
-        break;
-    case EXO_OP_ROPE_KV:
-        run_rope_kv(r, &op->u.rope_kv);
-        break;
-    case EXO_OP_ATTENTION:
-        run_attention(r, &op->u.attention);
-        break;
-    case EXO_OP_HEAD:
-        run_head(r, &op->u.head);
-        break;
-    case EXO_OP_ROUND_F16:
-        run_round(r, op->u.round_slot);
-        break;
+    case EXO_OP_EMBED: run_embed(r, &op->u.embed); break;
+    case EXO_OP_MATMUL: run_matmul(r, &op->u.matmul); break;
+    case EXO_OP_ROPE_KV: run_rope_kv(r, &op->u.rope_kv); break;
+    case EXO_OP_ATTENTION: run_attention(r, &op->u.attention); break;
+    case EXO_OP_HEAD: run_head(r, &op->u.head); break;
+    case EXO_OP_ROUND_F16: run_round(r, op->u.round_slot); break;
     }
 }
 
@@ -406,8 +395,8 @@ static void decide(exo_plan *p, uint32_t i) {
 
 static void thread_main(void *ud, uint32_t thread) {
     exo_plan *p = ud;
-    run r = {p, p->device->kernels, &p->threads[thread], thread,
-             exo_pool_threads(p->device->pool), 0};
+    run r = {p, p->device->kernels, &p->threads[thread], thread, exo_pool_threads(p->device->pool),
+             0};
     begin_step(&r);
     for (; r.op < p->desc.n_ops; r.op++) {
         run_op(&r, &p->ops[r.op]);
@@ -427,7 +416,8 @@ exo_status exo_cpu_plan_run(exo_plan *p, const exo_plan_args *args, exo_error *e
     for (size_t i = 0; i < p->desc.n_ops; i++) atomic_store(&p->taken[i], 0);
     exo_pool_run(p->device->pool, thread_main, p);
     p->args = NULL;
-    if (atomic_load(&p->canceled)) return exo_error_set(err, EXO_ECANCELED, "the step was canceled");
+    if (atomic_load(&p->canceled))
+        return exo_error_set(err, EXO_ECANCELED, "the step was canceled");
     if (atomic_load(&p->not_finite)) {
         return exo_error_set(err, EXO_EINTERNAL, "activation is not finite");
     }

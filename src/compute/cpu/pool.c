@@ -40,9 +40,9 @@ struct exo_pool {
     void *ud;
     bool stop;
     gate work, barrier;
-    char line[CACHE_LINE];   /* keeps what follows off the gates' cache line */
-    atomic_uint arrived;     /* at the barrier */
-    worker workers[];        /* (n_threads - 1): thread i + 1 */
+    char line[CACHE_LINE]; /* keeps what follows off the gates' cache line */
+    atomic_uint arrived;   /* at the barrier */
+    worker workers[];      /* (n_threads - 1): thread i + 1 */
 };
 
 static inline void cpu_pause(void) {

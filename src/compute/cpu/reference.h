@@ -71,8 +71,8 @@
 #define EXO_EXP_C1     1.6666665459e-1f
 #define EXO_EXP_C0     5.0000001201e-1f
 
-#define EXO_QUANT_TINY   0x1p-100f /* below it 127 / amax may overflow */
-#define EXO_FLOAT_CHUNK  256       /* elements in one partial sum of F32, F16, BF16 */
+#define EXO_QUANT_TINY  0x1p-100f /* below it 127 / amax may overflow */
+#define EXO_FLOAT_CHUNK 256       /* elements in one partial sum of F32, F16, BF16 */
 
 float exo_ref_exp(float x);
 /* out may be x. */

@@ -164,8 +164,9 @@ static void test_attention(void **state) {
         exo_ref_kv_store(&pool, table[p / 32], p % 32, 0, k[p], v[p]);
     }
     for (int d = 0; d < HD; d++) q[d] = test_float(&rng) * 3;
-    exo_attention_task t = {q, out, HD, HD, &pos, 1, 0, 1, 1, HD, 0.5f, k_pages, v_pages,
-                            pool.page_bytes, EXO_F32, table, scratch};
+    exo_attention_task t = {q,       out,   HD,     HD,   &pos,    1,       0,
+                            1,       1,     HD,     0.5f, k_pages, v_pages, pool.page_bytes,
+                            EXO_F32, table, scratch};
     exo_ref_attention(&t);
     double sum = 0, want[HD] = {0};
     for (int p = 0; p < N; p++) {
@@ -191,9 +192,9 @@ static void test_rope(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exp),       cmocka_unit_test(test_norm_and_silu),
-        cmocka_unit_test(test_quantize),  cmocka_unit_test(test_embed_blocks),
-        cmocka_unit_test(test_matmul),    cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_exp),      cmocka_unit_test(test_norm_and_silu),
+        cmocka_unit_test(test_quantize), cmocka_unit_test(test_embed_blocks),
+        cmocka_unit_test(test_matmul),   cmocka_unit_test(test_attention),
         cmocka_unit_test(test_rope),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -118,19 +118,20 @@ static inline void v16i_store_i8(int8_t *p, v16i a) {
     _mm_storeu_si128((__m128i *)(void *)p, b);
 }
 static inline uint64_t v16_stream(const uint8_t *p, size_t bytes) {
-    __m256i a = _mm256_setzero_si256(), b = a, c = a, d = a;
-    for (size_t i = 0; i + 128 <= bytes; i += 128) {
-        const __m256i *v = (const __m256i *)(const void *)(p + i);
-        _mm_prefetch((const char *)(p + i + 4096), _MM_HINT_T0);
-        _mm_prefetch((const char *)(p + i + 4160), _MM_HINT_T0);
-        a = _mm256_xor_si256(a, _mm256_load_si256(v));
-        b = _mm256_xor_si256(b, _mm256_load_si256(v + 1));
-        c = _mm256_xor_si256(c, _mm256_load_si256(v + 2));
-        d = _mm256_xor_si256(d, _mm256_load_si256(v + 3));
+    __m256i a[4], sum = _mm256_setzero_si256();
+    size_t quarter = bytes / 4;
+    for (int k = 0; k < 4; k++) a[k] = sum;
+    for (size_t i = 0; i + 64 <= quarter; i += 64) {
+        for (int k = 0; k < 4; k++) {
+            const __m256i *from = (const __m256i *)(const void *)(p + k * quarter + i);
+            _mm_prefetch((const char *)from + 512, _MM_HINT_T0);
+            a[k] = _mm256_xor_si256(a[k], _mm256_load_si256(from));
+            a[k] = _mm256_xor_si256(a[k], _mm256_load_si256(from + 1));
+        }
     }
-    a = _mm256_xor_si256(_mm256_xor_si256(a, b), _mm256_xor_si256(c, d));
-    return (uint64_t)_mm256_extract_epi64(a, 0) ^ (uint64_t)_mm256_extract_epi64(a, 1) ^
-           (uint64_t)_mm256_extract_epi64(a, 2) ^ (uint64_t)_mm256_extract_epi64(a, 3);
+    for (int k = 0; k < 4; k++) sum = _mm256_xor_si256(sum, a[k]);
+    return (uint64_t)_mm256_extract_epi64(sum, 0) ^ (uint64_t)_mm256_extract_epi64(sum, 1) ^
+           (uint64_t)_mm256_extract_epi64(sum, 2) ^ (uint64_t)_mm256_extract_epi64(sum, 3);
 }
 
 #undef V16_EACH

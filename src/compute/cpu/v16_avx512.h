@@ -67,19 +67,18 @@ static inline void v16i_store_i8(int8_t *p, v16i a) {
     _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(a));
 }
 static inline uint64_t v16_stream(const uint8_t *p, size_t bytes) {
-    __m512i a = _mm512_setzero_si512(), b = a, c = a, d = a;
-    for (size_t i = 0; i + 256 <= bytes; i += 256) {
-        _mm_prefetch((const char *)(p + i + 4096), _MM_HINT_T0);
-        _mm_prefetch((const char *)(p + i + 4160), _MM_HINT_T0);
-        _mm_prefetch((const char *)(p + i + 4224), _MM_HINT_T0);
-        _mm_prefetch((const char *)(p + i + 4288), _MM_HINT_T0);
-        a = _mm512_xor_si512(a, _mm512_load_si512((const void *)(p + i)));
-        b = _mm512_xor_si512(b, _mm512_load_si512((const void *)(p + i + 64)));
-        c = _mm512_xor_si512(c, _mm512_load_si512((const void *)(p + i + 128)));
-        d = _mm512_xor_si512(d, _mm512_load_si512((const void *)(p + i + 192)));
+    __m512i a[4] = {_mm512_setzero_si512()};
+    size_t quarter = bytes / 4;
+    a[1] = a[2] = a[3] = a[0];
+    for (size_t i = 0; i + 64 <= quarter; i += 64) {
+        for (int k = 0; k < 4; k++) {
+            const uint8_t *from = p + k * quarter + i;
+            _mm_prefetch((const char *)from + 512, _MM_HINT_T0);
+            a[k] = _mm512_xor_si512(a[k], _mm512_load_si512((const void *)from));
+        }
     }
-    a = _mm512_xor_si512(_mm512_xor_si512(a, b), _mm512_xor_si512(c, d));
-    return (uint64_t)_mm512_reduce_add_epi64(a);
+    a[0] = _mm512_xor_si512(_mm512_xor_si512(a[0], a[1]), _mm512_xor_si512(a[2], a[3]));
+    return (uint64_t)_mm512_reduce_add_epi64(a[0]);
 }
 
 #endif

@@ -17,8 +17,7 @@ typedef int32x4x4_t v16i;
 #define V16_EACH(f, a, b)                                                                          \
     ((v16){{f((a).val[0], (b).val[0]), f((a).val[1], (b).val[1]), f((a).val[2], (b).val[2]),       \
             f((a).val[3], (b).val[3])}})
-#define V16_MAP(type, f, a)                                                                        \
-    ((type){{f((a).val[0]), f((a).val[1]), f((a).val[2]), f((a).val[3])}})
+#define V16_MAP(type, f, a) ((type){{f((a).val[0]), f((a).val[1]), f((a).val[2]), f((a).val[3])}})
 
 static inline v16 v16_set1(float x) {
     float32x4_t v = vdupq_n_f32(x);
@@ -36,8 +35,7 @@ static inline float32x4_t v4_load_f16(const uint16_t *p) {
     return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
 }
 static inline v16 v16_load_f16(const uint16_t *p) {
-    return (v16){
-        {v4_load_f16(p), v4_load_f16(p + 4), v4_load_f16(p + 8), v4_load_f16(p + 12)}};
+    return (v16){{v4_load_f16(p), v4_load_f16(p + 4), v4_load_f16(p + 8), v4_load_f16(p + 12)}};
 }
 static inline v16 v16_load_f16_n(const uint16_t *p, uint32_t n) {
     uint16_t h[16] = {0};
@@ -99,13 +97,11 @@ static inline v16i v16i_max(v16i a, v16i b) {
     return a;
 }
 static inline int32_t v16i_top(v16i v) {
-    return vmaxvq_s32(
-        vmaxq_s32(vmaxq_s32(v.val[0], v.val[1]), vmaxq_s32(v.val[2], v.val[3])));
+    return vmaxvq_s32(vmaxq_s32(vmaxq_s32(v.val[0], v.val[1]), vmaxq_s32(v.val[2], v.val[3])));
 }
 static inline v16i v16_to_int(v16 a) { return V16_MAP(v16i, vcvtnq_s32_f32, a); }
 static inline int32_t v16i_sum(v16i v) {
-    return vaddvq_s32(
-        vaddq_s32(vaddq_s32(v.val[0], v.val[1]), vaddq_s32(v.val[2], v.val[3])));
+    return vaddvq_s32(vaddq_s32(vaddq_s32(v.val[0], v.val[1]), vaddq_s32(v.val[2], v.val[3])));
 }
 static inline void v16i_store_i8(int8_t *p, v16i a) {
     int16x8_t lo = vcombine_s16(vmovn_s32(a.val[0]), vmovn_s32(a.val[1]));
@@ -113,15 +109,17 @@ static inline void v16i_store_i8(int8_t *p, v16i a) {
     vst1q_s8(p, vcombine_s8(vmovn_s16(lo), vmovn_s16(hi)));
 }
 static inline uint64_t v16_stream(const uint8_t *p, size_t bytes) {
-    uint8x16_t a = vdupq_n_u8(0), b = a, c = a, d = a;
-    for (size_t i = 0; i + 64 <= bytes; i += 64) {
-        __builtin_prefetch(p + i + 4096);
-        a = veorq_u8(a, vld1q_u8(p + i));
-        b = veorq_u8(b, vld1q_u8(p + i + 16));
-        c = veorq_u8(c, vld1q_u8(p + i + 32));
-        d = veorq_u8(d, vld1q_u8(p + i + 48));
+    uint8x16_t a[4];
+    size_t quarter = bytes / 4;
+    for (int k = 0; k < 4; k++) a[k] = vdupq_n_u8(0);
+    for (size_t i = 0; i + 64 <= quarter; i += 64) {
+        for (int k = 0; k < 4; k++) {
+            const uint8_t *from = p + k * quarter + i;
+            __builtin_prefetch(from + 512);
+            for (int j = 0; j < 4; j++) a[k] = veorq_u8(a[k], vld1q_u8(from + 16 * j));
+        }
     }
-    uint64x2_t x = vreinterpretq_u64_u8(veorq_u8(veorq_u8(a, b), veorq_u8(c, d)));
+    uint64x2_t x = vreinterpretq_u64_u8(veorq_u8(veorq_u8(a[0], a[1]), veorq_u8(a[2], a[3])));
     return vgetq_lane_u64(x, 0) ^ vgetq_lane_u64(x, 1);
 }
 

@@ -31,9 +31,9 @@
 struct exo_weight {
     exo_dtype type;
     uint32_t n_rows, n_cols;
-    uint32_t n_groups;                      /* of 16 rows */
-    uint32_t n_blocks;                      /* along one row */
-    size_t group_quants, group_scales;      /* bytes of one group in each plane */
+    uint32_t n_groups;                 /* of 16 rows */
+    uint32_t n_blocks;                 /* along one row */
+    size_t group_quants, group_scales; /* bytes of one group in each plane */
     const uint8_t *quants, *scales;
     void *memory;
     size_t memory_bytes;
