@@ -12,7 +12,7 @@
 #include <string.h>
 
 #define MAX_R    2
-#define MAX_N    6
+#define MAX_N    12
 #define PREFETCH 1024 /* bytes ahead in the stream of quants, single column only */
 
 EXO_INLINE __m512i load(const uint8_t *p) { return _mm512_loadu_si512((const void *)p); }
@@ -149,18 +149,15 @@ EXO_INLINE void tile_q4_k(const exo_matmul_task *t, uint32_t g, uint32_t c, cons
 
 /* ---- Q6_K ---- */
 
-/* Word i of each of the four quarters of a half: 16 rows x 4 quants, 0 to 63. */
-EXO_INLINE void q6_k_quants(const uint8_t *low, const uint8_t *high, const int i, __m512i q[4]) {
-    const __m512i m4 = _mm512_set1_epi8(0x0F), pairs = _mm512_set1_epi8(0x33);
-    const int select = 0xCA; /* first operand ? second : third, bit by bit */
-    __m512i a = load(low + i * 64), b = load(low + 512 + i * 64), h = load(high + i * 64);
-    /* bits 0-1 and 4-5 hold the upper bits of quarters 0 and 2; of 1 and 3 after the shift */
-    __m512i even = _mm512_and_si512(h, pairs);
-    __m512i odd = _mm512_and_si512(_mm512_srli_epi16(h, 2), pairs);
-    q[0] = _mm512_ternarylogic_epi32(m4, a, _mm512_slli_epi16(even, 4), select);
-    q[1] = _mm512_ternarylogic_epi32(m4, b, _mm512_slli_epi16(odd, 4), select);
-    q[2] = _mm512_ternarylogic_epi32(m4, _mm512_srli_epi16(a, 4), even, select);
-    q[3] = _mm512_ternarylogic_epi32(m4, _mm512_srli_epi16(b, 4), odd, select);
+/* 16 rows x 4 quants (0 to 63): quarter k of a half, word i (elements 4i .. of the quarter). */
+EXO_INLINE __m512i q6_k_quants(const uint8_t *low, const uint8_t *high, const int k, const int i) {
+    const __m512i m4 = _mm512_set1_epi8(0x0F), top = _mm512_set1_epi8(0x30);
+    __m512i l = load(low + (k % 2 * 8 + i) * 64), h = load(high + i * 64);
+    l = _mm512_and_si512(k < 2 ? l : _mm512_srli_epi16(l, 4), m4);
+    if (k == 0) h = _mm512_slli_epi16(h, 4);
+    if (k == 1) h = _mm512_slli_epi16(h, 2);
+    if (k == 3) h = _mm512_srli_epi16(h, 2);
+    return _mm512_or_si512(l, _mm512_and_si512(h, top));
 }
 
 /* sum sc_j * sum_j over the 16 sub-blocks. */
@@ -192,36 +189,35 @@ EXO_INLINE void tile_q6_k(const exo_matmul_task *t, uint32_t g, uint32_t c, cons
         EXO_UNROLL for (int r = 0; r < R; r++) {
             EXO_UNROLL for (int k = 0; k < N; k++) isum[r][k] = _mm512_setzero_si512();
         }
-        EXO_NO_UNROLL for (int e = 0; e < 4; e++) { /* sub-block e % 2 of half e / 2's quarters */
+        EXO_NO_UNROLL for (int e = 0; e < 4;
+                           e++) { /* half e / 2, sub-block e % 2 of each quarter */
             const __m128i shift = _mm_cvtsi32_si128((1 - e % 2) * 8);
-            const int8_t *xe = x + e / 2 * 128 + e % 2 * 16;
-            __m512i v[MAX_R][4][MAX_N];
-            EXO_UNROLL for (int r = 0; r < R; r++) {
-                EXO_UNROLL for (int k = 0; k < N; k++) {
-                    v[r][0][k] = v[r][1][k] = v[r][2][k] = v[r][3][k] = _mm512_setzero_si512();
-                }
-            }
-            EXO_UNROLL for (int i = 0; i < 4; i++) {
+            EXO_UNROLL for (int h = 0; h < 4; h++) { /* quarters */
+                const int8_t *xh = x + e / 2 * 128 + h * 32 + e % 2 * 16;
+                __m512i v[MAX_R][MAX_N];
                 EXO_UNROLL for (int r = 0; r < R; r++) {
-                    const uint8_t *p = q + r * gq + e % 2 * 256;
-                    __m512i wv[4];
-                    q6_k_quants(p + e / 2 * 1024, p + 2048 + e / 2 * 512, i, wv);
-                    EXO_UNROLL for (int h = 0; h < 4; h++) {
-                        if (h < 3) ahead(q + r * gq + (e * 12 + i * 3 + h) * 64, N);
-                        EXO_UNROLL for (int k = 0; k < N; k++) {
-                            __m512i xv = spread4(xe + k * ld_q + h * 32 + i * 4);
-                            v[r][h][k] = _mm512_dpbusd_epi32(v[r][h][k], wv[h], xv);
+                    EXO_UNROLL for (int k = 0; k < N; k++) v[r][k] = _mm512_setzero_si512();
+                }
+                EXO_UNROLL for (int i = 0; i < 4; i++) {
+                    __m512i wv[MAX_R];
+                    EXO_UNROLL for (int r = 0; r < R; r++) {
+                        const uint8_t *p = q + r * gq + e % 2 * 256;
+                        if (i < 3) ahead(q + r * gq + (e * 12 + h * 3 + i) * 64, N);
+                        wv[r] = q6_k_quants(p + e / 2 * 1024, p + 2048 + e / 2 * 512, h, i);
+                    }
+                    EXO_UNROLL for (int k = 0; k < N; k++) {
+                        __m512i xv = spread4(xh + k * ld_q + i * 4);
+                        EXO_UNROLL for (int r = 0; r < R; r++) {
+                            v[r][k] = _mm512_dpbusd_epi32(v[r][k], wv[r], xv);
                         }
                     }
                 }
-            }
-            EXO_UNROLL for (int r = 0; r < R; r++) {
-                EXO_UNROLL for (int h = 0; h < 4; h++) {
+                EXO_UNROLL for (int r = 0; r < R; r++) {
                     __m512i word = load(s + r * gs + (e / 2 * 2 + h / 2) * 64);
                     /* the byte of an even sub-block moves up to the odd one's place */
                     __m512i scale = signed_byte_of(_mm512_sll_epi32(word, shift), h % 2 * 2 + 1);
                     EXO_UNROLL for (int k = 0; k < N; k++) {
-                        __m512i add = _mm512_mullo_epi32(v[r][h][k], scale);
+                        __m512i add = _mm512_mullo_epi32(v[r][k], scale);
                         isum[r][k] = _mm512_add_epi32(isum[r][k], add);
                     }
                 }
@@ -243,4 +239,4 @@ EXO_INLINE void tile_q6_k(const exo_matmul_task *t, uint32_t g, uint32_t c, cons
 }
 
 EXO_TILE_DRIVE(exo_avx512_q4_k, tile_q4_k, 2, 6, 3)
-EXO_TILE_DRIVE_1(exo_avx512_q6_k, tile_q6_k, 6, 4)
+EXO_TILE_DRIVE(exo_avx512_q6_k, tile_q6_k, 2, 6, 3)

@@ -2,8 +2,7 @@
  *
  * A tile function computes R groups of 16 rows by N columns.  Rows go outside and columns inside,
  * so that a strip of weights stays in the cache while all columns pass: any number of columns
- * reads the weights from memory once.  A step of one row streams RD groups at a time: two where
- * the arithmetic leaves time, since a core reads two streams faster than one. */
+ * reads the weights from memory once.  A step of one row streams RD groups at a time. */
 #ifndef EXO_COMPUTE_CPU_TILE_DRIVE_H
 #define EXO_COMPUTE_CPU_TILE_DRIVE_H
 
@@ -41,14 +40,11 @@
         for (; g < n; g++) name##_columns_1(t, g);                                                 \
     }
 
-/* The same with wide tiles of one group; a single column streams two. */
+/* The kernel `name` with tiles of one group only. */
 #define EXO_TILE_DRIVE_1(name, tile, N1, N2)                                                       \
     EXO_TILE_COLUMNS(name, tile, 1, N1, N2)                                                        \
-    EXO_TILE(name, tile, 2, 1)                                                                     \
     void name(const exo_matmul_task *t) {                                                          \
-        uint32_t g = 0, n = t->n_groups;                                                           \
-        for (; t->n == 1 && g + 2 <= n; g += 2) name##_2x1(t, g, 0);                               \
-        for (; g < n; g++) name##_columns_1(t, g);                                                 \
+        for (uint32_t g = 0; g < t->n_groups; g++) name##_columns_1(t, g);                         \
     }
 
 #endif
