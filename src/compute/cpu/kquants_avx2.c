@@ -11,7 +11,7 @@
 #include <immintrin.h>
 #include <string.h>
 
-#define MAX_H    4 /* registers of 8 rows: two a group */
+#define MAX_H    8 /* registers of 8 rows: two a group */
 #define MAX_N    4
 #define PREFETCH 1024 /* bytes ahead in the stream of quants, single column only */
 
@@ -33,11 +33,10 @@ EXO_INLINE void ahead(const uint8_t *p, const int N) {
     if (N == 1) _mm_prefetch((const char *)p + PREFETCH, _MM_HINT_T0);
 }
 
-EXO_INLINE void store(const exo_matmul_task *t, uint32_t g, uint32_t c, __m256 f[MAX_H][MAX_N],
-                      const int R, const int N) {
+EXO_INLINE void store(const exo_tile *t, __m256 f[MAX_H][MAX_N], const int R, const int N) {
     EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
         EXO_UNROLL for (int k = 0; k < N; k++) {
-            _mm256_storeu_ps(t->y + (c + k) * t->ld_y + g * EXO_GROUP_ROWS + h * 8, f[h][k]);
+            _mm256_storeu_ps(t->y + k * t->ld_y + h / 2 * t->gy + h % 2 * 8, f[h][k]);
         }
     }
 }
@@ -116,36 +115,30 @@ EXO_INLINE void q4_k_dots(const uint8_t *q, const int8_t *x, size_t ld_q, const 
     }
 }
 
-EXO_INLINE void tile_q4_k(const exo_matmul_task *t, uint32_t g, uint32_t c, const int R,
-                          const int N) {
-    const exo_weight *w = t->w;
-    const uint8_t *q = w->quants + (t->g0 + g) * w->group_quants;
-    const uint8_t *s = w->scales + (t->g0 + g) * w->group_scales;
-    const int8_t *x = t->a->q + c * t->a->ld_q;
-    const float *d = t->a->d + c * t->a->ld_d;
-    const size_t ld_d = t->a->ld_d;
+EXO_INLINE void tile_q4_k(const exo_tile t, const int R, const int N) {
+    const uint8_t *q = t.q, *s = t.s;
+    const int8_t *x = t.x;
     __m256 f[MAX_H][MAX_N];
     EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
         EXO_UNROLL for (int k = 0; k < N; k++) f[h][k] = _mm256_setzero_ps();
     }
-    for (uint32_t b = 0; b < w->n_blocks; b++, q += 2048, s += 256, x += 256) {
+    for (uint32_t b = 0; b < t.n_blocks; b++, q += 2048, s += 256, x += 256) {
         EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
-            const uint8_t *sh = s + h / 2 * w->group_scales;
+            const uint8_t *sh = s + h / 2 * t.gs;
             q4_k_scales u = q4_k_unpack(sh + 64 + h % 2 * 32);
             __m256i isum[MAX_N];
-            q4_k_dots(q + h / 2 * w->group_quants + h % 2 * 32, x, t->a->ld_q, &u, isum, N,
-                      h % 2 == 0);
+            q4_k_dots(q + h / 2 * t.gq + h % 2 * 32, x, t.ld_q, &u, isum, N, h % 2 == 0);
             __m256 dw = load_f16(sh + h % 2 * 16), dmin = load_f16(sh + 32 + h % 2 * 16);
             EXO_UNROLL for (int k = 0; k < N; k++) {
-                __m256 dx = _mm256_set1_ps(d[k * ld_d + b]);
-                __m256i m = q4_k_minima(&u, t->a->sums + ((c + k) * ld_d + b) * EXO_Q256_SUMS);
+                __m256 dx = _mm256_set1_ps(t.d[k * t.ld_d + b]);
+                __m256i m = q4_k_minima(&u, t.sums + (k * t.ld_d + b) * EXO_Q256_SUMS);
                 f[h][k] =
                     _mm256_fmadd_ps(_mm256_cvtepi32_ps(isum[k]), _mm256_mul_ps(dw, dx), f[h][k]);
                 f[h][k] = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(m), _mm256_mul_ps(dmin, dx), f[h][k]);
             }
         }
     }
-    store(t, g, c, f, R, N);
+    store(&t, f, R, N);
 }
 
 /* ---- Q6_K ---- */
@@ -200,35 +193,30 @@ EXO_INLINE void q6_k_dots(const uint8_t *q, const uint8_t *s, const int8_t *x, s
     }
 }
 
-EXO_INLINE void tile_q6_k(const exo_matmul_task *t, uint32_t g, uint32_t c, const int R,
-                          const int N) {
-    const exo_weight *w = t->w;
-    const uint8_t *q = w->quants + (t->g0 + g) * w->group_quants;
-    const uint8_t *s = w->scales + (t->g0 + g) * w->group_scales;
-    const int8_t *x = t->a->q + c * t->a->ld_q;
-    const float *d = t->a->d + c * t->a->ld_d;
-    const size_t ld_d = t->a->ld_d;
+EXO_INLINE void tile_q6_k(const exo_tile t, const int R, const int N) {
+    const uint8_t *q = t.q, *s = t.s;
+    const int8_t *x = t.x;
     __m256 f[MAX_H][MAX_N];
     EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
         EXO_UNROLL for (int k = 0; k < N; k++) f[h][k] = _mm256_setzero_ps();
     }
-    for (uint32_t b = 0; b < w->n_blocks; b++, q += 3072, s += 288, x += 256) {
+    for (uint32_t b = 0; b < t.n_blocks; b++, q += 3072, s += 288, x += 256) {
         EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
-            const uint8_t *qh = q + h / 2 * w->group_quants;
-            const uint8_t *sh = s + h / 2 * w->group_scales;
+            const uint8_t *qh = q + h / 2 * t.gq;
+            const uint8_t *sh = s + h / 2 * t.gs;
             __m256i isum[MAX_N];
-            q6_k_dots(qh + h % 2 * 32, sh + h % 2 * 32, x, t->a->ld_q, isum, N, h % 2 == 0);
+            q6_k_dots(qh + h % 2 * 32, sh + h % 2 * 32, x, t.ld_q, isum, N, h % 2 == 0);
             __m256 dw = load_f16(sh + 256 + h % 2 * 16);
             EXO_UNROLL for (int k = 0; k < N; k++) {
-                const int16_t *sums = t->a->sums + ((c + k) * ld_d + b) * EXO_Q256_SUMS + 8;
+                const int16_t *sums = t.sums + (k * t.ld_d + b) * EXO_Q256_SUMS + 8;
                 __m256i off = _mm256_slli_epi32(q6_k_offsets(sh + h % 2 * 32, sums), 5);
                 __m256 dot = _mm256_cvtepi32_ps(_mm256_sub_epi32(isum[k], off));
-                __m256 dwx = _mm256_mul_ps(dw, _mm256_set1_ps(d[k * ld_d + b]));
+                __m256 dwx = _mm256_mul_ps(dw, _mm256_set1_ps(t.d[k * t.ld_d + b]));
                 f[h][k] = _mm256_fmadd_ps(dot, dwx, f[h][k]);
             }
         }
     }
-    store(t, g, c, f, R, N);
+    store(&t, f, R, N);
 }
 
 EXO_TILE_DRIVE(exo_avx2_q4_k, tile_q4_k, 1, 4, 3)

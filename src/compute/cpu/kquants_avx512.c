@@ -11,7 +11,7 @@
 #include <immintrin.h>
 #include <string.h>
 
-#define MAX_R    2
+#define MAX_R    4
 #define MAX_N    12
 #define PREFETCH 1024 /* bytes ahead in the stream of quants, single column only */
 
@@ -31,11 +31,10 @@ EXO_INLINE void ahead(const uint8_t *p, const int N) {
     if (N == 1) _mm_prefetch((const char *)p + PREFETCH, _MM_HINT_T0);
 }
 
-EXO_INLINE void store(const exo_matmul_task *t, uint32_t g, uint32_t c, __m512 f[MAX_R][MAX_N],
-                      const int R, const int N) {
+EXO_INLINE void store(const exo_tile *t, __m512 f[MAX_R][MAX_N], const int R, const int N) {
     EXO_UNROLL for (int r = 0; r < R; r++) {
         EXO_UNROLL for (int k = 0; k < N; k++) {
-            _mm512_storeu_ps(t->y + (c + k) * t->ld_y + (g + r) * EXO_GROUP_ROWS, f[r][k]);
+            _mm512_storeu_ps(t->y + k * t->ld_y + r * t->gy, f[r][k]);
         }
     }
 }
@@ -81,24 +80,19 @@ EXO_INLINE __m512i q4_k_minima(const q4_k_scales *u, const int16_t *sums) {
     return m;
 }
 
-EXO_INLINE void tile_q4_k(const exo_matmul_task *t, uint32_t g, uint32_t c, const int R,
-                          const int N) {
-    const exo_weight *w = t->w;
-    const uint8_t *q = w->quants + (t->g0 + g) * w->group_quants;
-    const uint8_t *s = w->scales + (t->g0 + g) * w->group_scales;
-    const int8_t *x = t->a->q + c * t->a->ld_q;
-    const float *d = t->a->d + c * t->a->ld_d;
-    const size_t gq = w->group_quants, gs = w->group_scales, ld_q = t->a->ld_q, ld_d = t->a->ld_d;
+EXO_INLINE void tile_q4_k(const exo_tile t, const int R, const int N) {
+    const uint8_t *q = t.q, *s = t.s;
+    const int8_t *x = t.x;
     const __m512i low = _mm512_set1_epi8(15);
     __m512 f[MAX_R][MAX_N];
     EXO_UNROLL for (int r = 0; r < R; r++) {
         EXO_UNROLL for (int k = 0; k < N; k++) f[r][k] = _mm512_setzero_ps();
     }
-    for (uint32_t b = 0; b < w->n_blocks; b++, q += 2048, s += 256, x += 256) {
+    for (uint32_t b = 0; b < t.n_blocks; b++, q += 2048, s += 256, x += 256) {
         __m512i isum[MAX_R][MAX_N];
         q4_k_scales u[MAX_R];
         EXO_UNROLL for (int r = 0; r < R; r++) {
-            u[r] = q4_k_unpack(s + r * gs + 64);
+            u[r] = q4_k_unpack(s + r * t.gs + 64);
             EXO_UNROLL for (int k = 0; k < N; k++) isum[r][k] = _mm512_setzero_si512();
         }
         EXO_NO_UNROLL for (int p = 0; p < 4; p++) { /* pairs of sub-blocks: low, high nibbles */
@@ -111,13 +105,13 @@ EXO_INLINE void tile_q4_k(const exo_matmul_task *t, uint32_t g, uint32_t c, cons
                 EXO_UNROLL for (int i = 0; i < 8; i++) {
                     __m512i wv[MAX_R];
                     EXO_UNROLL for (int r = 0; r < R; r++) {
-                        const uint8_t *from = q + r * gq + p * 512 + i * 64;
+                        const uint8_t *from = q + r * t.gq + p * 512 + i * 64;
                         if (j == 0) ahead(from, N);
                         __m512i z = load(from);
                         wv[r] = _mm512_and_si512(j == 1 ? _mm512_srli_epi16(z, 4) : z, low);
                     }
                     EXO_UNROLL for (int k = 0; k < N; k++) {
-                        __m512i xv = spread4(x + k * ld_q + p * 64 + j * 32 + i * 4);
+                        __m512i xv = spread4(x + k * t.ld_q + p * 64 + j * 32 + i * 4);
                         EXO_UNROLL for (int r = 0; r < R; r++) {
                             v[r][k] = _mm512_dpbusd_epi32(v[r][k], wv[r], xv);
                         }
@@ -134,17 +128,17 @@ EXO_INLINE void tile_q4_k(const exo_matmul_task *t, uint32_t g, uint32_t c, cons
             }
         }
         EXO_UNROLL for (int r = 0; r < R; r++) {
-            __m512 dw = load_f16(s + r * gs), dmin = load_f16(s + r * gs + 32);
+            __m512 dw = load_f16(s + r * t.gs), dmin = load_f16(s + r * t.gs + 32);
             EXO_UNROLL for (int k = 0; k < N; k++) {
-                __m512 dx = _mm512_set1_ps(d[k * ld_d + b]);
-                __m512i m = q4_k_minima(&u[r], t->a->sums + ((c + k) * ld_d + b) * EXO_Q256_SUMS);
+                __m512 dx = _mm512_set1_ps(t.d[k * t.ld_d + b]);
+                __m512i m = q4_k_minima(&u[r], t.sums + (k * t.ld_d + b) * EXO_Q256_SUMS);
                 f[r][k] =
                     _mm512_fmadd_ps(_mm512_cvtepi32_ps(isum[r][k]), _mm512_mul_ps(dw, dx), f[r][k]);
                 f[r][k] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(m), _mm512_mul_ps(dmin, dx), f[r][k]);
             }
         }
     }
-    store(t, g, c, f, R, N);
+    store(&t, f, R, N);
 }
 
 /* ---- Q6_K ---- */
@@ -172,19 +166,14 @@ EXO_INLINE __m512i q6_k_offsets(const uint8_t *s, const int16_t *sums) {
     return m;
 }
 
-EXO_INLINE void tile_q6_k(const exo_matmul_task *t, uint32_t g, uint32_t c, const int R,
-                          const int N) {
-    const exo_weight *w = t->w;
-    const uint8_t *q = w->quants + (t->g0 + g) * w->group_quants;
-    const uint8_t *s = w->scales + (t->g0 + g) * w->group_scales;
-    const int8_t *x = t->a->q + c * t->a->ld_q;
-    const float *d = t->a->d + c * t->a->ld_d;
-    const size_t gq = w->group_quants, gs = w->group_scales, ld_q = t->a->ld_q, ld_d = t->a->ld_d;
+EXO_INLINE void tile_q6_k(const exo_tile t, const int R, const int N) {
+    const uint8_t *q = t.q, *s = t.s;
+    const int8_t *x = t.x;
     __m512 f[MAX_R][MAX_N];
     EXO_UNROLL for (int r = 0; r < R; r++) {
         EXO_UNROLL for (int k = 0; k < N; k++) f[r][k] = _mm512_setzero_ps();
     }
-    for (uint32_t b = 0; b < w->n_blocks; b++, q += 3072, s += 288, x += 256) {
+    for (uint32_t b = 0; b < t.n_blocks; b++, q += 3072, s += 288, x += 256) {
         __m512i isum[MAX_R][MAX_N];
         EXO_UNROLL for (int r = 0; r < R; r++) {
             EXO_UNROLL for (int k = 0; k < N; k++) isum[r][k] = _mm512_setzero_si512();
@@ -201,19 +190,19 @@ EXO_INLINE void tile_q6_k(const exo_matmul_task *t, uint32_t g, uint32_t c, cons
                 EXO_UNROLL for (int i = 0; i < 4; i++) {
                     __m512i wv[MAX_R];
                     EXO_UNROLL for (int r = 0; r < R; r++) {
-                        const uint8_t *p = q + r * gq + e % 2 * 256;
-                        if (i < 3) ahead(q + r * gq + (e * 12 + h * 3 + i) * 64, N);
+                        const uint8_t *p = q + r * t.gq + e % 2 * 256;
+                        if (i < 3) ahead(q + r * t.gq + (e * 12 + h * 3 + i) * 64, N);
                         wv[r] = q6_k_quants(p + e / 2 * 1024, p + 2048 + e / 2 * 512, h, i);
                     }
                     EXO_UNROLL for (int k = 0; k < N; k++) {
-                        __m512i xv = spread4(xh + k * ld_q + i * 4);
+                        __m512i xv = spread4(xh + k * t.ld_q + i * 4);
                         EXO_UNROLL for (int r = 0; r < R; r++) {
                             v[r][k] = _mm512_dpbusd_epi32(v[r][k], wv[r], xv);
                         }
                     }
                 }
                 EXO_UNROLL for (int r = 0; r < R; r++) {
-                    __m512i word = load(s + r * gs + (e / 2 * 2 + h / 2) * 64);
+                    __m512i word = load(s + r * t.gs + (e / 2 * 2 + h / 2) * 64);
                     /* the byte of an even sub-block moves up to the odd one's place */
                     __m512i scale = signed_byte_of(_mm512_sll_epi32(word, shift), h % 2 * 2 + 1);
                     EXO_UNROLL for (int k = 0; k < N; k++) {
@@ -224,19 +213,19 @@ EXO_INLINE void tile_q6_k(const exo_matmul_task *t, uint32_t g, uint32_t c, cons
             }
         }
         EXO_UNROLL for (int r = 0; r < R; r++) {
-            __m512 dw = load_f16(s + r * gs + 256);
+            __m512 dw = load_f16(s + r * t.gs + 256);
             EXO_UNROLL for (int k = 0; k < N; k++) {
                 __m512i off =
-                    q6_k_offsets(s + r * gs, t->a->sums + ((c + k) * ld_d + b) * EXO_Q256_SUMS + 8);
+                    q6_k_offsets(s + r * t.gs, t.sums + (k * t.ld_d + b) * EXO_Q256_SUMS + 8);
                 __m512i dot = _mm512_sub_epi32(isum[r][k], _mm512_slli_epi32(off, 5));
-                f[r][k] =
-                    _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot),
-                                    _mm512_mul_ps(dw, _mm512_set1_ps(d[k * ld_d + b])), f[r][k]);
+                f[r][k] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot),
+                                          _mm512_mul_ps(dw, _mm512_set1_ps(t.d[k * t.ld_d + b])),
+                                          f[r][k]);
             }
         }
     }
-    store(t, g, c, f, R, N);
+    store(&t, f, R, N);
 }
 
-EXO_TILE_DRIVE(exo_avx512_q4_k, tile_q4_k, 2, 6, 3)
+EXO_TILE_DRIVE(exo_avx512_q4_k, tile_q4_k, 4, 6, 3)
 EXO_TILE_DRIVE(exo_avx512_q6_k, tile_q6_k, 2, 6, 3)

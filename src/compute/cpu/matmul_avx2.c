@@ -12,7 +12,7 @@
 #include <immintrin.h>
 #include <string.h>
 
-#define MAX_H    4 /* registers of 8 rows: two a group */
+#define MAX_H    8 /* registers of 8 rows: two a group */
 #define MAX_N    4
 #define PREFETCH 1024 /* bytes ahead in the stream of quants, single column only */
 
@@ -38,11 +38,10 @@ EXO_INLINE __m256 scale_add(__m256 acc, __m256i dot, __m256 dw, float dx) {
     return _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_mul_ps(dw, _mm256_set1_ps(dx)), acc);
 }
 
-EXO_INLINE void store(const exo_matmul_task *t, uint32_t g, uint32_t c, __m256 f[MAX_H][MAX_N],
-                      const int R, const int N) {
+EXO_INLINE void store(const exo_tile *t, __m256 f[MAX_H][MAX_N], const int R, const int N) {
     EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
         EXO_UNROLL for (int k = 0; k < N; k++) {
-            _mm256_storeu_ps(t->y + (c + k) * t->ld_y + g * EXO_GROUP_ROWS + h * 8, f[h][k]);
+            _mm256_storeu_ps(t->y + k * t->ld_y + h / 2 * t->gy + h % 2 * 8, f[h][k]);
         }
     }
 }
@@ -55,55 +54,44 @@ EXO_INLINE void clear(__m256 f[MAX_H][MAX_N], const int R, const int N) {
 
 /* ---- one scale per 32: Q8_0, Q4_0 ---- */
 
-EXO_INLINE void tile_q8_0(const exo_matmul_task *t, uint32_t g, uint32_t c, const int R,
-                          const int N) {
-    const exo_weight *w = t->w;
-    const uint8_t *q = w->quants + (t->g0 + g) * w->group_quants;
-    const uint8_t *s = w->scales + (t->g0 + g) * w->group_scales;
-    const int8_t *x = t->a->q + c * t->a->ld_q;
-    const float *d = t->a->d + c * t->a->ld_d;
-    const size_t gq = w->group_quants, gs = w->group_scales, ld_q = t->a->ld_q, ld_d = t->a->ld_d;
+EXO_INLINE void tile_q8_0(const exo_tile t, const int R, const int N) {
+    const uint8_t *q = t.q, *s = t.s;
+    const int8_t *x = t.x;
     const __m256i one = _mm256_set1_epi16(1);
     __m256 f[MAX_H][MAX_N];
     clear(f, R, N);
-    for (uint32_t b = 0; b < w->n_blocks; b++, q += 512, s += 32, x += 32) {
+    for (uint32_t b = 0; b < t.n_blocks; b++, q += 512, s += 32, x += 32) {
         EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
-            const uint8_t *p = q + h / 2 * gq + h % 2 * 32;
+            const uint8_t *p = q + h / 2 * t.gq + h % 2 * 32;
             __m256i v[MAX_N];
             EXO_UNROLL for (int k = 0; k < N; k++) v[k] = _mm256_setzero_si256();
             EXO_UNROLL for (int j = 0; j < 8; j++) {
                 if (h % 2 == 0) ahead(p + j * 64, N);
                 __m256i wv = load(p + j * 64), mag = _mm256_abs_epi8(wv);
                 EXO_UNROLL for (int k = 0; k < N; k++) {
-                    __m256i xv = _mm256_sign_epi8(spread4(x + k * ld_q + j * 4), wv);
+                    __m256i xv = _mm256_sign_epi8(spread4(x + k * t.ld_q + j * 4), wv);
                     __m256i pairs = _mm256_maddubs_epi16(mag, xv);
                     v[k] = _mm256_add_epi32(v[k], _mm256_madd_epi16(pairs, one));
                 }
             }
-            __m256 dw = load_f16(s + h / 2 * gs + h % 2 * 16);
+            __m256 dw = load_f16(s + h / 2 * t.gs + h % 2 * 16);
             EXO_UNROLL for (int k = 0; k < N; k++) {
-                f[h][k] = scale_add(f[h][k], v[k], dw, d[k * ld_d + b]);
+                f[h][k] = scale_add(f[h][k], v[k], dw, t.d[k * t.ld_d + b]);
             }
         }
     }
-    store(t, g, c, f, R, N);
+    store(&t, f, R, N);
 }
 
-EXO_INLINE void tile_q4_0(const exo_matmul_task *t, uint32_t g, uint32_t c, const int R,
-                          const int N) {
-    const exo_weight *w = t->w;
-    const uint8_t *q = w->quants + (t->g0 + g) * w->group_quants;
-    const uint8_t *s = w->scales + (t->g0 + g) * w->group_scales;
-    const int8_t *x = t->a->q + c * t->a->ld_q;
-    const float *d = t->a->d + c * t->a->ld_d;
-    const int32_t *sum = t->a->sum32 + c * t->a->ld_d;
-    const size_t gq = w->group_quants, gs = w->group_scales, ld_q = t->a->ld_q, ld_d = t->a->ld_d;
+EXO_INLINE void tile_q4_0(const exo_tile t, const int R, const int N) {
+    const uint8_t *q = t.q, *s = t.s;
+    const int8_t *x = t.x;
     const __m256i one = _mm256_set1_epi16(1), low = _mm256_set1_epi8(15);
     __m256 f[MAX_H][MAX_N];
     clear(f, R, N);
-    for (uint32_t b = 0; b < w->n_blocks; b++, q += 256, s += 32, x += 32) {
+    for (uint32_t b = 0; b < t.n_blocks; b++, q += 256, s += 32, x += 32) {
         EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
-            const uint8_t *p = q + h / 2 * gq + h % 2 * 32;
+            const uint8_t *p = q + h / 2 * t.gq + h % 2 * 32;
             __m256i v[MAX_N]; /* pairs of int16 */
             EXO_UNROLL for (int k = 0; k < N; k++) v[k] = _mm256_setzero_si256();
             EXO_UNROLL for (int j = 0; j < 4; j++) {
@@ -111,20 +99,20 @@ EXO_INLINE void tile_q4_0(const exo_matmul_task *t, uint32_t g, uint32_t c, cons
                 __m256i z = load(p + j * 64), lo = _mm256_and_si256(z, low);
                 __m256i hi = _mm256_and_si256(_mm256_srli_epi16(z, 4), low);
                 EXO_UNROLL for (int k = 0; k < N; k++) {
-                    const int8_t *xk = x + k * ld_q + j * 4;
+                    const int8_t *xk = x + k * t.ld_q + j * 4;
                     v[k] = _mm256_add_epi16(v[k], _mm256_maddubs_epi16(lo, spread4(xk)));
                     v[k] = _mm256_add_epi16(v[k], _mm256_maddubs_epi16(hi, spread4(xk + 16)));
                 }
             }
-            __m256 dw = load_f16(s + h / 2 * gs + h % 2 * 16);
+            __m256 dw = load_f16(s + h / 2 * t.gs + h % 2 * 16);
             EXO_UNROLL for (int k = 0; k < N; k++) {
-                __m256i start = _mm256_set1_epi32(-8 * sum[k * ld_d + b]);
+                __m256i start = _mm256_set1_epi32(-8 * t.sum32[k * t.ld_d + b]);
                 __m256i dot = _mm256_add_epi32(_mm256_madd_epi16(v[k], one), start);
-                f[h][k] = scale_add(f[h][k], dot, dw, d[k * ld_d + b]);
+                f[h][k] = scale_add(f[h][k], dot, dw, t.d[k * t.ld_d + b]);
             }
         }
     }
-    store(t, g, c, f, R, N);
+    store(&t, f, R, N);
 }
 
 /* ---- floats ---- */
@@ -136,13 +124,10 @@ EXO_INLINE __m256 load_weight(const uint8_t *q, const exo_dtype type) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
 }
 
-EXO_INLINE void tile_float(const exo_matmul_task *t, uint32_t g, uint32_t c, const int R,
-                           const int N, const exo_dtype type) {
-    const exo_weight *w = t->w;
-    const uint32_t K = w->n_cols, step = type == EXO_F32 ? 64 : 32;
-    const uint8_t *q = w->quants + (t->g0 + g) * w->group_quants;
-    const float *x = t->a->x + c * t->a->ld_x;
-    const size_t gq = w->group_quants, ld = t->a->ld_x;
+EXO_INLINE void tile_float(const exo_tile t, const int R, const int N, const exo_dtype type) {
+    const uint32_t K = t.n_blocks, step = type == EXO_F32 ? 64 : 32;
+    const uint8_t *q = t.q;
+    const float *x = t.xf;
     __m256 total[MAX_H][MAX_N];
     clear(total, R, N);
     for (uint32_t k0 = 0; k0 < K; k0 += EXO_FLOAT_CHUNK) {
@@ -152,12 +137,12 @@ EXO_INLINE void tile_float(const exo_matmul_task *t, uint32_t g, uint32_t c, con
         for (uint32_t k = k0; k < end; k++, q += step) {
             __m256 wv[MAX_H];
             EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
-                const uint8_t *p = q + h / 2 * gq + h % 2 * (step / 2);
+                const uint8_t *p = q + h / 2 * t.gq + h % 2 * (step / 2);
                 if (h % 2 == 0) ahead(p, N);
                 wv[h] = load_weight(p, type);
             }
             EXO_UNROLL for (int i = 0; i < N; i++) {
-                __m256 xv = _mm256_set1_ps(x[i * ld + k]);
+                __m256 xv = _mm256_set1_ps(x[i * t.ld_x + k]);
                 EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
                     part[h][i] = _mm256_fmadd_ps(wv[h], xv, part[h][i]);
                 }
@@ -169,20 +154,17 @@ EXO_INLINE void tile_float(const exo_matmul_task *t, uint32_t g, uint32_t c, con
             }
         }
     }
-    store(t, g, c, total, R, N);
+    store(&t, total, R, N);
 }
 
-EXO_INLINE void tile_f32(const exo_matmul_task *t, uint32_t g, uint32_t c, const int R,
-                         const int N) {
-    tile_float(t, g, c, R, N, EXO_F32);
+EXO_INLINE void tile_f32(const exo_tile t, const int R, const int N) {
+    tile_float(t, R, N, EXO_F32);
 }
-EXO_INLINE void tile_f16(const exo_matmul_task *t, uint32_t g, uint32_t c, const int R,
-                         const int N) {
-    tile_float(t, g, c, R, N, EXO_F16);
+EXO_INLINE void tile_f16(const exo_tile t, const int R, const int N) {
+    tile_float(t, R, N, EXO_F16);
 }
-EXO_INLINE void tile_bf16(const exo_matmul_task *t, uint32_t g, uint32_t c, const int R,
-                          const int N) {
-    tile_float(t, g, c, R, N, EXO_BF16);
+EXO_INLINE void tile_bf16(const exo_tile t, const int R, const int N) {
+    tile_float(t, R, N, EXO_BF16);
 }
 
 EXO_TILE_DRIVE(exo_avx2_q8_0, tile_q8_0, 1, 4, 3)

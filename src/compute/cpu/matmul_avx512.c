@@ -11,7 +11,7 @@
 #include <immintrin.h>
 #include <string.h>
 
-#define MAX_R    2
+#define MAX_R    4
 #define MAX_N    12
 #define PREFETCH 1024 /* bytes ahead in the stream of quants, single column only */
 
@@ -37,11 +37,10 @@ EXO_INLINE __m512 scale_add(__m512 acc, __m512i dot, __m512 dw, float dx) {
     return _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_mul_ps(dw, _mm512_set1_ps(dx)), acc);
 }
 
-EXO_INLINE void store(const exo_matmul_task *t, uint32_t g, uint32_t c, __m512 f[MAX_R][MAX_N],
-                      const int R, const int N) {
+EXO_INLINE void store(const exo_tile *t, __m512 f[MAX_R][MAX_N], const int R, const int N) {
     EXO_UNROLL for (int r = 0; r < R; r++) {
         EXO_UNROLL for (int k = 0; k < N; k++) {
-            _mm512_storeu_ps(t->y + (c + k) * t->ld_y + (g + r) * EXO_GROUP_ROWS, f[r][k]);
+            _mm512_storeu_ps(t->y + k * t->ld_y + r * t->gy, f[r][k]);
         }
     }
 }
@@ -54,75 +53,65 @@ EXO_INLINE void clear(__m512 f[MAX_R][MAX_N], const int R, const int N) {
 
 /* ---- one scale per 32: Q8_0, Q4_0 ---- */
 
-EXO_INLINE void tile_q8_0(const exo_matmul_task *t, uint32_t g, uint32_t c, const int R,
-                          const int N) {
-    const exo_weight *w = t->w;
-    const uint8_t *q = w->quants + (t->g0 + g) * w->group_quants;
-    const uint8_t *s = w->scales + (t->g0 + g) * w->group_scales;
-    const int8_t *x = t->a->q + c * t->a->ld_q;
-    const float *d = t->a->d + c * t->a->ld_d;
-    const int32_t *sum = t->a->sum32 + c * t->a->ld_d;
-    const size_t gq = w->group_quants, gs = w->group_scales, ld_q = t->a->ld_q, ld_d = t->a->ld_d;
+EXO_INLINE void tile_q8_0(const exo_tile t, const int R, const int N) {
+    const uint8_t *q = t.q, *s = t.s;
+    const int8_t *x = t.x;
     const __m512i flip = _mm512_set1_epi8((char)0x80);
     __m512 f[MAX_R][MAX_N];
     clear(f, R, N);
-    for (uint32_t b = 0; b < w->n_blocks; b++, q += 512, s += 32, x += 32) {
+    for (uint32_t b = 0; b < t.n_blocks; b++, q += 512, s += 32, x += 32) {
         __m512i v[MAX_R][MAX_N];
         EXO_UNROLL for (int k = 0; k < N; k++) {
-            __m512i start = _mm512_set1_epi32(-128 * sum[k * ld_d + b]);
+            __m512i start = _mm512_set1_epi32(-128 * t.sum32[k * t.ld_d + b]);
             EXO_UNROLL for (int r = 0; r < R; r++) v[r][k] = start;
         }
         EXO_UNROLL for (int j = 0; j < 8; j++) {
             __m512i wv[MAX_R];
             EXO_UNROLL for (int r = 0; r < R; r++) {
-                ahead(q + r * gq + j * 64, N);
-                wv[r] = _mm512_xor_si512(load(q + r * gq + j * 64), flip);
+                ahead(q + r * t.gq + j * 64, N);
+                wv[r] = _mm512_xor_si512(load(q + r * t.gq + j * 64), flip);
             }
             EXO_UNROLL for (int k = 0; k < N; k++) {
-                __m512i xv = spread4(x + k * ld_q + j * 4);
+                __m512i xv = spread4(x + k * t.ld_q + j * 4);
                 EXO_UNROLL for (int r = 0; r < R; r++) {
                     v[r][k] = _mm512_dpbusd_epi32(v[r][k], wv[r], xv);
                 }
             }
         }
         EXO_UNROLL for (int r = 0; r < R; r++) {
-            __m512 dw = load_f16(s + r * gs);
+            ahead(s + r * t.gs, N);
+            __m512 dw = load_f16(s + r * t.gs);
             EXO_UNROLL for (int k = 0; k < N; k++) {
-                f[r][k] = scale_add(f[r][k], v[r][k], dw, d[k * ld_d + b]);
+                f[r][k] = scale_add(f[r][k], v[r][k], dw, t.d[k * t.ld_d + b]);
             }
         }
     }
-    store(t, g, c, f, R, N);
+    store(&t, f, R, N);
 }
 
-EXO_INLINE void tile_q4_0(const exo_matmul_task *t, uint32_t g, uint32_t c, const int R,
-                          const int N) {
-    const exo_weight *w = t->w;
-    const uint8_t *q = w->quants + (t->g0 + g) * w->group_quants;
-    const uint8_t *s = w->scales + (t->g0 + g) * w->group_scales;
-    const int8_t *x = t->a->q + c * t->a->ld_q;
-    const float *d = t->a->d + c * t->a->ld_d;
-    const int32_t *sum = t->a->sum32 + c * t->a->ld_d;
-    const size_t gq = w->group_quants, gs = w->group_scales, ld_q = t->a->ld_q, ld_d = t->a->ld_d;
+EXO_INLINE void tile_q4_0(const exo_tile t, const int R, const int N) {
+    const uint8_t *q = t.q, *s = t.s;
+    const int8_t *x = t.x;
     const __m512i low = _mm512_set1_epi8(15);
     __m512 f[MAX_R][MAX_N];
     clear(f, R, N);
-    for (uint32_t b = 0; b < w->n_blocks; b++, q += 256, s += 32, x += 32) {
+    for (uint32_t b = 0; b < t.n_blocks; b++, q += 256, s += 32, x += 32) {
         __m512i v[MAX_R][MAX_N];
         EXO_UNROLL for (int k = 0; k < N; k++) {
-            __m512i start = _mm512_set1_epi32(-8 * sum[k * ld_d + b]);
+            __m512i start = _mm512_set1_epi32(-8 * t.sum32[k * t.ld_d + b]);
             EXO_UNROLL for (int r = 0; r < R; r++) v[r][k] = start;
         }
         EXO_UNROLL for (int j = 0; j < 4; j++) {
             __m512i lo[MAX_R], hi[MAX_R];
             EXO_UNROLL for (int r = 0; r < R; r++) {
-                ahead(q + r * gq + j * 64, N);
-                __m512i p = load(q + r * gq + j * 64);
+                ahead(q + r * t.gq + j * 64, N);
+                __m512i p = load(q + r * t.gq + j * 64);
                 lo[r] = _mm512_and_si512(p, low);
                 hi[r] = _mm512_and_si512(_mm512_srli_epi16(p, 4), low);
             }
             EXO_UNROLL for (int k = 0; k < N; k++) {
-                __m512i xl = spread4(x + k * ld_q + j * 4), xh = spread4(x + k * ld_q + 16 + j * 4);
+                __m512i xl = spread4(x + k * t.ld_q + j * 4),
+                        xh = spread4(x + k * t.ld_q + 16 + j * 4);
                 EXO_UNROLL for (int r = 0; r < R; r++) {
                     v[r][k] = _mm512_dpbusd_epi32(v[r][k], lo[r], xl);
                 }
@@ -132,13 +121,14 @@ EXO_INLINE void tile_q4_0(const exo_matmul_task *t, uint32_t g, uint32_t c, cons
             }
         }
         EXO_UNROLL for (int r = 0; r < R; r++) {
-            __m512 dw = load_f16(s + r * gs);
+            ahead(s + r * t.gs, N);
+            __m512 dw = load_f16(s + r * t.gs);
             EXO_UNROLL for (int k = 0; k < N; k++) {
-                f[r][k] = scale_add(f[r][k], v[r][k], dw, d[k * ld_d + b]);
+                f[r][k] = scale_add(f[r][k], v[r][k], dw, t.d[k * t.ld_d + b]);
             }
         }
     }
-    store(t, g, c, f, R, N);
+    store(&t, f, R, N);
 }
 
 /* ---- floats ---- */
@@ -150,13 +140,10 @@ EXO_INLINE __m512 load_weight(const uint8_t *q, const exo_dtype type) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
 }
 
-EXO_INLINE void tile_float(const exo_matmul_task *t, uint32_t g, uint32_t c, const int R,
-                           const int N, const exo_dtype type) {
-    const exo_weight *w = t->w;
-    const uint32_t K = w->n_cols, step = type == EXO_F32 ? 64 : 32;
-    const uint8_t *q = w->quants + (t->g0 + g) * w->group_quants;
-    const float *x = t->a->x + c * t->a->ld_x;
-    const size_t gq = w->group_quants, ld = t->a->ld_x;
+EXO_INLINE void tile_float(const exo_tile t, const int R, const int N, const exo_dtype type) {
+    const uint32_t K = t.n_blocks, step = type == EXO_F32 ? 64 : 32;
+    const uint8_t *q = t.q;
+    const float *x = t.xf;
     __m512 total[MAX_R][MAX_N];
     clear(total, R, N);
     for (uint32_t k0 = 0; k0 < K; k0 += EXO_FLOAT_CHUNK) {
@@ -166,11 +153,11 @@ EXO_INLINE void tile_float(const exo_matmul_task *t, uint32_t g, uint32_t c, con
         for (uint32_t k = k0; k < end; k++, q += step) {
             __m512 wv[MAX_R];
             EXO_UNROLL for (int r = 0; r < R; r++) {
-                ahead(q + r * gq, N);
-                wv[r] = load_weight(q + r * gq, type);
+                ahead(q + r * t.gq, N);
+                wv[r] = load_weight(q + r * t.gq, type);
             }
             EXO_UNROLL for (int i = 0; i < N; i++) {
-                __m512 xv = _mm512_set1_ps(x[i * ld + k]);
+                __m512 xv = _mm512_set1_ps(x[i * t.ld_x + k]);
                 EXO_UNROLL for (int r = 0; r < R; r++) {
                     part[r][i] = _mm512_fmadd_ps(wv[r], xv, part[r][i]);
                 }
@@ -182,24 +169,21 @@ EXO_INLINE void tile_float(const exo_matmul_task *t, uint32_t g, uint32_t c, con
             }
         }
     }
-    store(t, g, c, total, R, N);
+    store(&t, total, R, N);
 }
 
-EXO_INLINE void tile_f32(const exo_matmul_task *t, uint32_t g, uint32_t c, const int R,
-                         const int N) {
-    tile_float(t, g, c, R, N, EXO_F32);
+EXO_INLINE void tile_f32(const exo_tile t, const int R, const int N) {
+    tile_float(t, R, N, EXO_F32);
 }
-EXO_INLINE void tile_f16(const exo_matmul_task *t, uint32_t g, uint32_t c, const int R,
-                         const int N) {
-    tile_float(t, g, c, R, N, EXO_F16);
+EXO_INLINE void tile_f16(const exo_tile t, const int R, const int N) {
+    tile_float(t, R, N, EXO_F16);
 }
-EXO_INLINE void tile_bf16(const exo_matmul_task *t, uint32_t g, uint32_t c, const int R,
-                          const int N) {
-    tile_float(t, g, c, R, N, EXO_BF16);
+EXO_INLINE void tile_bf16(const exo_tile t, const int R, const int N) {
+    tile_float(t, R, N, EXO_BF16);
 }
 
-EXO_TILE_DRIVE(exo_avx512_q8_0, tile_q8_0, 2, 6, 3)
-EXO_TILE_DRIVE(exo_avx512_q4_0, tile_q4_0, 2, 4, 3)
+EXO_TILE_DRIVE(exo_avx512_q8_0, tile_q8_0, 4, 6, 3)
+EXO_TILE_DRIVE(exo_avx512_q4_0, tile_q4_0, 4, 4, 3)
 EXO_TILE_DRIVE(exo_avx512_f32, tile_f32, 2, 12, 4)
 EXO_TILE_DRIVE(exo_avx512_f16, tile_f16, 2, 12, 4)
 EXO_TILE_DRIVE(exo_avx512_bf16, tile_bf16, 2, 12, 4)

@@ -14,7 +14,7 @@
 
 #include <string.h>
 
-#define MAX_H 8 /* registers of 4 rows: four a group */
+#define MAX_H 16 /* registers of 4 rows: four a group */
 #define MAX_N 4
 #define AHEAD 2048 /* bytes ahead in the stream of quants, single column only */
 
@@ -36,11 +36,10 @@ EXO_INLINE float32x4_t scale_add(float32x4_t acc, int32x4_t dot, float32x4_t dw,
     return vfmaq_f32(acc, vcvtq_f32_s32(dot), vmulq_n_f32(dw, dx));
 }
 
-EXO_INLINE void store(const exo_matmul_task *t, uint32_t g, uint32_t c, float32x4_t f[MAX_H][MAX_N],
-                      const int R, const int N) {
+EXO_INLINE void store(const exo_tile *t, float32x4_t f[MAX_H][MAX_N], const int R, const int N) {
     EXO_UNROLL for (int h = 0; h < 4 * R; h++) {
         EXO_UNROLL for (int k = 0; k < N; k++) {
-            vst1q_f32(t->y + (c + k) * t->ld_y + g * EXO_GROUP_ROWS + h * 4, f[h][k]);
+            vst1q_f32(t->y + k * t->ld_y + h / 4 * t->gy + h % 4 * 4, f[h][k]);
         }
     }
 }
@@ -51,63 +50,39 @@ EXO_INLINE void clear(float32x4_t f[MAX_H][MAX_N], const int R, const int N) {
     }
 }
 
-/* What a tile reads: the group's planes and the first column. */
-typedef struct {
-    const uint8_t *q, *s;
-    const int8_t *x;
-    const float *d;
-    size_t group_quants, group_scales, ld_q, ld_d;
-} neon_tile;
-
-EXO_INLINE neon_tile tile_of(const exo_matmul_task *t, uint32_t g, uint32_t c) {
-    const exo_weight *w = t->w;
-    return (neon_tile){w->quants + (t->g0 + g) * w->group_quants,
-                       w->scales + (t->g0 + g) * w->group_scales,
-                       t->a->q + c * t->a->ld_q,
-                       t->a->d + c * t->a->ld_d,
-                       w->group_quants,
-                       w->group_scales,
-                       t->a->ld_q,
-                       t->a->ld_d};
-}
-
 /* ---- one scale per 32: Q8_0, Q4_0 ---- */
 
-EXO_INLINE void tile_q8_0(const exo_matmul_task *t, uint32_t g, uint32_t c, const int R,
-                          const int N) {
-    neon_tile u = tile_of(t, g, c);
+EXO_INLINE void tile_q8_0(exo_tile t, const int R, const int N) {
     float32x4_t f[MAX_H][MAX_N];
     clear(f, R, N);
-    for (uint32_t b = 0; b < t->w->n_blocks; b++, u.q += 512, u.s += 32, u.x += 32) {
+    for (uint32_t b = 0; b < t.n_blocks; b++, t.q += 512, t.s += 32, t.x += 32) {
         EXO_NO_UNROLL for (int h = 0; h < 4 * R; h++) {
-            const uint8_t *p = u.q + h / 4 * u.group_quants + h % 4 * 16;
+            const uint8_t *p = t.q + h / 4 * t.gq + h % 4 * 16;
             int32x4_t v[MAX_N];
             EXO_UNROLL for (int k = 0; k < N; k++) v[k] = vdupq_n_s32(0);
             EXO_UNROLL for (int j = 0; j < 8; j++) {
                 if (h % 4 == 0) ahead(p + j * 64, N);
                 int8x16_t w = vreinterpretq_s8_u8(vld1q_u8(p + j * 64));
                 EXO_UNROLL for (int k = 0; k < N; k++) {
-                    v[k] = dot4(v[k], w, spread4(u.x + k * u.ld_q + j * 4));
+                    v[k] = dot4(v[k], w, spread4(t.x + k * t.ld_q + j * 4));
                 }
             }
-            float32x4_t dw = load_f16(u.s + h / 4 * u.group_scales + h % 4 * 8);
+            float32x4_t dw = load_f16(t.s + h / 4 * t.gs + h % 4 * 8);
             EXO_UNROLL for (int k = 0; k < N; k++) {
-                f[h][k] = scale_add(f[h][k], v[k], dw, u.d[k * u.ld_d + b]);
+                f[h][k] = scale_add(f[h][k], v[k], dw, t.d[k * t.ld_d + b]);
             }
         }
     }
-    store(t, g, c, f, R, N);
+    store(&t, f, R, N);
 }
 
-EXO_INLINE void tile_q4_0(const exo_matmul_task *t, uint32_t g, uint32_t c, const int R,
-                          const int N) {
-    neon_tile u = tile_of(t, g, c);
+EXO_INLINE void tile_q4_0(exo_tile t, const int R, const int N) {
     const int8x16_t eight = vdupq_n_s8(8);
     float32x4_t f[MAX_H][MAX_N];
     clear(f, R, N);
-    for (uint32_t b = 0; b < t->w->n_blocks; b++, u.q += 256, u.s += 32, u.x += 32) {
+    for (uint32_t b = 0; b < t.n_blocks; b++, t.q += 256, t.s += 32, t.x += 32) {
         EXO_NO_UNROLL for (int h = 0; h < 4 * R; h++) {
-            const uint8_t *p = u.q + h / 4 * u.group_quants + h % 4 * 16;
+            const uint8_t *p = t.q + h / 4 * t.gq + h % 4 * 16;
             int32x4_t v[MAX_N];
             EXO_UNROLL for (int k = 0; k < N; k++) v[k] = vdupq_n_s32(0);
             EXO_UNROLL for (int j = 0; j < 4; j++) {
@@ -118,17 +93,17 @@ EXO_INLINE void tile_q4_0(const exo_matmul_task *t, uint32_t g, uint32_t c, cons
                 lo = vsubq_s8(lo, eight);
                 hi = vsubq_s8(hi, eight);
                 EXO_UNROLL for (int k = 0; k < N; k++) {
-                    const int8_t *x = u.x + k * u.ld_q + j * 4;
+                    const int8_t *x = t.x + k * t.ld_q + j * 4;
                     v[k] = dot4(dot4(v[k], lo, spread4(x)), hi, spread4(x + 16));
                 }
             }
-            float32x4_t dw = load_f16(u.s + h / 4 * u.group_scales + h % 4 * 8);
+            float32x4_t dw = load_f16(t.s + h / 4 * t.gs + h % 4 * 8);
             EXO_UNROLL for (int k = 0; k < N; k++) {
-                f[h][k] = scale_add(f[h][k], v[k], dw, u.d[k * u.ld_d + b]);
+                f[h][k] = scale_add(f[h][k], v[k], dw, t.d[k * t.ld_d + b]);
             }
         }
     }
-    store(t, g, c, f, R, N);
+    store(&t, f, R, N);
 }
 
 /* ---- Q4_K ---- */
@@ -158,7 +133,7 @@ EXO_INLINE int32x4_t byte_of(uint32x4_t v, int j) {
 }
 
 /* isum = sum sc_j * dot_j, msum = sum m_j * sum_j of 4 rows; sums at the first column's block. */
-EXO_INLINE void q4_k_dots(const neon_tile *u, const uint8_t *q, const q4_k_scales *sc,
+EXO_INLINE void q4_k_dots(const exo_tile *t, const uint8_t *q, const q4_k_scales *sc,
                           const int16_t *sums, int32x4_t isum[MAX_N], int32x4_t msum[MAX_N],
                           const int N) {
     EXO_UNROLL for (int k = 0; k < N; k++) isum[k] = msum[k] = vdupq_n_s32(0);
@@ -170,7 +145,7 @@ EXO_INLINE void q4_k_dots(const neon_tile *u, const uint8_t *q, const q4_k_scale
                 uint8x16_t z = vld1q_u8(q + p * 512 + i * 64);
                 z = j == 1 ? vshrq_n_u8(z, 4) : vandq_u8(z, vdupq_n_u8(15));
                 EXO_UNROLL for (int k = 0; k < N; k++) {
-                    const int8_t *x = u->x + k * u->ld_q + p * 64 + j * 32 + i * 4;
+                    const int8_t *x = t->x + k * t->ld_q + p * 64 + j * 32 + i * 4;
                     v[k] = dot4(v[k], vreinterpretq_s8_u8(z), spread4(x));
                 }
             }
@@ -178,7 +153,7 @@ EXO_INLINE void q4_k_dots(const neon_tile *u, const uint8_t *q, const q4_k_scale
             int32x4_t min = byte_of(sc->min[p / 2], p % 2 * 2 + j);
             uint32_t at = exo_sum32_at((uint32_t)(p * 2 + j));
             EXO_UNROLL for (int k = 0; k < N; k++) {
-                int32_t sum = sums[k * u->ld_d * EXO_Q256_SUMS + at];
+                int32_t sum = sums[k * t->ld_d * EXO_Q256_SUMS + at];
                 isum[k] = vmlaq_s32(isum[k], v[k], scale);
                 msum[k] = vmlaq_n_s32(msum[k], min, sum);
             }
@@ -186,28 +161,26 @@ EXO_INLINE void q4_k_dots(const neon_tile *u, const uint8_t *q, const q4_k_scale
     }
 }
 
-EXO_INLINE void tile_q4_k(const exo_matmul_task *t, uint32_t g, uint32_t c, const int R,
-                          const int N) {
-    neon_tile u = tile_of(t, g, c);
+EXO_INLINE void tile_q4_k(exo_tile t, const int R, const int N) {
     float32x4_t f[MAX_H][MAX_N];
     clear(f, R, N);
-    for (uint32_t b = 0; b < t->w->n_blocks; b++, u.q += 2048, u.s += 256, u.x += 256) {
-        const int16_t *sums = t->a->sums + (c * u.ld_d + b) * EXO_Q256_SUMS;
-        for (int i = 0; i < 32; i++) ahead(u.q + i * 64, N);
+    for (uint32_t b = 0; b < t.n_blocks; b++, t.q += 2048, t.s += 256, t.x += 256) {
+        const int16_t *sums = t.sums + (size_t)b * EXO_Q256_SUMS;
+        for (int i = 0; i < 32; i++) ahead(t.q + i * 64, N);
         EXO_NO_UNROLL for (int h = 0; h < 4 * R; h++) {
-            const uint8_t *s = u.s + h / 4 * u.group_scales;
+            const uint8_t *s = t.s + h / 4 * t.gs;
             q4_k_scales sc = q4_k_unpack(s + 64 + h % 4 * 16);
             int32x4_t isum[MAX_N], msum[MAX_N];
-            q4_k_dots(&u, u.q + h / 4 * u.group_quants + h % 4 * 16, &sc, sums, isum, msum, N);
+            q4_k_dots(&t, t.q + h / 4 * t.gq + h % 4 * 16, &sc, sums, isum, msum, N);
             float32x4_t dw = load_f16(s + h % 4 * 8), dmin = load_f16(s + 32 + h % 4 * 8);
             EXO_UNROLL for (int k = 0; k < N; k++) {
-                float dx = u.d[k * u.ld_d + b];
+                float dx = t.d[k * t.ld_d + b];
                 f[h][k] = scale_add(f[h][k], isum[k], dw, dx);
                 f[h][k] = vfmsq_f32(f[h][k], vcvtq_f32_s32(msum[k]), vmulq_n_f32(dmin, dx));
             }
         }
     }
-    store(t, g, c, f, R, N);
+    store(&t, f, R, N);
 }
 
 /* ---- Q6_K ---- */
@@ -225,20 +198,20 @@ EXO_INLINE int8x16_t q6_k_quants(const uint8_t *low, const uint8_t *high, const 
 }
 
 /* sum sc_j * dot_j of 4 rows. */
-EXO_INLINE void q6_k_dots(const neon_tile *u, const uint8_t *q, const uint8_t *s,
+EXO_INLINE void q6_k_dots(const exo_tile *t, const uint8_t *q, const uint8_t *s,
                           int32x4_t isum[MAX_N], const int N) {
     EXO_UNROLL for (int k = 0; k < N; k++) isum[k] = vdupq_n_s32(0);
     EXO_NO_UNROLL for (int e = 0; e < 4; e++) { /* half e / 2, sub-block e % 2 of each quarter */
         const uint8_t *low = q + e / 2 * 1024 + e % 2 * 256;
         const uint8_t *high = q + 2048 + e / 2 * 512 + e % 2 * 256;
         EXO_UNROLL for (int h = 0; h < 4; h++) { /* quarters */
-            const int8_t *x = u->x + e / 2 * 128 + h * 32 + e % 2 * 16;
+            const int8_t *x = t->x + e / 2 * 128 + h * 32 + e % 2 * 16;
             int32x4_t v[MAX_N];
             EXO_UNROLL for (int k = 0; k < N; k++) v[k] = vdupq_n_s32(0);
             EXO_UNROLL for (int i = 0; i < 4; i++) {
                 int8x16_t w = q6_k_quants(low, high, h, i);
                 EXO_UNROLL for (int k = 0; k < N; k++) {
-                    v[k] = dot4(v[k], w, spread4(x + k * u->ld_q + i * 4));
+                    v[k] = dot4(v[k], w, spread4(x + k * t->ld_q + i * 4));
                 }
             }
             int32x4_t word = vreinterpretq_s32_u8(vld1q_u8(s + (e / 2 * 2 + h / 2) * 64));
@@ -249,24 +222,22 @@ EXO_INLINE void q6_k_dots(const neon_tile *u, const uint8_t *q, const uint8_t *s
     }
 }
 
-EXO_INLINE void tile_q6_k(const exo_matmul_task *t, uint32_t g, uint32_t c, const int R,
-                          const int N) {
-    neon_tile u = tile_of(t, g, c);
+EXO_INLINE void tile_q6_k(exo_tile t, const int R, const int N) {
     float32x4_t f[MAX_H][MAX_N];
     clear(f, R, N);
-    for (uint32_t b = 0; b < t->w->n_blocks; b++, u.q += 3072, u.s += 288, u.x += 256) {
-        for (int i = 0; i < 48; i++) ahead(u.q + i * 64, N);
+    for (uint32_t b = 0; b < t.n_blocks; b++, t.q += 3072, t.s += 288, t.x += 256) {
+        for (int i = 0; i < 48; i++) ahead(t.q + i * 64, N);
         EXO_NO_UNROLL for (int h = 0; h < 4 * R; h++) {
-            const uint8_t *s = u.s + h / 4 * u.group_scales;
+            const uint8_t *s = t.s + h / 4 * t.gs;
             int32x4_t isum[MAX_N];
-            q6_k_dots(&u, u.q + h / 4 * u.group_quants + h % 4 * 16, s + h % 4 * 16, isum, N);
+            q6_k_dots(&t, t.q + h / 4 * t.gq + h % 4 * 16, s + h % 4 * 16, isum, N);
             float32x4_t dw = load_f16(s + 256 + h % 4 * 8);
             EXO_UNROLL for (int k = 0; k < N; k++) {
-                f[h][k] = scale_add(f[h][k], isum[k], dw, u.d[k * u.ld_d + b]);
+                f[h][k] = scale_add(f[h][k], isum[k], dw, t.d[k * t.ld_d + b]);
             }
         }
     }
-    store(t, g, c, f, R, N);
+    store(&t, f, R, N);
 }
 
 /* ---- floats ---- */
@@ -277,24 +248,21 @@ EXO_INLINE float32x4_t load_weight(const uint8_t *q, const exo_dtype type) {
     return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(q)), 16));
 }
 
-EXO_INLINE void tile_float(const exo_matmul_task *t, uint32_t g, uint32_t c, const int R,
-                           const int N, const exo_dtype type) {
-    const uint32_t K = t->w->n_cols, step = type == EXO_F32 ? 64 : 32;
-    neon_tile u = tile_of(t, g, c);
-    const float *x = t->a->x + c * t->a->ld_x;
+EXO_INLINE void tile_float(exo_tile t, const int R, const int N, const exo_dtype type) {
+    const uint32_t K = t.n_blocks, step = type == EXO_F32 ? 64 : 32;
     float32x4_t total[MAX_H][MAX_N];
     clear(total, R, N);
     for (uint32_t k0 = 0; k0 < K; k0 += EXO_FLOAT_CHUNK) {
         uint32_t end = K - k0 < EXO_FLOAT_CHUNK ? K : k0 + EXO_FLOAT_CHUNK;
         float32x4_t part[MAX_H][MAX_N];
         clear(part, R, N);
-        for (uint32_t k = k0; k < end; k++, u.q += step) {
+        for (uint32_t k = k0; k < end; k++, t.q += step) {
             EXO_UNROLL for (int h = 0; h < 4 * R; h++) {
-                const uint8_t *p = u.q + h / 4 * u.group_quants + h % 4 * (step / 4);
+                const uint8_t *p = t.q + h / 4 * t.gq + h % 4 * (step / 4);
                 if (h % 4 == 0) ahead(p, N);
                 float32x4_t w = load_weight(p, type);
                 EXO_UNROLL for (int i = 0; i < N; i++) {
-                    part[h][i] = vfmaq_n_f32(part[h][i], w, x[i * t->a->ld_x + k]);
+                    part[h][i] = vfmaq_n_f32(part[h][i], w, t.xf[i * t.ld_x + k]);
                 }
             }
         }
@@ -304,18 +272,9 @@ EXO_INLINE void tile_float(const exo_matmul_task *t, uint32_t g, uint32_t c, con
             }
         }
     }
-    store(t, g, c, total, R, N);
+    store(&t, total, R, N);
 }
 
-EXO_INLINE void tile_f32(const exo_matmul_task *t, uint32_t g, uint32_t c, const int R,
-                         const int N) {
-    tile_float(t, g, c, R, N, EXO_F32);
-}
-EXO_INLINE void tile_f16(const exo_matmul_task *t, uint32_t g, uint32_t c, const int R,
-                         const int N) {
-    tile_float(t, g, c, R, N, EXO_F16);
-}
-EXO_INLINE void tile_bf16(const exo_matmul_task *t, uint32_t g, uint32_t c, const int R,
-                          const int N) {
-    tile_float(t, g, c, R, N, EXO_BF16);
-}
+EXO_INLINE void tile_f32(exo_tile t, const int R, const int N) { tile_float(t, R, N, EXO_F32); }
+EXO_INLINE void tile_f16(exo_tile t, const int R, const int N) { tile_float(t, R, N, EXO_F16); }
+EXO_INLINE void tile_bf16(exo_tile t, const int R, const int N) { tile_float(t, R, N, EXO_BF16); }
