@@ -40,6 +40,7 @@ struct exo_call {
     bool ended;     /* the stream is complete */
     reply_kind kind;
     unsigned http_status;
+    const char *allowed; /* the method of an Allow header, or NULL */
     exo_buf out; /* whole reply, or stream bytes not yet taken */
     uint64_t began_ms, sent_ms;
     uint64_t handle; /* 0 = nothing to cancel */
@@ -190,6 +191,7 @@ static enum MHD_Result queue_whole(exo_call *c) {
                                                              MHD_RESPMEM_MUST_COPY);
     if (r == NULL) return MHD_NO;
     MHD_add_response_header(r, "Content-Type", "application/json");
+    if (c->allowed != NULL) MHD_add_response_header(r, "Allow", c->allowed);
     enum MHD_Result ok = MHD_queue_response(c->connection, c->http_status, r);
     MHD_destroy_response(r);
     return ok;
@@ -283,6 +285,12 @@ json_t *exo_error_json(exo_status status, const char *message, const char *param
 void exo_call_reply_error(exo_call *c, exo_status status, const char *message, const char *param,
                           const char *code) {
     exo_call_reply_json(c, exo_http_status(status), exo_error_json(status, message, param, code));
+}
+
+void exo_call_reply_method(exo_call *c, const char *allowed, const char *message) {
+    c->allowed = allowed; /* before the reply, hence before any other thread looks */
+    exo_call_reply_json(c, MHD_HTTP_METHOD_NOT_ALLOWED,
+                        exo_error_json(EXO_EINVAL, message, NULL, NULL));
 }
 
 void exo_call_will_stream(exo_call *c) {

@@ -41,6 +41,8 @@ void exo_call_completed(exo_call *c);
 
 /* ANY.  The whole reply; takes json. */
 void exo_call_reply_json(exo_call *c, unsigned http_status, json_t *json_take);
+/* ANY.  405: the path takes another method, a literal. */
+void exo_call_reply_method(exo_call *c, const char *allowed, const char *message);
 /* ANY.  {"error": {...}} in OpenAI's shape.  param and code may be NULL. */
 void exo_call_reply_error(exo_call *c, exo_status status, const char *message, const char *param,
                           const char *code);

@@ -72,8 +72,7 @@ static void dispatch(exo_call *c, const char *method, const char *url) {
     }
     if (allowed != NULL) {
         exo_error_set(&err, EXO_EINVAL, "%.100s takes %s, not %.16s", url, allowed, method);
-        exo_call_reply_json(c, MHD_HTTP_METHOD_NOT_ALLOWED,
-                            exo_error_json(EXO_EINVAL, err.message, NULL, NULL));
+        exo_call_reply_method(c, allowed, err.message);
     } else {
         exo_error_set(&err, EXO_ENOTFOUND, "there is no route %.16s %.150s", method, url);
         exo_call_reply_error(c, EXO_ENOTFOUND, err.message, NULL, NULL);

@@ -196,6 +196,10 @@ static void test_there_is_no_such_route(void **ud) {
     assert_replies("GET", CHAT, "", 405, "takes POST, not GET");
     assert_replies("POST", "/health", "{}", 405, "takes GET, not POST");
     assert_replies("DELETE", "/v1/models", "", 405, "takes GET, not DELETE");
+    exo_buf reply = {0};
+    assert_int_equal(ask("PUT", CHAT, "", &reply), 405);
+    assert_non_null(strstr(exo_buf_str(&reply), "\r\nAllow: POST\r\n"));
+    exo_buf_finish(&reply);
 }
 
 /* JSON cannot hold such bytes: the reply was "out of memory". */

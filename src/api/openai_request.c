@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "model/chat.h"
 
+#include <float.h>
 #include <openssl/rand.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -84,7 +85,8 @@ static void read_sampling(exo_fields *f, exo_request *r, uint32_t n_vocab) {
     exo_sampling *s = &r->sampling;
     s->temperature = DEFAULT_TEMPERATURE;
     exo_fields_float(f, "temperature", 0, 100, &s->temperature);
-    exo_fields_float(f, "top_p", 0, 1, &s->top_p);
+    bool has_top_p = exo_fields_float(f, "top_p", 0, 1, &s->top_p);
+    if (has_top_p && s->top_p == 0) s->top_p = FLT_MIN; /* inside, 0 is off; here, the likeliest */
     exo_fields_u32(f, "top_k", 0, INT32_MAX, &s->top_k);
     exo_fields_float(f, "min_p", 0, 1, &s->min_p);
     exo_fields_float(f, "typical_p", 0, 1, &s->typical_p);

@@ -101,6 +101,14 @@ static void test_defaults_are_openais(void **ud) {
     finish(&p);
 }
 
+static void test_top_p_0_keeps_the_likeliest(void **ud) {
+    (void)ud;
+    parsed p;
+    parse_ok(&p, true, "{'top_p': 0}");
+    assert_true(p.request.sampling.top_p > 0 && p.request.sampling.top_p < 1e-30f);
+    finish(&p);
+}
+
 static void test_every_member_arrives(void **ud) {
     (void)ud;
     parsed p;
@@ -442,6 +450,7 @@ static void test_a_prompt_beyond_the_context_is_refused_with_both_counts(void **
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults_are_openais),
+        cmocka_unit_test(test_top_p_0_keeps_the_likeliest),
         cmocka_unit_test(test_every_member_arrives),
         cmocka_unit_test(test_null_is_absent),
         cmocka_unit_test(test_a_request_survives_the_way_to_another_node),

@@ -22,10 +22,11 @@ typedef struct exo_buffer exo_buffer; /* plain device memory */
 typedef struct exo_weight exo_weight; /* one matrix in the device's packed layout */
 typedef struct exo_plan exo_plan;
 
-#define EXO_KV_PAGE_TOKENS    32  /* positions in one KV page */
-#define EXO_ATTN_SPLIT_TOKENS 256 /* attention sums are combined in splits of this many positions  \
-                                   */
-#define EXO_MATMUL_PARTS 3        /* matrices that share one input: q, k, v or gate, up */
+#define EXO_KV_PAGE_TOKENS 32 /* positions in one KV page */
+#define EXO_ATTN_SPLIT_TOKENS                                                                      \
+    256                    /* attention sums are combined in splits of this many positions         \
+                            */
+#define EXO_MATMUL_PARTS 3 /* matrices that share one input: q, k, v or gate, up */
 #define EXO_NO_SLOT      UINT32_MAX
 
 /* What list_devices tells; unknown figures are 0 (or NAN), never guessed. */

@@ -148,6 +148,20 @@ static void finish_and_check(fixture *f, exo_status want, const char *message_pa
 
 /* ---- well-formed ---- */
 
+static void check_sample_tensors(const exo_gguf *g) {
+    assert_int_equal(exo_gguf_n_tensors(g), 4);
+    const exo_tensor *t = exo_gguf_find(g, "t.q8");
+    assert_ptr_equal(t, exo_gguf_tensor(g, 1));
+    assert_int_equal(t->bytes, 2 * 2 * 34);
+    assert_int_equal(t->dims[0], 64);
+    assert_int_equal(t->dims[2], 1);
+    assert_int_equal(t->data[0], (uint8_t)(7 * 64 + 1)); /* t.f32 takes 60 bytes, padded to 64 */
+    assert_int_equal(exo_gguf_find(g, "t.empty")->bytes, 0);
+    assert_null(exo_gguf_find(g, "t"));
+    assert_int_equal(exo_gguf_bytes(g), 60 + 136 + 2);
+    exo_gguf_drop_pages(g, t); /* no effect on memory that is not a file */
+}
+
 static void a_file_is_read_as_written(void **ud) {
     (void)ud;
     fixture f;
@@ -194,17 +208,7 @@ static void a_file_is_read_as_written(void **ud) {
     assert_false(exo_gguf_array_f64(g, "a.none", 0, &d));
     assert_false(exo_gguf_array(g, "a.u32", &elem, &n));
 
-    assert_int_equal(exo_gguf_n_tensors(g), 4);
-    const exo_tensor *t = exo_gguf_find(g, "t.q8");
-    assert_ptr_equal(t, exo_gguf_tensor(g, 1));
-    assert_int_equal(t->bytes, 2 * 2 * 34);
-    assert_int_equal(t->dims[0], 64);
-    assert_int_equal(t->dims[2], 1);
-    assert_int_equal(t->data[0], (uint8_t)(7 * 64 + 1)); /* t.f32 takes 60 bytes, padded to 64 */
-    assert_int_equal(exo_gguf_find(g, "t.empty")->bytes, 0);
-    assert_null(exo_gguf_find(g, "t"));
-    assert_int_equal(exo_gguf_bytes(g), 60 + 136 + 2);
-    exo_gguf_drop_pages(g, t); /* no effect on memory that is not a file */
+    check_sample_tensors(g);
     exo_gguf_close(g);
     free(copy);
     free_fixture(&f);
