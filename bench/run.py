@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Speed of exo on this machine: usage: ./dev bench [--quick] [--models DIR] [--note TEXT]
+"""Speed of exo on this machine: usage: ./dev bench [--quick] [--only PART] [--note TEXT]
 
 Measures, side by side in one run, and appends one row per figure to bench/results/figures.csv:
 decode and prompt speed per weight type beside the machine's own read bandwidth; two pinned nodes
 of one thread beside one process of one thread; bytes per token and hop; resident memory; the time
-from exec to /health; the size of the binary.  These machines are shared and noisy: ratios within a
-run count, absolute figures do not.
+from exec to /health; the size of the binary; how many ways of running a model give the same bits.
+These machines are shared and noisy: ratios within a run count, absolute figures do not.
 """
 
 from __future__ import annotations
@@ -13,12 +13,8 @@ from __future__ import annotations
 import argparse
 import csv
 import datetime
-import http.client
-import json
 import os
-import platform
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,20 +22,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from exactness import measure_exactness
+from harness import Server, bench, free_port, machine, synth
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results" / "figures.csv"
 FIELDS = ["date", "commit", "machine", "figure", "value", "unit", "beside", "beside_value", "ratio",
           "note"]
-KEY = "benchmark passphrase"
-
-
-def machine() -> str:
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
-        model = lines[0].split(":", 1)[1].strip() if lines else model
-    return f"{model}, {os.cpu_count()} cores"
 
 
 class Rows:
@@ -69,68 +58,6 @@ class Rows:
             if new:
                 writer.writeheader()
             writer.writerows(self.rows)
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
-class Server:
-    """An exo process with an API, pinned to cores if asked."""
-
-    def __init__(self, exo: str, root: Path, arguments: list[str], cores: set[int] | None = None):
-        self.port = free_port()
-        option = "--port" if arguments[0] == "serve" else "--api-port"
-        data = Path(tempfile.mkdtemp(dir=root))
-        pin = (lambda: os.sched_setaffinity(0, cores)) if cores else None
-        self.started = time.monotonic()
-        self.process = subprocess.Popen(
-            [exo, *arguments, option, str(self.port), "--data-dir", str(data)], preexec_fn=pin,
-            env={**os.environ, "EXO_CLUSTER_KEY": KEY}, stdout=subprocess.DEVNULL)
-
-    def request(self, method: str, path: str, body: Any = None) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
-        connection.request(method, path, None if body is None else json.dumps(body))
-        reply = connection.getresponse()
-        data = json.loads(reply.read())
-        connection.close()
-        if reply.status != 200:
-            raise RuntimeError(data)
-        return data
-
-    def wait_healthy(self) -> float:
-        """Seconds from exec to the first 200."""
-        while time.monotonic() - self.started < 120:
-            try:
-                self.request("GET", "/health")
-                return time.monotonic() - self.started
-            except (OSError, RuntimeError):
-                time.sleep(0.002)
-        raise RuntimeError("not healthy within 120 s")
-
-    def rss(self) -> float:
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS"):
-                return float(line.split()[1]) * 1024
-        return 0.0
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(30)
-
-
-def synth(exo: str, models: Path, shape: str, kind: str) -> str:
-    path = models / f"{shape}-{kind}.gguf"
-    if not path.exists():
-        subprocess.run([exo, "synth", "--shape", shape, "--type", kind, "-o", str(path)], check=True)
-    return str(path)
-
-
-def bench(exo: str, *arguments: str) -> Any:
-    done = subprocess.run([exo, "bench", *arguments, "--json"], check=True, capture_output=True)
-    return json.loads(done.stdout)
 
 
 def measure_types(exo: str, models: Path, rows: Rows, quick: bool) -> None:
@@ -215,6 +142,8 @@ def main() -> None:
     parser.add_argument("--exo", default="build/exo", help=argparse.SUPPRESS)
     parser.add_argument("--quick", action="store_true", help="a small model; for trying the script")
     parser.add_argument("--models", type=Path, help="keep the synthetic models here")
+    parser.add_argument("--only", choices=("start", "types", "nodes", "exactness"))
+    parser.add_argument("--every-cut", action="store_true", help="exactness: all cuts in three, for an hour")
     parser.add_argument("--note", default="", help="written beside the figures")
     options = parser.parse_args()
     exo = str(Path(options.exo).resolve())
@@ -224,9 +153,15 @@ def main() -> None:
     models = options.models or root
     models.mkdir(parents=True, exist_ok=True)
     try:
-        measure_start(exo, root, rows)
-        measure_types(exo, models, rows, options.quick)
-        measure_two_nodes(exo, models, root, rows, options.quick)
+        parts = {
+            "start": lambda: measure_start(exo, root, rows),
+            "types": lambda: measure_types(exo, models, rows, options.quick),
+            "nodes": lambda: measure_two_nodes(exo, models, root, rows, options.quick),
+            "exactness": lambda: measure_exactness(exo, models, root, rows, options.every_cut),
+        }
+        for name, measure in parts.items():
+            if options.only in (None, name):
+                measure()
     finally:
         shutil.rmtree(root, ignore_errors=True)
     rows.write()

@@ -18,7 +18,7 @@ ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "8589934592", "MALLOC_TRIM_THRESHOLD_":
                "OMP_WAIT_POLICY": "PASSIVE"}
 N_VOCAB = 1024
 BPE_SAMPLES = 20_000
-SHORT_PER_STEP, LONG_PER_STEP, RAW_PER_STEP = 16.0, 0.03, 5.0
+SHORT_PER_STEP, LONG_PER_STEP, RAW_PER_STEP = 16.0, 0.03, 5.0  # texts of one worker's batch
 
 
 def load_merges(texts: list[str]) -> list[tuple[str, str]]:
@@ -38,7 +38,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=2700)
     parser.add_argument("--minutes", type=float, default=240.0, help="training ends early, and well, after this time")
     parser.add_argument("--resume", type=Path, metavar="CHECKPOINT", help="go on from these weights, at a lower rate")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2, help="processes that train, one per core")
     parser.add_argument("--work", type=Path, default=Path("/tmp/tiny"), help="for the checkpoint")
     parser.add_argument("--out", type=Path, default=HERE.parent.parent / "models" / "exo-tiny.gguf")
     args = parser.parse_args()
@@ -54,16 +54,17 @@ def main() -> int:
     import train
     from model import Shape
 
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(1)  # the workers are forked
     args.work.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
-    texts = list(corpus.samples(*(int(args.steps * n) for n in (SHORT_PER_STEP, LONG_PER_STEP, RAW_PER_STEP))))
+    texts = list(corpus.samples(*(int(args.steps * args.workers * n) for n in (SHORT_PER_STEP, LONG_PER_STEP, RAW_PER_STEP))))
     tokenizer = bpe.Tokenizer(load_merges(texts))
     shape = Shape()
     samples = train.encode_samples(texts, tokenizer, shape.n_ctx)
     n_tokens = sum(len(ids) for ids, _ in samples)
     print(f"corpus: {len(texts)} texts, {n_tokens} tokens, {time.monotonic() - start:.0f} s", flush=True)
-    model = train.train(samples, shape, args.steps, args.minutes, args.work / "checkpoint.pt", args.resume)
+    plan = train.Plan(args.steps, args.minutes, args.workers, args.work / "checkpoint.pt", args.resume)
+    model = train.train(samples, shape, plan)
     export.write(args.out, model, tokenizer, corpus.Renderer().source)
     print(f"{args.out}: {args.out.stat().st_size} bytes, {time.monotonic() - start:.0f} s")
     return evaluate.report(args.out)
