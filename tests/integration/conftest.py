@@ -52,14 +52,14 @@ class Process:
     """One exo process with an API."""
 
     def __init__(self, arguments: list[str], data_dir: Path, env: dict[str, str] | None = None,
-                 prefix: list[str] | None = None):
+                 prefix: list[str] | None = None, exo: list[str] | None = None):
         self.api_port = free_port()
         self.data_dir = data_dir
         data_dir.mkdir(parents=True, exist_ok=True)
         self.log = data_dir / "log.txt"
         port_option = "--port" if arguments[0] == "serve" else "--api-port"
         self.process = subprocess.Popen(
-            [*(prefix or []), EXO, *arguments, port_option, str(self.api_port),
+            [*(prefix or []), *(exo or [EXO]), *arguments, port_option, str(self.api_port),
              "--data-dir", str(data_dir)],
             env={**os.environ, "EXO_LOG": "info", **(env or {})},
             stdout=subprocess.PIPE, stderr=self.log.open("wb"), text=True)
