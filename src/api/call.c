@@ -41,7 +41,7 @@ struct exo_call {
     reply_kind kind;
     unsigned http_status;
     const char *allowed; /* the method of an Allow header, or NULL */
-    exo_buf out; /* whole reply, or stream bytes not yet taken */
+    exo_buf out;         /* whole reply, or stream bytes not yet taken */
     uint64_t began_ms, sent_ms;
     uint64_t handle; /* 0 = nothing to cancel */
 };
