@@ -68,7 +68,7 @@ const checks = {
 
   async stream_helper() {
     const whole = await client.chat.completions.create(settled);
-    const runner = client.beta.chat.completions.stream({ ...settled, max_tokens: 24 });
+    const runner = client.chat.completions.stream({ ...settled, max_tokens: 24 });
     assert.equal(await runner.finalContent(), whole.choices[0].message.content);
   },
 

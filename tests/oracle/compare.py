@@ -27,6 +27,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "integration"))
 from conftest import Process, run  # noqa: E402
+from javascript import Unavailable, node, npm_install  # noqa: E402
 
 VERSION = "3.22.1"
 MODULES = ROOT / "build" / "oracle"
@@ -36,10 +37,6 @@ TOP = 20
 TYPES = ("f32", "f16", "bf16", "q8_0", "q6_K", "q4_0", "q4_K", "q4_K_M")
 PROMPT = [(37 * i * i + 11 * i + 5) % 508 for i in range(40)]
 LOOK_AT = [1, 2, 12, 33, 40]  # tokens read before looking
-
-
-class Unavailable(Exception):
-    """There is no llama.cpp to compare with; says why in one line."""
 
 
 def install() -> Path:
@@ -52,18 +49,7 @@ def install() -> Path:
     stamp = MODULES / "installed"
     if stamp.exists() and stamp.read_text() == str(wanted):
         return MODULES
-    MODULES.mkdir(parents=True, exist_ok=True)
-    try:
-        done = subprocess.run(
-            ["npm", "install", "--prefix", str(MODULES), "--no-package-lock", "--no-save",
-             "--omit=optional", "--ignore-scripts", "--no-audit", "--no-fund",
-             "--fetch-retries=1", "--fetch-retry-mintimeout=1000", *wanted],
-            capture_output=True, text=True, timeout=300, check=False)
-    except (OSError, subprocess.TimeoutExpired) as e:
-        raise Unavailable(f"npm cannot install {wanted[0]}: {type(e).__name__}") from e
-    if done.returncode != 0:
-        errors = [s for s in done.stderr.splitlines() if s.startswith("npm error code")]
-        raise Unavailable(f"npm cannot install {wanted[0]}: {' '.join(errors[:1])}")
+    npm_install(MODULES, *wanted)
     stamp.write_text(str(wanted))
     return MODULES
 
@@ -86,7 +72,7 @@ def ask_llama(jobs: list[Job], kv: str = "F32") -> list[list[Ranking]]:
     """For each job, for each n of at: the most probable tokens."""
     wire = [{"model": str(j.model), "ids": j.ids, "at": j.at} for j in jobs]
     done = subprocess.run(
-        ["node", str(HERE / "oracle.mjs"), str(install()), "--top", str(TOP), "--kv", kv],
+        [node(), str(HERE / "oracle.mjs"), str(install()), "--top", str(TOP), "--kv", kv],
         input=json.dumps(wire), capture_output=True, text=True, timeout=600, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"oracle.mjs failed: {done.stderr[-2000:]}")
