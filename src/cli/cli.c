@@ -184,9 +184,13 @@ int exo_cli_print_json(json_t *j_take) {
 
 uint64_t exo_cli_rss_bytes(void) {
     FILE *f = fopen("/proc/self/statm", "r");
-    unsigned long long total = 0, resident = 0;
+    char line[128], *second;
+    unsigned long long resident = 0;
     if (f == NULL) return 0;
-    if (fscanf(f, "%llu %llu", &total, &resident) != 2) resident = 0;
+    if (fgets(line, sizeof line, f) != NULL) {
+        (void)strtoull(line, &second, 10); /* pages mapped */
+        resident = strtoull(second, NULL, 10);
+    }
     fclose(f);
     return resident * (uint64_t)sysconf(_SC_PAGESIZE);
 }

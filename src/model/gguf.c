@@ -191,22 +191,20 @@ exo_status exo_gguf_open_memory(const void *bytes, size_t n, exo_gguf **out, exo
     *out = NULL;
     exo_gguf *g = exo_calloc(1, sizeof *g);
     if (g == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory");
-    exo_status st = EXO_OK;
     g->parts = exo_calloc(1, sizeof *g->parts);
     if (g->parts == NULL) {
-        st = exo_error_set(err, EXO_ENOMEM, "out of memory");
-    } else {
-        g->n_parts = 1;
-        g->parts[0].bytes = bytes;
-        g->parts[0].n_bytes = n;
-        st = exo_gguf_part_parse(&g->parts[0], err);
+        exo_free(g);
+        return exo_error_set(err, EXO_ENOMEM, "out of memory");
     }
-    return finish_open(g, st, out, err);
+    g->n_parts = 1;
+    g->parts[0].bytes = bytes;
+    g->parts[0].n_bytes = n;
+    return finish_open(g, exo_gguf_part_parse(&g->parts[0], err), out, err);
 }
 
 void exo_gguf_close(exo_gguf *g) {
     if (g == NULL) return;
-    for (uint32_t i = 0; i < g->n_parts; i++) {
+    for (uint32_t i = 0; g->parts != NULL && i < g->n_parts; i++) {
         exo_gguf_part *p = &g->parts[i];
         exo_gguf_part_finish(p);
         if (g->mapped && p->bytes != NULL) munmap((void *)p->bytes, p->n_bytes);

@@ -51,9 +51,11 @@ static void decode_q4_k(const uint8_t *src, block *b) {
     }
 }
 
+static int32_t signed_byte(uint8_t u) { return u < 128 ? u : (int32_t)u - 256; }
+
 static void decode_q6_k(const uint8_t *src, block *b) {
     b->d = exo_f16_to_f32(exo_get_u16(src + 208));
-    for (int j = 0; j < 16; j++) b->scale[j] = (int8_t)src[192 + j];
+    for (int j = 0; j < 16; j++) b->scale[j] = signed_byte(src[192 + j]);
     for (int half = 0; half < 2; half++) {
         const uint8_t *low = src + half * 64, *high = src + 128 + half * 32;
         int8_t *q = b->q + half * 128;
@@ -166,10 +168,12 @@ void exo_ref_embed(const exo_weight *w, uint32_t row, float *out) {
         for (uint32_t k = 0; k < elems; k++) {
             float q = (float)b.q[k];
             if (w->type == EXO_Q4_K) {
-                float scaled = b.d * (float)b.scale[k / 32], min = b.dmin * (float)b.min[k / 32];
+                uint32_t sub = k / 32;
+                float scaled = b.d * (float)b.scale[sub], min = b.dmin * (float)b.min[sub];
                 out[k] = scaled * q - min;
             } else if (w->type == EXO_Q6_K) {
-                out[k] = (b.d * (float)b.scale[k / 16]) * q;
+                uint32_t sub = k / 16;
+                out[k] = (b.d * (float)b.scale[sub]) * q;
             } else {
                 out[k] = b.d * q;
             }
