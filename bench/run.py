@@ -13,6 +13,8 @@ from __future__ import annotations
 import argparse
 import csv
 import datetime
+import json
+import math
 import os
 import shutil
 import subprocess
@@ -125,6 +127,45 @@ def measure_two_nodes(exo: str, models: Path, root: Path, rows: Rows, quick: boo
             s.stop()
 
 
+def measure_golden(exo: str, root: Path, rows: Rows) -> None:
+    """stories260K: ids and first-step log-probabilities against the golden ones."""
+    folder = ROOT.parent / "shared" / "data" / "stories260K"
+    if not folder.is_dir():
+        print("stories260K is not here: ids and logits are not compared")
+        return
+    golden = json.loads((folder / "golden-once-upon-a-time.json").read_text())
+    logits = golden["first_step_logits"]
+    total = math.log(sum(math.exp(x - max(logits)) for x in logits)) + max(logits)
+    likeliest = sorted((x - total for x in logits), reverse=True)[:20]
+    for kind, kv in (("f32", "f32"), ("f32", "f16"), ("f16", "f32"), ("f16", "f16")):
+        server = Server(exo, root, ["serve", "-m", str(folder / f"stories260K-{kind}.gguf"),
+                                    *(["--kv-f16"] if kv == "f16" else [])])
+        try:
+            server.wait_healthy()
+            reply = server.request("POST", "/v1/completions", {
+                "model": f"stories260K-{kind}", "prompt": golden["prompt_ids"], "max_tokens": 120,
+                "temperature": 0, "logprobs": 20})
+        finally:
+            server.stop()
+        choice = reply["choices"][0]
+        name = f"stories260K {kind}, KV {kv}"
+        rows.add(f"{name}: bytes of the 120 tokens' text as the golden", same_bytes(
+            choice["text"], golden["text"]), "bytes", "all", len(golden["text"].encode()))
+        found = sorted(choice["logprobs"]["top_logprobs"][0].values(), reverse=True)
+        rows.add(f"{name}: worst of 20 first log-probabilities",
+                 max(abs(a - b) for a, b in zip(found, likeliest, strict=True)), "nats")
+
+
+def same_bytes(a: str, b: str) -> int:
+    """Length of the common beginning."""
+    n = 0
+    for x, y in zip(a.encode(), b.encode()):
+        if x != y:
+            break
+        n += 1
+    return n
+
+
 def measure_start(exo: str, root: Path, rows: Rows) -> None:
     times = []
     for _ in range(5):
@@ -144,7 +185,7 @@ def main() -> None:
     parser.add_argument("--exo", default="build/exo", help=argparse.SUPPRESS)
     parser.add_argument("--quick", action="store_true", help="a small model; for trying the script")
     parser.add_argument("--models", type=Path, help="keep the synthetic models here")
-    parser.add_argument("--only", choices=("start", "types", "nodes", "exactness"))
+    parser.add_argument("--only", choices=("golden", "start", "types", "nodes", "exactness"))
     parser.add_argument("--every-cut", action="store_true", help="exactness: all cuts in three, for an hour")
     parser.add_argument("--note", default="", help="written beside the figures")
     options = parser.parse_args()
@@ -156,6 +197,7 @@ def main() -> None:
     models.mkdir(parents=True, exist_ok=True)
     try:
         parts = {
+            "golden": lambda: measure_golden(exo, root, rows),
             "start": lambda: measure_start(exo, root, rows),
             "types": lambda: measure_types(exo, models, rows, options.quick),
             "nodes": lambda: measure_two_nodes(exo, models, root, rows, options.quick),

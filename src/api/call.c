@@ -21,8 +21,9 @@
 #ifndef POLLRDHUP
 #define POLLRDHUP 0 /* elsewhere POLLHUP tells */
 #endif
-#define WATCH_MS    50
-#define MAX_WATCHED 4096
+#define WATCH_MS         50
+#define MAX_WATCHED      4096
+#define LARGE_BODY_BYTES (1u << 20) /* the parsed JSON is larger still */
 
 typedef enum { REPLY_NONE, REPLY_WHOLE, REPLY_STREAM } reply_kind;
 
@@ -103,7 +104,9 @@ static bool drop(exo_call *c) {
 
 static void free_call(exo_call *c) {
     exo_calls *all = c->all;
+    bool was_large = c->body.n >= LARGE_BODY_BYTES;
     exo_buf_finish(&c->body);
+    if (was_large) exo_mem_trim();
     exo_buf_finish(&c->out);
     exo_free(c);
     let_go(all);

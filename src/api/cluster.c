@@ -86,7 +86,10 @@ void exo_cluster_place(exo_call *c) {
         read_cuts(&f, &wish);
         if (model_id == NULL) exo_fields_fail(&f, "model_id", EXO_EINVAL, "is missing");
     }
-    if (exo_fields_ok(&f)) exo_node_model(n, model_id, &m, &f.err);
+    exo_error err = {0};
+    if (exo_fields_ok(&f) && exo_node_model(n, model_id, &m, &err) != EXO_OK) {
+        exo_fields_fail(&f, "model_id", err.status, "cannot be used: %s", err.message);
+    }
     if (exo_fields_ok(&f)) {
         exo_call_hold(c);
         exo_status st = exo_node_place(n, exo_model_id(m), &wish, on_placed, c, &f.err);

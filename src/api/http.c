@@ -16,9 +16,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define DEFAULT_MAX_BODY (32u << 20)
+#define DEFAULT_MAX_BODY (8u << 20)
 #define MAX_CONNECTIONS  1000u
 #define IDLE_SECONDS     60u
+#define HTTP_THREADS     4u /* a long prompt holds up only the clients of its thread */
 
 struct exo_api {
     exo_calls *calls;
@@ -190,11 +191,11 @@ exo_status exo_api_start(const exo_api_desc *d, exo_api **out, exo_error *err) {
     exo_status st = listen_on(d, &fd, &api->port, err);
     if (st == EXO_OK) st = exo_calls_create(d->node, &api->calls, err);
     if (st != EXO_OK) goto fail;
-    api->daemon =
-        MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL,
-                         on_request, api, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_COMPLETED,
-                         on_completed, api, MHD_OPTION_CONNECTION_LIMIT, MAX_CONNECTIONS,
-                         MHD_OPTION_CONNECTION_TIMEOUT, IDLE_SECONDS, MHD_OPTION_END);
+    api->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, api,
+        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, api,
+        MHD_OPTION_CONNECTION_LIMIT, MAX_CONNECTIONS, MHD_OPTION_THREAD_POOL_SIZE, HTTP_THREADS,
+        MHD_OPTION_CONNECTION_TIMEOUT, IDLE_SECONDS, MHD_OPTION_END);
     if (api->daemon == NULL) {
         st = exo_error_set(err, EXO_EIO, "cannot start the HTTP server on port %u", api->port);
         goto fail;

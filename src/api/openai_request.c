@@ -151,9 +151,47 @@ static void refuse_unsupported(exo_fields *f) {
     uint32_t best_of = 1;
     exo_fields_u32(f, "best_of", 1, UINT32_MAX, &best_of);
     if (best_of != 1) exo_fields_fail(f, "best_of", EXO_EUNSUPPORTED, "must be 1");
+    const char *suffix = NULL;
+    if (exo_fields_string(f, "suffix", &suffix) && *suffix != '\0') {
+        exo_fields_fail(f, "suffix", EXO_EUNSUPPORTED, "must be empty");
+    }
+    const json_t *modalities = exo_fields_get(f, "modalities");
+    const char *modality = json_string_value(json_array_get(modalities, 0));
+    if (modalities != NULL &&
+        (json_array_size(modalities) != 1 || modality == NULL || strcmp(modality, "text") != 0)) {
+        exo_fields_fail(f, "modalities", EXO_EUNSUPPORTED, "can only be [\"text\"]");
+    }
+    const json_t *choice = exo_fields_get(f, "tool_choice");
+    const char *name = json_string_value(choice);
+    if (choice != NULL &&
+        (name == NULL || (strcmp(name, "auto") != 0 && strcmp(name, "none") != 0))) {
+        exo_fields_fail(f, "tool_choice", EXO_EUNSUPPORTED, "can only be \"auto\" or \"none\"");
+    }
 }
 
 /* ---- the prompt ---- */
+
+typedef struct {
+    const exo_model *model;
+    uint32_t ctx; /* tokens */
+    exo_ids ids;
+} prompt;
+
+/* Refuses what cannot fit by its size alone: tokenising megabytes would keep others waiting. */
+static void check_bytes(exo_fields *f, const char *member, const prompt *p, size_t n_bytes) {
+    if (n_bytes < p->ctx) return;
+    const exo_tokenizer *t = exo_model_tokenizer(p->model);
+    size_t longest = 1;
+    for (uint32_t i = 0; i < exo_tokenizer_n_vocab(t); i++) {
+        size_t n = exo_tokenizer_piece(t, (int32_t)i).n;
+        if (n > longest) longest = n;
+    }
+    size_t least = n_bytes / longest;
+    if (least < p->ctx) return;
+    exo_fields_fail(f, member, EXO_ETOOLONG,
+                    "has at least %zu tokens, but the context of this model holds %u", least,
+                    p->ctx);
+}
 
 /* "content" as a string: the text parts of an array joined. */
 static json_t *content_text(exo_fields *f, const json_t *content) {
@@ -181,13 +219,21 @@ static json_t *content_text(exo_fields *f, const json_t *content) {
     return j;
 }
 
-static json_t *read_messages(exo_fields *f) {
+/* Only an assistant may have said nothing: it called tools. */
+static bool lacks_content(const json_t *message) {
+    const json_t *content = json_object_get(message, "content");
+    const char *role = json_string_value(json_object_get(message, "role"));
+    return (content == NULL || json_is_null(content)) && strcmp(role, "assistant") != 0;
+}
+
+static json_t *read_messages(exo_fields *f, const prompt *p) {
     const json_t *messages = exo_fields_get(f, "messages");
     if (!json_is_array(messages) || json_array_size(messages) == 0) {
         exo_fields_fail(f, "messages", EXO_EINVAL, "must be an array with at least one message");
         return NULL;
     }
     json_t *out = json_array();
+    size_t n_bytes = 0;
     for (size_t i = 0; i < json_array_size(messages) && exo_fields_ok(f); i++) {
         const json_t *m = json_array_get(messages, i);
         if (!json_is_string(json_object_get(m, "role"))) {
@@ -195,20 +241,33 @@ static json_t *read_messages(exo_fields *f) {
                             i);
             break;
         }
+        if (lacks_content(m)) {
+            exo_fields_fail(f, "messages", EXO_EINVAL, "[%zu] must have a \"content\"", i);
+            break;
+        }
         json_t *copy = json_copy((json_t *)m);
         json_object_set_new(copy, "content", content_text(f, json_object_get(m, "content")));
+        n_bytes += json_string_length(json_object_get(copy, "content"));
         json_array_append_new(out, copy);
     }
+    check_bytes(f, "messages", p, n_bytes);
     return out;
 }
 
-static void chat_prompt(exo_fields *f, const exo_model *m, exo_ids *ids) {
-    json_t *messages = read_messages(f);
+static void chat_prompt(exo_fields *f, prompt *p) {
+    json_t *messages = read_messages(f, p);
     const json_t *tools = exo_fields_get(f, "tools");
     const json_t *extra = exo_fields_get(f, "chat_template_kwargs");
     if (tools != NULL && !json_is_array(tools)) {
         exo_fields_fail(f, "tools", EXO_EINVAL, "must be an array");
     }
+    for (size_t i = 0; i < json_array_size(tools); i++) {
+        if (json_is_object(json_array_get(tools, i))) continue;
+        exo_fields_fail(f, "tools", EXO_EINVAL, "[%zu] must be an object", i);
+        break;
+    }
+    const char *choice = json_string_value(exo_fields_get(f, "tool_choice"));
+    if (choice != NULL && strcmp(choice, "none") == 0) tools = NULL;
     if (extra != NULL && !json_is_object(extra)) {
         exo_fields_fail(f, "chat_template_kwargs", EXO_EINVAL, "must be an object");
     }
@@ -218,7 +277,7 @@ static void chat_prompt(exo_fields *f, const exo_model *m, exo_ids *ids) {
         if (extra != NULL) json_object_update(vars, (json_t *)extra);
         json_object_set(vars, "messages", messages);
         if (json_array_size(tools) > 0) json_object_set(vars, "tools", (json_t *)tools);
-        exo_status st = exo_chat_tokenize(m, vars, ids, &err);
+        exo_status st = exo_chat_tokenize(p->model, vars, &p->ids, &err);
         if (st != EXO_OK) {
             exo_fields_fail(f, "messages", st, "were refused by the chat template: %s",
                             err.message);
@@ -228,7 +287,9 @@ static void chat_prompt(exo_fields *f, const exo_model *m, exo_ids *ids) {
     json_decref(messages);
 }
 
-static void id_prompt(exo_fields *f, const json_t *list, uint32_t n_vocab, exo_ids *ids) {
+static void id_prompt(exo_fields *f, const json_t *list, prompt *p) {
+    uint32_t n_vocab = exo_model_hparams(p->model)->n_vocab;
+    exo_ids *ids = &p->ids;
     size_t n = json_array_size(list);
     if (exo_grow((void **)&ids->ids, &ids->cap, n, sizeof *ids->ids) != 0) {
         exo_fields_fail(f, "prompt", EXO_ENOMEM, "does not fit in memory");
@@ -247,43 +308,44 @@ static void id_prompt(exo_fields *f, const json_t *list, uint32_t n_vocab, exo_i
 }
 
 /* A string, an array of one string, or token ids. */
-static void text_prompt(exo_fields *f, const exo_model *m, exo_ids *ids) {
-    const json_t *p = exo_fields_get(f, "prompt");
-    if (json_is_array(p) && json_array_size(p) == 1 && !json_is_integer(json_array_get(p, 0))) {
-        p = json_array_get(p, 0);
+static void text_prompt(exo_fields *f, prompt *p) {
+    const json_t *text = exo_fields_get(f, "prompt");
+    if (json_array_size(text) == 1 && !json_is_integer(json_array_get(text, 0))) {
+        text = json_array_get(text, 0);
     }
-    if (json_is_array(p) && json_is_integer(json_array_get(p, 0))) {
-        id_prompt(f, p, exo_model_hparams(m)->n_vocab, ids);
+    if (json_is_integer(json_array_get(text, 0))) {
+        id_prompt(f, text, p);
         return;
     }
-    if (!json_is_string(p)) {
+    if (!json_is_string(text)) {
         exo_fields_fail(f, "prompt", EXO_EINVAL, "must be one string, or an array of token ids");
         return;
     }
+    check_bytes(f, "prompt", p, json_string_length(text));
+    if (!exo_fields_ok(f)) return;
     exo_error err = {0};
-    exo_status st =
-        exo_tokenize(exo_model_tokenizer(m), json_string_value(p), json_string_length(p),
-                     EXO_TOKENIZE_BOS | EXO_TOKENIZE_SPECIAL, ids, &err);
+    exo_status st = exo_tokenize(exo_model_tokenizer(p->model), json_string_value(text),
+                                 json_string_length(text), EXO_TOKENIZE_BOS | EXO_TOKENIZE_SPECIAL,
+                                 &p->ids, &err);
     if (st != EXO_OK) exo_fields_fail(f, "prompt", st, "cannot be tokenised: %s", err.message);
 }
 
 static void read_prompt(exo_fields *f, exo_node *n, const exo_openai_wish *w, const exo_model *m,
                         exo_request *r) {
-    exo_ids ids = {0};
+    prompt p = {.model = m, .ctx = exo_node_ctx(n, m)};
     const char *member = w->chat ? "messages" : "prompt";
     if (w->chat) {
-        chat_prompt(f, m, &ids);
+        chat_prompt(f, &p);
     } else {
-        text_prompt(f, m, &ids);
+        text_prompt(f, &p);
     }
-    uint32_t ctx = exo_node_ctx(n, m);
-    if (exo_fields_ok(f) && ids.n == 0) exo_fields_fail(f, member, EXO_EINVAL, "has no tokens");
-    if (ids.n >= ctx) {
+    if (exo_fields_ok(f) && p.ids.n == 0) exo_fields_fail(f, member, EXO_EINVAL, "has no tokens");
+    if (p.ids.n >= p.ctx) {
         exo_fields_fail(f, member, EXO_ETOOLONG,
-                        "has %zu tokens, but the context of this model holds %u", ids.n, ctx);
+                        "has %zu tokens, but the context of this model holds %u", p.ids.n, p.ctx);
     }
-    r->prompt = ids.ids;
-    r->n_prompt = ids.n;
+    r->prompt = p.ids.ids;
+    r->n_prompt = p.ids.n;
 }
 
 void exo_openai_parse(exo_fields *f, exo_node *n, exo_openai_wish *wish, exo_request *request,

@@ -238,6 +238,9 @@ static void test_wrong_members_are_named(void **ud) {
         {"{'ignore_eos': 'no'}", "ignore_eos"},
         {"{'exo_logits_hash': 1}", "exo_logits_hash"},
         {"{'tools': {}}", "tools"},
+        {"{'tools': [{}, 1]}", "tools"},
+        {"{'messages': [{'role': 'user'}]}", "messages"},
+        {"{'messages': [{'role': 'system', 'content': null}]}", "messages"},
         {"{'chat_template_kwargs': []}", "chat_template_kwargs"},
         {"{'model': 5}", "model"},
         {"{'model': null}", "model"},
@@ -255,6 +258,10 @@ static void test_what_is_not_built_is_refused_not_ignored(void **ud) {
     assert_refused(true, "{'response_format': {'type': 'json_object'}}", "response_format",
                    EXO_EUNSUPPORTED);
     assert_refused(true, "{'response_format': 'text'}", "response_format", EXO_EUNSUPPORTED);
+    assert_refused(true, "{'tool_choice': 'required'}", "tool_choice", EXO_EUNSUPPORTED);
+    assert_refused(true, "{'tool_choice': 1}", "tool_choice", EXO_EUNSUPPORTED);
+    assert_refused(true, "{'modalities': ['text', 'audio']}", "modalities", EXO_EUNSUPPORTED);
+    assert_refused(false, "{'suffix': 'x'}", "suffix", EXO_EUNSUPPORTED);
 }
 
 static void test_models_are_ids_never_paths(void **ud) {
@@ -447,6 +454,21 @@ static void test_a_prompt_beyond_the_context_is_refused_with_both_counts(void **
     finish(&p);
 }
 
+/* Without reading it: such a text takes seconds. */
+static void test_a_text_too_long_for_any_context_is_refused_by_its_size(void **ud) {
+    (void)ud;
+    exo_buf members = {0};
+    exo_buf_puts(&members, "{'prompt': '");
+    for (int i = 0; i < 1 << 17; i++) exo_buf_puts(&members, "a b c d ");
+    exo_buf_puts(&members, "'}");
+    parsed p;
+    parse(&p, false, exo_buf_str(&members));
+    assert_int_equal(p.f.err.status, EXO_ETOOLONG);
+    assert_non_null(strstr(p.f.err.message, "has at least "));
+    finish(&p);
+    exo_buf_finish(&members);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults_are_openais),
@@ -468,6 +490,7 @@ int main(void) {
         cmocka_unit_test(test_prompts_of_ids),
         cmocka_unit_test(test_prompts_of_text),
         cmocka_unit_test(test_a_prompt_beyond_the_context_is_refused_with_both_counts),
+        cmocka_unit_test(test_a_text_too_long_for_any_context_is_refused_by_its_size),
     };
     return cmocka_run_group_tests_name("openai_request", tests, start, stop);
 }

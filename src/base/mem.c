@@ -7,6 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #ifdef EXO_TEST_HOOKS
 #include <stdatomic.h>
@@ -82,4 +85,10 @@ void *exo_pages_alloc(size_t bytes) {
 
 void exo_pages_free(void *p, size_t bytes) {
     if (p != NULL) munmap(p, bytes == 0 ? 1 : bytes);
+}
+
+void exo_mem_trim(void) {
+#ifdef __GLIBC__
+    (void)malloc_trim(0);
+#endif
 }

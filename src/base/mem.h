@@ -25,6 +25,9 @@ int exo_grow(void **items, size_t *cap, size_t need, size_t size);
 void *exo_pages_alloc(size_t bytes);
 void exo_pages_free(void *p, size_t bytes); /* NULL is allowed */
 
+/* After something large was freed: gives what the heap keeps in store back to the OS. */
+void exo_mem_trim(void);
+
 #ifdef EXO_TEST_HOOKS
 /* Allocations since the process began. */
 uint64_t exo_mem_count(void);

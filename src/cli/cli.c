@@ -33,6 +33,9 @@ static const exo_option *find_option(const exo_option *options, const char *name
     return NULL;
 }
 
+/* As people write it: -n, --temp. */
+static const char *dashes(const char *name) { return name[1] == '\0' ? "-" : "--"; }
+
 /* Takes the option at argv[*i], with its value: --name value, --name=value, -n value. */
 static int take_option(const exo_command *c, int argc, char **argv, int *i,
                        const exo_option *options) {
@@ -43,7 +46,8 @@ static int take_option(const exo_command *c, int argc, char **argv, int *i,
     if (o == NULL) return exo_cli_usage(c, "unknown option %s", arg);
     if (o->seen != NULL) {
         *o->seen = true;
-        return equals == NULL ? EXO_EXIT_OK : exo_cli_usage(c, "--%s takes no value", o->name);
+        return equals == NULL ? EXO_EXIT_OK
+                              : exo_cli_usage(c, "%s%s takes no value", dashes(o->name), o->name);
     }
     if (equals == NULL && *i + 1 >= argc) return exo_cli_usage(c, "%s needs a value", arg);
     const char *value = equals != NULL ? equals + 1 : argv[++*i];
@@ -83,7 +87,7 @@ bool exo_cli_u64(const exo_command *c, const char *name, const char *text, uint6
     errno = 0;
     unsigned long long v = strtoull(text, &end, 10);
     if (*text < '0' || *text > '9' || *end != '\0' || errno != 0) {
-        exo_cli_usage(c, "--%s must be a whole number, not \"%s\"", name, text);
+        exo_cli_usage(c, "%s%s must be a whole number, not \"%s\"", dashes(name), name, text);
         return false;
     }
     *out = v;
@@ -95,7 +99,8 @@ bool exo_cli_u32(const exo_command *c, const char *name, const char *text, uint3
     uint64_t v = *out;
     if (!exo_cli_u64(c, name, text, &v)) return false;
     if (text != NULL && (v < min || v > max)) {
-        exo_cli_usage(c, "--%s must be %" PRIu32 " to %" PRIu32 ", not %s", name, min, max, text);
+        exo_cli_usage(c, "%s%s must be %" PRIu32 " to %" PRIu32 ", not %s", dashes(name), name, min,
+                      max, text);
         return false;
     }
     *out = (uint32_t)v;
@@ -108,7 +113,8 @@ bool exo_cli_float(const exo_command *c, const char *name, const char *text, dou
     char *end;
     double v = strtod(text, &end);
     if (end == text || *end != '\0' || !(v >= min && v <= max)) {
-        exo_cli_usage(c, "--%s must be a number from %g to %g, not \"%s\"", name, min, max, text);
+        exo_cli_usage(c, "%s%s must be a number from %g to %g, not \"%s\"", dashes(name), name, min,
+                      max, text);
         return false;
     }
     *out = (float)v;

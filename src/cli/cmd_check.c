@@ -13,8 +13,10 @@ static int run(int argc, char **argv) {
     exo_error err = {0};
     exo_gguf *g = NULL;
     if (exo_gguf_open(file[0], &g, &err) != EXO_OK) return exo_cli_fail(&err);
-    exo_str arch = {.s = "none", .n = 4};
-    exo_gguf_str(g, "general.architecture", &arch);
+    exo_str arch = {0};
+    if (!exo_gguf_str(g, "general.architecture", &arch) || arch.n == 0) {
+        arch = (exo_str){.s = "none", .n = 4};
+    }
     printf("%s: well-formed GGUF, architecture %.*s, %zu tensors, %" PRIu64 " bytes of weights\n",
            file[0], (int)arch.n, arch.s, exo_gguf_n_tensors(g), exo_gguf_bytes(g));
     exo_gguf_close(g);

@@ -4,6 +4,7 @@
 #define _DEFAULT_SOURCE
 #include "api/http.h"
 #include "cli/cli.h"
+#include "net/addr.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -117,6 +118,17 @@ static int serve(int argc, char **argv) {
     return run_until_signal(&d, (uint16_t)port, model);
 }
 
+static bool peers_are_addresses(const exo_command *c, const node_options *o) {
+    for (size_t i = 0; i < o->n_peers; i++) {
+        exo_addr addr;
+        exo_error err = {0};
+        if (exo_addr_parse(o->peers[i], &addr, &err) == EXO_OK) continue;
+        exo_cli_usage(c, "--peer: %s", err.message);
+        return false;
+    }
+    return true;
+}
+
 static int node(int argc, char **argv) {
     const exo_command *c = &exo_cmd_node;
     node_options o = {0};
@@ -140,6 +152,7 @@ static int node(int argc, char **argv) {
     int rc = exo_cli_parse(c, argc, argv, options, NULL, 0);
     if (rc != EXO_EXIT_OK) return rc;
     if (o.n_devices > 1) return exo_cli_usage(c, "one --device per node so far");
+    if (!peers_are_addresses(c, &o)) return EXO_EXIT_USAGE;
     const char *key = getenv("EXO_CLUSTER_KEY");
     bool links = o.listen != NULL || o.port != NULL || o.n_peers > 0 || key != NULL;
     uint32_t port = LINK_PORT, api_port = API_PORT;

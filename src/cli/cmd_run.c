@@ -209,7 +209,13 @@ static bool numbers(const run_texts *t, run_options *o) {
         exo_cli_usage(c, "--stop is given more than %d times", EXO_MAX_STOPS);
         return false;
     }
-    for (size_t i = 0; i < t->n_stops; i++) o->request.stops[i] = (char *)t->stops[i];
+    for (size_t i = 0; i < t->n_stops; i++) {
+        if (t->stops[i][0] == '\0') {
+            exo_cli_usage(c, "--stop needs a text");
+            return false;
+        }
+        o->request.stops[i] = (char *)t->stops[i];
+    }
     o->request.n_stops = (uint32_t)t->n_stops;
     return true;
 }

@@ -24,7 +24,9 @@ static int run(int argc, char **argv) {
     exo_bar bar = {.what = "writing"};
     exo_status st = exo_synth_write(&d, out, exo_cli_progress, &bar, &err);
     exo_cli_progress_end(&bar);
-    return st == EXO_OK ? EXO_EXIT_OK : exo_cli_fail(&err);
+    if (st == EXO_OK) return EXO_EXIT_OK;
+    int failed = exo_cli_fail(&err);
+    return st == EXO_EINVAL ? EXO_EXIT_USAGE : failed;
 }
 
 const exo_command exo_cmd_synth = {

@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -299,15 +300,23 @@ static exo_status write_all(const job *j, const exo_buf *head, output *o, exo_er
     return st;
 }
 
+/* A device, a folder or a pipe must not be replaced by a file. */
+static exo_status check_target(const char *path, exo_error *err) {
+    struct stat s;
+    if (lstat(path, &s) != 0 || S_ISREG(s.st_mode)) return EXO_OK;
+    return exo_error_set(err, EXO_EINVAL, "%s is there and is no plain file", exo_path_tail(path));
+}
+
 /* Writes a temporary file beside path and renames it; on failure nothing is left. */
 static exo_status write_file(const job *j, const exo_buf *head, output *o, exo_error *err) {
     exo_buf temp = {0};
+    exo_status st = check_target(o->path, err);
+    if (st != EXO_OK) return st;
     exo_buf_printf(&temp, "%s.%ld.tmp", o->path, (long)getpid());
     if (!exo_buf_ok(&temp)) {
         exo_buf_finish(&temp);
         return exo_error_set(err, EXO_ENOMEM, "out of memory for a path");
     }
-    exo_status st = EXO_OK;
     o->fd = open(temp.data, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (o->fd < 0) {
         st = exo_error_set(err, EXO_EIO, "cannot create %s: %s", exo_path_tail(o->path),

@@ -122,6 +122,9 @@ exo_status exo_models_get(exo_models *m, const char *id, exo_model **out, exo_er
     char path[4096];
     exo_model *opened = NULL;
     exo_status st = exo_models_resolve(id, m->data_dir, path, sizeof path, err);
+    if (st == EXO_ENOTFOUND) { /* which folders were searched is this machine's own business */
+        return exo_error_set(err, st, "model \"%.64s\" not found; GET /v1/models lists them", id);
+    }
     if (st == EXO_OK) st = exo_model_open(path, &opened, err);
     return st == EXO_OK ? keep(m, opened, out, err) : st;
 }

@@ -75,7 +75,10 @@ def test_version_names_commit_and_options() -> None:
 @pytest.mark.parametrize("arguments", [
     ["nonsense"], ["run"], ["run", "-m", "tiny"], ["run", "-m", "tiny", "-p", "x", "--temp", "hot"],
     ["run", "-m", "tiny", "-p", "x", "-n", "-3"], ["check"], ["serve"], ["serve", "--nope"],
-    ["synth", "--shape", "x"], ["bench", "-m", "tiny", "--batch", "0"], ["check", "a", "b"],
+    ["synth", "--shape", "x"], ["synth", "--shape", "llama-9", "-o", "/tmp/never.gguf"],
+    ["synth", "--shape", "test-256", "--type", "q9", "-o", "/tmp/never.gguf"],
+    ["synth", "--shape", "test-256", "-o", "/dev/null"], ["node", "--peer", "no-port"],
+    ["run", "-m", "tiny", "-p", "x", "--stop", ""], ["bench", "-m", "tiny", "--batch", "0"], ["check", "a", "b"],
 ])
 def test_bad_usage_is_exit_2_and_one_line(arguments: list[str]) -> None:
     done = run(*arguments)
@@ -87,8 +90,6 @@ def test_bad_usage_is_exit_2_and_one_line(arguments: list[str]) -> None:
     (["check", "/nowhere/x.gguf"], [b"/nowhere/x.gguf"]),
     (["run", "-m", "no-such-model", "-p", "x"], [b"no-such-model"]),
     (["run", "-m", "tiny", "-p", "x", "--device", "cpu:9"], [b"cpu:9"]),
-    (["synth", "--shape", "llama-9", "-o", "/tmp/never.gguf"], [b"llama-9"]),
-    (["synth", "--shape", "test-256", "--type", "q9", "-o", "/tmp/never.gguf"], [b"q9"]),
     (["run", "-m", "tiny", "-p", "word " * 3000], [b"tokens", b"2048"]),
 ])
 def test_failures_are_exit_1_and_one_line(arguments: list[str], words: list[bytes]) -> None:
