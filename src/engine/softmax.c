@@ -4,7 +4,7 @@
 #include "compute/dmath.h"
 
 #define ONE   0x1p44
-#define MIN_X -30.5 /* e^-30.5 2^44 < 1 */
+#define MIN_X (-30.5) /* e^-30.5 2^44 < 1 */
 
 uint64_t exo_softmax_weight(double x) {
     if (!(x > MIN_X && x <= 0)) return 0;

@@ -113,14 +113,13 @@ static void add_attention(job *j, uint32_t il, exo_dtype better, float residual)
 static void add_experts(job *j, uint32_t il, exo_dtype better, float residual) {
     const exo_synth_shape *s = j->shape;
     char name[NAME_BYTES];
-    tensor *t = add_matrix(j, layer_name(name, il, "ffn_gate_inp.weight"), s->n_embd, s->n_experts,
-                           EXO_F32);
+    add_matrix(j, layer_name(name, il, "ffn_gate_inp.weight"), s->n_embd, s->n_experts, EXO_F32);
     static const char *const suffixes[] = {"ffn_gate_exps.weight", "ffn_up_exps.weight",
                                            "ffn_down_exps.weight"};
     for (int i = 0; i < 3; i++) {
         bool down = i == 2;
-        t = add_matrix(j, layer_name(name, il, suffixes[i]), down ? s->n_ff : s->n_embd,
-                       down ? s->n_embd : s->n_ff, down ? better : j->type);
+        tensor *t = add_matrix(j, layer_name(name, il, suffixes[i]), down ? s->n_ff : s->n_embd,
+                               down ? s->n_embd : s->n_ff, down ? better : j->type);
         t->n_dims = 3;
         t->dims[2] = s->n_experts;
         if (down) t->weights.std *= residual;
