@@ -4,9 +4,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const exo_backend *const backends[] = {&exo_backend_cpu};
+static const exo_backend *const backends[] = {
+    &exo_backend_cpu,
+#ifdef EXO_VULKAN
+    &exo_backend_vulkan,
+#endif
+};
 
 #define N_BACKENDS (sizeof backends / sizeof backends[0])
+
+const exo_backend *const *exo_backends(size_t *n) {
+    *n = N_BACKENDS;
+    return backends;
+}
 
 size_t exo_kv_page_bytes(exo_dtype kv_type, uint32_t n_kv_heads, uint32_t head_dim) {
     size_t element = kv_type == EXO_F32 ? 4 : 2;
