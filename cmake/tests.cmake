@@ -81,6 +81,17 @@ if(EXO_VULKAN)
     set_tests_properties(integration_vulkan_memory PROPERTIES LABELS integration TIMEOUT 600
         RUN_SERIAL TRUE FIXTURES_REQUIRED vulkan
         ENVIRONMENT "EXO_BUILD_DIR=${CMAKE_BINARY_DIR};EXO_VULKAN_ICD_DIR=${EXO_VULKAN_ICD_DIR}")
+    # Drivers that fail in every way, and what is left of the answer.
+    add_test(NAME integration_vulkan_faults
+        COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider
+            tests/integration/test_vulkan_faults.py
+        WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties(integration_vulkan_faults PROPERTIES LABELS integration TIMEOUT 3600
+        RUN_SERIAL TRUE FIXTURES_REQUIRED vulkan ENVIRONMENT
+        "EXO_VULKAN_TEST_DIR=${CMAKE_BINARY_DIR};EXO_VULKAN_ICD_DIR=${EXO_VULKAN_ICD_DIR}")
+    # The committed kernels are what their sources compile to.
+    add_test(NAME spirv COMMAND tests/spirv.sh WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties(spirv PROPERTIES LABELS unit TIMEOUT 300 SKIP_RETURN_CODE 77)
 endif()
 
 # The forward pass against llama.cpp's, from npm; where that cannot be had, pytest exits with 5.

@@ -57,7 +57,10 @@ static void print_device(const json_t *d) {
         return;
     }
     printf("%s", text_of(d, "name"));
-    if (json_is_integer(units)) printf(", %lld cores", (long long)json_integer_value(units));
+    if (json_is_integer(units)) {
+        bool gpu = strncmp(text_of(d, "device_id"), "cpu:", 4) != 0;
+        printf(", %lld %s", (long long)json_integer_value(units), gpu ? "compute units" : "cores");
+    }
     printf(", %s, %.1f of %.1f GiB free", text_of(d, "driver_version"),
            gib_of(d, "memory_available_bytes"), gib_of(d, "memory_total_bytes"));
     gbps = json_object_get(d, "copy_gbps");

@@ -66,7 +66,7 @@ static void fill_info(const exo_vk_caps *c, uint32_t index, const exo_vk_verdict
 }
 
 static exo_status try_devices(exo_gpu *g, exo_error *err) {
-    const exo_vk_probe_desc desc = {.kernels = "memory"};
+    const exo_vk_probe_desc desc = {0}; /* copies only: no kernel runs here */
     exo_vk_verdict *v = exo_calloc(1, sizeof *v);
     g->info = exo_calloc(g->n_devices + 1, sizeof *g->info);
     g->devices = exo_calloc(g->n_devices + 1, sizeof(exo_vk_device *));

@@ -353,21 +353,22 @@ static VKAPI_ATTR VkResult VKAPI_CALL faulty_QueueSubmit(VkQueue queue, uint32_t
 
 /* The loader's link to the next layer: in the pNext chain, under a type of its own. */
 static VkLayerInstanceCreateInfo *instance_link(const VkInstanceCreateInfo *info) {
-    const VkLayerInstanceCreateInfo *p = info->pNext;
+    VkLayerInstanceCreateInfo *p =
+        (VkLayerInstanceCreateInfo *)info->pNext; /* to be changed: the protocol */
     while (p != NULL && (p->sType != VK_STRUCTURE_TYPE_LOADER_INSTANCE_CREATE_INFO ||
                          p->function != VK_LAYER_LINK_INFO)) {
-        p = p->pNext;
+        p = (VkLayerInstanceCreateInfo *)p->pNext;
     }
-    return (VkLayerInstanceCreateInfo *)(uintptr_t)p; /* the protocol is to change it */
+    return p;
 }
 
 static VkLayerDeviceCreateInfo *device_link(const VkDeviceCreateInfo *info) {
-    const VkLayerDeviceCreateInfo *p = info->pNext;
+    VkLayerDeviceCreateInfo *p = (VkLayerDeviceCreateInfo *)info->pNext;
     while (p != NULL && (p->sType != VK_STRUCTURE_TYPE_LOADER_DEVICE_CREATE_INFO ||
                          p->function != VK_LAYER_LINK_INFO)) {
-        p = p->pNext;
+        p = (VkLayerDeviceCreateInfo *)p->pNext;
     }
-    return (VkLayerDeviceCreateInfo *)(uintptr_t)p;
+    return p;
 }
 
 static VKAPI_ATTR VkResult VKAPI_CALL faulty_CreateInstance(const VkInstanceCreateInfo *info,

@@ -4,26 +4,34 @@
  * has judged it; which variant of each kernel runs follows from that verdict. */
 #include "compute/vulkan/backend.h"
 
-#include "base/log.h"
 #include "base/mem.h"
 #include "compute/vulkan/probe.h"
 #include "compute/vulkan/selftest.h"
 #include "compute/vulkan/weight.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
-static exo_vk_instance *instance; /* NULL until initialize */
+static _Atomic(exo_vk_instance *) instance; /* NULL until initialize */
 
+static exo_vk_probe_desc probe_desc(void) {
+    return (exo_vk_probe_desc){.kernels = exo_vk_kernels_version(), .selftest = exo_vk_selftest};
+}
+
+/* Several threads may come at once: the first to finish wins. */
 static exo_status vk_initialize(exo_error *err) {
-    return instance != NULL ? EXO_OK : exo_vk_instance_create(NULL, &instance, err);
+    if (atomic_load(&instance) != NULL) return EXO_OK;
+    exo_vk_probe_desc desc = probe_desc();
+    exo_vk_instance *made, *none = NULL;
+    exo_status st = exo_vk_probe_instance(NULL, &desc, &made, err);
+    if (st != EXO_OK) return st;
+    if (!atomic_compare_exchange_strong(&instance, &none, made)) exo_vk_instance_destroy(made);
+    return EXO_OK;
 }
 
-static void vk_shutdown(void) {
-    exo_vk_instance_destroy(instance);
-    instance = NULL;
-}
+static void vk_shutdown(void) { exo_vk_instance_destroy(atomic_exchange(&instance, NULL)); }
 
 /* ---- what there is ---- */
 
@@ -50,11 +58,12 @@ static exo_status vk_list_devices(exo_device_info *out, size_t cap, size_t *n, e
     *n = 0;
     exo_status st = vk_initialize(err);
     if (st != EXO_OK) return st;
-    *n = instance->n_devices;
-    for (uint32_t i = 0; i < instance->n_devices && i < cap; i++) {
-        exo_vk_physical *d = &instance->devices[i];
-        exo_vk_caps_refresh(&instance->fn, d->physical, &d->caps);
-        fill_info(&d->caps, i, 0, &out[i]);
+    const exo_vk_instance *in = atomic_load(&instance);
+    *n = in->n_devices;
+    for (uint32_t i = 0; i < in->n_devices && i < cap; i++) {
+        exo_vk_caps caps = in->devices[i].caps; /* the instance is shared by all threads */
+        exo_vk_caps_refresh(&in->fn, in->devices[i].physical, &caps);
+        fill_info(&caps, i, 0, &out[i]);
     }
     return EXO_OK;
 }
@@ -113,13 +122,16 @@ static exo_status apply_verdict(exo_device *d, const exo_vk_verdict *v, exo_erro
     return EXO_OK;
 }
 
-static exo_status judge(uint32_t index, exo_vk_verdict *v, exo_error *err) {
-    const exo_vk_probe_desc desc = {.kernels = exo_vk_kernels_version(),
-                                    .selftest = exo_vk_selftest};
-    exo_status st = exo_vk_probe(instance, index, &desc, v, err);
+static exo_status judge(exo_vk_instance *in, uint32_t index, exo_vk_verdict *v, exo_error *err) {
+    if (index >= in->n_devices) {
+        return exo_error_set(err, EXO_ENOTFOUND, "no device vulkan:%u: there are %u%s%s", index,
+                             in->n_devices, in->left_out[0] != '\0' ? "; " : "", in->left_out);
+    }
+    const exo_vk_probe_desc desc = probe_desc();
+    exo_status st = exo_vk_probe(in, index, &desc, v, err);
     if (st != EXO_OK || v->usable) return st;
     return exo_error_set(err, EXO_EUNSUPPORTED, "vulkan:%u (%s): %s", index,
-                         instance->devices[index].caps.name, v->reason);
+                         in->devices[index].caps.name, v->reason);
 }
 
 static exo_status vk_open(uint32_t index, const exo_device_desc *desc, exo_device **out,
@@ -128,17 +140,13 @@ static exo_status vk_open(uint32_t index, const exo_device_desc *desc, exo_devic
     *out = NULL;
     exo_status st = vk_initialize(err);
     if (st != EXO_OK) return st;
-    if (index >= instance->n_devices) {
-        return exo_error_set(err, EXO_ENOTFOUND, "no device vulkan:%u: there are %u%s%s", index,
-                             instance->n_devices, instance->left_out[0] != '\0' ? "; " : "",
-                             instance->left_out);
-    }
+    exo_vk_instance *in = atomic_load(&instance);
     exo_vk_verdict *v = exo_calloc(1, sizeof *v);
     if (v == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for a device");
     exo_vk_device *vk = NULL;
     exo_device *d = NULL;
-    st = judge(index, v, err);
-    if (st == EXO_OK) st = exo_vk_device_open(instance, index, NULL, &vk, err);
+    st = judge(in, index, v, err);
+    if (st == EXO_OK) st = exo_vk_device_open(in, index, NULL, &vk, err);
     if (st == EXO_OK) st = exo_vk_device_wrap(vk, &d, err);
     if (st == EXO_OK) st = apply_verdict(d, v, err);
     exo_free(v);

@@ -225,6 +225,11 @@ static void take_identity(const property_chain *p, const extension_list *l, exo_
     c->portability = has(l, "VK_KHR_portability_subset");
     take_text(c->driver, sizeof c->driver, p->driver.driverName);
     take_text(c->driver_info, sizeof c->driver_info, p->driver.driverInfo);
+    if (c->driver_info[0] == '\0') { /* SwiftShader has nothing to say */
+        (void)snprintf(c->driver_info, sizeof c->driver_info, "%u.%u.%u",
+                       VK_VERSION_MAJOR(b->driverVersion), VK_VERSION_MINOR(b->driverVersion),
+                       VK_VERSION_PATCH(b->driverVersion));
+    }
     exo_hex(p->id.deviceUUID, VK_UUID_SIZE, c->uuid);
     exo_hex(p->id.driverUUID, VK_UUID_SIZE, c->driver_uuid);
 }

@@ -47,7 +47,7 @@ typedef struct {
     char name[128];        /* "llvmpipe (LLVM 15.0.6, 256 bits)" */
     char vendor_name[32];  /* "Mesa" */
     char driver[64];       /* driver's name: "llvmpipe" */
-    char driver_info[128]; /* driver's version as it words it: "Mesa 22.3.6 (LLVM 15.0.6)" */
+    char driver_info[128]; /* its version as it words it: "Mesa 22.3.6 (LLVM 15.0.6)" */
     char uuid[33];         /* deviceUUID, hex */
     char driver_uuid[33];
     exo_vk_vendor vendor;

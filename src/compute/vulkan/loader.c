@@ -116,6 +116,7 @@ const char *exo_vk_result_name(VkResult r) {
         NAME(VK_ERROR_OUT_OF_POOL_MEMORY)
         NAME(VK_ERROR_INVALID_EXTERNAL_HANDLE)
         NAME(VK_ERROR_INVALID_SHADER_NV)
+        NAME(VK_ERROR_UNKNOWN)
 #undef NAME
     default: return "an unnamed VkResult";
     }

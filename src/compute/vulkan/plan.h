@@ -109,6 +109,7 @@ struct exo_plan {
     size_t n_sets, cap_sets;
     exo_vk_bucket buckets[EXO_VK_MAX_BUCKETS];
     uint32_t n_buckets;
+    exo_vk_fence pending; /* the last submission; a failed step may have left it running */
 };
 
 /* Records the commands of every bucket. */

@@ -87,20 +87,20 @@ static exo_status submit(exo_plan *p, const exo_vk_bucket *b, const exo_plan_arg
                          exo_error *err) {
     exo_vk_queue *queue = &p->device->vk->queue;
     uint32_t piece = b->rows < PIECES_FROM_ROWS ? b->n_commands : 1;
-    exo_vk_fence before = {0}, done = {0};
+    exo_vk_fence before = {0};
     exo_status st = EXO_OK;
     for (uint32_t i = 0; st == EXO_OK && i < b->n_commands; i += piece) {
         if (is_canceled(args)) {
             st = exo_error_set(err, EXO_ECANCELED, "the step was canceled");
             break;
         }
-        st = exo_vk_queue_submit(queue, b->commands + i, piece, &done, err);
+        st = exo_vk_queue_submit(queue, b->commands + i, piece, &p->pending, err);
         /* one piece runs while the next one waits */
         if (st == EXO_OK) st = exo_vk_fence_wait(queue, before, EXO_VK_DEADLINE_MS, err);
-        before = done;
+        before = p->pending;
     }
     exo_status waited =
-        exo_vk_fence_wait(queue, done, EXO_VK_DEADLINE_MS, st == EXO_OK ? err : NULL);
+        exo_vk_fence_wait(queue, p->pending, EXO_VK_DEADLINE_MS, st == EXO_OK ? err : NULL);
     return st == EXO_OK ? waited : st;
 }
 
@@ -138,6 +138,8 @@ exo_status exo_vk_plan_run(exo_plan *p, const exo_plan_args *args, exo_error *er
     exo_status st = exo_plan_check_step(&p->bounds, args, err);
     if (st != EXO_OK) return st;
     exo_vk_memory *m = &p->device->vk->memory;
+    st = exo_vk_fence_wait(&p->device->vk->queue, p->pending, EXO_VK_DEADLINE_MS, err);
+    if (st != EXO_OK) return st;
     write_step(p, args);
     st = exo_vk_memory_flush(m, p->step, 0, p->step->size, err);
     if (st == EXO_OK && p->input != NULL) {

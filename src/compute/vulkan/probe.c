@@ -28,7 +28,8 @@
 #define LOCK_MS     600000
 #define LOCK_FD     3 /* in the child */
 #define BAD_USAGE   2
-#define MAX_CRASHES 12 /* of one device, then it is left out */
+#define COPIES_ONLY "-copies" /* behind the number of a device: no kernel is asked for */
+#define MAX_CRASHES 12        /* of one device, then it is left out */
 
 extern char **environ;
 
@@ -88,12 +89,18 @@ bool exo_vk_probe_child(int argc, char **argv, exo_vk_selftest_fn selftest, int 
     r.trial_s = (uint32_t)strtoul(argv[5], NULL, 10); /* it dies even if its parent has died */
     (void)alarm(r.trial_s);
     exo_vk_marker_guard(&r);
-    exo_status st = v != NULL ? exo_vk_instance_create(NULL, &i, &err) : EXO_ENOMEM;
-    if (strcmp(argv[2], "instance") == 0) {
+    bool only_lists = strcmp(argv[2], "instance") == 0;
+    exo_status st = v != NULL ? EXO_OK : EXO_ENOMEM;
+    if (st == EXO_OK && only_lists) st = exo_vk_marker_write(&r, "drivers", "list", &err);
+    if (st == EXO_OK) st = exo_vk_instance_create(NULL, &i, &err);
+    if (only_lists) {
+        exo_vk_marker_clear(&r);
         *exit_code = 0; /* an error is no crash: the parent will see the same one */
     } else if (st == EXO_OK) {
-        uint32_t index = (uint32_t)strtoul(argv[2], NULL, 10);
-        st = exo_vk_trials_run(i, index, &r, selftest, v, &err);
+        char *end;
+        uint32_t index = (uint32_t)strtoul(argv[2], &end, 10);
+        bool copies = strcmp(end, COPIES_ONLY) == 0;
+        st = exo_vk_trials_run(i, index, &r, copies ? NULL : selftest, v, &err);
         if (st == EXO_OK) *exit_code = 0;
     }
     exo_vk_instance_destroy(i);
@@ -157,8 +164,9 @@ static void wait_for_child(pid_t pid, const exo_vk_record *r, uint32_t timeout_m
     end->exited_well = WIFEXITED(status) && WEXITSTATUS(status) == 0;
     /* a program that does not know the option says so with bad usage: no trial took place */
     if (WIFEXITED(status) && WEXITSTATUS(status) == BAD_USAGE) end->started = false;
-    end->interrupted = WIFEXITED(status) && WEXITSTATUS(status) == EXO_VK_PROBE_INTERRUPTED;
     if (WIFSIGNALED(status)) end->signal = WTERMSIG(status);
+    end->interrupted = (WIFEXITED(status) && WEXITSTATUS(status) == EXO_VK_PROBE_INTERRUPTED) ||
+                       end->signal == SIGINT || end->signal == SIGTERM || end->signal == SIGHUP;
     if (end->signal == SIGALRM) end->hung = true;
 }
 
@@ -226,12 +234,12 @@ static exo_status try_drivers(const exo_vk_probe_desc *desc, const exo_vk_record
         exo_vk_marker_clear(r);
         return exo_vk_record_save(r, v, true, err);
     }
-    exo_status st = exo_vk_marker_write(r, "drivers", "list", err);
-    if (st != EXO_OK) return st;
-    child_end end = {.exited_well = true};
+    child_end end = {0};
     if (program != NULL) end = run_child(program, "instance", r, desc->timeout_ms);
-    if (program == NULL || !end.started) { /* here, under the marker */
+    if (!end.started) { /* here */
         exo_vk_instance *i = NULL;
+        exo_status st = exo_vk_marker_write(r, "drivers", "list", err);
+        if (st != EXO_OK) return st;
         (void)exo_vk_instance_create(NULL, &i, NULL);
         exo_vk_instance_destroy(i);
         end.exited_well = true;
@@ -304,7 +312,7 @@ static exo_status try_in_children(uint32_t index, const exo_vk_probe_desc *desc,
     if (program == NULL) return EXO_EUNSUPPORTED;
     char what[16], how[64];
     bool complete = false;
-    (void)snprintf(what, sizeof what, "%u", index);
+    (void)snprintf(what, sizeof what, "%u%s", index, desc->kernels != NULL ? "" : COPIES_ONLY);
     for (int crash = 0; crash < MAX_CRASHES; crash++) {
         child_end end = run_child(program, what, r, desc->timeout_ms);
         if (!end.started) return EXO_EUNSUPPORTED;

@@ -49,8 +49,8 @@ exo_vk_trial_result exo_vk_verdict_of(const exo_vk_verdict *v, const char *pipel
 
 typedef struct exo_vk_trials exo_vk_trials; /* the trials of one device, under way */
 
-/* False: known from an earlier process; a variant that crashed there must not be touched.  True:
- * the marker is on disk; compile and run it, then say how it went. */
+/* False: this variant crashed in an earlier process and must not be touched, or failed there.
+ * True: the marker is on disk; compile and run it, then say how it went. */
 bool exo_vk_trial_begin(exo_vk_trials *t, const char *pipeline, const char *variant);
 void exo_vk_trial_end(exo_vk_trials *t, bool passed,
                       const char *reason); /* reason NULL if passed */
@@ -69,7 +69,8 @@ bool exo_vk_probe_child(int argc, char **argv, exo_vk_selftest_fn selftest, int 
 
 typedef struct {
     const char *cache_dir;       /* NULL = EXO_HOME/vulkan or ~/.exo/vulkan */
-    const char *kernels;         /* names the kernel set; another one makes verdicts stale */
+    const char *kernels;         /* names the kernel set; another one makes verdicts stale;
+                                    NULL = copies only, no kernel is tried */
     const char *program;         /* child program; NULL = this one if it serves as its own child,
                                     else EXO_VULKAN_PROBE, else `exo` beside libexo, else none:
                                     the trial runs here */

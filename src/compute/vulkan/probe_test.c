@@ -26,6 +26,8 @@ static exo_status selftest(exo_vk_device *d, exo_vk_trials *t, exo_error *err) {
             (void)raise(SIGSEGV);
         }
         while (here && strncmp(fault, "hang", 4) == 0) (void)sleep(1);
+        if (here && strncmp(fault, "stop", 4) == 0) (void)raise(SIGTERM);
+        if (fault != NULL && strcmp(fault, "slow") == 0) (void)sleep(1);
         bool wrong = here && strncmp(fault, "wrong", 5) == 0;
         exo_vk_trial_end(t, !wrong, wrong ? "differs from the reference" : NULL);
     }
@@ -128,6 +130,33 @@ static void test_crash(void **state) {
 }
 static void test_hang(void **state) {
     one_bad_variant(*state, "hang:shared", EXO_VK_TRIAL_CRASHED, "hung");
+}
+
+/* Three slow trials take longer than one trial may. */
+static void test_slow(void **state) {
+    exo_vk_instance *i = exo_vk_test_instance(*state);
+    fresh_cache("slow");
+    exo_vk_probe_desc desc = with_children();
+    desc.timeout_ms = 2500;
+    exo_vk_verdict *v = probe(i, &desc);
+    assert_true(v->usable);
+    assert_int_equal(exo_vk_verdict_of(v, "matmul", "plain"), EXO_VK_TRIAL_PASSED);
+    drop_cache();
+    exo_vk_test_close(i, NULL);
+}
+
+/* Somebody ends the child: that is no verdict on the variant under trial. */
+static void test_interrupted(void **state) {
+    exo_vk_instance *i = exo_vk_test_instance(*state);
+    exo_error err;
+    static exo_vk_verdict v;
+    fresh_cache("stop:shared");
+    exo_vk_probe_desc desc = with_children();
+    assert_int_equal(exo_vk_probe(i, 0, &desc, &v, &err), EXO_ECANCELED);
+    (void)unsetenv("EXO_TEST_TRIAL");
+    assert_int_equal(exo_vk_verdict_of(probe(i, &desc), "matmul", "shared"), EXO_VK_TRIAL_PASSED);
+    drop_cache();
+    exo_vk_test_close(i, NULL);
 }
 
 static void test_useless(void **state) {
@@ -291,6 +320,8 @@ int main(int argc, char **argv) {
         EXO_VK_ON_EACH("a wrong variant", test_wrong),
         EXO_VK_ON_EACH("a crashing variant", test_crash),
         EXO_VK_ON_EACH("a hanging variant", test_hang),
+        EXO_VK_ON_EACH("slow trials", test_slow),
+        EXO_VK_ON_EACH("an interrupted trial", test_interrupted),
         EXO_VK_ON_EACH("a useless device", test_useless),
         EXO_VK_ON_EACH("without children", test_without_children),
         EXO_VK_ON_EACH("a marker that was left", test_left_marker),

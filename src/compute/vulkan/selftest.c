@@ -108,12 +108,16 @@ static void try_variants(exo_device *d, exo_vk_kernel k, exo_vk_trials *t) {
         exo_vk_trial_end(t, st == EXO_OK, st == EXO_OK ? NULL : why.message);
         if (st == EXO_OK || atomic_load(&d->vk->lost)) return;
     }
+    exo_vk_shaders_choose(&d->shaders, k, EXO_VK_SHARED);
 }
 
 exo_status exo_vk_selftest(exo_vk_device *vk, exo_vk_trials *t, exo_error *err) {
     exo_device *d;
     exo_status st = exo_vk_device_wrap(vk, &d, err);
     if (st != EXO_OK) return st;
+    for (int k = 0; k < EXO_VK_N_KERNELS; k++) {
+        exo_vk_shaders_choose(&d->shaders, (exo_vk_kernel)k, EXO_VK_SHARED);
+    }
     for (int k = 0; st == EXO_OK && k < EXO_VK_N_KERNELS; k++) {
         try_variants(d, (exo_vk_kernel)k, t);
         if (!atomic_load(&vk->lost)) continue;

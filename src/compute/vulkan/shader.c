@@ -39,7 +39,6 @@ static const kernel_code code[EXO_VK_N_KERNELS] = {EXO_VK_KERNELS(CODE_KERNEL)};
 #define GPU_LANES       64 /* a workgroup that every GPU fills well; phones want no more than 128 */
 #define MIN_SHARED      16384u
 #define MIN_INVOCATIONS 128u
-#define MIN_TEXELS      (1u << 23) /* of 16 bytes: slabs of weights are up to 128 MiB */
 
 const char *exo_vk_kernel_name(exo_vk_kernel k) {
     return (unsigned)k < EXO_VK_N_KERNELS ? code[k].name : "unknown";
@@ -61,7 +60,8 @@ bool exo_vk_variant_possible(const exo_vk_device *d, exo_vk_kernel k, exo_vk_var
     if (v == EXO_VK_SHARED) return true;
     bool subgroup =
         c->subgroup_basic && c->subgroup_ballot && c->subgroup_shuffle && c->subgroup_size > 1;
-    return subgroup && (v == EXO_VK_SUBGROUP || c->max_texel_elements >= MIN_TEXELS);
+    return subgroup &&
+           (v == EXO_VK_SUBGROUP || 16ull * c->max_texel_elements >= c->max_storage_range);
 }
 
 exo_vk_variant exo_vk_variant_best(const exo_vk_device *d, exo_vk_kernel k) {

@@ -1,7 +1,7 @@
 /* trials.c - tries a device out: open it, copy and compare, measure, run the self-test.
  *
  * Runs in the child, or, where there is none, in the caller's own process; it cannot tell which.
- * What was found out in an earlier, interrupted run is not tried again. */
+ * What crashed or failed in an earlier, interrupted run is not tried again. */
 #define _DEFAULT_SOURCE /* alarm */
 #include "base/clock.h"
 #include "base/mem.h"
@@ -22,18 +22,13 @@ struct exo_vk_trials {
     char pipeline[48], variant[32]; /* under way; "" = none */
 };
 
-/* False when it crashed before, or the marker cannot be written. */
-static bool begin(exo_vk_trials *t, const char *pipeline, const char *variant) {
-    if (exo_vk_verdict_of(t->verdict, pipeline, variant) == EXO_VK_TRIAL_CRASHED) return false;
+bool exo_vk_trial_begin(exo_vk_trials *t, const char *pipeline, const char *variant) {
+    exo_vk_trial_result known = exo_vk_verdict_of(t->verdict, pipeline, variant);
+    if (known == EXO_VK_TRIAL_CRASHED || known == EXO_VK_TRIAL_FAILED) return false;
     if (t->record->trial_s != 0) (void)alarm(t->record->trial_s);
     (void)snprintf(t->pipeline, sizeof t->pipeline, "%s", pipeline);
     (void)snprintf(t->variant, sizeof t->variant, "%s", variant);
     return exo_vk_marker_write(t->record, t->pipeline, t->variant, NULL) == EXO_OK;
-}
-
-bool exo_vk_trial_begin(exo_vk_trials *t, const char *pipeline, const char *variant) {
-    return exo_vk_verdict_of(t->verdict, pipeline, variant) == EXO_VK_TRIAL_UNKNOWN &&
-           begin(t, pipeline, variant);
 }
 
 void exo_vk_trial_end(exo_vk_trials *t, bool passed, const char *reason) {
@@ -106,13 +101,13 @@ static exo_status try_copies(exo_vk_device *d, double *gbps, exo_error *err) {
 static exo_status try_device(exo_vk_instance *instance, uint32_t index, exo_vk_trials *t,
                              exo_vk_selftest_fn selftest, exo_error *err) {
     exo_vk_device *d = NULL;
-    if (!begin(t, "device", "open")) {
+    if (!exo_vk_trial_begin(t, "device", "open")) {
         return exo_error_set(err, EXO_EIO, "its driver crashes when the device is opened");
     }
     exo_status st = exo_vk_device_open(instance, index, NULL, &d, err);
     exo_vk_trial_end(t, st == EXO_OK, st == EXO_OK ? NULL : err->message);
     if (st != EXO_OK) return st;
-    if (!begin(t, "device", "copy")) {
+    if (!exo_vk_trial_begin(t, "device", "copy")) {
         st = exo_error_set(err, EXO_EIO, "its driver crashes when bytes are copied");
     } else {
         st = try_copies(d, &t->verdict->copy_gbps, err);
