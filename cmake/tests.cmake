@@ -3,11 +3,26 @@
 pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
 set(EXO_SHARED_DATA ${CMAKE_SOURCE_DIR}/../shared/data)
 
+# The software Vulkan devices of the tests, made once for all builds of this checkout.
+set(EXO_VULKAN_ICD_DIR ${CMAKE_SOURCE_DIR}/build/vulkan)
+if(EXO_VULKAN)
+    add_test(NAME vulkan_drivers COMMAND ${CMAKE_SOURCE_DIR}/tests/vulkan/icd.sh
+        ${EXO_VULKAN_ICD_DIR})
+    set_tests_properties(vulkan_drivers PROPERTIES LABELS unit TIMEOUT 400 SKIP_RETURN_CODE 77
+        FIXTURES_SETUP vulkan)
+endif()
+
 function(exo_unit_test folder)
     file(GLOB_RECURSE tests CONFIGURE_DEPENDS src/${folder}/*_test.c)
+    if(NOT EXO_VULKAN)
+        list(FILTER tests EXCLUDE REGEX "${EXO_VULKAN_SOURCES}")
+    endif()
     foreach(source ${tests})
         get_filename_component(stem ${source} NAME_WE)
         set(name ${folder}_${stem})
+        if(source MATCHES "/src/compute/vulkan/") # as compute/cpu has tests of the same names
+            set(name ${folder}_vulkan_${stem})
+        endif()
         add_executable(${name} ${source})
         target_link_libraries(${name} PRIVATE exo_${folder} PkgConfig::CMOCKA)
         target_include_directories(${name} PRIVATE tests)
@@ -16,12 +31,33 @@ function(exo_unit_test folder)
             EXO_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
         add_test(NAME ${name} COMMAND ${name})
         set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 300)
+        if(source MATCHES "${EXO_VULKAN_SOURCES}")
+            target_compile_definitions(${name} PRIVATE EXO_VULKAN_ICD_DIR="${EXO_VULKAN_ICD_DIR}")
+            set_tests_properties(${name} PROPERTIES FIXTURES_REQUIRED vulkan)
+        endif()
     endforeach()
 endfunction()
 
 foreach(folder base compute model engine net cluster node)
     exo_unit_test(${folder})
 endforeach()
+if(EXO_VULKAN)
+    add_library(exo_crash_icd MODULE tests/vulkan/crash_icd.c)
+    target_include_directories(exo_crash_icd SYSTEM PRIVATE ${EXO_VULKAN_HEADERS})
+    add_dependencies(compute_vulkan_probe_test exo_crash_icd)
+    target_compile_definitions(compute_vulkan_probe_test PRIVATE
+        EXO_CRASH_ICD="$<TARGET_FILE:exo_crash_icd>")
+    # A layer that spoils a good driver (tests/vulkan/faulty_layer.c), and the description by which
+    # the loader finds it.
+    add_library(exo_faulty_layer MODULE tests/vulkan/faulty_layer.c)
+    target_include_directories(exo_faulty_layer SYSTEM PRIVATE ${EXO_VULKAN_HEADERS})
+    target_compile_options(exo_faulty_layer PRIVATE ${EXO_WARNINGS})
+    file(GENERATE OUTPUT ${CMAKE_BINARY_DIR}/vulkan_layer/faulty.json CONTENT
+        "{\"file_format_version\": \"1.2.0\", \"layer\": {\"name\": \"VK_LAYER_EXO_faulty\", \
+\"type\": \"GLOBAL\", \"library_path\": \"$<TARGET_FILE:exo_faulty_layer>\", \
+\"api_version\": \"1.3.0\", \"implementation_version\": \"1\", \
+\"description\": \"tests of exo only\"}}\n")
+endif()
 if(EXO_DAEMON)
     exo_unit_test(api)
 endif()
@@ -35,6 +71,28 @@ foreach(suite cli api cluster hosts clients slow tiny)
     set_tests_properties(integration_${suite} PROPERTIES LABELS integration TIMEOUT 600
         RUN_SERIAL TRUE)
 endforeach()
+
+# Memory of Vulkan devices through C, JNI and Python, out of this build.
+if(EXO_VULKAN)
+    add_test(NAME integration_vulkan_memory
+        COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider
+            tests/integration/test_vulkan_memory.py
+        WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties(integration_vulkan_memory PROPERTIES LABELS integration TIMEOUT 600
+        RUN_SERIAL TRUE FIXTURES_REQUIRED vulkan
+        ENVIRONMENT "EXO_BUILD_DIR=${CMAKE_BINARY_DIR};EXO_VULKAN_ICD_DIR=${EXO_VULKAN_ICD_DIR}")
+    # Drivers that fail in every way, and what is left of the answer.
+    add_test(NAME integration_vulkan_faults
+        COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider
+            tests/integration/test_vulkan_faults.py
+        WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties(integration_vulkan_faults PROPERTIES LABELS integration TIMEOUT 3600
+        RUN_SERIAL TRUE FIXTURES_REQUIRED vulkan ENVIRONMENT
+        "EXO_VULKAN_TEST_DIR=${CMAKE_BINARY_DIR};EXO_VULKAN_ICD_DIR=${EXO_VULKAN_ICD_DIR}")
+    # The committed kernels are what their sources compile to.
+    add_test(NAME spirv COMMAND tests/spirv.sh WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties(spirv PROPERTIES LABELS unit TIMEOUT 300 SKIP_RETURN_CODE 77)
+endif()
 
 # The forward pass against llama.cpp's, from npm; where that cannot be had, pytest exits with 5.
 add_test(NAME oracle

@@ -1,54 +1,108 @@
-/* cmd_devices.c - `exo devices`: what this machine can compute on. */
+/* cmd_devices.c - `exo devices`: what this machine can compute on, and what it cannot and why.
+ *
+ * Every device is one JSON object; the text shown to people is made from the same objects. */
 #include "cli/cli.h"
+#include "cli/devices_vulkan.h"
 #include "compute/backend.h"
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #define MAX_DEVICES 64
 
 static json_t *number_or_null(double v) { return isnan(v) ? json_null() : json_real(v); }
 
-static json_t *device_json(const exo_device_info *d) {
+static json_t *cpu_json(const exo_device_info *d) {
     return json_pack(
-        "{s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:o, s:o, s:o}", "device_id", d->id, "name", d->name,
-        "vendor", d->vendor, "driver_version", d->driver, "compute_units", (int)d->compute_units,
-        "memory_total_bytes", (json_int_t)d->memory_bytes, "memory_available_bytes",
-        (json_int_t)d->memory_available_bytes, "clock_rate_mhz", number_or_null(d->clock_mhz),
-        "temperature_celsius", number_or_null(d->temperature_celsius), "power_watts",
-        number_or_null(d->power_watts));
+        "{s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:o, s:o, s:o, s:b, s:n}", "device_id", d->id, "name",
+        d->name, "vendor", d->vendor, "driver_version", d->driver, "compute_units",
+        (int)d->compute_units, "memory_total_bytes", (json_int_t)d->memory_bytes,
+        "memory_available_bytes", (json_int_t)d->memory_available_bytes, "clock_rate_mhz",
+        number_or_null(d->clock_mhz), "temperature_celsius", number_or_null(d->temperature_celsius),
+        "power_watts", number_or_null(d->power_watts), "usable", 1, "reason");
 }
 
+/* ---- for people ---- */
+
+static const char *text_of(const json_t *d, const char *key) {
+    const char *s = json_string_value(json_object_get(d, key));
+    return s != NULL ? s : "";
+}
+
+static double gib_of(const json_t *d, const char *key) {
+    return json_number_value(json_object_get(d, key)) / 0x1p30;
+}
+
+/* "26 of 28 trials passed", then one line for each that did not. */
+static void print_trials(const json_t *d) {
+    const json_t *trials = json_object_get(d, "trials"), *t;
+    size_t i, passed = 0;
+    json_array_foreach(trials, i, t) passed += strcmp(text_of(t, "result"), "passed") == 0;
+    printf("%11s%zu of %zu trials passed%s\n", "", passed, json_array_size(trials),
+           json_is_true(json_object_get(d, "verdict_cached")) ? " (known from an earlier start)"
+                                                              : "");
+    json_array_foreach(trials, i, t) {
+        if (strcmp(text_of(t, "result"), "passed") == 0) continue;
+        printf("%11s%s, variant %s, %s: %s\n", "", text_of(t, "pipeline"), text_of(t, "variant"),
+               text_of(t, "result"), text_of(t, "reason"));
+    }
+}
+
+static void print_device(const json_t *d) {
+    const json_t *units = json_object_get(d, "compute_units"), *gbps;
+    printf("%-10s ", text_of(d, "device_id"));
+    if (json_is_null(json_object_get(d, "name"))) {
+        printf("left out: %s\n", text_of(d, "reason"));
+        return;
+    }
+    printf("%s", text_of(d, "name"));
+    if (json_is_integer(units)) {
+        bool gpu = strncmp(text_of(d, "device_id"), "cpu:", 4) != 0;
+        printf(", %lld %s", (long long)json_integer_value(units), gpu ? "compute units" : "cores");
+    }
+    printf(", %s, %.1f of %.1f GiB free", text_of(d, "driver_version"),
+           gib_of(d, "memory_available_bytes"), gib_of(d, "memory_total_bytes"));
+    gbps = json_object_get(d, "copy_gbps");
+    if (json_is_real(gbps)) printf(", copies %.1f GB/s", json_real_value(gbps));
+    printf("\n");
+    if (!json_is_true(json_object_get(d, "usable"))) {
+        printf("%11sleft out: %s\n", "", text_of(d, "reason"));
+    }
+    if (json_is_array(json_object_get(d, "trials"))) print_trials(d);
+}
+
+/* ---- the command ---- */
+
 static int run(int argc, char **argv) {
-    bool as_json = false;
-    const exo_option options[] = {{.name = "json", .seen = &as_json}, {0}};
+    bool as_json = false, again = false;
+    const exo_option options[] = {
+        {.name = "json", .seen = &as_json}, {.name = "retry", .seen = &again}, {0}};
     int rc = exo_cli_parse(&exo_cmd_devices, argc, argv, options, NULL, 0);
     if (rc != EXO_EXIT_OK) return rc;
     exo_device_info all[MAX_DEVICES];
-    size_t n = 0;
+    size_t n = 0, i;
     exo_error err = {0};
     if (exo_backend_cpu.list_devices(all, MAX_DEVICES, &n, &err) != EXO_OK) {
         return exo_cli_fail(&err);
     }
-    if (as_json) {
-        json_t *list = json_array();
-        for (size_t i = 0; i < n; i++) json_array_append_new(list, device_json(&all[i]));
-        return exo_cli_print_json(list);
-    }
-    for (size_t i = 0; i < n; i++) {
-        const exo_device_info *d = &all[i];
-        printf("%-10s %s, %u cores, %s, %.1f of %.1f GiB free\n", d->id, d->name, d->compute_units,
-               d->driver, (double)d->memory_available_bytes / 0x1p30,
-               (double)d->memory_bytes / 0x1p30);
-    }
+    json_t *list = json_array(), *d;
+    for (i = 0; i < n; i++) json_array_append_new(list, cpu_json(&all[i]));
+    exo_cli_vulkan_devices(list, again);
+    if (as_json) return exo_cli_print_json(list);
+    json_array_foreach(list, i, d) print_device(d);
+    json_decref(list);
     return EXO_EXIT_OK;
 }
 
 const exo_command exo_cmd_devices = {
     .name = "devices",
     .summary = "list this machine's devices",
-    .help = "usage: exo devices [--json]\n\n"
-            "Lists what exo can compute on here.  A figure no sensor tells is null.\n\n"
+    .help = "usage: exo devices [--json] [--retry]\n\n"
+            "Lists what exo can compute on here, and what it cannot and why.  A figure no sensor\n"
+            "tells is null.  A GPU is tried out in a process of its own when it is first seen, or\n"
+            "its driver or exo's kernels have changed; the verdict is kept in ~/.exo/vulkan.\n\n"
+            "  --retry   try GPUs again (a variant that crashed stays out)\n\n"
             "  exo devices --json\n",
     .run = run,
 };

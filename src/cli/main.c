@@ -1,11 +1,14 @@
 /* main.c - `exo`: the command table, --help and --version. */
+#define _DEFAULT_SOURCE /* _exit */
 #include "cli/cli.h"
 
 #include "base/log.h"
+#include "cli/devices_vulkan.h"
 
 #include <exo/version.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const exo_command *const commands[] = {
     &exo_cmd_run,      &exo_cmd_serve,      &exo_cmd_node,  &exo_cmd_check,   &exo_cmd_tokenize,
@@ -35,6 +38,8 @@ static bool asks_for_help(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     exo_log_init();
+    int child;
+    if (exo_cli_vulkan_child(argc, argv, &child)) _exit(child);
     const char *name = argc > 1 ? argv[1] : "node";
     if (strcmp(name, "--version") == 0) {
         printf("exo %s (commit %s; %s)\n", EXO_VERSION, EXO_COMMIT, EXO_BUILD_OPTIONS);

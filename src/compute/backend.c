@@ -4,9 +4,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const exo_backend *const backends[] = {&exo_backend_cpu};
+static const exo_backend *const backends[] = {
+    &exo_backend_cpu,
+#ifdef EXO_VULKAN
+    &exo_backend_vulkan,
+#endif
+};
 
-#define N_BACKENDS (sizeof backends / sizeof backends[0])
+#define N_BACKENDS  (sizeof backends / sizeof backends[0])
+#define MAX_DEVICES 64 /* of one backend */
+
+const exo_backend *const *exo_backends(size_t *n) {
+    *n = N_BACKENDS;
+    return backends;
+}
 
 size_t exo_kv_page_bytes(exo_dtype kv_type, uint32_t n_kv_heads, uint32_t head_dim) {
     size_t element = kv_type == EXO_F32 ? 4 : 2;
@@ -25,22 +36,48 @@ static bool split_id(const char *id, size_t *name_bytes, uint32_t *index) {
     return true;
 }
 
-exo_status exo_device_open(const char *id, const exo_device_desc *desc, const exo_backend **backend,
-                           exo_device **out, exo_error *err) {
-    *backend = NULL;
-    *out = NULL;
+/* The backend of a device's name, initialized. */
+static exo_status find_backend(const char *id, const exo_backend **out, uint32_t *index,
+                               exo_error *err) {
     size_t n;
-    uint32_t index;
-    if (!split_id(id, &n, &index)) {
+    if (!split_id(id, &n, index)) {
         return exo_error_set(err, EXO_EINVAL, "'%s' is not a device; devices look like cpu:0", id);
     }
     for (size_t i = 0; i < N_BACKENDS; i++) {
         const exo_backend *b = backends[i];
         if (strlen(b->name) != n || strncmp(b->name, id, n) != 0) continue;
-        exo_status st = b->initialize(err);
-        if (st == EXO_OK) st = b->open(index, desc, out, err);
-        if (st == EXO_OK) *backend = b;
-        return st;
+        *out = b;
+        return b->initialize(err);
     }
     return exo_error_set(err, EXO_ENOTFOUND, "no backend for device '%s' in this build", id);
+}
+
+exo_status exo_device_describe(const char *id, exo_device_info *out, exo_error *err) {
+    const exo_backend *b = NULL;
+    uint32_t index = 0;
+    exo_status st = find_backend(id, &b, &index, err);
+    if (st != EXO_OK) return st;
+    exo_device_info all[MAX_DEVICES];
+    size_t n;
+    st = b->list_devices(all, MAX_DEVICES, &n, err);
+    if (st != EXO_OK) return st;
+    for (size_t i = 0; i < n && i < MAX_DEVICES; i++) {
+        if (strcmp(all[i].id, id) != 0) continue;
+        *out = all[i];
+        return EXO_OK;
+    }
+    return exo_error_set(err, EXO_ENOTFOUND,
+                         "device \"%s\" not found; `exo devices` lists this machine's", id);
+}
+
+exo_status exo_device_open(const char *id, const exo_device_desc *desc, const exo_backend **backend,
+                           exo_device **out, exo_error *err) {
+    *backend = NULL;
+    *out = NULL;
+    const exo_backend *b = NULL;
+    uint32_t index = 0;
+    exo_status st = find_backend(id, &b, &index, err);
+    if (st == EXO_OK) st = b->open(index, desc, out, err);
+    if (st == EXO_OK) *backend = b;
+    return st;
 }

@@ -201,6 +201,15 @@ typedef struct exo_backend {
 } exo_backend;
 
 extern const exo_backend exo_backend_cpu;
+#ifdef EXO_VULKAN
+extern const exo_backend exo_backend_vulkan;
+#endif
+
+/* The backends of this build: [*n]. */
+const exo_backend *const *exo_backends(size_t *n);
+
+/* What list_devices tells of "cpu:0" and the like, without opening it. */
+exo_status exo_device_describe(const char *id, exo_device_info *out, exo_error *err);
 
 /* Opens "cpu:0" and the like; *backend is the table that made it. */
 exo_status exo_device_open(const char *id, const exo_device_desc *desc, const exo_backend **backend,

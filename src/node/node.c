@@ -80,20 +80,6 @@ static void copy_desc(exo_node *n, const exo_node_desc *d) {
     if (n->d.max_seqs == 0) n->d.max_seqs = DEFAULT_MAX_SEQS;
 }
 
-static exo_status find_device(exo_node *n, exo_error *err) {
-    exo_device_info all[16];
-    size_t count;
-    exo_status st = exo_backend_cpu.list_devices(all, 16, &count, err);
-    if (st != EXO_OK) return st;
-    for (size_t i = 0; i < count && i < 16; i++) {
-        if (strcmp(all[i].id, n->device) != 0) continue;
-        n->device_info = all[i];
-        return EXO_OK;
-    }
-    return exo_error_set(err, EXO_ENOTFOUND,
-                         "device \"%s\" not found; `exo devices` lists this machine's", n->device);
-}
-
 static exo_status start_net(exo_node *n, exo_error *err) {
     const exo_node_desc *d = &n->d;
     if (d->listen_addr == NULL) return EXO_OK;
@@ -167,7 +153,7 @@ exo_status exo_node_start(const exo_node_desc *d, exo_node **out, exo_error *err
         return st;
     }
     st = exo_identity_load(n->data_dir, &n->identity, err);
-    if (st == EXO_OK) st = find_device(n, err);
+    if (st == EXO_OK) st = exo_device_describe(n->device, &n->device_info, err);
     if (st == EXO_OK) st = exo_models_create(n->data_dir, d->models, d->n_models, &n->models, err);
     if (st == EXO_OK) st = start_net(n, err);
     if (st == EXO_OK && pthread_create(&n->thread, NULL, loop_main, n) != 0) {

@@ -88,9 +88,9 @@ static void lay_out(carver *c, exo_plan *p, const needs *n) {
     p->slot_ld = carve(c, d->n_slots, sizeof *p->slot_ld);
     p->slots = carve(c, d->n_slots, sizeof *p->slots);
     p->pos = carve(c, d->max_rows, sizeof *p->pos);
-    p->logit_rows = carve(c, d->max_rows, sizeof *p->logit_rows);
+    p->bounds.logit_rows = carve(c, d->max_rows, sizeof *p->bounds.logit_rows);
     p->blocks = carve(c, d->max_rows, sizeof *p->blocks);
-    p->last_pos = carve(c, d->max_seqs, sizeof *p->last_pos);
+    p->bounds.last_pos = carve(c, d->max_seqs, sizeof *p->bounds.last_pos);
     p->threads = carve(c, n_threads, sizeof *p->threads);
     for (uint32_t i = 0; i < d->n_slots; i++) {
         size_t ld = (d->slot_width[i] + 15u) / 16 * 16 + FLOAT_ROW_PAD;
@@ -130,34 +130,13 @@ static uint32_t find_rope(exo_rope_table *tables, uint32_t *n, const exo_op_rope
     return (*n)++;
 }
 
-static uint32_t pages_of(const exo_buffer *k, const exo_buffer *v, size_t page_bytes) {
-    size_t n = (k->bytes < v->bytes ? k->bytes : v->bytes) / page_bytes;
-    return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX - 1;
+static exo_weight_shape shape_of(const exo_weight *w) {
+    return (exo_weight_shape){w->n_rows, w->n_cols};
 }
 
-/* The bounds that steps are checked against. */
-static void find_bounds(exo_plan *p) {
-    p->n_pages = UINT32_MAX;
-    for (size_t i = 0; i < p->desc.n_ops; i++) {
-        const exo_op *op = &p->ops[i];
-        uint32_t pages = UINT32_MAX;
-        if (op->kind == EXO_OP_EMBED) {
-            uint32_t n = op->u.embed.table->n_rows;
-            if (p->embed_vocab == 0 || n < p->embed_vocab) p->embed_vocab = n;
-        } else if (op->kind == EXO_OP_HEAD) {
-            p->n_vocab = op->u.head.w->n_rows;
-        } else if (op->kind == EXO_OP_ROPE_KV) {
-            const exo_op_rope_kv *r = &op->u.rope_kv;
-            pages = pages_of(r->k_pages, r->v_pages,
-                             exo_kv_page_bytes(r->kv_type, r->n_kv_heads, r->head_dim));
-        } else if (op->kind == EXO_OP_ATTENTION) {
-            const exo_op_attention *a = &op->u.attention;
-            pages = pages_of(a->k_pages, a->v_pages,
-                             exo_kv_page_bytes(a->kv_type, a->n_kv_heads, a->head_dim));
-        }
-        if (pages < p->n_pages) p->n_pages = pages;
-    }
-}
+static size_t bytes_of(const exo_buffer *b) { return b->bytes; }
+
+static const exo_plan_objects objects = {shape_of, bytes_of};
 
 static void set_strides(exo_plan *p, const needs *n) {
     size_t strip = (size_t)p->desc.max_rows * STRIP_ROWS;
@@ -185,7 +164,7 @@ static size_t measure(exo_plan *p, const needs *n) {
 exo_status exo_cpu_plan_create(exo_device *d, const exo_plan_desc *desc, exo_plan **out,
                                exo_error *err) {
     *out = NULL;
-    exo_status st = exo_plan_check(desc, err);
+    exo_status st = exo_plan_check(desc, &objects, err);
     if (st != EXO_OK) return st;
     exo_plan *p = exo_calloc(1, sizeof *p);
     if (p == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for a plan");
@@ -211,7 +190,8 @@ exo_status exo_cpu_plan_create(exo_device *d, const exo_plan_desc *desc, exo_pla
         p->op_rope[i] = find_rope(p->rope, &p->n_rope, &p->ops[i].u.rope_kv);
     }
     lay_out_rope(&c, p);
-    find_bounds(p);
+    p->bounds.desc = &p->desc;
+    exo_plan_bounds_find(&p->bounds, &objects);
     *out = p;
     return EXO_OK;
 }

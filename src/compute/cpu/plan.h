@@ -1,12 +1,13 @@
 /* plan.h - a CPU plan: the operations, the slots they work on, and every scratch they need.
  *
  * All of it is one block of memory, laid out once when the plan is made; a run allocates
- * nothing.  plan.c makes plans, plan_check.c refuses bad ones and bad arguments, plan_run.c
- * runs them. */
+ * nothing.  plan.c makes plans, compute/plan_check.c refuses bad ones and bad arguments,
+ * plan_run.c runs them. */
 #ifndef EXO_COMPUTE_CPU_PLAN_H
 #define EXO_COMPUTE_CPU_PLAN_H
 
 #include "compute/cpu/device.h"
+#include "compute/plan_check.h"
 
 #include <stdatomic.h>
 
@@ -44,9 +45,7 @@ struct exo_plan {
     exo_plan_desc desc; /* ops and slot_width point into this plan's memory */
     exo_op *ops;
     uint32_t *slot_width;
-    uint32_t n_vocab;     /* of the HEAD, or 0 */
-    uint32_t embed_vocab; /* least rows of an EMBED table, or 0 */
-    uint32_t n_pages;     /* least pages of a pool, or UINT32_MAX */
+    exo_plan_bounds bounds;
 
     float **slots; /* [n_slots] (max_rows, slot_ld) */
     uint32_t *slot_ld;
@@ -60,10 +59,7 @@ struct exo_plan {
 
     /* one step */
     const exo_plan_args *args;
-    uint32_t *pos;        /* (max_rows) */
-    uint32_t *logit_rows; /* (n_logit_rows) */
-    uint32_t n_logit_rows;
-    uint32_t *last_pos; /* (max_seqs) position + 1 seen last while checking, 0 = none */
+    uint32_t *pos; /* (max_rows) */
     exo_row_block *blocks;
     uint32_t n_blocks;
     atomic_uint *taken;  /* [n_ops] work items handed out */
@@ -73,10 +69,5 @@ struct exo_plan {
     void *memory;
     size_t memory_bytes;
 };
-
-/* EXO_EINVAL with the operation's number and what is wrong. */
-exo_status exo_plan_check(const exo_plan_desc *desc, exo_error *err);
-/* Also fills pos, logit_rows and blocks. */
-exo_status exo_plan_check_args(exo_plan *p, const exo_plan_args *args, exo_error *err);
 
 #endif

@@ -234,14 +234,14 @@ static void run_head(const run *r, const exo_op_head *h) {
     const exo_plan *p = r->p;
     product pr = {.in = p->slots[h->in],
                   .ld_in = p->slot_ld[h->in],
-                  .rows = p->logit_rows,
-                  .n = p->n_logit_rows,
+                  .rows = p->bounds.logit_rows,
+                  .n = p->bounds.n_logit_rows,
                   .norm = vector_of(h->norm),
                   .eps = h->norm_eps,
                   .n_parts = 1,
                   .w = &h->w,
                   .out = {p->args->logits},
-                  .ld_out = {p->n_vocab},
+                  .ld_out = {p->bounds.n_vocab},
                   .epilogue = EXO_EPILOGUE_STORE};
     run_product(r, &pr);
 }
@@ -406,9 +406,24 @@ static void thread_main(void *ud, uint32_t thread) {
     }
 }
 
+/* Consecutive rows of one sequence attend together. */
+static void find_blocks(exo_plan *p, const exo_plan_args *args) {
+    p->n_blocks = 0;
+    for (uint32_t i = 0; i < args->n_rows; i++) {
+        p->pos[i] = args->rows[i].pos;
+        exo_row_block *b = p->n_blocks > 0 ? &p->blocks[p->n_blocks - 1] : NULL;
+        if (b != NULL && args->rows[i - 1].seq == args->rows[i].seq && b->n < EXO_ATTENTION_ROWS) {
+            b->n++;
+        } else {
+            p->blocks[p->n_blocks++] = (exo_row_block){i, 1};
+        }
+    }
+}
+
 exo_status exo_cpu_plan_run(exo_plan *p, const exo_plan_args *args, exo_error *err) {
-    exo_status st = exo_plan_check_args(p, args, err);
+    exo_status st = exo_plan_check_step(&p->bounds, args, err);
     if (st != EXO_OK) return st;
+    find_blocks(p, args);
     p->args = args;
     atomic_store(&p->stop_at, UINT32_MAX);
     atomic_store(&p->not_finite, false);

@@ -61,7 +61,7 @@ static void test_run_allocates_nothing(void **state) {
 static void expect_bad_plan(test_net *n, const exo_plan_desc *desc, const char *says) {
     exo_plan *p;
     exo_error err;
-    assert_int_equal(test_cpu->plan_create(n->device, desc, &p, &err), EXO_EINVAL);
+    assert_int_equal(test_backend->plan_create(n->device, desc, &p, &err), EXO_EINVAL);
     assert_null(p);
     if (strstr(err.message, says) == NULL) fail_msg("'%s' lacks '%s'", err.message, says);
 }
@@ -126,7 +126,7 @@ static void test_bad_steps(void **state) {
         args = (exo_plan_args){                                                                    \
             .rows = rows, .n_rows = 40, .block_table = pages, .logits = &out[0][0]};               \
         change;                                                                                    \
-        assert_int_equal(test_cpu->plan_run(n.plan, &args, &err), EXO_EINVAL);                     \
+        assert_int_equal(test_backend->plan_run(n.plan, &args, &err), EXO_EINVAL);                 \
         if (strstr(err.message, says) == NULL) fail_msg("'%s' lacks '%s'", err.message, says);     \
     } while (0)
     WITH(args.n_rows = 0, "0 rows");
@@ -152,9 +152,9 @@ static void test_cancel(void **state) {
     exo_row row = test_row(0, 0);
     exo_plan_args args = {
         .rows = &row, .n_rows = 1, .block_table = n.pages, .logits = &out[0][0], .cancel = &cancel};
-    assert_int_equal(test_cpu->plan_run(n.plan, &args, NULL), EXO_ECANCELED);
+    assert_int_equal(test_backend->plan_run(n.plan, &args, NULL), EXO_ECANCELED);
     atomic_store(&cancel, false);
-    assert_int_equal(test_cpu->plan_run(n.plan, &args, NULL), EXO_OK);
+    assert_int_equal(test_backend->plan_run(n.plan, &args, NULL), EXO_OK);
     test_free_net(&n);
 }
 
@@ -168,7 +168,7 @@ static void test_not_finite(void **state) {
     const uint32_t widths[2] = {EMBD, EMBD};
     exo_plan_desc d = {&op, 1, widths, 2, 4, 0, 1, 1};
     exo_plan *p;
-    assert_int_equal(test_cpu->plan_create(n.device, &d, &p, NULL), EXO_OK);
+    assert_int_equal(test_backend->plan_create(n.device, &d, &p, NULL), EXO_OK);
     static float x[4][EMBD], y[4][EMBD];
     exo_row rows[4];
     for (uint32_t i = 0; i < 4; i++) rows[i] = test_row(0, i);
@@ -176,13 +176,13 @@ static void test_not_finite(void **state) {
     for (uint32_t n_rows = 1; n_rows <= 4; n_rows += 3) {
         exo_plan_args args = {.rows = rows, .n_rows = n_rows, .x_in = x[0], .x_out = y[0]};
         x[n_rows - 1][77] = NAN;
-        assert_int_equal(test_cpu->plan_run(p, &args, &err), EXO_EINTERNAL);
+        assert_int_equal(test_backend->plan_run(p, &args, &err), EXO_EINTERNAL);
         assert_string_equal(err.message, "activation is not finite");
         x[n_rows - 1][77] = 1;
-        assert_int_equal(test_cpu->plan_run(p, &args, &err), EXO_OK);
+        assert_int_equal(test_backend->plan_run(p, &args, &err), EXO_OK);
         assert_float_equal(y[n_rows - 1][77], 1, 0);
     }
-    test_cpu->plan_destroy(p);
+    test_backend->plan_destroy(p);
     test_free_net(&n);
 }
 
@@ -194,12 +194,12 @@ static void test_allocation_failure(void **state) {
     for (uint64_t k = 1;; k++) {
         exo_plan *p;
         exo_mem_fail_at(k);
-        exo_status st = test_cpu->plan_create(n.device, &d, &p, NULL);
+        exo_status st = test_backend->plan_create(n.device, &d, &p, NULL);
         bool failed = exo_mem_failed();
         exo_mem_fail_at(0);
         if (!failed) {
             assert_int_equal(st, EXO_OK);
-            test_cpu->plan_destroy(p);
+            test_backend->plan_destroy(p);
             break;
         }
         assert_int_equal(st, EXO_ENOMEM);

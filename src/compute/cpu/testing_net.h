@@ -22,7 +22,7 @@ enum { SLOT_X, SLOT_Q, SLOT_K, SLOT_V, SLOT_ATTN, SLOT_FF, N_SLOTS };
 enum { W_Q, W_K, W_V, W_O, W_GATE, W_UP, W_DOWN, N_W };
 enum { OPS_A_LAYER = 7, N_OPS = 2 + LAYERS * OPS_A_LAYER };
 
-static const exo_backend *const test_cpu = &exo_backend_cpu;
+static const exo_backend *test_backend = &exo_backend_cpu; /* another folder's tests set theirs */
 
 /* A small transformer whose matrices use every weight type, on one device. */
 typedef struct {
@@ -42,14 +42,14 @@ static inline exo_weight *test_make_weight(test_net *n, test_rng *rng, exo_dtype
     test_must(file != NULL);
     test_weights(rng, type, file, (size_t)rows * cols / exo_dtype_get(type)->block_elems);
     exo_weight *w;
-    test_must(test_cpu->weight_create(n->device, type, rows, cols, file, &w, NULL) == EXO_OK);
+    test_must(test_backend->weight_create(n->device, type, rows, cols, file, &w, NULL) == EXO_OK);
     exo_free(file);
     return w;
 }
 
 static inline exo_buffer *test_make_buffer(test_net *n, size_t bytes) {
     exo_buffer *b;
-    test_must(test_cpu->allocate(n->device, bytes, &b, NULL) == EXO_OK);
+    test_must(test_backend->allocate(n->device, bytes, &b, NULL) == EXO_OK);
     return b;
 }
 
@@ -57,7 +57,7 @@ static inline exo_buffer *test_make_vector(test_net *n, test_rng *rng, float abo
     float v[FF];
     for (int i = 0; i < FF; i++) v[i] = about + 0.1f * test_float(rng);
     exo_buffer *b = test_make_buffer(n, sizeof v);
-    test_must(test_cpu->copy_to_device(n->device, b, 0, v, sizeof v, NULL) == EXO_OK);
+    test_must(test_backend->copy_to_device(n->device, b, 0, v, sizeof v, NULL) == EXO_OK);
     return b;
 }
 
@@ -131,10 +131,13 @@ static inline exo_plan_desc test_plan_desc(const test_net *n) {
                            .max_seq_pages = SEQ_PAGES};
 }
 
-static inline void test_make_net(test_net *n, const char *isa, uint32_t n_threads, bool spin) {
-    static const exo_dtype types[LAYERS][N_W] = {
-        {EXO_Q4_K, EXO_Q8_0, EXO_F16, EXO_Q6_K, EXO_Q4_0, EXO_Q4_0, EXO_BF16},
-        {EXO_Q8_0, EXO_Q8_0, EXO_Q8_0, EXO_F32, EXO_Q4_K, EXO_Q6_K, EXO_Q6_K}};
+static const exo_dtype test_mixed_types[LAYERS][N_W] = {
+    {EXO_Q4_K, EXO_Q8_0, EXO_F16, EXO_Q6_K, EXO_Q4_0, EXO_Q4_0, EXO_BF16},
+    {EXO_Q8_0, EXO_Q8_0, EXO_Q8_0, EXO_F32, EXO_Q4_K, EXO_Q6_K, EXO_Q6_K}};
+
+/* On a device that is open; test_free_net_on leaves it open. */
+static inline void test_make_net_on(test_net *n, exo_device *device,
+                                    const exo_dtype types[LAYERS][N_W]) {
     static const uint32_t shape[N_W][2] = {{EMBD, EMBD},
                                            {KV_HEADS * HEAD_DIM, EMBD},
                                            {KV_HEADS * HEAD_DIM, EMBD},
@@ -144,8 +147,7 @@ static inline void test_make_net(test_net *n, const char *isa, uint32_t n_thread
                                            {EMBD, FF}};
     test_rng rng = {42};
     memset(n, 0, sizeof *n);
-    exo_device_desc desc = {.n_threads = n_threads, .isa = isa, .spin = spin};
-    test_must(test_cpu->open(0, &desc, &n->device, NULL) == EXO_OK);
+    n->device = device;
     n->table = test_make_weight(n, &rng, EXO_Q6_K, VOCAB, EMBD);
     n->norm = test_make_vector(n, &rng, 1);
     n->bias = test_make_vector(n, &rng, 0);
@@ -162,21 +164,32 @@ static inline void test_make_net(test_net *n, const char *isa, uint32_t n_thread
     n->ops[0] = (exo_op){.kind = EXO_OP_EMBED, .u.embed = {SLOT_X, n->table}};
     n->ops[N_OPS - 1] = (exo_op){.kind = EXO_OP_HEAD, .u.head = {SLOT_X, n->norm, 1e-5f, n->table}};
     exo_plan_desc pd = test_plan_desc(n);
-    test_must(test_cpu->plan_create(n->device, &pd, &n->plan, NULL) == EXO_OK);
+    test_must(test_backend->plan_create(n->device, &pd, &n->plan, NULL) == EXO_OK);
     for (uint32_t i = 0; i < MAX_SEQS * SEQ_PAGES; i++) n->pages[i] = i * 7 % N_PAGES;
 }
 
-static inline void test_free_net(test_net *n) {
-    test_cpu->plan_destroy(n->plan);
+static inline void test_make_net(test_net *n, const char *isa, uint32_t n_threads, bool spin) {
+    exo_device_desc desc = {.n_threads = n_threads, .isa = isa, .spin = spin};
+    exo_device *device;
+    test_must(test_backend->open(0, &desc, &device, NULL) == EXO_OK);
+    test_make_net_on(n, device, test_mixed_types);
+}
+
+static inline void test_free_net_on(test_net *n) {
+    test_backend->plan_destroy(n->plan);
     for (int il = 0; il < LAYERS; il++) {
-        for (int i = 0; i < N_W; i++) test_cpu->weight_destroy(n->device, n->w[il][i]);
-        test_cpu->deallocate(n->device, n->k_pages[il]);
-        test_cpu->deallocate(n->device, n->v_pages[il]);
+        for (int i = 0; i < N_W; i++) test_backend->weight_destroy(n->device, n->w[il][i]);
+        test_backend->deallocate(n->device, n->k_pages[il]);
+        test_backend->deallocate(n->device, n->v_pages[il]);
     }
-    test_cpu->weight_destroy(n->device, n->table);
-    test_cpu->deallocate(n->device, n->norm);
-    test_cpu->deallocate(n->device, n->bias);
-    test_cpu->close(n->device);
+    test_backend->weight_destroy(n->device, n->table);
+    test_backend->deallocate(n->device, n->norm);
+    test_backend->deallocate(n->device, n->bias);
+}
+
+static inline void test_free_net(test_net *n) {
+    test_free_net_on(n);
+    test_backend->close(n->device);
 }
 
 static inline exo_row test_row(uint32_t seq, uint32_t pos) {
@@ -197,7 +210,7 @@ static inline uint64_t test_run_tokens(test_net *n, uint32_t chunk, bool with_ot
         for (uint32_t i = 0; i < m; i++) rows[first + i] = test_row(0, pos + i);
         exo_plan_args args = {
             .rows = rows, .n_rows = first + m, .block_table = n->pages, .logits = &out[0][0]};
-        test_must(test_cpu->plan_run(n->plan, &args, NULL) == EXO_OK);
+        test_must(test_backend->plan_run(n->plan, &args, NULL) == EXO_OK);
         memcpy(test_logits[pos], out[first], m * sizeof test_logits[0]);
     }
     for (uint32_t i = 0; i < tokens * VOCAB; i++) test_must(isfinite((&test_logits[0][0])[i]));

@@ -1,7 +1,5 @@
-/* plan_check.c - refuses plans whose shapes do not fit and steps that leave their bounds.
- *
- * After these checks the kernels may trust every index; nothing below looks again. */
-#include "compute/cpu/plan.h"
+/* plan_check.c - the checks of plan_check.h, operation by operation and row by row. */
+#include "compute/plan_check.h"
 
 #include <string.h>
 
@@ -15,6 +13,7 @@
 /* Where a check stands, for its message. */
 typedef struct {
     const exo_plan_desc *desc;
+    const exo_plan_objects *objects;
     size_t i;
     exo_error *err;
 } where;
@@ -47,7 +46,8 @@ static exo_status check_slot(const where *at, uint32_t slot, uint64_t width, con
 static exo_status check_vector(const where *at, const exo_buffer *b, uint32_t n, bool optional,
                                const char *what) {
     if (b == NULL) return optional ? EXO_OK : refuse(at, "a vector is missing");
-    return b->bytes < (size_t)n * sizeof(float) ? bad(at, what, b->bytes, n * 4ull) : EXO_OK;
+    size_t bytes = at->objects->bytes(b);
+    return bytes < (size_t)n * sizeof(float) ? bad(at, what, bytes, n * 4ull) : EXO_OK;
 }
 
 static exo_status check_matmul(const where *at, const exo_op_matmul *m) {
@@ -58,25 +58,24 @@ static exo_status check_matmul(const where *at, const exo_op_matmul *m) {
         return bad(at, "the number of parts", m->n_parts, want);
     }
     for (uint32_t i = 0; i < m->n_parts; i++) {
-        const exo_weight *w = m->w[i];
-        if (w == NULL) return refuse(at, "a weight is missing");
-        exo_status st = check_slot(at, m->in, w->n_cols, "the width of the input slot");
-        if (st == EXO_OK) st = check_vector(at, m->bias[i], w->n_rows, true, "a bias's size");
+        if (m->w[i] == NULL) return refuse(at, "a weight is missing");
+        exo_weight_shape w = at->objects->shape(m->w[i]);
+        exo_status st = check_slot(at, m->in, w.n_cols, "the width of the input slot");
+        if (st == EXO_OK) st = check_vector(at, m->bias[i], w.n_rows, true, "a bias's size");
         if (st != EXO_OK) return st;
         if (m->epilogue == EXO_EPILOGUE_SILU_MUL && i == 1) {
-            if (w->n_rows != m->w[0]->n_rows) {
-                return bad(at, "rows of up", w->n_rows, m->w[0]->n_rows);
-            }
+            uint32_t gate_rows = at->objects->shape(m->w[0]).n_rows;
+            if (w.n_rows != gate_rows) return bad(at, "rows of up", w.n_rows, gate_rows);
             continue;
         }
-        st = check_slot(at, m->out[i], w->n_rows, "the width of an output slot");
+        st = check_slot(at, m->out[i], w.n_rows, "the width of an output slot");
         if (st != EXO_OK) return st;
         if (m->out[i] == m->in) return refuse(at, "input and output are the same slot");
         for (uint32_t k = 0; k < i; k++) {
             if (m->out[k] == m->out[i]) return refuse(at, "two parts write the same slot");
         }
     }
-    return check_vector(at, m->norm, m->w[0]->n_cols, true, "the norm's size");
+    return check_vector(at, m->norm, at->objects->shape(m->w[0]).n_cols, true, "the norm's size");
 }
 
 static exo_status check_heads(const where *at, uint32_t n_heads, uint32_t n_kv_heads,
@@ -92,10 +91,9 @@ static exo_status check_pool(const where *at, const exo_buffer *k, const exo_buf
                              exo_dtype type, size_t page_bytes) {
     if (type != EXO_F32 && type != EXO_F16) return refuse(at, "the KV type is not f32 or f16");
     if (k == NULL || v == NULL) return refuse(at, "a page pool is missing");
-    if (k->bytes < page_bytes || v->bytes < page_bytes) {
-        return bad(at, "a page pool's size", k->bytes < v->bytes ? k->bytes : v->bytes, page_bytes);
-    }
-    return EXO_OK;
+    size_t k_bytes = at->objects->bytes(k), v_bytes = at->objects->bytes(v);
+    size_t bytes = k_bytes < v_bytes ? k_bytes : v_bytes;
+    return bytes < page_bytes ? bad(at, "a page pool's size", bytes, page_bytes) : EXO_OK;
 }
 
 static exo_status check_rope(const where *at, const exo_op_rope_kv *r) {
@@ -132,7 +130,8 @@ static exo_status check_op(const where *at) {
     switch (op->kind) {
     case EXO_OP_EMBED:
         if (op->u.embed.table == NULL) return refuse(at, "the table is missing");
-        return check_slot(at, op->u.embed.out, op->u.embed.table->n_cols, "the slot's width");
+        return check_slot(at, op->u.embed.out, at->objects->shape(op->u.embed.table).n_cols,
+                          "the slot's width");
     case EXO_OP_MATMUL: return check_matmul(at, &op->u.matmul);
     case EXO_OP_ROPE_KV: return check_rope(at, &op->u.rope_kv);
     case EXO_OP_ATTENTION: return check_attention(at, &op->u.attention);
@@ -140,9 +139,9 @@ static exo_status check_op(const where *at) {
         const exo_op_head *h = &op->u.head;
         if (h->w == NULL) return refuse(at, "the weight is missing");
         if (at->i + 1 != at->desc->n_ops) return refuse(at, "it is not the last operation");
-        exo_status st = check_slot(at, h->in, h->w->n_cols, "the input slot's width");
-        return st != EXO_OK ? st
-                            : check_vector(at, h->norm, h->w->n_cols, false, "the norm's size");
+        uint32_t n_cols = at->objects->shape(h->w).n_cols;
+        exo_status st = check_slot(at, h->in, n_cols, "the input slot's width");
+        return st != EXO_OK ? st : check_vector(at, h->norm, n_cols, false, "the norm's size");
     }
     case EXO_OP_ROUND_F16:
         if (op->u.round_slot >= at->desc->n_slots) return refuse(at, "the slot is out of range");
@@ -151,7 +150,8 @@ static exo_status check_op(const where *at) {
     return refuse(at, "no such operation");
 }
 
-exo_status exo_plan_check(const exo_plan_desc *desc, exo_error *err) {
+exo_status exo_plan_check(const exo_plan_desc *desc, const exo_plan_objects *objects,
+                          exo_error *err) {
     if (desc->n_ops == 0 || desc->n_ops > MAX_OPS || desc->ops == NULL) {
         return exo_error_set(err, EXO_EINVAL, "a plan of %zu operations", desc->n_ops);
     }
@@ -168,95 +168,117 @@ exo_status exo_plan_check(const exo_plan_desc *desc, exo_error *err) {
                              desc->max_seq_pages);
     }
     for (size_t i = 0; i < desc->n_ops; i++) {
-        exo_status st = check_op(&(where){desc, i, err});
+        exo_status st = check_op(&(where){desc, objects, i, err});
         if (st != EXO_OK) return st;
     }
     return EXO_OK;
 }
 
+/* ---- bounds ---- */
+
+static uint32_t pages_of(const exo_plan_objects *objects, const exo_buffer *k, const exo_buffer *v,
+                         size_t page_bytes) {
+    size_t k_bytes = objects->bytes(k), v_bytes = objects->bytes(v);
+    size_t n = (k_bytes < v_bytes ? k_bytes : v_bytes) / page_bytes;
+    return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX - 1;
+}
+
+void exo_plan_bounds_find(exo_plan_bounds *b, const exo_plan_objects *objects) {
+    b->n_pages = UINT32_MAX;
+    b->n_vocab = b->embed_vocab = 0;
+    for (size_t i = 0; i < b->desc->n_ops; i++) {
+        const exo_op *op = &b->desc->ops[i];
+        uint32_t pages = UINT32_MAX;
+        if (op->kind == EXO_OP_EMBED) {
+            uint32_t n = objects->shape(op->u.embed.table).n_rows;
+            if (b->embed_vocab == 0 || n < b->embed_vocab) b->embed_vocab = n;
+        } else if (op->kind == EXO_OP_HEAD) {
+            b->n_vocab = objects->shape(op->u.head.w).n_rows;
+        } else if (op->kind == EXO_OP_ROPE_KV) {
+            const exo_op_rope_kv *r = &op->u.rope_kv;
+            pages = pages_of(objects, r->k_pages, r->v_pages,
+                             exo_kv_page_bytes(r->kv_type, r->n_kv_heads, r->head_dim));
+        } else if (op->kind == EXO_OP_ATTENTION) {
+            const exo_op_attention *a = &op->u.attention;
+            pages = pages_of(objects, a->k_pages, a->v_pages,
+                             exo_kv_page_bytes(a->kv_type, a->n_kv_heads, a->head_dim));
+        }
+        if (pages < b->n_pages) b->n_pages = pages;
+    }
+}
+
 /* ---- one step ---- */
 
-static exo_status check_row(exo_plan *p, const exo_row *row, uint32_t i, exo_error *err) {
-    if (row->seq >= p->desc.max_seqs) {
+static exo_status check_row(exo_plan_bounds *b, const exo_row *row, uint32_t i, exo_error *err) {
+    if (row->seq >= b->desc->max_seqs) {
         return exo_error_set(err, EXO_EINVAL, "row %u: sequence %u of %u", i, row->seq,
-                             p->desc.max_seqs);
+                             b->desc->max_seqs);
     }
-    if (row->pos / EXO_KV_PAGE_TOKENS >= p->desc.max_seq_pages) {
+    if (row->pos / EXO_KV_PAGE_TOKENS >= b->desc->max_seq_pages) {
         return exo_error_set(err, EXO_EINVAL,
                              "row %u: position %u is beyond the %llu of a sequence", i, row->pos,
-                             (unsigned long long)p->desc.max_seq_pages * EXO_KV_PAGE_TOKENS);
+                             (unsigned long long)b->desc->max_seq_pages * EXO_KV_PAGE_TOKENS);
     }
-    if (p->embed_vocab > 0 && (row->token < 0 || (uint32_t)row->token >= p->embed_vocab)) {
+    if (b->embed_vocab > 0 && (row->token < 0 || (uint32_t)row->token >= b->embed_vocab)) {
         return exo_error_set(err, EXO_EINVAL, "row %u: token %d of a vocabulary of %u", i,
-                             row->token, p->embed_vocab);
+                             row->token, b->embed_vocab);
     }
-    if (row->pos < p->last_pos[row->seq]) {
+    if (row->pos < b->last_pos[row->seq]) {
         return exo_error_set(err, EXO_EINVAL, "row %u: position %u of sequence %u is out of order",
                              i, row->pos, row->seq);
     }
-    p->last_pos[row->seq] = row->pos + 1;
+    b->last_pos[row->seq] = row->pos + 1;
     return EXO_OK;
 }
 
 /* The pages that the block starting at row->pos needs, up to its last position. */
-static exo_status check_pages(const exo_plan *p, const exo_plan_args *args, const exo_row *last,
-                              exo_error *err) {
-    if (p->n_pages == UINT32_MAX) return EXO_OK;
-    const uint32_t *table = args->block_table + (size_t)last->seq * p->desc.max_seq_pages;
+static exo_status check_pages(const exo_plan_bounds *b, const exo_plan_args *args,
+                              const exo_row *last, exo_error *err) {
+    if (b->n_pages == UINT32_MAX) return EXO_OK;
+    const uint32_t *table = args->block_table + (size_t)last->seq * b->desc->max_seq_pages;
     for (uint32_t i = 0; i <= last->pos / EXO_KV_PAGE_TOKENS; i++) {
-        if (table[i] < p->n_pages) continue;
+        if (table[i] < b->n_pages) continue;
         return exo_error_set(err, EXO_EINVAL, "sequence %u, position %u: page %u of %u", last->seq,
-                             i * EXO_KV_PAGE_TOKENS, table[i], p->n_pages);
+                             i * EXO_KV_PAGE_TOKENS, table[i], b->n_pages);
     }
     return EXO_OK;
 }
 
-static exo_status check_pointers(const exo_plan *p, const exo_plan_args *args, exo_error *err) {
-    const exo_op *ops = p->ops;
-    if (args->rows == NULL || (p->n_pages != UINT32_MAX && args->block_table == NULL)) {
+static exo_status check_pointers(const exo_plan_bounds *b, const exo_plan_args *args,
+                                 exo_error *err) {
+    const exo_op *ops = b->desc->ops;
+    if (args->rows == NULL || (b->n_pages != UINT32_MAX && args->block_table == NULL)) {
         return exo_error_set(err, EXO_EINVAL, "a step without rows or block table");
     }
     if (args->x_in == NULL && ops[0].kind != EXO_OP_EMBED) {
         return exo_error_set(err, EXO_EINVAL, "a step without input rows");
     }
-    if (args->x_out == NULL && p->n_vocab == 0) {
+    if (args->x_out == NULL && b->n_vocab == 0) {
         return exo_error_set(err, EXO_EINVAL, "a step without room for output rows");
     }
     return EXO_OK;
 }
 
-/* Extends the last block by row i, or begins a new one. */
-static void add_to_blocks(exo_plan *p, const exo_row *rows, uint32_t i) {
-    exo_row_block *b = p->n_blocks > 0 ? &p->blocks[p->n_blocks - 1] : NULL;
-    if (b != NULL && rows[i - 1].seq == rows[i].seq && b->n < EXO_ATTENTION_ROWS) {
-        b->n++;
-    } else {
-        p->blocks[p->n_blocks++] = (exo_row_block){i, 1};
-    }
-}
-
-exo_status exo_plan_check_args(exo_plan *p, const exo_plan_args *args, exo_error *err) {
-    if (args->n_rows == 0 || args->n_rows > p->desc.max_rows) {
+exo_status exo_plan_check_step(exo_plan_bounds *b, const exo_plan_args *args, exo_error *err) {
+    if (args->n_rows == 0 || args->n_rows > b->desc->max_rows) {
         return exo_error_set(err, EXO_EINVAL, "a step of %u rows; this plan takes 1 to %u",
-                             args->n_rows, p->desc.max_rows);
+                             args->n_rows, b->desc->max_rows);
     }
-    exo_status st = check_pointers(p, args, err);
+    exo_status st = check_pointers(b, args, err);
     if (st != EXO_OK) return st;
-    memset(p->last_pos, 0, p->desc.max_seqs * sizeof *p->last_pos);
-    p->n_logit_rows = p->n_blocks = 0;
+    memset(b->last_pos, 0, b->desc->max_seqs * sizeof *b->last_pos);
+    b->n_logit_rows = 0;
     for (uint32_t i = 0; i < args->n_rows; i++) {
         const exo_row *row = &args->rows[i];
-        if ((st = check_row(p, row, i, err)) != EXO_OK) return st;
+        if ((st = check_row(b, row, i, err)) != EXO_OK) return st;
         bool last = i + 1 == args->n_rows || row[1].seq != row->seq;
-        if (last && (st = check_pages(p, args, row, err)) != EXO_OK) return st;
-        p->pos[i] = row->pos;
-        add_to_blocks(p, args->rows, i);
-        if (p->n_vocab == 0 || (row->flags & EXO_ROW_LOGITS) == 0) continue;
-        if (p->n_logit_rows == p->desc.max_logit_rows || args->logits == NULL) {
+        if (last && (st = check_pages(b, args, row, err)) != EXO_OK) return st;
+        if (b->n_vocab == 0 || (row->flags & EXO_ROW_LOGITS) == 0) continue;
+        if (b->n_logit_rows == b->desc->max_logit_rows || args->logits == NULL) {
             return exo_error_set(err, EXO_EINVAL, "row %u: no room for its logits (%u rows)", i,
-                                 args->logits == NULL ? 0 : p->desc.max_logit_rows);
+                                 args->logits == NULL ? 0 : b->desc->max_logit_rows);
         }
-        p->logit_rows[p->n_logit_rows++] = i;
+        b->logit_rows[b->n_logit_rows++] = i;
     }
     return EXO_OK;
 }

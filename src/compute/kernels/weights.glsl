@@ -1,0 +1,197 @@
+/* weights.glsl - one unit of a packed matrix: 32 elements along K of four rows.
+ *
+ * The layout is vulkan/weight.h's; EXO_WEIGHT_<type> chooses it.  A kernel takes a unit's Scales, and
+ * each row's quants as a Row, in one load or in one per half (16 elements) where LOAD_HALVES says
+ * so.  Chunk j of a row holds elements 4j..4j+3, not yet scaled: unit_add() scales sums of products,
+ * unit_value() single elements.
+ *
+ * HALVES is the number of sums that a row of a unit needs: 2 where each 16 elements have a scale of
+ * their own.  NEEDS_SUM_X says that unit_add() wants the sum of the inputs as well, because quants
+ * are not centred or blocks have a minimum.
+ *
+ * No arrays: some compilers keep an array in memory even when every index is known. */
+#ifdef EXO_TEXEL
+layout(set = 0, binding = 12) uniform usamplerBuffer weight_texels;
+uvec4 load16(uint i) { return texelFetch(weight_texels, int(i)); }
+uvec2 load8(uint i) {
+    uvec4 v = load16(i / 2u);
+    return (i & 1u) != 0u ? v.zw : v.xy;
+}
+uint load4(uint i) {
+    uvec2 v = load8(i / 2u);
+    return (i & 1u) != 0u ? v.y : v.x;
+}
+#else
+layout(set = 0, binding = 2, std430) readonly buffer Weights16 { uvec4 w16[]; };
+layout(set = 0, binding = 3, std430) readonly buffer Weights8 { uvec2 w8[]; };
+layout(set = 0, binding = 4, std430) readonly buffer Weights4 { uint w4[]; };
+uvec4 load16(uint i) { return w16[i]; }
+uvec2 load8(uint i) { return w8[i]; }
+uint load4(uint i) { return w4[i]; }
+#endif
+
+/* A run of groups in the weight buffer, and one unit of one group. */
+struct Matrix {
+    uint base;    /* of the first plane, in 16 bytes */
+    uint n_units; /* of all groups together */
+};
+
+vec4 four_bytes(uint v) { /* unsigned */
+    return vec4(ivec4(int(v), int(v >> 8), int(v >> 16), int(v >> 24)) & 255);
+}
+
+/* Low nibbles are elements 0..15, high ones 16..31. */
+uint nibbles(uvec4 q, uint j) { return q[j & 3u] >> (j >= 4u ? 4 : 0) & 0x0F0F0F0Fu; }
+
+vec4 four_nibbles(uvec4 q, uint j) {
+    uint v = q[j & 3u] >> (j >= 4u ? 4 : 0);
+    return vec4(ivec4(int(v), int(v >> 8), int(v >> 16), int(v >> 24)) & 15);
+}
+
+vec4 four_halves(uvec2 v) { return vec4(unpackHalf2x16(v.x), unpackHalf2x16(v.y)); }
+
+/* Six-bit numbers r of four. */
+vec4 sixes(uint v) {
+    return vec4(ivec4(int(v), int(v >> 6), int(v >> 12), int(v >> 18)) & 63);
+}
+
+#if defined(EXO_WEIGHT_F32)
+
+#define HALVES 1
+struct Scales { uint none; };
+struct Row { uint at; };
+Scales unit_scales(Matrix m, uint i) { return Scales(0u); }
+Row unit_row(Matrix m, uint i, uint r, uint half_unit) { return Row(m.base + i * 32u + r * 8u); }
+vec4 row_chunk(Row w, uint j) { return uintBitsToFloat(load16(w.at + j)); }
+
+#elif defined(EXO_WEIGHT_F16) || defined(EXO_WEIGHT_BF16)
+
+#define HALVES 1
+#define LOAD_HALVES
+struct Scales { uint none; };
+struct Row { uvec4 a, b; };
+Scales unit_scales(Matrix m, uint i) { return Scales(0u); }
+Row unit_row(Matrix m, uint i, uint r, uint half_unit) {
+    uint at = m.base + i * 16u + r * 4u + half_unit * 2u;
+    return Row(load16(at), load16(at + 1u));
+}
+vec4 row_chunk(Row w, uint j) {
+    uvec4 q = (j & 2u) == 0u ? w.a : w.b;
+    uvec2 v = (j & 1u) == 0u ? q.xy : q.zw;
+#ifdef EXO_WEIGHT_F16
+    return four_halves(v);
+#else
+    return uintBitsToFloat(uvec4(v.x << 16, v.x & 0xFFFF0000u, v.y << 16, v.y & 0xFFFF0000u));
+#endif
+}
+
+#elif defined(EXO_WEIGHT_Q8_0)
+
+#define HALVES 1
+#define LOAD_HALVES
+struct Scales { vec4 d; };
+struct Row { uvec4 q; };
+Scales unit_scales(Matrix m, uint i) {
+    return Scales(four_halves(load8(2u * (m.base + m.n_units * 8u) + i)));
+}
+Row unit_row(Matrix m, uint i, uint r, uint half_unit) {
+    return Row(load16(m.base + i * 8u + r * 2u + half_unit));
+}
+vec4 row_chunk(Row w, uint j) {
+    int v = int(w.q[j & 3u]);
+    return vec4(ivec4(v << 24, v << 16, v << 8, v) >> 24);
+}
+
+#elif defined(EXO_WEIGHT_Q4_0)
+
+#define HALVES 1
+#define NEEDS_SUM_X
+struct Scales { vec4 d; };
+struct Row { uvec4 q; };
+Scales unit_scales(Matrix m, uint i) {
+    return Scales(four_halves(load8(2u * (m.base + m.n_units * 4u) + i)));
+}
+Row unit_row(Matrix m, uint i, uint r, uint half_unit) { return Row(load16(m.base + i * 4u + r)); }
+vec4 row_chunk(Row w, uint j) { return four_nibbles(w.q, j); }
+
+#elif defined(EXO_WEIGHT_Q4_K)
+
+#define HALVES 1
+#define NEEDS_SUM_X
+struct Scales { vec4 scale, minimum; };
+struct Row { uvec4 q; };
+Scales unit_scales(Matrix m, uint i) {
+    uint plane1 = m.base + m.n_units * 4u, plane2 = 4u * (plane1 + m.n_units / 8u);
+    uvec4 d = load16(plane1 + i / 8u); /* d and dmin of each row */
+    uint a = load4(plane2 + i);        /* four scales, 8 bits of the minima ... */
+    uint b = load4(plane2 + m.n_units + i / 2u) >> (16u * (i & 1u)); /* ... and the other 16 */
+    vec2 d0 = unpackHalf2x16(d.x), d1 = unpackHalf2x16(d.y);
+    vec2 d2 = unpackHalf2x16(d.z), d3 = unpackHalf2x16(d.w);
+    precise vec4 scale = vec4(d0.x, d1.x, d2.x, d3.x) * sixes(a);
+    precise vec4 minimum = vec4(d0.y, d1.y, d2.y, d3.y) * sixes(a >> 24 | (b & 0xFFFFu) << 8);
+    return Scales(scale, minimum);
+}
+Row unit_row(Matrix m, uint i, uint r, uint half_unit) { return Row(load16(m.base + i * 4u + r)); }
+vec4 row_chunk(Row w, uint j) { return four_nibbles(w.q, j); }
+
+#elif defined(EXO_WEIGHT_Q6_K)
+
+#define HALVES 2
+#define NEEDS_SUM_X
+struct Scales { vec4 first, second; }; /* of each half */
+struct Row { uvec4 low; uvec2 high; };
+vec4 scale_bytes(uvec2 s, int shift) { /* int8 of each row */
+    return vec4(ivec4(int(s.x << (shift + 16)), int(s.x << shift), int(s.y << (shift + 16)),
+                      int(s.y << shift)) >> 24);
+}
+Scales unit_scales(Matrix m, uint i) {
+    uint plane2 = 2u * (m.base + m.n_units * 6u), plane3 = plane2 + m.n_units;
+    uvec2 s = load8(plane2 + i);
+    vec4 d = four_halves(load8(plane3 + i / 8u));
+    precise vec4 first = d * scale_bytes(s, 8), second = d * scale_bytes(s, 0);
+    return Scales(first, second);
+}
+Row unit_row(Matrix m, uint i, uint r, uint half_unit) {
+    uint plane1 = m.base + m.n_units * 4u;
+    return Row(load16(m.base + i * 4u + r), load8(2u * plane1 + i * 4u + r));
+}
+vec4 row_chunk(Row w, uint j) {
+    uint high = (j < 4u ? w.high.x : w.high.y) >> (2u * (j & 3u)) & 0x03030303u;
+    return four_bytes(nibbles(w.low, j) | high << 4);
+}
+
+#endif
+
+/* acc plus the products of four rows, from sum = sums of quant * x and sum_x = sum of x. */
+vec4 unit_add(vec4 acc, Scales w, uint half_unit, vec4 sum, float sum_x) {
+    precise vec4 a = acc;
+#if defined(EXO_WEIGHT_Q8_0)
+    a = fma(w.d, sum, a);
+#elif defined(EXO_WEIGHT_Q4_0)
+    a = fma(w.d, fma(vec4(-8.0), vec4(sum_x), sum), a);
+#elif defined(EXO_WEIGHT_Q4_K)
+    a = fma(w.scale, sum, a);
+    a = fma(-w.minimum, vec4(sum_x), a);
+#elif defined(EXO_WEIGHT_Q6_K)
+    vec4 scale = half_unit == 0u ? w.first : w.second;
+    a = fma(scale, fma(vec4(-32.0), vec4(sum_x), sum), a);
+#else
+    a = a + sum;
+#endif
+    return a;
+}
+
+/* Chunk j of row r with its scale. */
+vec4 unit_value(Scales w, Row row, uint r, uint j) {
+    precise vec4 v = row_chunk(row, j);
+#if defined(EXO_WEIGHT_Q8_0)
+    v = v * w.d[r];
+#elif defined(EXO_WEIGHT_Q4_0)
+    v = (v - 8.0) * w.d[r];
+#elif defined(EXO_WEIGHT_Q4_K)
+    v = w.scale[r] * v - w.minimum[r];
+#elif defined(EXO_WEIGHT_Q6_K)
+    v = (v - 32.0) * (j < 4u ? w.first[r] : w.second[r]);
+#endif
+    return v;
+}

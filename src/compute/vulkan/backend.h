@@ -1,0 +1,31 @@
+/* backend.h - the Vulkan device and its buffers, as the files of this folder see them. */
+#ifndef EXO_COMPUTE_VULKAN_BACKEND_H
+#define EXO_COMPUTE_VULKAN_BACKEND_H
+
+#include "compute/backend.h"
+#include "compute/vulkan/shader.h"
+
+struct exo_device {
+    exo_vk_device *vk;
+    exo_vk_shaders shaders;
+};
+
+struct exo_buffer {
+    exo_vk_allocation *memory;
+    size_t bytes; /* asked for */
+};
+
+/* A device for an opened Vulkan device, which it borrows, without asking for a verdict: the
+ * self-test and tests of kernels work on these. */
+exo_status exo_vk_device_wrap(exo_vk_device *vk, exo_device **out, exo_error *err);
+void exo_vk_device_unwrap(exo_device *d); /* the Vulkan device stays open; NULL is allowed */
+
+exo_status exo_vk_plan_create(exo_device *d, const exo_plan_desc *desc, exo_plan **out,
+                              exo_error *err);
+exo_status exo_vk_plan_run(exo_plan *p, const exo_plan_args *args, exo_error *err);
+void exo_vk_plan_destroy(exo_plan *p);
+/* The first n_rows rows of a slot as the last step left them, (n_rows, width): for tests. */
+exo_status exo_vk_plan_read_slot(exo_plan *p, uint32_t slot, uint32_t n_rows, float *out,
+                                 exo_error *err);
+
+#endif

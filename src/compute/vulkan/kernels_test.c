@@ -1,0 +1,183 @@
+/* Every kernel in every variant and for every weight type against the reference, at odd sizes.
+ *
+ * A driver fixes its subgroup size when it is loaded, so each size is a process of its own:
+ * LP_NATIVE_VECTOR_WIDTH chooses lavapipe's (tests/vulkan runs 128, 256 and 512 bits: subgroups of
+ * 4, 8 and 16), SwiftShader's is 4. */
+#define _GNU_SOURCE /* dl_iterate_phdr */
+#include "compute/vulkan/golden.h"
+#include "compute/vulkan/testing.h"
+
+static const exo_dtype types[] = {EXO_F32,  EXO_F16,  EXO_BF16, EXO_Q4_0,
+                                  EXO_Q8_0, EXO_Q4_K, EXO_Q6_K};
+#define N_TYPES (sizeof types / sizeof types[0])
+
+typedef void (*device_test)(exo_device *d);
+
+/* Once with every kernel in its subgroup variant, once in its shared-memory variant. */
+static void on_variants(const char *driver, device_test test) {
+    exo_vk_instance *instance = exo_vk_test_instance(driver);
+    exo_vk_device *vk = exo_vk_test_open(instance, NULL);
+    for (int v = 0; v < EXO_VK_N_VARIANTS; v++) {
+        exo_device *d;
+        exo_error err = {0};
+        exo_vk_test_ok(exo_vk_device_wrap(vk, &d, &err), &err);
+        for (int k = 0; k < EXO_VK_N_KERNELS; k++) {
+            if (!exo_vk_variant_possible(vk, (exo_vk_kernel)k, (exo_vk_variant)v)) continue;
+            exo_vk_shaders_choose(&d->shaders, (exo_vk_kernel)k, (exo_vk_variant)v);
+        }
+        test(d);
+        exo_vk_device_unwrap(d);
+    }
+    exo_vk_test_close(instance, vk);
+}
+
+static void check(exo_status st, const exo_error *err, const char *what, uint32_t x, uint32_t y,
+                  uint32_t z) {
+    if (st != EXO_OK) fail_msg("%s (%u, %u, %u): %s", what, x, y, z, err->message);
+}
+
+/* ---- products ---- */
+
+static void check_product(exo_device *d, const exo_vk_product_case *c) {
+    exo_error err = {0};
+    check(exo_vk_check_product(d, c, &err), &err, exo_dtype_get(c->type[0])->name, c->n_rows[0],
+          c->n_cols, c->n);
+}
+
+static void check_shapes(exo_device *d, exo_dtype type) {
+    static const uint32_t cols[] = {5, 8, 32, 96, 172, 256, 512, 1280};
+    static const uint32_t rows[] = {1, 16, 17, 50};
+    static const uint32_t n[] = {1, 2, 3, 7, 19};
+    for (size_t k = 0; k < sizeof cols / sizeof cols[0]; k++) {
+        if (cols[k] % exo_dtype_get(type)->block_elems != 0) continue;
+        for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+            size_t which = (k * 4 + i) % 5;
+            exo_vk_product_case c = {.type = {type},
+                                     .n_parts = 1,
+                                     .n_rows = {rows[i]},
+                                     .n_cols = cols[k],
+                                     .n = n[which],
+                                     .norm = which % 2 == 0,
+                                     .bias = i % 2 == 0,
+                                     .epilogue = i == 3 ? EXO_EPILOGUE_ADD : EXO_EPILOGUE_STORE,
+                                     .seed = cols[k] * 7919 + rows[i]};
+            check_product(d, &c);
+        }
+    }
+}
+
+/* Three parts and gate with up, in every number of columns. */
+static void check_fusions(exo_device *d, exo_dtype type) {
+    for (uint32_t n = 1; n <= 9; n += 2) {
+        exo_vk_product_case c = {.type = {type, type, type},
+                                 .n_parts = 3,
+                                 .n_rows = {35, 8, 61},
+                                 .n_cols = 256,
+                                 .n = n,
+                                 .norm = true,
+                                 .bias = n % 4 == 1,
+                                 .epilogue = EXO_EPILOGUE_STORE,
+                                 .seed = n};
+        check_product(d, &c);
+        c.n_parts = 2;
+        c.n_rows[1] = c.n_rows[0];
+        c.epilogue = EXO_EPILOGUE_SILU_MUL;
+        check_product(d, &c);
+    }
+}
+
+static void products(exo_device *d) {
+    for (size_t t = 0; t < N_TYPES; t++) {
+        check_shapes(d, types[t]);
+        check_fusions(d, types[t]);
+    }
+}
+
+/* Parts of unlike types share an input, not a dispatch. */
+static void mixed_products(exo_device *d) {
+    for (uint32_t n = 1; n <= 5; n += 2) {
+        exo_vk_product_case c = {.type = {EXO_Q4_K, EXO_Q4_K, EXO_Q6_K},
+                                 .n_parts = 3,
+                                 .n_rows = {64, 32, 32},
+                                 .n_cols = 256,
+                                 .n = n,
+                                 .norm = true,
+                                 .bias = true,
+                                 .epilogue = EXO_EPILOGUE_STORE,
+                                 .seed = n};
+        check_product(d, &c);
+        c.type[1] = EXO_Q8_0;
+        c.n_parts = 2;
+        c.n_rows[1] = 64;
+        c.epilogue = EXO_EPILOGUE_SILU_MUL;
+        check_product(d, &c);
+    }
+}
+
+static void test_products(void **state) { on_variants(*state, products); }
+static void test_mixed_products(void **state) { on_variants(*state, mixed_products); }
+
+/* ---- embedding, rounding ---- */
+
+static void embeddings(exo_device *d) {
+    for (size_t t = 0; t < N_TYPES; t++) {
+        uint32_t block = exo_dtype_get(types[t])->block_elems;
+        for (uint32_t k = 1; k <= 3; k++) {
+            exo_vk_embed_case c = {.type = types[t],
+                                   .n_rows = 13 * k,
+                                   .n_cols = block == 1 ? 29 * k : block * k,
+                                   .n = k == 2 ? 1 : 5 * k,
+                                   .next_norm = k > 1,
+                                   .seed = k};
+            exo_error err = {0};
+            check(exo_vk_check_embed(d, &c, &err), &err, exo_dtype_get(types[t])->name, c.n_rows,
+                  c.n_cols, c.n);
+        }
+    }
+}
+
+static void rounding(exo_device *d) {
+    exo_error err = {0};
+    for (uint32_t n = 1; n < 5; n++) {
+        check(exo_vk_check_round(d, n, 31 * n, &err), &err, "rounding", n, 31 * n, 0);
+    }
+}
+
+static void test_embeddings(void **state) { on_variants(*state, embeddings); }
+static void test_rounding(void **state) { on_variants(*state, rounding); }
+
+/* ---- rope and attention ---- */
+
+static void attention(exo_device *d) {
+    static const exo_vk_attention_case cases[] = {
+        {1, 1, 8, 8, false, false, EXO_F32, 33, 1, 1},
+        {4, 2, 20, 10, true, false, EXO_F32, 70, 7, 2},
+        {6, 6, 48, 48, false, true, EXO_F16, 65, 64, 3},
+        {8, 2, 64, 64, true, true, EXO_F16, 40, 2, 4},
+        {7, 1, 128, 64, true, false, EXO_F32, 35, 5, 5},
+        {3, 1, 80, 0, false, false, EXO_F16, 20, 20, 6},
+        {2, 1, 256, 256, true, false, EXO_F32, 20, 3, 7},
+        /* several splits: at once, one by one */
+        {4, 2, 16, 16, false, false, EXO_F32, 600, 150, 8},
+        {4, 1, 16, 16, true, false, EXO_F16, 520, 8, 9},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        exo_error err = {0};
+        check(exo_vk_check_attention(d, &cases[i], &err), &err, "attention", cases[i].n_heads,
+              cases[i].head_dim, cases[i].n_tokens);
+    }
+}
+
+static void test_attention(void **state) { on_variants(*state, attention); }
+
+int main(int argc, char **argv) {
+    if (argc > 1) cmocka_set_test_filter(argv[1]);
+    const struct CMUnitTest tests[] = {
+        EXO_VK_ON_EACH("products", test_products),
+        EXO_VK_ON_EACH("mixed products", test_mixed_products),
+        EXO_VK_ON_EACH("embeddings", test_embeddings),
+        EXO_VK_ON_EACH("rounding", test_rounding),
+        EXO_VK_ON_EACH("attention", test_attention),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

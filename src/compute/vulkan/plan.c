@@ -1,0 +1,260 @@
+/* plan.c - makes a plan: copies its operations, lays out its memory, has its commands recorded. */
+#include "compute/vulkan/plan.h"
+
+#include "base/mem.h"
+
+#include <string.h>
+
+#define AREA_ALIGNMENT    256                  /* the most a device may ask of a binding's offset */
+#define MAX_PARTIAL_BYTES (UINT64_C(64) << 20) /* beyond it rows attend to splits one by one */
+
+static uint64_t round_up(uint64_t n, uint64_t to) { return (n + to - 1) / to * to; }
+
+static exo_weight_shape shape_of(const exo_weight *w) {
+    return (exo_weight_shape){w->n_rows, w->n_cols};
+}
+static size_t bytes_of(const exo_buffer *b) { return b->bytes; }
+
+static const exo_plan_objects objects = {shape_of, bytes_of};
+
+/* ---- what this device cannot do ---- */
+
+static exo_status check_pool(const exo_device *d, size_t i, const exo_buffer *pool,
+                             uint32_t head_dim, exo_error *err) {
+    if (head_dim % 4 != 0) {
+        return exo_error_set(err, EXO_EUNSUPPORTED,
+                             "plan operation %zu: vulkan:%u takes heads of a multiple of 4, not %u",
+                             i, d->vk->index, head_dim);
+    }
+    if (pool->bytes <= d->vk->caps.max_storage_range) return EXO_OK;
+    return exo_error_set(err, EXO_EUNSUPPORTED,
+                         "plan operation %zu: a page pool of %zu bytes; one buffer of vulkan:%u "
+                         "holds %llu: fewer pages fit",
+                         i, pool->bytes, d->vk->index,
+                         (unsigned long long)d->vk->caps.max_storage_range);
+}
+
+static exo_status check_ops(const exo_device *d, const exo_plan_desc *desc, exo_error *err) {
+    for (size_t i = 0; i < desc->n_ops; i++) {
+        const exo_op *op = &desc->ops[i];
+        const exo_buffer *pool[2] = {NULL, NULL};
+        uint32_t head_dim = 0;
+        if (op->kind == EXO_OP_ROPE_KV) {
+            pool[0] = op->u.rope_kv.k_pages;
+            pool[1] = op->u.rope_kv.v_pages;
+            head_dim = op->u.rope_kv.head_dim;
+        } else if (op->kind == EXO_OP_ATTENTION) {
+            pool[0] = op->u.attention.k_pages;
+            pool[1] = op->u.attention.v_pages;
+            head_dim = op->u.attention.head_dim;
+        }
+        for (int k = 0; k < 2 && pool[k] != NULL; k++) {
+            exo_status st = check_pool(d, i, pool[k], head_dim, err);
+            if (st != EXO_OK) return st;
+        }
+    }
+    return EXO_OK;
+}
+
+/* ---- layout ---- */
+
+static exo_status copy_desc(exo_plan *p, const exo_plan_desc *desc, exo_error *err) {
+    p->desc = *desc;
+    p->ops = exo_calloc(desc->n_ops, sizeof *p->ops);
+    p->op_rope = exo_calloc(desc->n_ops, sizeof *p->op_rope);
+    p->rope = exo_calloc(desc->n_ops, sizeof *p->rope);
+    p->slot_width = exo_calloc(desc->n_slots, sizeof *p->slot_width);
+    p->slots = exo_calloc(desc->n_slots, sizeof *p->slots);
+    p->bounds.last_pos = exo_calloc(desc->max_seqs, sizeof *p->bounds.last_pos);
+    p->bounds.logit_rows = exo_calloc(desc->max_rows, sizeof *p->bounds.logit_rows);
+    if (p->ops == NULL || p->op_rope == NULL || p->rope == NULL || p->slot_width == NULL ||
+        p->slots == NULL || p->bounds.last_pos == NULL || p->bounds.logit_rows == NULL) {
+        return exo_error_set(err, EXO_ENOMEM, "no memory for a plan");
+    }
+    memcpy(p->ops, desc->ops, desc->n_ops * sizeof *p->ops);
+    memcpy(p->slot_width, desc->slot_width, desc->n_slots * sizeof *p->slot_width);
+    p->desc.ops = p->ops;
+    p->desc.slot_width = p->slot_width;
+    p->bounds.desc = &p->desc;
+    exo_plan_bounds_find(&p->bounds, &objects);
+    return EXO_OK;
+}
+
+static exo_vk_area add_area(const exo_plan *p, uint64_t *used, uint32_t width) {
+    exo_vk_area a = {.offset = *used, .ld = (uint32_t)round_up(width, EXO_VK_UNIT)};
+    a.bytes = (uint64_t)p->desc.max_rows * a.ld * sizeof(float);
+    *used += round_up(a.bytes, AREA_ALIGNMENT);
+    return a;
+}
+
+static bool is_normed(const exo_plan *p, uint32_t slot) {
+    for (size_t i = 0; i < p->desc.n_ops; i++) {
+        const exo_op *op = &p->ops[i];
+        if (op->kind == EXO_OP_MATMUL && op->u.matmul.norm != NULL && op->u.matmul.in == slot) {
+            return true;
+        }
+        if (op->kind == EXO_OP_HEAD && op->u.head.in == slot) return true;
+    }
+    return false;
+}
+
+/* Rows of the widest pair that one dispatch may not be able to take. */
+static uint32_t widest_pair(const exo_plan *p) {
+    uint32_t width = 0;
+    for (size_t i = 0; i < p->desc.n_ops; i++) {
+        const exo_op_matmul *m = &p->ops[i].u.matmul;
+        if (p->ops[i].kind != EXO_OP_MATMUL || m->epilogue != EXO_EPILOGUE_SILU_MUL) continue;
+        if (m->w[0]->n_rows > width) width = m->w[0]->n_rows;
+    }
+    return width;
+}
+
+static uint64_t lay_out_acts(exo_plan *p) {
+    uint64_t used = 0;
+    for (uint32_t i = 0; i < p->desc.n_slots; i++) {
+        p->slots[i].x = add_area(p, &used, p->slot_width[i]);
+        if (is_normed(p, i)) p->slots[i].scaled = add_area(p, &used, p->slot_width[i]);
+    }
+    p->factors = (exo_vk_area){used, round_up(p->desc.max_rows * sizeof(float), 16), 1};
+    used += round_up(p->factors.bytes, AREA_ALIGNMENT);
+    uint32_t pair = widest_pair(p);
+    if (pair > 0) {
+        p->gate = add_area(p, &used, pair);
+        p->up = add_area(p, &used, pair);
+    }
+    return used;
+}
+
+/* Operations with the same frequencies share one table. */
+static uint32_t find_rope(exo_plan *p, const exo_op_rope_kv *r) {
+    for (uint32_t i = 0; i < p->n_rope; i++) {
+        const exo_vk_rope *t = &p->rope[i];
+        if (t->inv_freq == r->rope_inv_freq && t->half == r->rope_dims / 2 &&
+            t->scale == r->rope_scale) {
+            return i;
+        }
+    }
+    p->rope[p->n_rope] = (exo_vk_rope){r->rope_inv_freq, r->rope_dims / 2, r->rope_scale, 0};
+    return p->n_rope++;
+}
+
+static uint64_t lay_out_step(exo_plan *p) {
+    uint64_t at = EXO_VK_GRIDS_AT + 3 * EXO_VK_MAX_GRIDS;
+    p->rows_at = (uint32_t)at;
+    at += 4ull * p->desc.max_rows;
+    p->logits_rows_at = (uint32_t)at;
+    at += p->desc.max_rows;
+    for (size_t i = 0; i < p->desc.n_ops; i++) {
+        if (p->ops[i].kind == EXO_OP_ROPE_KV) p->op_rope[i] = find_rope(p, &p->ops[i].u.rope_kv);
+    }
+    for (uint32_t i = 0; i < p->n_rope; i++) {
+        p->rope[i].at = (uint32_t)at;
+        at += 2ull * p->rope[i].half * p->desc.max_rows;
+    }
+    p->pages_at = (uint32_t)at;
+    at += (uint64_t)p->desc.max_seqs * p->desc.max_seq_pages;
+    p->step_words = (uint32_t)at;
+    return at * sizeof(uint32_t);
+}
+
+/* Partial results of attention: (rows, heads, splits, head_dim + 4) floats. */
+static uint64_t lay_out_partials(exo_plan *p) {
+    uint64_t row = 0;
+    uint32_t per_split = EXO_ATTN_SPLIT_TOKENS / EXO_KV_PAGE_TOKENS;
+    p->max_splits = (p->desc.max_seq_pages + per_split - 1) / per_split;
+    for (size_t i = 0; i < p->desc.n_ops; i++) {
+        const exo_op_attention *a = &p->ops[i].u.attention;
+        if (p->ops[i].kind != EXO_OP_ATTENTION) continue;
+        uint64_t bytes = (uint64_t)a->n_heads * p->max_splits * (a->head_dim + 4) * sizeof(float);
+        if (bytes > row) row = bytes;
+    }
+    if (row == 0 || p->max_splits == 1) return 0;
+    for (p->split_rows = EXO_VK_SPLIT_ROWS; p->split_rows > 0; p->split_rows /= 2) {
+        if (row * p->split_rows <= MAX_PARTIAL_BYTES) break;
+    }
+    return row * p->split_rows;
+}
+
+static exo_status allocate(exo_plan *p, exo_error *err) {
+    exo_vk_device *d = p->device->vk;
+    uint64_t x_bytes = p->desc.max_rows * round_up(p->slot_width[0], EXO_VK_UNIT) * sizeof(float);
+    bool takes_rows = p->ops[0].kind != EXO_OP_EMBED;
+    p->logits_at = p->bounds.n_vocab == 0 ? round_up(x_bytes, AREA_ALIGNMENT) : 0;
+    uint64_t logits = (uint64_t)p->desc.max_logit_rows * p->bounds.n_vocab * sizeof(float);
+    const struct {
+        exo_vk_allocation **to;
+        exo_vk_memory_kind kind;
+        uint64_t bytes;
+    } parts[] = {{&p->acts, EXO_VK_MEMORY_DEVICE, lay_out_acts(p)},
+                 {&p->step, EXO_VK_MEMORY_UPLOAD, lay_out_step(p)},
+                 {&p->input, EXO_VK_MEMORY_UPLOAD, takes_rows ? x_bytes : 0},
+                 {&p->output, EXO_VK_MEMORY_READBACK, p->logits_at + logits},
+                 {&p->partials, EXO_VK_MEMORY_DEVICE, lay_out_partials(p)}};
+    exo_vk_memory_need needs[5];
+    size_t n = 0;
+    for (size_t i = 0; i < 5; i++) {
+        if (parts[i].bytes > d->caps.max_storage_range || parts[i].bytes / 4 > UINT32_MAX) {
+            return exo_error_set(err, EXO_EUNSUPPORTED,
+                                 "a plan for %u rows needs a buffer of %llu bytes; vulkan:%u takes "
+                                 "%llu: fewer rows fit",
+                                 p->desc.max_rows, (unsigned long long)parts[i].bytes, d->index,
+                                 (unsigned long long)d->caps.max_storage_range);
+        }
+        if (parts[i].bytes > 0) needs[n++] = (exo_vk_memory_need){parts[i].kind, parts[i].bytes};
+    }
+    exo_status st = exo_vk_memory_check(&d->memory, needs, n, err);
+    for (size_t i = 0; st == EXO_OK && i < 5; i++) {
+        if (parts[i].bytes == 0) continue;
+        st = exo_vk_memory_allocate(&d->memory, parts[i].kind, parts[i].bytes, parts[i].to, err);
+    }
+    if (st == EXO_OK) st = exo_vk_clear(d->transfer, p->acts, 0, p->acts->size, NULL, err);
+    return st;
+}
+
+exo_status exo_vk_plan_create(exo_device *d, const exo_plan_desc *desc, exo_plan **out,
+                              exo_error *err) {
+    *out = NULL;
+    exo_status st = exo_plan_check(desc, &objects, err);
+    if (st == EXO_OK) st = check_ops(d, desc, err);
+    if (st != EXO_OK) return st;
+    exo_plan *p = exo_calloc(1, sizeof *p);
+    if (p == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for a plan");
+    p->device = d;
+    st = copy_desc(p, desc, err);
+    if (st == EXO_OK) st = allocate(p, err);
+    if (st == EXO_OK) st = exo_vk_command_pool_init(d->vk, &p->pool, err);
+    if (st == EXO_OK) st = exo_vk_plan_record(p, err);
+    if (st != EXO_OK) {
+        exo_vk_plan_destroy(p);
+        return st;
+    }
+    *out = p;
+    return EXO_OK;
+}
+
+void exo_vk_plan_destroy(exo_plan *p) {
+    if (p == NULL) return;
+    exo_vk_device *d = p->device->vk;
+    (void)exo_vk_queue_wait_idle(&d->queue, EXO_VK_DEADLINE_MS, NULL);
+    for (uint32_t i = 0; i < p->n_buckets; i++) exo_free(p->buckets[i].commands);
+    exo_vk_command_pool_finish(&p->pool);
+    for (size_t i = 0; i < p->n_set_pools; i++) {
+        d->fn.DestroyDescriptorPool(d->handle, p->set_pools[i], NULL);
+    }
+    for (size_t i = 0; i < p->n_sets * EXO_VK_TEXELS; i++) {
+        VkBufferView view = p->sets[i / EXO_VK_TEXELS].views[i % EXO_VK_TEXELS];
+        d->fn.DestroyBufferView(d->handle, view, NULL);
+    }
+    exo_free(p->set_pools);
+    exo_free(p->sets);
+    exo_vk_allocation *const memory[] = {p->acts, p->step, p->input, p->output, p->partials};
+    for (size_t i = 0; i < 5; i++) exo_vk_memory_deallocate(&d->memory, memory[i]);
+    exo_free(p->bounds.logit_rows);
+    exo_free(p->bounds.last_pos);
+    exo_free(p->slots);
+    exo_free(p->slot_width);
+    exo_free(p->rope);
+    exo_free(p->op_rope);
+    exo_free(p->ops);
+    exo_free(p);
+}

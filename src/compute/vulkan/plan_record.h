@@ -1,0 +1,44 @@
+/* plan_record.h - between plan_record.c, which records dispatches, and plan_ops.c, which knows what
+ * dispatches an operation is made of. */
+#ifndef EXO_COMPUTE_VULKAN_PLAN_RECORD_H
+#define EXO_COMPUTE_VULKAN_PLAN_RECORD_H
+
+#include "compute/vulkan/plan.h"
+
+#define EXO_VK_NO_GRID UINT32_MAX
+
+/* One dispatch as an operation asks for it.  `use` of a range is what hazards are found by; a range
+ * without is memory that no plan writes. */
+typedef struct {
+    exo_vk_kernel kernel;
+    uint32_t n_specs;
+    uint32_t spec[EXO_VK_MAX_SPECS - 1]; /* behind the number of lanes */
+    exo_vk_range range[EXO_VK_BINDINGS]; /* [binding - 1]; buffer VK_NULL_HANDLE = not bound */
+    uint32_t push[EXO_VK_PUSH_BYTES / 4];
+    uint32_t push_bytes;
+    uint32_t groups[3];
+    uint32_t grid; /* instead of groups: its size stands in the step block; or EXO_VK_NO_GRID */
+    uint64_t cost; /* multiply-adds */
+} exo_vk_dispatch;
+
+/* One bucket being recorded. */
+typedef struct {
+    exo_plan *p;
+    uint32_t rows; /* the bucket's */
+    exo_vk_bucket *bucket;
+    VkCommandBuffer commands; /* being recorded, or VK_NULL_HANDLE */
+    exo_vk_hazards hazards;
+    VkPipeline bound;
+    uint64_t cost;           /* of these commands so far */
+    size_t set_hint;         /* where the next dispatch's set probably stands: buckets are alike */
+    const exo_buffer **held; /* [n_slots] the norm that the slot's twin is multiplied by, or NULL */
+} exo_vk_recorder;
+
+/* Dispatches of operation i. */
+exo_status exo_vk_emit_op(exo_vk_recorder *r, size_t i, exo_error *err);
+exo_status exo_vk_emit_dispatch(exo_vk_recorder *r, const exo_vk_dispatch *d, exo_error *err);
+/* A dispatch size that steps set; the same one again gives the same index. */
+exo_status exo_vk_emit_grid(exo_vk_recorder *r, const exo_vk_grid *grid, uint32_t *out,
+                            exo_error *err);
+
+#endif

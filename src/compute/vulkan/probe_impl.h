@@ -1,0 +1,57 @@
+/* probe_impl.h - what the files of the probe share: the record of one subject on disk.
+ *
+ * The record is the only thing that parent, child and later processes exchange.  KEY.json holds
+ * the verdict so far and is replaced whole after each trial; KEY.marker exists while a trial runs
+ * and names it.  So after any death, of the child, the parent or the machine, the two files say
+ * what was found out and what was being tried. */
+#ifndef EXO_COMPUTE_VULKAN_PROBE_IMPL_H
+#define EXO_COMPUTE_VULKAN_PROBE_IMPL_H
+
+#include "compute/vulkan/probe.h"
+
+#define EXO_VK_PROBE_OPTION      "--exo-vulkan-probe"
+#define EXO_VK_PROBE_INTERRUPTED 3 /* exit code of a child that somebody asked to stop */
+
+typedef struct {
+    char dir[512];
+    char key[32];
+    int lock;         /* descriptor while this process works on the record; -1 = it does not */
+    uint32_t trial_s; /* seconds that one trial may take before it kills this process; 0 = any */
+} exo_vk_record;
+
+/* The directory (made if need be) and the key of a subject: a hash of everything its verdict
+ * depends on. */
+exo_status exo_vk_record_init(exo_vk_record *r, const char *dir, const char *subject,
+                              exo_error *err);
+
+/* False when there is none, or it cannot be read: then it is as if never tried. */
+bool exo_vk_record_load(const exo_vk_record *r, exo_vk_verdict *out, bool *complete);
+exo_status exo_vk_record_save(const exo_vk_record *r, const exo_vk_verdict *v, bool complete,
+                              exo_error *err);
+void exo_vk_record_forget(const exo_vk_record *r);
+
+exo_status exo_vk_marker_write(const exo_vk_record *r, const char *pipeline, const char *variant,
+                               exo_error *err);
+/* False when no trial is under way; empty names when the marker says nothing. */
+bool exo_vk_marker_read(const exo_vk_record *r, char pipeline[48], char variant[32]);
+void exo_vk_marker_clear(const exo_vk_record *r);
+/* From now on SIGINT, SIGTERM and SIGHUP end this process without a marker, with exit code
+ * EXO_VK_PROBE_INTERRUPTED: somebody who loses patience is no crash of a driver. */
+void exo_vk_marker_guard(const exo_vk_record *r);
+/* A number that is another one after each trial: a slow child is not a hanging one. */
+uint64_t exo_vk_record_progress(const exo_vk_record *r);
+
+/* One process at a time works on a record, together with its child, which inherits the lock: a
+ * child that outlives its parent is waited for.  False when another holds it beyond the deadline.
+ */
+bool exo_vk_record_lock(exo_vk_record *r, uint32_t timeout_ms);
+void exo_vk_record_unlock(exo_vk_record *r);
+
+void exo_vk_verdict_add(exo_vk_verdict *v, const char *pipeline, const char *variant,
+                        exo_vk_trial_result result, const char *reason);
+
+/* Runs all trials of a device in this process and saves the complete verdict. */
+exo_status exo_vk_trials_run(exo_vk_instance *instance, uint32_t index, const exo_vk_record *r,
+                             exo_vk_selftest_fn selftest, exo_vk_verdict *out, exo_error *err);
+
+#endif

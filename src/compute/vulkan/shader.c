@@ -1,0 +1,272 @@
+/* shader.c - SPIR-V modules, the common layout, and the table of pipelines.
+ *
+ * Lookup is a linear search: a device has a few dozen pipelines and plans ask when they are made,
+ * never while they run. */
+#include "compute/vulkan/shader.h"
+
+#include "base/hash.h"
+#include "base/mem.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* The kernels' bytes, put into the program by cmake/spirv.S.in. */
+#define DECLARE(symbol)                extern const uint32_t symbol[], symbol##_end[];
+#define DECLARE_1(name)                DECLARE(exo_spirv_##name)
+#define DECLARE_2(name)                DECLARE_1(name) DECLARE(exo_spirv_##name##_subgroup)
+#define DECLARE_3(name)                DECLARE_2(name) DECLARE(exo_spirv_##name##_texel)
+#define DECLARE_KERNEL(name, variants) DECLARE_##variants(name)
+EXO_VK_KERNELS(DECLARE_KERNEL)
+
+typedef struct {
+    const uint32_t *begin, *end; /* NULL = no such variant */
+} module_code;
+
+typedef struct {
+    const char *name;
+    module_code variant[EXO_VK_N_VARIANTS];
+} kernel_code;
+
+#define CODE(symbol)                {symbol, symbol##_end},
+#define CODE_1(name)                CODE(exo_spirv_##name)
+#define CODE_2(name)                CODE_1(name) CODE(exo_spirv_##name##_subgroup)
+#define CODE_3(name)                CODE_2(name) CODE(exo_spirv_##name##_texel)
+#define CODE_KERNEL(name, variants) {#name, {CODE_##variants(name)}},
+
+static const kernel_code code[EXO_VK_N_KERNELS] = {EXO_VK_KERNELS(CODE_KERNEL)};
+
+#define MAX_COLS        4  /* columns of a product that share its weights: matmul.comp */
+#define GPU_LANES       64 /* a workgroup that every GPU fills well; phones want no more than 128 */
+#define MIN_SHARED      16384u
+#define MIN_INVOCATIONS 128u
+
+const char *exo_vk_kernel_name(exo_vk_kernel k) {
+    return (unsigned)k < EXO_VK_N_KERNELS ? code[k].name : "unknown";
+}
+
+const char *exo_vk_variant_name(exo_vk_variant v) {
+    static const char *const names[EXO_VK_N_VARIANTS] = {"shared", "subgroup", "texel"};
+    return (unsigned)v < EXO_VK_N_VARIANTS ? names[v] : "unknown";
+}
+
+static size_t code_bytes(exo_vk_kernel k, exo_vk_variant v) {
+    const module_code *m = &code[k].variant[v];
+    return (size_t)((uintptr_t)m->end - (uintptr_t)m->begin);
+}
+
+bool exo_vk_variant_possible(const exo_vk_device *d, exo_vk_kernel k, exo_vk_variant v) {
+    const exo_vk_caps *c = &d->caps;
+    if (code[k].variant[v].begin == NULL) return false;
+    if (v == EXO_VK_SHARED) return true;
+    bool subgroup =
+        c->subgroup_basic && c->subgroup_ballot && c->subgroup_shuffle && c->subgroup_size > 1;
+    return subgroup &&
+           (v == EXO_VK_SUBGROUP || 16ull * c->max_texel_elements >= c->max_storage_range);
+}
+
+exo_vk_variant exo_vk_variant_best(const exo_vk_device *d, exo_vk_kernel k) {
+    bool cpu = d->caps.type == VK_PHYSICAL_DEVICE_TYPE_CPU;
+    if (cpu && exo_vk_variant_possible(d, k, EXO_VK_TEXEL)) return EXO_VK_TEXEL;
+    bool subgroup = exo_vk_variant_possible(d, k, EXO_VK_SUBGROUP);
+    return subgroup ? EXO_VK_SUBGROUP : EXO_VK_SHARED;
+}
+
+const char *exo_vk_kernels_version(void) {
+    static char version[32];
+    if (version[0] != '\0') return version;
+    uint64_t h = 0;
+    for (int k = 0; k < EXO_VK_N_KERNELS; k++) {
+        for (int v = 0; v < EXO_VK_N_VARIANTS; v++) {
+            if (code[k].variant[v].begin == NULL) continue;
+            h = exo_hash64(code[k].variant[v].begin,
+                           code_bytes((exo_vk_kernel)k, (exo_vk_variant)v), h);
+        }
+    }
+    (void)snprintf(version, sizeof version, "%016llx", (unsigned long long)h);
+    return version;
+}
+
+/* ---- how work is laid over the lanes ---- */
+
+static uint32_t power_below(uint32_t n) {
+    uint32_t p = 1;
+    while (p * 2 <= n) p *= 2;
+    return p;
+}
+
+/* A CPU that plays a GPU runs a workgroup as wide as its vectors without a stop and pays for every
+ * barrier: rows go over the lanes, and no lane needs another's sum.  More columns would make its
+ * compiler slow (1.5 s a kernel at 4) and its code no faster. */
+static exo_vk_shape cpu_shape(const exo_vk_caps *c) {
+    uint32_t lanes = c->subgroup_size >= 4 ? power_below(c->subgroup_size) : 8;
+    return (exo_vk_shape){
+        .lanes = lanes, .row_lanes = lanes, .max_cols = 2, .max_pair_cols = 1, .wide_rows = 2};
+}
+
+static exo_vk_shape gpu_shape(const exo_vk_caps *c) {
+    uint32_t lanes = c->subgroup_size > GPU_LANES ? power_below(c->subgroup_size) : GPU_LANES;
+    return (exo_vk_shape){.lanes = lanes,
+                          .row_lanes = 1,
+                          .max_cols = MAX_COLS,
+                          .max_pair_cols = MAX_COLS,
+                          .wide_rows = 4};
+}
+
+/* ---- life ---- */
+
+static exo_status check_limits(const exo_vk_device *d, exo_error *err) {
+    const exo_vk_caps *c = &d->caps;
+    if (c->max_storage_buffers < EXO_VK_BINDINGS) {
+        return exo_error_set(err, EXO_EUNSUPPORTED,
+                             "vulkan:%u: %u storage buffers in a shader; exo needs %d", d->index,
+                             c->max_storage_buffers, EXO_VK_BINDINGS);
+    }
+    if (c->max_shared_bytes < MIN_SHARED || c->max_invocations < MIN_INVOCATIONS) {
+        return exo_error_set(err, EXO_EUNSUPPORTED,
+                             "vulkan:%u: workgroups of %u lanes with %u bytes; exo needs %u and %u",
+                             d->index, c->max_invocations, c->max_shared_bytes, MIN_INVOCATIONS,
+                             MIN_SHARED);
+    }
+    return EXO_OK;
+}
+
+static exo_status create_layouts(exo_vk_shaders *s, exo_error *err) {
+    exo_vk_device *d = s->d;
+    VkDescriptorSetLayoutBinding bindings[EXO_VK_BINDINGS + EXO_VK_TEXELS];
+    for (uint32_t i = 0; i < EXO_VK_BINDINGS + EXO_VK_TEXELS; i++) {
+        bindings[i] = (VkDescriptorSetLayoutBinding){
+            .binding = i + 1,
+            .descriptorType = i < EXO_VK_BINDINGS ? VK_DESCRIPTOR_TYPE_STORAGE_BUFFER
+                                                  : VK_DESCRIPTOR_TYPE_UNIFORM_TEXEL_BUFFER,
+            .descriptorCount = 1,
+            .stageFlags = VK_SHADER_STAGE_COMPUTE_BIT};
+    }
+    VkDescriptorSetLayoutCreateInfo set = {.sType =
+                                               VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_CREATE_INFO,
+                                           .bindingCount = EXO_VK_BINDINGS + EXO_VK_TEXELS,
+                                           .pBindings = bindings};
+    VkResult r =
+        EXO_VK_CALL(d->fn.CreateDescriptorSetLayout(d->handle, &set, NULL, &s->set_layout));
+    if (r != VK_SUCCESS) return exo_vk_device_fail(d, r, "vkCreateDescriptorSetLayout", err);
+    VkPushConstantRange push = {VK_SHADER_STAGE_COMPUTE_BIT, 0, EXO_VK_PUSH_BYTES};
+    VkPipelineLayoutCreateInfo layout = {.sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO,
+                                         .setLayoutCount = 1,
+                                         .pSetLayouts = &s->set_layout,
+                                         .pushConstantRangeCount = 1,
+                                         .pPushConstantRanges = &push};
+    r = EXO_VK_CALL(d->fn.CreatePipelineLayout(d->handle, &layout, NULL, &s->layout));
+    if (r != VK_SUCCESS) return exo_vk_device_fail(d, r, "vkCreatePipelineLayout", err);
+    VkPipelineCacheCreateInfo cache = {.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
+    r = EXO_VK_CALL(d->fn.CreatePipelineCache(d->handle, &cache, NULL, &s->cache));
+    return r == VK_SUCCESS ? EXO_OK : exo_vk_device_fail(d, r, "vkCreatePipelineCache", err);
+}
+
+exo_status exo_vk_shaders_init(exo_vk_device *d, exo_vk_shaders *out, exo_error *err) {
+    *out = (exo_vk_shaders){.d = d};
+    exo_status st = check_limits(d, err);
+    if (st == EXO_OK) st = create_layouts(out, err);
+    if (st != EXO_OK) {
+        exo_vk_shaders_finish(out);
+        return st;
+    }
+    for (int k = 0; k < EXO_VK_N_KERNELS; k++) {
+        out->variant[k] = exo_vk_variant_best(d, (exo_vk_kernel)k);
+    }
+    out->shape =
+        d->caps.type == VK_PHYSICAL_DEVICE_TYPE_CPU ? cpu_shape(&d->caps) : gpu_shape(&d->caps);
+    return EXO_OK;
+}
+
+void exo_vk_shaders_finish(exo_vk_shaders *s) {
+    if (s->d == NULL) return;
+    exo_vk_device *d = s->d;
+    for (size_t i = 0; i < s->n_pipelines; i++) {
+        d->fn.DestroyPipeline(d->handle, s->pipelines[i].handle, NULL);
+    }
+    exo_free(s->pipelines);
+    for (int k = 0; k < EXO_VK_N_KERNELS; k++) {
+        d->fn.DestroyShaderModule(d->handle, s->modules[k], NULL);
+    }
+    d->fn.DestroyPipelineCache(d->handle, s->cache, NULL);
+    d->fn.DestroyPipelineLayout(d->handle, s->layout, NULL);
+    d->fn.DestroyDescriptorSetLayout(d->handle, s->set_layout, NULL);
+    *s = (exo_vk_shaders){0};
+}
+
+void exo_vk_shaders_choose(exo_vk_shaders *s, exo_vk_kernel k, exo_vk_variant v) {
+    if (s->variant[k] == v) return;
+    exo_vk_device *d = s->d;
+    size_t kept = 0;
+    for (size_t i = 0; i < s->n_pipelines; i++) {
+        if (s->pipelines[i].kernel == k) {
+            d->fn.DestroyPipeline(d->handle, s->pipelines[i].handle, NULL);
+        } else {
+            s->pipelines[kept++] = s->pipelines[i];
+        }
+    }
+    s->n_pipelines = kept;
+    d->fn.DestroyShaderModule(d->handle, s->modules[k], NULL);
+    s->modules[k] = VK_NULL_HANDLE;
+    s->variant[k] = v;
+}
+
+/* ---- pipelines ---- */
+
+static exo_status create_module(exo_vk_shaders *s, exo_vk_kernel k, exo_error *err) {
+    if (s->modules[k] != VK_NULL_HANDLE) return EXO_OK;
+    exo_vk_device *d = s->d;
+    VkShaderModuleCreateInfo info = {.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO,
+                                     .codeSize = code_bytes(k, s->variant[k]),
+                                     .pCode = code[k].variant[s->variant[k]].begin};
+    VkResult r = EXO_VK_CALL(d->fn.CreateShaderModule(d->handle, &info, NULL, &s->modules[k]));
+    return r == VK_SUCCESS ? EXO_OK : exo_vk_device_fail(d, r, "vkCreateShaderModule", err);
+}
+
+static exo_status create_pipeline(exo_vk_shaders *s, exo_vk_pipeline *p, exo_error *err) {
+    exo_vk_device *d = s->d;
+    exo_status st = create_module(s, p->kernel, err);
+    if (st != EXO_OK) return st;
+    VkSpecializationMapEntry entries[EXO_VK_MAX_SPECS];
+    for (uint32_t i = 0; i < p->n_specs; i++) {
+        entries[i] = (VkSpecializationMapEntry){i, i * 4, 4};
+    }
+    VkSpecializationInfo spec = {p->n_specs, entries, p->n_specs * 4u, p->spec};
+    VkComputePipelineCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
+        .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
+                  .stage = VK_SHADER_STAGE_COMPUTE_BIT,
+                  .module = s->modules[p->kernel],
+                  .pName = "main",
+                  .pSpecializationInfo = &spec},
+        .layout = s->layout};
+    VkResult r =
+        EXO_VK_CALL(d->fn.CreateComputePipelines(d->handle, s->cache, 1, &info, NULL, &p->handle));
+    if (r == VK_SUCCESS) return EXO_OK;
+    st = exo_vk_device_fail(d, r, "vkCreateComputePipelines", err);
+    return exo_error_wrap(err, st, "kernel %s (%s)", code[p->kernel].name,
+                          exo_vk_variant_name(s->variant[p->kernel]));
+}
+
+exo_status exo_vk_shaders_get(exo_vk_shaders *s, exo_vk_kernel k, const uint32_t *spec, uint32_t n,
+                              VkPipeline *out, exo_error *err) {
+    exo_vk_pipeline p = {.kernel = k, .n_specs = n + 1, .spec = {s->shape.lanes}};
+    for (uint32_t i = 0; i < n; i++) p.spec[1 + i] = spec[i];
+    for (size_t i = 0; i < s->n_pipelines; i++) {
+        const exo_vk_pipeline *q = &s->pipelines[i];
+        if (q->kernel == k && q->n_specs == p.n_specs &&
+            memcmp(q->spec, p.spec, sizeof p.spec) == 0) {
+            *out = q->handle;
+            return EXO_OK;
+        }
+    }
+    *out = VK_NULL_HANDLE;
+    if (exo_grow((void **)&s->pipelines, &s->cap_pipelines, s->n_pipelines + 1,
+                 sizeof *s->pipelines) != 0) {
+        return exo_error_set(err, EXO_ENOMEM, "no memory for a pipeline");
+    }
+    exo_status st = create_pipeline(s, &p, err);
+    if (st != EXO_OK) return st;
+    s->pipelines[s->n_pipelines++] = p;
+    *out = p.handle;
+    return EXO_OK;
+}

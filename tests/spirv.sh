@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# tests/spirv.sh - rebuilds every kernel from its GLSL source, validates it, compares it with the
+# committed SPIR-V.  With --write it replaces the committed files instead.
+#
+# Another glslc may generate other (equally valid) code: the comparison needs the compiler named in
+# src/compute/kernels/spv/COMPILER and is left out, with a message, where that one isn't installed.
+set -euo pipefail
+cd "$(dirname "$0")/../src/compute/kernels"
+types=(f32 f16 bf16 q4_0 q8_0 q4_k q6_k)
+environment=vulkan1.1
+
+if ! command -v glslc >/dev/null || ! command -v spirv-val >/dev/null; then
+    echo "spirv.sh: skipped: glslc or spirv-val is missing (packages glslc, spirv-tools)"
+    exit 77
+fi
+compiler=$(glslc --version | grep -E '^(shaderc|glslang)' | tr '\n' ' ')
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+
+# build NAME SOURCE [glslc options]: NAME.spv and the variants that SOURCE has: NAME_subgroup.spv,
+# NAME_texel.spv.
+build() {
+    local name=$1 source=$2
+    shift 2
+    glslc --target-env=$environment -O "$@" "$source" -o "$out/$name.spv"
+    case $source in
+    matmul.comp | attention.comp)
+        glslc --target-env=$environment -O -DEXO_SUBGROUP -DEXO_TEXEL "$@" "$source" \
+            -o "$out/${name}_texel.spv"
+        ;;&
+    matmul.comp | rms.comp | rope_kv.comp | attention.comp)
+        glslc --target-env=$environment -O -DEXO_SUBGROUP "$@" "$source" -o "$out/${name}_subgroup.spv"
+        ;;
+    esac
+}
+
+for t in "${types[@]}"; do
+    build "matmul_$t" matmul.comp "-DEXO_WEIGHT_${t^^}"
+    build "embed_$t" embed.comp "-DEXO_WEIGHT_${t^^}"
+done
+for k in rms elementwise rope_kv attention attention_combine; do build "$k" "$k.comp"; done
+for f in "$out"/*.spv; do spirv-val --target-env $environment "$f"; done
+
+if [ "${1:-}" = --write ]; then
+    mkdir -p spv
+    rm -f spv/*.spv
+    cp "$out"/*.spv spv/
+    printf '%s\n' "$compiler" >spv/COMPILER
+    exit 0
+fi
+if [ "$compiler" != "$(cat spv/COMPILER)" ]; then
+    echo "spirv.sh: validated; not compared: this is $compiler, the files are of $(cat spv/COMPILER)"
+    exit 0
+fi
+bad=0
+for f in "$out"/*.spv spv/*.spv; do
+    n=${f##*/}
+    cmp -s "$out/$n" "spv/$n" && continue
+    echo "spirv.sh: spv/$n does not match its source; run tests/spirv.sh --write"
+    bad=1
+done
+exit $bad
