@@ -171,7 +171,7 @@ static void attention(exo_device *d) {
 static void test_attention(void **state) { on_variants(*state, attention); }
 
 int main(int argc, char **argv) {
-    if (argc > 1) cmocka_set_test_filter(argv[1]);
+    cmocka_set_test_filter(argc > 1 ? argv[1] : getenv("EXO_TEST_FILTER"));
     const struct CMUnitTest tests[] = {
         EXO_VK_ON_EACH("products", test_products),
         EXO_VK_ON_EACH("mixed products", test_mixed_products),

@@ -257,7 +257,7 @@ static void test_run_failures(void **state) {
 }
 
 int main(int argc, char **argv) {
-    if (argc > 1) cmocka_set_test_filter(argv[1]);
+    cmocka_set_test_filter(argc > 1 ? argv[1] : getenv("EXO_TEST_FILTER"));
     const struct CMUnitTest tests[] = {
         EXO_VK_ON_EACH("same bits", test_same_bits),
         EXO_VK_ON_EACH("variants agree", test_variants_agree),
