@@ -251,6 +251,7 @@ const exo_backend exo_backend_vulkan = {
     .weight_unpack = vk_weight_unpack,
     .weight_bytes = vk_weight_bytes,
     .plan_create = exo_vk_plan_create,
+    .plan_has_classes = exo_vk_plan_has_classes,
     .plan_run = exo_vk_plan_run,
     .plan_destroy = exo_vk_plan_destroy,
 };
