@@ -192,8 +192,11 @@ static inline void test_free_net(test_net *n) {
     test_backend->close(n->device);
 }
 
+static uint32_t test_n_prompt; /* positions of sequence 0 that have the class of prompts */
+
 static inline exo_row test_row(uint32_t seq, uint32_t pos) {
-    return (exo_row){seq, pos, (int32_t)((pos * 31 + seq * 17) % VOCAB), EXO_ROW_LOGITS};
+    uint32_t flags = EXO_ROW_LOGITS | (seq == 0 && pos < test_n_prompt ? EXO_ROW_PROMPT : 0u);
+    return (exo_row){seq, pos, (int32_t)((pos * 31 + seq * 17) % VOCAB), flags};
 }
 
 static float test_logits[TOKENS][VOCAB]; /* of sequence 0 */
