@@ -213,7 +213,10 @@ static inline uint64_t test_run_tokens(test_net *n, uint32_t chunk, bool with_ot
         for (uint32_t i = 0; i < m; i++) rows[first + i] = test_row(0, pos + i);
         exo_plan_args args = {
             .rows = rows, .n_rows = first + m, .block_table = n->pages, .logits = &out[0][0]};
-        test_must(test_backend->plan_run(n->plan, &args, NULL) == EXO_OK);
+        exo_error err = {.message = ""};
+        exo_status st = test_backend->plan_run(n->plan, &args, &err);
+        if (st != EXO_OK) fprintf(stderr, "step at %u: %s\n", pos, err.message);
+        test_must(st == EXO_OK);
         memcpy(test_logits[pos], out[first], m * sizeof test_logits[0]);
     }
     for (uint32_t i = 0; i < tokens * VOCAB; i++) test_must(isfinite((&test_logits[0][0])[i]));
