@@ -7,7 +7,8 @@
  *
  *   EXO_MSG_INSTANCE   {"op": "create",  "instance", "model_id", "epoch", "min_nodes",
  *                       "fingerprint", "settings": {...}, "shards": [...]}   owner to participants
- *                      {"op": "loaded",  "instance", "stage", bytes, pages}  participant to owner
+ *                      {"op": "loaded",  "instance", "stage", bytes, pages,
+ *                       "has_classes"}                                       participant to owner
  *                      {"op": "connect", "instance", "n_pages"}              owner to participants
  *                      {"op": "ready",   "instance", "stage"}                participant to owner
  *                      {"op": "stats",   "instance", "stage", counters}      participant to owner
