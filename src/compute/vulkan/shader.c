@@ -137,6 +137,10 @@ static exo_vk_shape gpu_shape(const exo_vk_caps *c) {
                           .dot_pair_cols = MAX_DOT_COLS / 2};
 }
 
+exo_vk_shape exo_vk_shape_of(const exo_vk_caps *c, VkPhysicalDeviceType type) {
+    return type == VK_PHYSICAL_DEVICE_TYPE_CPU ? cpu_shape(c) : gpu_shape(c);
+}
+
 /* ---- life ---- */
 
 static exo_status check_limits(const exo_vk_device *d, exo_error *err) {
@@ -197,8 +201,7 @@ exo_status exo_vk_shaders_init(exo_vk_device *d, exo_vk_shaders *out, exo_error 
     for (int k = 0; k < EXO_VK_N_KERNELS; k++) {
         out->variant[k] = exo_vk_variant_best(d, (exo_vk_kernel)k);
     }
-    out->shape =
-        d->caps.type == VK_PHYSICAL_DEVICE_TYPE_CPU ? cpu_shape(&d->caps) : gpu_shape(&d->caps);
+    out->shape = exo_vk_shape_of(&d->caps, d->caps.type);
     return EXO_OK;
 }
 

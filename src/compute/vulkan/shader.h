@@ -122,6 +122,9 @@ bool exo_vk_variant_possible(const exo_vk_device *d, exo_vk_kernel k, exo_vk_var
 /* Changes whenever a kernel does: verdicts and caches of other kernels are stale. */
 const char *exo_vk_kernels_version(void);
 
+/* How a device of this type lays work over its lanes; tests give a CPU the shape of a GPU. */
+exo_vk_shape exo_vk_shape_of(const exo_vk_caps *c, VkPhysicalDeviceType type);
+
 /* EXO_EUNSUPPORTED with the reason when the device lacks what every kernel needs. */
 exo_status exo_vk_shaders_init(exo_vk_device *d, exo_vk_shaders *out, exo_error *err);
 void exo_vk_shaders_finish(exo_vk_shaders *s); /* zeroed memory is allowed */
