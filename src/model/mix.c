@@ -134,7 +134,7 @@ static exo_dtype wanted(const exo_mix *mix, const exo_mix_model *m, const char *
 static exo_dtype in_blocks_of_32(exo_dtype type) {
     switch (type) {
     case EXO_Q2_K:
-    case EXO_Q3_K:
+    case EXO_Q3_K: return EXO_Q4_0;
     case EXO_IQ4_XS: return EXO_IQ4_NL;
     case EXO_Q4_K: return EXO_Q5_0;
     case EXO_Q5_K: return EXO_Q5_1;
