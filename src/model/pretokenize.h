@@ -16,6 +16,7 @@ enum {                                   /* what else a family's tokenizer does 
        EXO_PRE_RAW = 1u << 2,            /* tokens are plain UTF-8, with byte tokens: <0x0A> */
        EXO_PRE_ESCAPED_SPACES = 1u << 3, /* raw, and a space is written as U+2581 */
        EXO_PRE_WHOLE_NEWLINES = 1u << 4, /* a run of newlines that is a token is taken whole */
+       EXO_PRE_NO_SPACES = 1u << 5,      /* raw; white space parts words and is dropped */
 };
 
 #define EXO_PRE_MAX_RULES 6

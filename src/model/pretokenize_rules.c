@@ -101,7 +101,9 @@ static const char *const kimi_k2[] = {
 
 /* Digits in threes from the right, where the number ends with the word; \b spelled out, for what
  * belongs to a word differs between versions of PCRE2. */
-#define WORD_GOES_ON "[\\p{L}\\p{M}\\p{Nd}\\p{Pc}]"
+#define WORD_GOES_ON                                                                               \
+    "[\\p{L}\\p{M}\\p{Nl}\\p{Nd}\\p{Pc}\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}"                   \
+    "\\x{1F150}-\\x{1F169}\\x{1F170}-\\x{1F189}]"
 
 static const char *const tiny_aya[] = {"(?<!\\p{Nd})\\p{Nd}{0,2}(?=(?:\\p{Nd}{3})++(?!" WORD_GOES_ON
                                        "))|(?<!\\p{Nd})\\p{Nd}{1,2}(?!" WORD_GOES_ON
@@ -148,7 +150,8 @@ static const char *const deepseek3[] = {"\\p{N}{1,3}+", "[" CJK "]++",
 static const char *const spark2_5[] = {"\\p{N}{1,3}+", "[" CJK "]++",
                                        DEEPSEEK3_WORDS "|[\\r\\n]|" LAST_SPACES, "\\p{N}", NULL};
 static const char *const afmoe[] = {
-    "(?<!\\p{N})\\p{N}{1,2}(?=(?:\\p{N}{3})++(?!\\p{N}))|\\p{N}{1,3}+",
+    /* numbers in threes from the right; what stands before a number stays with its beginning */
+    "(?:\\P{N}++|(?<!\\p{N}))\\p{N}{1,2}(?=(?:\\p{N}{3})++(?!\\p{N}))|\\P{N}*+\\p{N}{1,3}+",
     "[\\x{4E00}-\\x{9FFF}\\x{3400}-\\x{4DBF}\\x{F900}-\\x{FAFF}\\x{3040}-\\x{30FF}"
     "\\x{FF65}-\\x{FF9F}\\x{2F00}-\\x{2FDF}\\x{E40}-\\x{EFF}\\x{1780}-\\x{17FF}\\x{1000}-\\x{109F}"
     "\\x{AA60}-\\x{AA7F}\\x{A9E0}-\\x{A9FF}\\x{AC00}-\\x{D7AF}\\x{1100}-\\x{11FF}]++",
@@ -273,7 +276,7 @@ static const exo_pre_family families[] = {
     {"gemma4", lines, ESCAPED | NEWLINES | BOS},
     {"granite-embed-multi-311m", lines, ESCAPED | NEWLINES | BOS},
     {"sarvam-moe", lines, ESCAPED},
-    {"whitespace", not_white, RAW},
+    {"whitespace", not_white, RAW | EXO_PRE_NO_SPACES},
 };
 
 const exo_pre_family *exo_pre_family_find(exo_str name) {

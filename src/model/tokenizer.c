@@ -23,7 +23,7 @@ static const struct {
 } kinds[] = {
     {"llama", EXO_VOCAB_SPM, NULL},      {"gpt2", EXO_VOCAB_BPE, NULL},
     {"bert", EXO_VOCAB_WPM, NULL},       {"t5", EXO_VOCAB_UGM, NULL},
-    {"gemma4", EXO_VOCAB_BPE, "gemma4"},
+    {"gemma4", EXO_VOCAB_BPE, "gemma4"}, {"whitespace", EXO_VOCAB_BPE, "whitespace"},
 };
 
 static exo_status read_kind(const exo_gguf *g, exo_vocab_kind *kind, exo_str *pre, exo_error *err) {
@@ -45,8 +45,8 @@ static exo_status read_kind(const exo_gguf *g, exo_vocab_kind *kind, exo_str *pr
         return EXO_OK;
     }
     return exo_error_set(err, EXO_EUNSUPPORTED,
-                         "tokenizer model \"%.*s\" is not supported (llama, gpt2, bert, t5 and "
-                         "gemma4 are)",
+                         "tokenizer model \"%.*s\" is not supported (llama, gpt2, bert, t5, "
+                         "gemma4 and whitespace are)",
                          model.n < 64 ? (int)model.n : 64, model.s);
 }
 
@@ -167,7 +167,8 @@ static bool repair(exo_tokenize_call *c, const uint8_t *s, size_t n) {
 
 static exo_status begin(exo_tokenize_call *c, size_t *n, exo_error *err) {
     bool ok = true;
-    if (c->t->vocab.kind != EXO_VOCAB_SPM && exo_utf8_valid(c->text, *n) != *n) {
+    exo_vocab_kind kind = c->t->vocab.kind; /* the other two take broken bytes as they come */
+    if ((kind == EXO_VOCAB_BPE || kind == EXO_VOCAB_WPM) && exo_utf8_valid(c->text, *n) != *n) {
         ok = repair(c, c->text, *n);
         c->text = (const uint8_t *)exo_buf_str(&c->repaired);
         *n = c->repaired.n;

@@ -7,8 +7,10 @@
 #include "model/tokenizer_impl.h"
 
 #include "base/mem.h"
+#include "model/utf8.h"
 
 #include <string.h>
+#include <utf8proc.h>
 
 #define MERGES     "tokenizer.ggml.merges"
 #define MAX_MERGES (1u << 26)
@@ -158,10 +160,21 @@ static bool whole_or_merged_bytes(exo_tokenize_call *c, const uint8_t *s, size_t
     return id != EXO_NO_TOKEN ? exo_ids_push(c->ids, id) : merge_bytes(c, s, n);
 }
 
+static void append_small(exo_buf *out, const uint8_t *s, size_t n) {
+    uint8_t bytes[4];
+    for (size_t i = 0, len; i < n; i += len) {
+        exo_utf8_step(s + i, n - i, &len);
+        int32_t code = utf8proc_tolower((int32_t)exo_utf8_decode(s + i, len));
+        exo_buf_append(out, bytes, exo_utf8_encode((uint32_t)code, bytes));
+    }
+}
+
 static bool merge_raw(exo_tokenize_call *c, const uint8_t *s, size_t n) {
     exo_buf_clear(&c->escaped);
     if (c->t->vocab.escaped) {
         exo_escape_spaces(&c->escaped, s, n);
+    } else if (c->t->vocab.lowercase) {
+        append_small(&c->escaped, s, n);
     } else {
         exo_buf_append(&c->escaped, s, n);
     }
@@ -178,10 +191,22 @@ static bool on_word_or_token(void *ud, const uint8_t *s, size_t n) {
     return exo_word_ids(ud, s, n, whole_or_merged_bytes);
 }
 
+/* What the rule leaves between words is all white space. */
+static bool begins_with_space(const uint8_t *s, size_t n) {
+    size_t len;
+    exo_utf8_step(s, n, &len);
+    uint32_t code = exo_utf8_decode(s, len);
+    utf8proc_category_t category = utf8proc_category((int32_t)code);
+    return (code >= '\t' && code <= '\r') || code == 0x85 ||
+           (category >= UTF8PROC_CATEGORY_ZS && category <= UTF8PROC_CATEGORY_ZP);
+}
+
 static bool on_raw_word(void *ud, const uint8_t *s, size_t n) {
     exo_tokenize_call *c = ud;
     const exo_vocab *v = &c->t->vocab;
-    if (s[0] == '\n' && (exo_pretokenizer_flags(c->t->pre) & EXO_PRE_WHOLE_NEWLINES) != 0) {
+    unsigned flags = exo_pretokenizer_flags(c->t->pre);
+    if ((flags & EXO_PRE_NO_SPACES) != 0 && begins_with_space(s, n)) return true;
+    if (s[0] == '\n' && (flags & EXO_PRE_WHOLE_NEWLINES) != 0) {
         int32_t id = exo_vocab_find(v, s, n);
         if (id != EXO_NO_TOKEN) return exo_ids_push(c->ids, id);
     }

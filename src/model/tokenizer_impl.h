@@ -78,11 +78,12 @@ typedef struct {
     int32_t end_ids[EXO_VOCAB_MAX_END_IDS];
     uint32_t n_end_ids;
     bool add_bos, add_eos, add_sep;
-    bool add_space_prefix;         /* SPM, UGM */
-    bool remove_extra_spaces;      /* UGM */
-    bool lowercase, strip_accents; /* WPM */
-    bool words_are_apart;          /* escaped: none goes on with a space after another character */
-    uint8_t *charsmap;             /* (n_charsmap) UGM: see tokenizer_charsmap.c; NULL: none */
+    bool add_space_prefix;    /* SPM, UGM */
+    bool remove_extra_spaces; /* UGM */
+    bool lowercase;           /* WPM, and BPE that drops white space */
+    bool strip_accents;       /* WPM */
+    bool words_are_apart;     /* escaped: none goes on with a space after another character */
+    uint8_t *charsmap;        /* (n_charsmap) UGM: see tokenizer_charsmap.c; NULL: none */
     size_t n_charsmap;
 } exo_vocab;
 

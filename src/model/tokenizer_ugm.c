@@ -16,6 +16,7 @@
 #define UNKNOWN_PENALTY 10.0
 
 static const char escaped_space[] = "\xE2\x96\x81";
+static const char replacement[] = "\xEF\xBF\xBD"; /* U+FFFD, for each broken byte */
 
 typedef struct exo_best { /* the best way to a position */
     double score;
@@ -81,8 +82,9 @@ static exo_status normalise(exo_tokenize_call *c, const uint8_t *s, size_t n, ex
             return exo_error_set(err, EXO_EFORMAT,
                                  "tokenizer.ggml.precompiled_charsmap points outside of itself");
         if (used == 0) {
-            exo_utf8_step(s, n, &used);
-            text = (exo_str){(const char *)s, used};
+            bool whole = exo_utf8_step(s, n, &used) == EXO_UTF8_WHOLE;
+            if (!whole) used = 1;
+            text = whole ? (exo_str){(const char *)s, used} : (exo_str){replacement, 3};
         }
         put(&m, text);
     }

@@ -85,34 +85,29 @@ static void add_char(exo_tokenize_call *c, uint32_t code) {
     exo_buf_append(&c->escaped, bytes, exo_utf8_encode(code, bytes));
 }
 
-static bool add_word_of_one(exo_tokenize_call *c, uint32_t code) {
-    if (!end_word(c)) return false;
-    add_char(c, code);
-    return end_word(c);
-}
-
 /* code is what is left after accents were taken apart. */
 static bool add_part(exo_tokenize_call *c, uint32_t code) {
     const exo_vocab *v = &c->t->vocab;
     int category = utf8proc_category((int32_t)code);
     if (v->strip_accents && category == UTF8PROC_CATEGORY_MN) return true;
-    if (is_punctuation(code, category)) return add_word_of_one(c, code);
+    bool alone = is_punctuation(code, category);
+    if (alone && !end_word(c)) return false;
     add_char(c, v->lowercase ? (uint32_t)utf8proc_tolower((int32_t)code) : code);
-    return true;
+    return !alone || end_word(c);
 }
 
 static bool add_code(exo_tokenize_call *c, uint32_t code) {
     int category = utf8proc_category((int32_t)code), boundary = 0;
     if (code == 0xFFFD || is_control(code, category)) return true;
     if (is_space(code, category)) return end_word(c);
-    if (is_chinese(code)) return add_word_of_one(c, code);
-    if (code < 0x80 || !c->t->vocab.strip_accents) return add_part(c, code);
-    int32_t parts[MAX_DECOMPOSED];
-    ptrdiff_t n = utf8proc_decompose_char((int32_t)code, parts, MAX_DECOMPOSED, UTF8PROC_DECOMPOSE,
-                                          &boundary);
-    bool ok = true;
+    int32_t parts[MAX_DECOMPOSED] = {(int32_t)code};
+    ptrdiff_t n = 1;
+    if (code >= 0x80 && c->t->vocab.strip_accents)
+        n = utf8proc_decompose_char((int32_t)code, parts, MAX_DECOMPOSED, UTF8PROC_DECOMPOSE,
+                                    &boundary);
+    bool alone = is_chinese(code), ok = !alone || end_word(c);
     for (ptrdiff_t i = 0; ok && i < n; i++) ok = add_part(c, (uint32_t)parts[i]);
-    return ok;
+    return ok && (!alone || end_word(c));
 }
 
 exo_status exo_wpm_text(exo_tokenize_call *c, const uint8_t *s, size_t n, exo_error *err) {
