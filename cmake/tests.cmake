@@ -94,6 +94,11 @@ if(EXO_VULKAN)
     set_tests_properties(spirv PROPERTIES LABELS unit TIMEOUT 300 SKIP_RETURN_CODE 77)
 endif()
 
+# Many texts and templates in one process, for the differential tests.
+add_executable(exo_batch tests/oracle/batch.c)
+target_link_libraries(exo_batch PRIVATE exo_model)
+target_compile_options(exo_batch PRIVATE ${EXO_WARNINGS})
+
 # The forward pass against llama.cpp's, from npm; where that cannot be had, pytest exits with 5.
 add_test(NAME oracle
     COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/oracle/test_oracle.py
