@@ -101,6 +101,16 @@ add_test(NAME oracle
 set_tests_properties(oracle PROPERTIES LABELS oracle TIMEOUT 600
     RUN_SERIAL TRUE SKIP_RETURN_CODE 5)
 
+# Weight blocks against ggml's own functions, through a filter that decodes and quantises.
+add_executable(oracle_weights tests/oracle/weights.c)
+target_link_libraries(oracle_weights PRIVATE exo_compute)
+target_compile_options(oracle_weights PRIVATE ${EXO_WARNINGS})
+add_test(NAME oracle_weights
+    COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/oracle/test_weights.py
+    WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+set_tests_properties(oracle_weights PROPERTIES LABELS oracle TIMEOUT 600 RUN_SERIAL TRUE
+    SKIP_RETURN_CODE 5 ENVIRONMENT "EXO_ORACLE_WEIGHTS=$<TARGET_FILE:oracle_weights>")
+
 # The same bits on ARM: kernels built by the cross compiler, run under qemu.
 add_test(NAME neon_bits COMMAND tests/neon/run.sh ${CMAKE_BINARY_DIR}/neon
     WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
