@@ -11,9 +11,10 @@ exo_status exo_hparams_read(const exo_gguf *g, exo_str stem, exo_hparams *out, e
 
 /* The tensors of the whole model, every shape checked against the hyperparameters. */
 typedef struct {
-    const exo_tensor *embedding, *final_norm;
-    const exo_tensor *head;    /* the embedding when tied */
+    exo_outer_tensors outer;
     exo_layer_tensors *layers; /* (n_layers), owned */
+    exo_tensor *views;         /* (n_views) rows of tensors of the file, owned */
+    size_t n_views;
 } exo_model_tensors;
 
 exo_status exo_model_tensors_bind(const exo_gguf *g, const exo_hparams *hp, exo_model_tensors *out,
