@@ -94,7 +94,8 @@ typedef struct {
 } exo_op_matmul;
 
 typedef struct {
-    uint32_t q, k, v; /* slots: (n_heads * head_dim), (n_kv_heads * head_dim), (n_kv_heads * v_dim) */
+    uint32_t q, k,
+        v; /* slots: (n_heads * head_dim), (n_kv_heads * head_dim), (n_kv_heads * v_dim) */
     const exo_buffer *q_norm, *k_norm; /* (head_dim) f32 or NULL */
     float norm_eps;
     uint32_t n_heads, n_kv_heads, head_dim;
@@ -161,9 +162,9 @@ typedef struct {
 
 /* Matrices of all experts lie one behind another: (n_experts * rows, K), rows a multiple of 16. */
 typedef struct {
-    uint32_t in;            /* slot: (K) for all, or (n_used, K) with `split` */
-    bool split;             /* the r-th chosen expert reads the r-th piece of `in` */
-    uint32_t route;         /* slot as ROUTE writes it; EXO_NO_SLOT: expert r is r-th, all of them */
+    uint32_t in;    /* slot: (K) for all, or (n_used, K) with `split` */
+    bool split;     /* the r-th chosen expert reads the r-th piece of `in` */
+    uint32_t route; /* slot as ROUTE writes it; EXO_NO_SLOT: expert r is r-th, all of them */
     const exo_buffer *norm; /* (K) f32 or NULL; not with split */
     float norm_eps;
     uint32_t n_experts, n_used;
@@ -175,9 +176,9 @@ typedef struct {
 } exo_op_experts;
 
 typedef struct {
-    uint32_t in;       /* slot, width n_used * width of out */
-    uint32_t route;    /* slot as ROUTE writes it */
-    uint32_t out;      /* slot */
+    uint32_t in;    /* slot, width n_used * width of out */
+    uint32_t route; /* slot as ROUTE writes it */
+    uint32_t out;   /* slot */
     uint32_t n_used;
     bool add; /* out += */
 } exo_op_mix;

@@ -21,9 +21,9 @@ typedef struct {
 } where;
 
 static const char *op_name(exo_op_kind kind) {
-    static const char *const names[] = {"EMBED",     "MATMUL", "ROPE_KV", "ATTENTION",
-                                        "HEAD",      "ROUND_F16", "NORM", "COPY",
-                                        "ROUTE", "EXPERTS", "MIX"};
+    static const char *const names[] = {"EMBED", "MATMUL",    "ROPE_KV", "ATTENTION",
+                                        "HEAD",  "ROUND_F16", "NORM",    "COPY",
+                                        "ROUTE", "EXPERTS",   "MIX"};
     return (unsigned)kind < sizeof names / sizeof names[0] ? names[kind] : "unknown";
 }
 
@@ -139,8 +139,8 @@ static exo_status check_rope(const where *at, const exo_op_rope_kv *r) {
     st = check_vector(at, r->q_norm, r->head_dim, true, "the q norm's size");
     if (st == EXO_OK) st = check_vector(at, r->k_norm, r->head_dim, true, "the k norm's size");
     if (st != EXO_OK) return st;
-    return check_pool(at, &(pool){r->k_pages, r->v_pages, r->kv_type, r->n_kv_heads, r->head_dim,
-                                  v_dim});
+    return check_pool(
+        at, &(pool){r->k_pages, r->v_pages, r->kv_type, r->n_kv_heads, r->head_dim, v_dim});
 }
 
 static exo_status check_attention(const where *at, const exo_op_attention *a) {
@@ -155,8 +155,8 @@ static exo_status check_attention(const where *at, const exo_op_attention *a) {
     if (a->q == a->out && v_dim != a->head_dim) return refuse(at, "q and output share a slot");
     st = check_vector(at, a->sinks, a->n_heads, true, "the sinks' size");
     if (st != EXO_OK) return st;
-    return check_pool(at, &(pool){a->k_pages, a->v_pages, a->kv_type, a->n_kv_heads, a->head_dim,
-                                  v_dim});
+    return check_pool(
+        at, &(pool){a->k_pages, a->v_pages, a->kv_type, a->n_kv_heads, a->head_dim, v_dim});
 }
 
 static exo_status check_head(const where *at, const exo_op_head *h) {

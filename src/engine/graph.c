@@ -28,13 +28,13 @@ enum {
     SLOT_SHARED_SCORE,
     SLOT_SHARED_ROUTE,
     SLOT_Q_RANK,
-    SLOT_Q_RAW,     /* (n_heads, nope_dim + rope_dim) */
-    SLOT_LATENT,    /* (kv_rank) */
-    SLOT_K_ROPE,    /* (rope_dim): one for all heads */
-    SLOT_KV,        /* (n_heads, nope_dim + v_dim) */
-    SLOT_Q_NOPE,    /* (n_heads, nope_dim) */
-    SLOT_Q_LATENT,  /* (n_heads, kv_rank) */
-    SLOT_O_LATENT,  /* (n_heads, kv_rank) */
+    SLOT_Q_RAW,    /* (n_heads, nope_dim + rope_dim) */
+    SLOT_LATENT,   /* (kv_rank) */
+    SLOT_K_ROPE,   /* (rope_dim): one for all heads */
+    SLOT_KV,       /* (n_heads, nope_dim + v_dim) */
+    SLOT_Q_NOPE,   /* (n_heads, nope_dim) */
+    SLOT_Q_LATENT, /* (n_heads, kv_rank) */
+    SLOT_O_LATENT, /* (n_heads, kv_rank) */
     N_SLOTS
 };
 _Static_assert(N_SLOTS <= EXO_GRAPH_SLOTS, "graph.h has too few slots");
@@ -111,11 +111,10 @@ static void emit_residual(writer *wr, uint32_t in, const exo_weight *w, const ex
 /* x = norm(x): encoders. */
 static void emit_out_norm(writer *wr, const exo_buffer *weight, const exo_buffer *bias) {
     if (weight == NULL) return;
-    emit_norm(wr, (exo_op_norm){.in = SLOT_X,
-                                .out = SLOT_X,
-                                .norm = norm_kind(wr),
-                                .weight = weight,
-                                .bias = bias});
+    emit_norm(
+        wr,
+        (exo_op_norm){
+            .in = SLOT_X, .out = SLOT_X, .norm = norm_kind(wr), .weight = weight, .bias = bias});
 }
 
 static void emit_copy(writer *wr, exo_op_copy c) {
@@ -158,7 +157,8 @@ static void build_qkv(writer *wr, const layer *y, input in) {
  * latent space by its own matrix. */
 static void build_absorbed(writer *wr, const layer *y) {
     const exo_latent *l = &wr->h->latent;
-    uint32_t n = wr->h->n_heads, q_dim = l->nope_dim + l->rope_dim, k_dim = l->kv_rank + l->rope_dim;
+    uint32_t n = wr->h->n_heads, q_dim = l->nope_dim + l->rope_dim,
+             k_dim = l->kv_rank + l->rope_dim;
     emit_copy(wr, (exo_op_copy){.in = SLOT_Q_RAW,
                                 .out = SLOT_Q_NOPE,
                                 .n = n,
@@ -220,9 +220,10 @@ static void build_latent(writer *wr, const layer *y, input in) {
     const exo_layer_weights *w = y->w;
     uint32_t q_out = wr->h->latent.absorbed ? SLOT_Q_RAW : SLOT_Q;
     bool two_steps = wr->h->latent.q_rank > 0;
-    emit_product(wr, in,
-                 (exo_op_matmul){.w = {two_steps ? w->q_a : w->q, w->kv_a, w->k_rope},
-                                 .out = {two_steps ? SLOT_Q_RANK : q_out, SLOT_LATENT, SLOT_K_ROPE}});
+    emit_product(
+        wr, in,
+        (exo_op_matmul){.w = {two_steps ? w->q_a : w->q, w->kv_a, w->k_rope},
+                        .out = {two_steps ? SLOT_Q_RANK : q_out, SLOT_LATENT, SLOT_K_ROPE}});
     if (two_steps) {
         emit_product(wr, (input){SLOT_Q_RANK, w->q_a_norm},
                      (exo_op_matmul){.w = {w->q_b}, .out = {q_out}});
@@ -328,10 +329,9 @@ static void build_shared(writer *wr, const layer *y, input in) {
     emit_product(wr, (input){SLOT_SHARED_FF, NULL},
                  (exo_op_matmul){.w = {w->down_shared}, .out = {SLOT_TERM}});
     if (w->shared_gate == NULL) {
-        emit_norm(wr, (exo_op_norm){.in = SLOT_TERM,
-                                    .out = SLOT_X,
-                                    .scale = wr->h->residual_scale,
-                                    .add = true});
+        emit_norm(wr,
+                  (exo_op_norm){
+                      .in = SLOT_TERM, .out = SLOT_X, .scale = wr->h->residual_scale, .add = true});
         return;
     }
     emit_product(wr, in, (exo_op_matmul){.w = {w->shared_gate}, .out = {SLOT_SHARED_SCORE}});

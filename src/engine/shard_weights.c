@@ -64,22 +64,44 @@ typedef struct {
     size_t from, to; /* offsets in exo_layer_tensors and exo_layer_weights */
 } place;
 
-#define AT(name) {offsetof(exo_layer_tensors, name), offsetof(exo_layer_weights, name)}
+#define AT(name)                                                                                   \
+    { offsetof(exo_layer_tensors, name), offsetof(exo_layer_weights, name) }
 static const place vectors[] = {
-    AT(attn_norm),       AT(attn_norm_bias),      AT(q_bias),         AT(k_bias),
-    AT(v_bias),          AT(o_bias),              AT(q_norm),         AT(k_norm),
-    AT(sinks),           AT(attn_post_norm),      AT(attn_out_norm),  AT(attn_out_norm_bias),
-    AT(ffn_norm),        AT(ffn_norm_bias),       AT(gate_bias),      AT(up_bias),
-    AT(down_bias),       AT(ffn_post_norm),       AT(layer_out_norm), AT(layer_out_norm_bias),
-    AT(router_bias),     AT(choice_bias),         AT(gate_exps_bias), AT(up_exps_bias),
-    AT(down_exps_bias),  AT(q_a_norm),            AT(kv_a_norm),      AT(attn_post_norm_bias),
+    AT(attn_norm),
+    AT(attn_norm_bias),
+    AT(q_bias),
+    AT(k_bias),
+    AT(v_bias),
+    AT(o_bias),
+    AT(q_norm),
+    AT(k_norm),
+    AT(sinks),
+    AT(attn_post_norm),
+    AT(attn_out_norm),
+    AT(attn_out_norm_bias),
+    AT(ffn_norm),
+    AT(ffn_norm_bias),
+    AT(gate_bias),
+    AT(up_bias),
+    AT(down_bias),
+    AT(ffn_post_norm),
+    AT(layer_out_norm),
+    AT(layer_out_norm_bias),
+    AT(router_bias),
+    AT(choice_bias),
+    AT(gate_exps_bias),
+    AT(up_exps_bias),
+    AT(down_exps_bias),
+    AT(q_a_norm),
+    AT(kv_a_norm),
+    AT(attn_post_norm_bias),
     AT(ffn_post_norm_bias),
 };
 static const place matrices[] = {
-    AT(q),         AT(k),         AT(v),           AT(o),         AT(gate),        AT(up),
-    AT(down),      AT(router),    AT(gate_exps),   AT(up_exps),   AT(down_exps),   AT(gate_shared),
-    AT(up_shared), AT(down_shared), AT(shared_gate), AT(q_a),     AT(q_b),         AT(kv_a),
-    AT(k_rope),    AT(kv_b),      AT(k_b),         AT(v_b),
+    AT(q),         AT(k),           AT(v),           AT(o),       AT(gate),      AT(up),
+    AT(down),      AT(router),      AT(gate_exps),   AT(up_exps), AT(down_exps), AT(gate_shared),
+    AT(up_shared), AT(down_shared), AT(shared_gate), AT(q_a),     AT(q_b),       AT(kv_a),
+    AT(k_rope),    AT(kv_b),        AT(k_b),         AT(v_b),
 };
 #undef AT
 #define N_VECTORS  (sizeof vectors / sizeof *vectors)

@@ -34,15 +34,16 @@ static exo_status read_latent(const exo_arch_source *s, exo_hparams *hp, exo_err
     uint32_t key_dim = hp->head_dim, value_dim = hp->v_dim;
     exo_status st = exo_arch_need_u32(s, "attention.kv_lora_rank", MAX_RANK, &l->kv_rank, err);
     if (st == EXO_OK) st = exo_arch_u32(s, "attention.q_lora_rank", MAX_RANK, &l->q_rank, err);
-    if (st == EXO_OK) st = exo_arch_need_u32(s, "rope.dimension_count", EXO_MAX_HEAD_DIM,
-                                             &l->rope_dim, err);
+    if (st == EXO_OK)
+        st = exo_arch_need_u32(s, "rope.dimension_count", EXO_MAX_HEAD_DIM, &l->rope_dim, err);
     if (st != EXO_OK) return st;
     char key[EXO_KEY_BYTES];
     l->absorbed = exo_gguf_has(s->g, exo_arch_key(s, "attention.key_length_mla", key));
     if (l->absorbed) {
         st = exo_arch_need_u32(s, "attention.key_length_mla", EXO_MAX_HEAD_DIM, &key_dim, err);
-        if (st == EXO_OK) st = exo_arch_need_u32(s, "attention.value_length_mla", EXO_MAX_HEAD_DIM,
-                                                 &value_dim, err);
+        if (st == EXO_OK)
+            st = exo_arch_need_u32(s, "attention.value_length_mla", EXO_MAX_HEAD_DIM, &value_dim,
+                                   err);
         if (st != EXO_OK) return st;
     }
     if (l->rope_dim >= key_dim) {
@@ -128,10 +129,7 @@ static const exo_arch_spec specs[] = {
      .norm = EXO_NORM_LAYER,
      .norms = EXO_NORMS_OUT,
      .encoder = true},
-    {.name = "olmo2",
-     .rope = EXO_ROPE_NEOX,
-     .norms = EXO_NORMS_POST,
-     .qk_norm = EXO_QK_NORM_ROW},
+    {.name = "olmo2", .rope = EXO_ROPE_NEOX, .norms = EXO_NORMS_POST, .qk_norm = EXO_QK_NORM_ROW},
     {.name = "starcoder2",
      .rope = EXO_ROPE_NEOX,
      .norm = EXO_NORM_LAYER,
@@ -204,5 +202,6 @@ exo_status exo_arch_f32(const exo_arch_source *s, const char *suffix, float *out
 
 void exo_arch_bool(const exo_arch_source *s, const char *suffix, bool *out) {
     char key[EXO_KEY_BYTES];
-    (void)exo_gguf_bool(s->g, exo_arch_key(s, suffix, key), out);
+    bool v;
+    if (exo_gguf_bool(s->g, exo_arch_key(s, suffix, key), &v)) *out = v;
 }

@@ -1,9 +1,9 @@
 /* hparams.c - what the metadata of the supported architectures say, checked for sense.
  *
- * Owns the metadata keys that all architectures share; arch.c has what sets them apart.  A key that would change the computation in
- * a way exo does not follow is refused by name, so that no model runs wrongly in silence.
- * Source of keys and defaults: llama.cpp.
- * Knows nothing of devices; shapes are model_tensors.c's. */
+ * Owns the metadata keys that all architectures share; arch.c has what sets them apart.  A key that
+ * would change the computation in a way exo does not follow is refused by name, so that no model
+ * runs wrongly in silence. Source of keys and defaults: llama.cpp. Knows nothing of devices; shapes
+ * are model_tensors.c's. */
 #include "model/arch.h"
 
 #include <math.h>
@@ -101,8 +101,7 @@ static void copy_name(exo_str from, char *out, size_t cap) {
 
 static exo_status read_heads(const exo_arch_source *s, exo_hparams *hp, exo_error *err) {
     hp->n_kv_heads = hp->n_heads;
-    exo_status st =
-        exo_arch_u32(s, "attention.head_count_kv", MAX_HEADS, &hp->n_kv_heads, err);
+    exo_status st = exo_arch_u32(s, "attention.head_count_kv", MAX_HEADS, &hp->n_kv_heads, err);
     if (st != EXO_OK) return st;
     if (hp->n_heads % hp->n_kv_heads != 0) {
         return exo_error_set(err, EXO_EFORMAT,
@@ -125,8 +124,7 @@ static exo_status read_heads(const exo_arch_source *s, exo_hparams *hp, exo_erro
     if (hp->head_dim > EXO_MAX_HEAD_DIM || hp->v_dim > EXO_MAX_HEAD_DIM) {
         return exo_error_set(err, EXO_EUNSUPPORTED,
                              "heads of %u dimensions, at most %d are supported",
-                             hp->head_dim > hp->v_dim ? hp->head_dim : hp->v_dim,
-                             EXO_MAX_HEAD_DIM);
+                             hp->head_dim > hp->v_dim ? hp->head_dim : hp->v_dim, EXO_MAX_HEAD_DIM);
     }
     hp->attn_scale = 1.0f / sqrtf((float)hp->head_dim);
     return EXO_OK;
@@ -221,8 +219,10 @@ static exo_status read_layers(const exo_arch_source *s, exo_hparams *hp, exo_err
 
 static exo_status read_pooling(const exo_arch_source *s, exo_hparams *hp, exo_error *err) {
     char key[EXO_KEY_BYTES];
-    uint32_t kind = hp->arch->encoder ? EXO_POOL_MEAN : EXO_POOL_NONE;
-    (void)exo_gguf_u32(s->g, exo_arch_key(s, "pooling_type", key), &kind);
+    uint32_t kind;
+    if (!exo_gguf_u32(s->g, exo_arch_key(s, "pooling_type", key), &kind)) {
+        kind = hp->arch->encoder ? EXO_POOL_MEAN : EXO_POOL_NONE;
+    }
     if (kind > EXO_POOL_LAST) {
         return exo_error_set(err, EXO_EUNSUPPORTED,
                              "%s is %u: only none, mean, cls and last (0 to 3) are known", key,

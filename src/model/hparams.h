@@ -19,6 +19,16 @@ typedef struct {
 
 exo_status exo_model_tensors_bind(const exo_gguf *g, const exo_hparams *hp, exo_model_tensors *out,
                                   exo_error *err);
+/* What a layer of such a model holds, for those who write files. */
+typedef struct {
+    const char *suffix; /* behind "blk.N." */
+    uint64_t dims[3];   /* fastest first; unused are 1 */
+    bool vector;        /* f32 */
+    bool optional;      /* models of the architecture may do without */
+} exo_tensor_rule;
+/* The next tensor of layer il from *at on, which begins as 0; false behind the last. */
+bool exo_model_layer_rule(const exo_hparams *hp, uint32_t il, size_t *at, exo_tensor_rule *out);
+
 void exo_model_tensors_finish(exo_model_tensors *t);
 
 #endif

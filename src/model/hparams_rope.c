@@ -87,10 +87,9 @@ static exo_status find_factors(const exo_arch_source *s, const char *name, uint3
     *out = t;
     if (t == NULL) return EXO_OK;
     if (t->type != EXO_F32 || t->dims[0] != dims / 2 || t->bytes != 2ull * dims) {
-        return exo_error_set(err, EXO_EFORMAT,
-                             "%s has %llu %s values, rope.dimension_count %u asks for %u f32", name,
-                             (unsigned long long)t->dims[0], exo_dtype_get(t->type)->name, dims,
-                             dims / 2);
+        return exo_error_set(
+            err, EXO_EFORMAT, "%s has %llu %s values, rope.dimension_count %u asks for %u f32",
+            name, (unsigned long long)t->dims[0], exo_dtype_get(t->type)->name, dims, dims / 2);
     }
     for (uint32_t i = 0; i < dims / 2; i++) {
         float f = exo_get_f32(t->data + 4 * (size_t)i);

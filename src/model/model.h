@@ -26,21 +26,21 @@ typedef enum { EXO_POOL_NONE, EXO_POOL_MEAN, EXO_POOL_CLS, EXO_POOL_LAST } exo_p
 
 /* A feed-forward layer of which each row takes n_used of n matrices. */
 typedef struct {
-    uint32_t n, n_used;            /* 0 = the model has none */
-    uint32_t n_ff, n_ff_shared;    /* of one expert, of the shared one (0 = none) */
-    uint32_t n_dense_layers;       /* layers before this one are dense */
+    uint32_t n, n_used;         /* 0 = the model has none */
+    uint32_t n_ff, n_ff_shared; /* of one expert, of the shared one (0 = none) */
+    uint32_t n_dense_layers;    /* layers before this one are dense */
     uint32_t n_groups, n_groups_used;
     exo_gating gating;
-    bool normalize;                /* weights of the chosen sum to 1 */
-    float scale;                   /* on the weights; 0 = 1 */
+    bool normalize; /* weights of the chosen sum to 1 */
+    float scale;    /* on the weights; 0 = 1 */
 } exo_experts;
 
 /* Keys and values kept as one latent vector (deepseek2); all 0 without.  `absorbed`: attention
  * works on the latent itself, with one kv head of latent + rope dimensions. */
 typedef struct {
-    uint32_t kv_rank, q_rank;      /* q_rank 0 = queries are made in one product */
-    uint32_t nope_dim, rope_dim;   /* of a query head: without and with rotation */
-    uint32_t v_dim;                /* of an output head */
+    uint32_t kv_rank, q_rank;    /* q_rank 0 = queries are made in one product */
+    uint32_t nope_dim, rope_dim; /* of a query head: without and with rotation */
+    uint32_t v_dim;              /* of an output head */
     bool absorbed;
 } exo_latent;
 
@@ -61,7 +61,7 @@ typedef struct {
     bool bidirectional;      /* an encoder: rows see all of their sequence */
     exo_pooling pooling;     /* how rows become one embedding */
 
-    bool rope_neox; /* pairs (i, i + dims/2); false: (2i, 2i+1) */
+    bool rope_neox;              /* pairs (i, i + dims/2); false: (2i, 2i+1) */
     exo_rope rope, rope_sliding; /* of layers that see all, and of those with a window */
     exo_rope rope_long;          /* for contexts above long_ctx; dims 0 = the same */
     uint32_t long_ctx;
@@ -101,36 +101,36 @@ const char *exo_model_id(const exo_model *m); /* file name without .gguf and sha
 /* The tensors of one layer; found by architecture, all checked.  NULL where a layer has none.
  * Some are views: rows of a tensor of the file. */
 typedef struct {
-    const exo_tensor *attn_norm, *attn_norm_bias;          /* (n_embd): before attention */
-    const exo_tensor *q, *k, *v, *o;                       /* (n_heads*head_dim, n_embd), ... */
+    const exo_tensor *attn_norm, *attn_norm_bias; /* (n_embd): before attention */
+    const exo_tensor *q, *k, *v, *o;              /* (n_heads*head_dim, n_embd), ... */
     const exo_tensor *q_bias, *k_bias, *v_bias, *o_bias;
-    const exo_tensor *q_norm, *k_norm;                     /* (head_dim), or a whole row */
-    const exo_tensor *sinks;                               /* (n_heads) */
+    const exo_tensor *q_norm, *k_norm;                      /* (head_dim), or a whole row */
+    const exo_tensor *sinks;                                /* (n_heads) */
     const exo_tensor *attn_post_norm, *attn_post_norm_bias; /* on what attention adds */
-    const exo_tensor *attn_out_norm, *attn_out_norm_bias;  /* on the residual after attention */
-    const exo_tensor *ffn_norm, *ffn_norm_bias;            /* before the feed-forward layer */
-    const exo_tensor *gate, *up, *down;                    /* (n_ff, n_embd) x2, (n_embd, n_ff) */
+    const exo_tensor *attn_out_norm, *attn_out_norm_bias;   /* on the residual after attention */
+    const exo_tensor *ffn_norm, *ffn_norm_bias;             /* before the feed-forward layer */
+    const exo_tensor *gate, *up, *down;                     /* (n_ff, n_embd) x2, (n_embd, n_ff) */
     const exo_tensor *gate_bias, *up_bias, *down_bias;
-    const exo_tensor *ffn_post_norm, *ffn_post_norm_bias;  /* on what it adds */
+    const exo_tensor *ffn_post_norm, *ffn_post_norm_bias;   /* on what it adds */
     const exo_tensor *layer_out_norm, *layer_out_norm_bias; /* on the residual after it */
-    const exo_tensor *router, *router_bias, *choice_bias;  /* (n_experts, n_embd), (n_experts) */
-    const exo_tensor *gate_exps, *up_exps, *down_exps;     /* (n_experts, n_ff, n_embd), ... */
+    const exo_tensor *router, *router_bias, *choice_bias;   /* (n_experts, n_embd), (n_experts) */
+    const exo_tensor *gate_exps, *up_exps, *down_exps;      /* (n_experts, n_ff, n_embd), ... */
     const exo_tensor *gate_exps_bias, *up_exps_bias, *down_exps_bias;
     const exo_tensor *gate_shared, *up_shared, *down_shared;
-    const exo_tensor *shared_gate;                         /* (1, n_embd): weighs the shared one */
-    const exo_tensor *q_a, *q_a_norm, *q_b;                /* latent attention: exo_latent */
+    const exo_tensor *shared_gate;          /* (1, n_embd): weighs the shared one */
+    const exo_tensor *q_a, *q_a_norm, *q_b; /* latent attention: exo_latent */
     const exo_tensor *kv_a, *k_rope, *kv_a_norm, *kv_b, *k_b, *v_b;
 } exo_layer_tensors;
 exo_status exo_model_layer(const exo_model *m, uint32_t il, exo_layer_tensors *out, exo_error *err);
 
 /* The tensors around the layers. */
 typedef struct {
-    const exo_tensor *embedding;                     /* (n_vocab, n_embd) */
-    const exo_tensor *positions;                     /* (ctx_train, n_embd) or NULL */
-    const exo_tensor *token_type;                    /* (n_embd): kind 0, added to all, or NULL */
-    const exo_tensor *embd_norm, *embd_norm_bias;    /* (n_embd) or NULL */
-    const exo_tensor *final_norm, *final_norm_bias;  /* (n_embd); NULL in encoders */
-    const exo_tensor *head, *head_bias;              /* the embedding when tied; NULL in encoders */
+    const exo_tensor *embedding;                    /* (n_vocab, n_embd) */
+    const exo_tensor *positions;                    /* (ctx_train, n_embd) or NULL */
+    const exo_tensor *token_type;                   /* (n_embd): kind 0, added to all, or NULL */
+    const exo_tensor *embd_norm, *embd_norm_bias;   /* (n_embd) or NULL */
+    const exo_tensor *final_norm, *final_norm_bias; /* (n_embd); NULL in encoders */
+    const exo_tensor *head, *head_bias;             /* the embedding when tied; NULL in encoders */
 } exo_outer_tensors;
 const exo_outer_tensors *exo_model_outer(const exo_model *m);
 const exo_tensor *exo_model_embedding(const exo_model *m);  /* (n_vocab, n_embd) */

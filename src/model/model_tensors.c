@@ -114,8 +114,7 @@ static bool applies(condition c, const exo_hparams *hp, uint32_t il) {
     const exo_latent *l = &hp->latent;
     switch (c) {
     case WITH_ATTN_NORM: return (norms & (EXO_NORMS_PRE | EXO_NORMS_PARALLEL)) != 0;
-    case WITH_FFN_NORM:
-        return (norms & EXO_NORMS_PRE) != 0 && (norms & EXO_NORMS_FFN_RENAMED) == 0;
+    case WITH_FFN_NORM: return (norms & EXO_NORMS_PRE) != 0 && (norms & EXO_NORMS_FFN_RENAMED) == 0;
     case WITH_POST_NORMS: return (norms & EXO_NORMS_POST) != 0;
     case WITH_OUT_NORMS: return (norms & EXO_NORMS_OUT) != 0;
     case WITH_FFN_RENAMED: return (norms & EXO_NORMS_FFN_RENAMED) != 0;
@@ -138,8 +137,9 @@ static bool applies(condition c, const exo_hparams *hp, uint32_t il) {
 }
 
 enum {
-    VECTOR = 1u << 0,   /* used as it lies: f32 */
-    OPTIONAL = 1u << 1, /* the file decides */
+    VECTOR = 1u << 0,        /* used as it lies: f32 */
+    OPTIONAL = 1u << 1,      /* the file decides */
+    OF_LAYER_NORM = 1u << 2, /* other norms have no bias */
 };
 
 typedef struct {
@@ -153,7 +153,11 @@ typedef struct {
 #define M(name) offsetof(exo_layer_tensors, name)
 static const layer_rule layer_rules[] = {
     {"attn_norm.weight", M(attn_norm), {DIM_EMBD}, WITH_ATTN_NORM, VECTOR},
-    {"attn_norm.bias", M(attn_norm_bias), {DIM_EMBD}, WITH_ATTN_NORM, VECTOR | OPTIONAL},
+    {"attn_norm.bias",
+     M(attn_norm_bias),
+     {DIM_EMBD},
+     WITH_ATTN_NORM,
+     VECTOR | OPTIONAL | OF_LAYER_NORM},
     {"attn_q.weight", M(q), {DIM_EMBD, DIM_Q}, WITH_QKV, 0},
     {"attn_k.weight", M(k), {DIM_EMBD, DIM_K}, WITH_QKV, 0},
     {"attn_v.weight", M(v), {DIM_EMBD, DIM_V}, WITH_QKV, 0},
@@ -176,9 +180,17 @@ static const layer_rule layer_rules[] = {
     {"attn_v_b.weight", M(v_b), {DIM_KV_RANK, DIM_V_HEAD, DIM_HEADS}, WITH_ABSORBED, 0},
     {"post_attention_norm.weight", M(attn_post_norm), {DIM_EMBD}, WITH_POST_NORMS, VECTOR},
     {"attn_output_norm.weight", M(attn_out_norm), {DIM_EMBD}, WITH_OUT_NORMS, VECTOR},
-    {"attn_output_norm.bias", M(attn_out_norm_bias), {DIM_EMBD}, WITH_OUT_NORMS, VECTOR | OPTIONAL},
+    {"attn_output_norm.bias",
+     M(attn_out_norm_bias),
+     {DIM_EMBD},
+     WITH_OUT_NORMS,
+     VECTOR | OPTIONAL | OF_LAYER_NORM},
     {"ffn_norm.weight", M(ffn_norm), {DIM_EMBD}, WITH_FFN_NORM, VECTOR},
-    {"ffn_norm.bias", M(ffn_norm_bias), {DIM_EMBD}, WITH_FFN_NORM, VECTOR | OPTIONAL},
+    {"ffn_norm.bias",
+     M(ffn_norm_bias),
+     {DIM_EMBD},
+     WITH_FFN_NORM,
+     VECTOR | OPTIONAL | OF_LAYER_NORM},
     {"post_attention_norm.weight", M(ffn_norm), {DIM_EMBD}, WITH_FFN_RENAMED, VECTOR},
     {"ffn_gate.weight", M(gate), {DIM_EMBD, DIM_FF}, WITH_GATE, 0},
     {"ffn_up.weight", M(up), {DIM_EMBD, DIM_FF}, WITH_FFN, 0},
@@ -188,19 +200,31 @@ static const layer_rule layer_rules[] = {
     {"ffn_down.bias", M(down_bias), {DIM_EMBD}, WITH_FFN, VECTOR | OPTIONAL},
     {"post_ffw_norm.weight", M(ffn_post_norm), {DIM_EMBD}, WITH_POST_NORMS, VECTOR},
     {"layer_output_norm.weight", M(layer_out_norm), {DIM_EMBD}, WITH_OUT_NORMS, VECTOR},
-    {"layer_output_norm.bias", M(layer_out_norm_bias), {DIM_EMBD}, WITH_OUT_NORMS,
-     VECTOR | OPTIONAL},
+    {"layer_output_norm.bias",
+     M(layer_out_norm_bias),
+     {DIM_EMBD},
+     WITH_OUT_NORMS,
+     VECTOR | OPTIONAL | OF_LAYER_NORM},
     {"ffn_gate_inp.weight", M(router), {DIM_EMBD, DIM_EXPERTS}, WITH_EXPERTS, 0},
     {"ffn_gate_inp.bias", M(router_bias), {DIM_EXPERTS}, WITH_EXPERTS, VECTOR | OPTIONAL},
     {"exp_probs_b.bias", M(choice_bias), {DIM_EXPERTS}, WITH_EXPERTS, VECTOR | OPTIONAL},
     {"ffn_gate_exps.weight", M(gate_exps), {DIM_EMBD, DIM_FF_EXPERT, DIM_EXPERTS}, WITH_EXPERTS, 0},
     {"ffn_up_exps.weight", M(up_exps), {DIM_EMBD, DIM_FF_EXPERT, DIM_EXPERTS}, WITH_EXPERTS, 0},
     {"ffn_down_exps.weight", M(down_exps), {DIM_FF_EXPERT, DIM_EMBD, DIM_EXPERTS}, WITH_EXPERTS, 0},
-    {"ffn_gate_exps.bias", M(gate_exps_bias), {DIM_FF_EXPERT, DIM_EXPERTS}, WITH_EXPERTS,
+    {"ffn_gate_exps.bias",
+     M(gate_exps_bias),
+     {DIM_FF_EXPERT, DIM_EXPERTS},
+     WITH_EXPERTS,
      VECTOR | OPTIONAL},
-    {"ffn_up_exps.bias", M(up_exps_bias), {DIM_FF_EXPERT, DIM_EXPERTS}, WITH_EXPERTS,
+    {"ffn_up_exps.bias",
+     M(up_exps_bias),
+     {DIM_FF_EXPERT, DIM_EXPERTS},
+     WITH_EXPERTS,
      VECTOR | OPTIONAL},
-    {"ffn_down_exps.bias", M(down_exps_bias), {DIM_EMBD, DIM_EXPERTS}, WITH_EXPERTS,
+    {"ffn_down_exps.bias",
+     M(down_exps_bias),
+     {DIM_EMBD, DIM_EXPERTS},
+     WITH_EXPERTS,
      VECTOR | OPTIONAL},
     {"ffn_gate_shexp.weight", M(gate_shared), {DIM_EMBD, DIM_FF_SHARED}, WITH_SHARED, 0},
     {"ffn_up_shexp.weight", M(up_shared), {DIM_EMBD, DIM_FF_SHARED}, WITH_SHARED, 0},
@@ -208,6 +232,24 @@ static const layer_rule layer_rules[] = {
     {"ffn_gate_inp_shexp.weight", M(shared_gate), {DIM_EMBD}, WITH_SHARED, OPTIONAL},
 };
 #undef M
+
+static bool has(const exo_hparams *hp, uint32_t il, const layer_rule *rule) {
+    if ((rule->flags & OF_LAYER_NORM) != 0 && hp->arch->norm != EXO_NORM_LAYER) return false;
+    return applies(rule->when, hp, il);
+}
+
+bool exo_model_layer_rule(const exo_hparams *hp, uint32_t il, size_t *at, exo_tensor_rule *out) {
+    while (*at < sizeof layer_rules / sizeof *layer_rules) {
+        const layer_rule *rule = &layer_rules[(*at)++];
+        if (!has(hp, il, rule)) continue;
+        *out = (exo_tensor_rule){.suffix = rule->suffix,
+                                 .vector = (rule->flags & VECTOR) != 0,
+                                 .optional = (rule->flags & OPTIONAL) != 0};
+        for (int i = 0; i < 3; i++) out->dims[i] = dim_get(rule->dims[i], hp).size;
+        return true;
+    }
+    return false;
+}
 
 /* ---- binding ---- */
 
@@ -352,7 +394,7 @@ static exo_status bind_layer(binder *b, uint32_t il, exo_layer_tensors *out, exo
     }
     for (size_t i = 0; st == EXO_OK && i < sizeof layer_rules / sizeof *layer_rules; i++) {
         const layer_rule *rule = &layer_rules[i];
-        if (!applies(rule->when, b->hp, il)) continue;
+        if (!has(b->hp, il, rule)) continue;
         st = bind(b, prefix, rule, member(out, rule->member), err);
     }
     if (st == EXO_OK && out->kv_a != NULL) { /* the latent, then what is rotated */
@@ -367,7 +409,7 @@ static exo_status bind_layer(binder *b, uint32_t il, exo_layer_tensors *out, exo
 
 static exo_status bind_outer(binder *b, exo_outer_tensors *out, exo_error *err) {
     const exo_hparams *hp = b->hp;
-    bool encoder = hp->arch->encoder;
+    bool encoder = hp->arch->encoder, layer_norm = hp->arch->norm == EXO_NORM_LAYER;
     const struct {
         layer_rule rule;
         const exo_tensor **to;
@@ -378,13 +420,13 @@ static exo_status bind_outer(binder *b, exo_outer_tensors *out, exo_error *err) 
          &out->positions,
          hp->arch->positions},
         {{"token_embd_norm.weight", 0, {DIM_EMBD}, 0, VECTOR}, &out->embd_norm, encoder},
-        {{"token_embd_norm.bias", 0, {DIM_EMBD}, 0, VECTOR | OPTIONAL},
+        {{"token_embd_norm.bias", 0, {DIM_EMBD}, 0, VECTOR | OPTIONAL | OF_LAYER_NORM},
          &out->embd_norm_bias,
          encoder},
         {{"output_norm.weight", 0, {DIM_EMBD}, 0, VECTOR}, &out->final_norm, !encoder},
-        {{"output_norm.bias", 0, {DIM_EMBD}, 0, VECTOR | OPTIONAL},
+        {{"output_norm.bias", 0, {DIM_EMBD}, 0, VECTOR | OPTIONAL | OF_LAYER_NORM},
          &out->final_norm_bias,
-         !encoder},
+         !encoder && layer_norm},
         {{"output.weight", 0, {DIM_EMBD, DIM_VOCAB}, 0, 0}, &out->head, !encoder && !hp->tied_head},
         {{"output.bias", 0, {DIM_VOCAB}, 0, VECTOR | OPTIONAL}, &out->head_bias, !encoder},
     };

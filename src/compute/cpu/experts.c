@@ -147,10 +147,8 @@ static void sort_pairs(const exo_plan *p, const exo_op_experts *e) {
 
 static void prepare_pairs(const exo_run *r, const exo_op_experts *e, const exo_act_strides *ld) {
     const exo_plan *p = r->p;
-    exo_run_input in = {.n = e->w[0]->n_cols,
-                        .norm = exo_run_vector(e->norm),
-                        .eps = e->norm_eps,
-                        .gather = true};
+    exo_run_input in = {
+        .n = e->w[0]->n_cols, .norm = exo_run_vector(e->norm), .eps = e->norm_eps, .gather = true};
     for (uint32_t k = 0; k < e->n_parts; k++) in.forms |= 1u << exo_act_form_of(e->w[k]->type);
     uint32_t from, to;
     exo_run_share(r, p->args->n_rows * e->n_used, &from, &to);
@@ -241,8 +239,7 @@ static void run_strips(const exo_run *r, const exo_op_experts *e, const exo_act_
         }
         if (expert == e->n_experts) return;
         uint32_t g0 = (item - before) * step;
-        run_strip(r, e, ld,
-                  &(strip){expert, g0, groups - g0 < step ? groups - g0 : step});
+        run_strip(r, e, ld, &(strip){expert, g0, groups - g0 < step ? groups - g0 : step});
     }
 }
 

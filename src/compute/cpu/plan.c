@@ -23,9 +23,9 @@ typedef struct {
     size_t k_form[2]; /* of the widest Q32 and Q256 input */
     uint32_t v_dim;
     bool attention;
-    uint32_t n_scores;                        /* most of a ROUTE */
-    uint32_t n_experts;                       /* most of an EXPERTS */
-    size_t pairs;                             /* most per row */
+    uint32_t n_scores;                      /* most of a ROUTE */
+    uint32_t n_experts;                     /* most of an EXPERTS */
+    size_t pairs;                           /* most per row */
     size_t chosen_x, chosen_q, chosen_d[2]; /* most elements per row, over an EXPERTS's pairs */
 } needs;
 

@@ -41,7 +41,7 @@ typedef struct {
     float *strip[2]; /* (n, 16 * groups) results before the epilogue */
     float *row;      /* (max K) a normed row on its way to quantisation */
     float *attention;
-    float *route; /* EXO_ROUTE_SCRATCH(most experts) */
+    float *route;      /* EXO_ROUTE_SCRATCH(most experts) */
     exo_act_space own; /* one row: steps of one row are prepared by every thread for itself */
 } exo_thread_scratch;
 

@@ -63,6 +63,9 @@ void exo_run_prepare(const exo_run *r, const exo_run_input *in, uint32_t c, cons
     if (!ok) exo_run_not_finite(r);
 }
 
+/* f32 rows are read from the slot as they lie, but for these. */
+static bool copies(const product *pr) { return pr->norm != NULL || pr->rows != NULL; }
+
 /* Row c of the product's input into row c of a. */
 static void prepare_row(const exo_run *r, const product *pr, unsigned forms, uint32_t c,
                         const exo_act_space *a) {
@@ -70,14 +73,15 @@ static void prepare_row(const exo_run *r, const product *pr, unsigned forms, uin
                               .n = pr->w[0]->n_cols,
                               .norm = pr->norm,
                               .eps = pr->eps,
-                              .forms = forms};
+                              .forms = forms,
+                              .gather = copies(pr)};
     exo_run_prepare(r, &in, c, a, &r->p->ld);
 }
 
 /* The space that holds the prepared rows.  Ends with a barrier where threads share it. */
 static const exo_act_space *prepare(const exo_run *r, const product *pr, unsigned forms) {
     const exo_act_space *shared = &r->p->act;
-    if (pr->norm == NULL && forms == 1u << EXO_ACT_F32) return shared; /* the slot itself */
+    if (!copies(pr) && forms == 1u << EXO_ACT_F32) return shared; /* the slot itself */
     if (pr->n == 1 && r->n_threads > 1) {
         prepare_row(r, pr, forms, 0, &r->scratch->own);
         return &r->scratch->own;
@@ -89,13 +93,14 @@ static const exo_act_space *prepare(const exo_run *r, const product *pr, unsigne
     return shared;
 }
 
-static exo_act act_for(const exo_run *r, const product *pr, const exo_act_space *a, exo_dtype type) {
+static exo_act act_for(const exo_run *r, const product *pr, const exo_act_space *a,
+                       exo_dtype type) {
     const exo_plan *p = r->p;
     exo_act act = {.ld_x = p->ld.x, .ld_q = p->ld.q};
     exo_act_form form = exo_act_form_of(type);
     if (form == EXO_ACT_F32) {
-        act.x = pr->norm != NULL ? a->x : pr->in;
-        if (pr->norm == NULL) act.ld_x = pr->ld_in;
+        act.x = copies(pr) ? a->x : pr->in;
+        if (!copies(pr)) act.ld_x = pr->ld_in;
         return act;
     }
     act.q = a->q[form - 1];
@@ -115,8 +120,8 @@ static void add_bias(float *strip, size_t ld, uint32_t n, const float *bias, uin
     }
 }
 
-void exo_run_epilogue(const exo_run *r, exo_epilogue e, float *out, const float *y,
-                      const float *up, uint32_t n) {
+void exo_run_epilogue(const exo_run *r, exo_epilogue e, float *out, const float *y, const float *up,
+                      uint32_t n) {
     switch (e) {
     case EXO_EPILOGUE_SILU_MUL: r->kernels->silu_mul(out, y, up, n); break;
     case EXO_EPILOGUE_GELU_MUL: r->kernels->gelu_mul(out, y, up, n); break;
@@ -180,7 +185,8 @@ static uint32_t strip_groups(const exo_run *r, const product *pr) {
     return (uint32_t)groups;
 }
 
-static void run_narrow(const exo_run *r, const product *pr, const exo_act *acts, uint32_t n_ranges) {
+static void run_narrow(const exo_run *r, const product *pr, const exo_act *acts,
+                       uint32_t n_ranges) {
     uint32_t step = strip_groups(r, pr);
     for (uint32_t part = 0; part < n_ranges; part++) {
         uint32_t from, to;
@@ -310,8 +316,8 @@ static void run_copy(const exo_run *r, const exo_op_copy *o) {
 }
 
 /* Query heads and key of one kv head of row i. */
-static void rope_group(const exo_run *r, const exo_op_rope_kv *o, const exo_kv_pool *pool, uint32_t i,
-                       uint32_t kv_head) {
+static void rope_group(const exo_run *r, const exo_op_rope_kv *o, const exo_kv_pool *pool,
+                       uint32_t i, uint32_t kv_head) {
     const exo_plan *p = r->p;
     const exo_rope_table *table = &p->rope[p->op_rope[r->op]];
     const float *cos = table->cos + (size_t)i * (table->dims / 2);
@@ -356,30 +362,29 @@ static void attend_block(const exo_run *r, const exo_op_attention *a, const exo_
                          uint32_t kv_head) {
     const exo_plan *p = r->p;
     uint32_t v_dim = a->v_dim != 0 ? a->v_dim : a->head_dim;
-    exo_attention_task t = {.q = p->slots[a->q] + (size_t)b->row * p->slot_ld[a->q],
-                            .out = p->slots[a->out] + (size_t)b->row * p->slot_ld[a->out],
-                            .ld_q = p->slot_ld[a->q],
-                            .ld_out = p->slot_ld[a->out],
-                            .pos = (a->bidirectional ? p->pos_end : p->pos) + b->row,
-                            .n_rows = b->n,
-                            .kv_head = kv_head,
-                            .n_kv_heads = a->n_kv_heads,
-                            .group = a->n_heads / a->n_kv_heads,
-                            .head_dim = a->head_dim,
-                            .v_dim = v_dim,
-                            .scale = a->scale,
-                            .softcap = a->softcap,
-                            .window = a->window,
-                            .sinks = exo_run_vector(a->sinks),
-                            .k_pages = a->k_pages->data,
-                            .v_pages = a->v_pages->data,
-                            .k_page_bytes =
-                                exo_kv_page_bytes(a->kv_type, a->n_kv_heads, a->head_dim),
-                            .v_page_bytes = exo_kv_page_bytes(a->kv_type, a->n_kv_heads, v_dim),
-                            .kv_type = a->kv_type,
-                            .table = p->args->block_table +
-                                     (size_t)p->args->rows[b->row].seq * p->desc.max_seq_pages,
-                            .scratch = r->scratch->attention};
+    exo_attention_task t = {
+        .q = p->slots[a->q] + (size_t)b->row * p->slot_ld[a->q],
+        .out = p->slots[a->out] + (size_t)b->row * p->slot_ld[a->out],
+        .ld_q = p->slot_ld[a->q],
+        .ld_out = p->slot_ld[a->out],
+        .pos = (a->bidirectional ? p->pos_end : p->pos) + b->row,
+        .n_rows = b->n,
+        .kv_head = kv_head,
+        .n_kv_heads = a->n_kv_heads,
+        .group = a->n_heads / a->n_kv_heads,
+        .head_dim = a->head_dim,
+        .v_dim = v_dim,
+        .scale = a->scale,
+        .softcap = a->softcap,
+        .window = a->window,
+        .sinks = exo_run_vector(a->sinks),
+        .k_pages = a->k_pages->data,
+        .v_pages = a->v_pages->data,
+        .k_page_bytes = exo_kv_page_bytes(a->kv_type, a->n_kv_heads, a->head_dim),
+        .v_page_bytes = exo_kv_page_bytes(a->kv_type, a->n_kv_heads, v_dim),
+        .kv_type = a->kv_type,
+        .table = p->args->block_table + (size_t)p->args->rows[b->row].seq * p->desc.max_seq_pages,
+        .scratch = r->scratch->attention};
     r->kernels->attention(&t);
 }
 
@@ -461,8 +466,8 @@ static void decide(exo_plan *p, uint32_t i) {
 
 static void thread_main(void *ud, uint32_t thread) {
     exo_plan *p = ud;
-    exo_run r = {p, p->device->kernels, &p->threads[thread], thread, exo_pool_threads(p->device->pool),
-             0};
+    exo_run r = {
+        p, p->device->kernels, &p->threads[thread], thread, exo_pool_threads(p->device->pool), 0};
     begin_step(&r);
     for (; r.op < p->desc.n_ops; r.op++) {
         run_op(&r, &p->ops[r.op]);

@@ -44,8 +44,8 @@ void exo_run_prepare(const exo_run *r, const exo_run_input *in, uint32_t c, cons
                      const exo_act_strides *ld);
 
 /* out = the epilogue of y and up, all (n); not ADD.  up: where the epilogue is gated. */
-void exo_run_epilogue(const exo_run *r, exo_epilogue e, float *out, const float *y,
-                      const float *up, uint32_t n);
+void exo_run_epilogue(const exo_run *r, exo_epilogue e, float *out, const float *y, const float *up,
+                      uint32_t n);
 
 void exo_run_route(const exo_run *r, const exo_op_route *o);
 void exo_run_experts(const exo_run *r, const exo_op_experts *e);

@@ -77,8 +77,8 @@
  * the first split sets M, L, O = m, l, o; each later one
  *   M' = max(M, m); a = exp(M - M'); b = exp(m - M')
  *   L = fma(L, a, l * b); O[d] = fma(O[d], a, o[d] * b); M = M'
- * with a sink z: M' = max(M, z); a = exp(M - M'); b = exp(z - M'); L = fma(L, a, b); O[d] = O[d] * a
- * out[d] = O[d] * (1 / L).
+ * with a sink z: M' = max(M, z); a = exp(M - M'); b = exp(z - M'); L = fma(L, a, b); O[d] = O[d] *
+ * a out[d] = O[d] * (1 / L).
  *
  * round_f16: to f16 (nearest even) and back. */
 #ifndef EXO_COMPUTE_CPU_REFERENCE_H

@@ -211,9 +211,9 @@ static bool v16_quantize256(const float *x, uint32_t n, int8_t *q, float *d, int
 /* ---- attention ---- */
 
 typedef struct {
-    const float *q; /* (head_dim) */
-    float *out;     /* (v_dim) */
-    uint32_t head;  /* of all query heads */
+    const float *q;      /* (head_dim) */
+    float *out;          /* (v_dim) */
+    uint32_t head;       /* of all query heads */
     uint32_t first, pos; /* positions it sees */
 } v16_query;
 

@@ -83,8 +83,7 @@ static exo_status check_ops(const exo_device *d, const exo_plan_desc *desc, exo_
         if (missing != NULL) {
             return exo_error_set(err, EXO_EUNSUPPORTED,
                                  "vulkan:%u has no kernel for %s (plan operation %zu)",
-                                 d->vk->index,
-                                 missing, i);
+                                 d->vk->index, missing, i);
         }
         if (op->kind == EXO_OP_ROPE_KV) {
             pool[0] = op->u.rope_kv.k_pages;
