@@ -268,14 +268,17 @@ static const exo_tensor *use(binder *b, const char *name) {
 }
 
 static exo_status bad_shape(const exo_tensor *t, const dim_info want[3], exo_error *err) {
+    char third[96] = "";
+    if (t->dims[2] != 1 || want[2].size != 1) {
+        snprintf(third, sizeof third, " x %llu (%s), not %llu", (unsigned long long)want[2].size,
+                 want[2].name, (unsigned long long)t->dims[2]);
+    }
     return exo_error_set(
         err, EXO_EFORMAT,
-        "tensor '%.*s' is %llu x %llu x %llu, but the metadata ask for %llu (%s) x %llu (%s) x "
-        "%llu (%s)",
+        "tensor '%.*s' is %llu x %llu%s, but the metadata ask for %llu (%s) x %llu (%s)%s",
         (int)t->name.n, t->name.s, (unsigned long long)t->dims[0], (unsigned long long)t->dims[1],
-        (unsigned long long)t->dims[2], (unsigned long long)want[0].size, want[0].name,
-        (unsigned long long)want[1].size, want[1].name, (unsigned long long)want[2].size,
-        want[2].name);
+        t->n_dims > 2 ? " x ..." : "", (unsigned long long)want[0].size, want[0].name,
+        (unsigned long long)want[1].size, want[1].name, third);
 }
 
 /* Checks shape and type; vectors must be f32 because they are used as they lie. */

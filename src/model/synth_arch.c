@@ -65,7 +65,9 @@ static bool wanted(const exo_synth_extra *x, const exo_tensor_rule *rule) {
     if (is(rule->suffix, "ffn_gate_inp_shexp.weight")) {
         return (x->with & EXO_SYNTH_SHARED_GATE) != 0;
     }
-    return (x->with & EXO_SYNTH_BIASES) != 0;
+    unsigned all = EXO_SYNTH_BIASES;
+    if (strstr(rule->suffix, "norm.bias") != NULL) all |= EXO_SYNTH_NORM_BIASES;
+    return (x->with & all) != 0;
 }
 
 /* Changes a rule into that of a fused tensor; false when the tensor is part of another. */

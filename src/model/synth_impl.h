@@ -49,6 +49,7 @@ enum {
     EXO_SYNTH_LONG_FACTORS = 1u << 7,
     EXO_SYNTH_CHOICE_BIAS = 1u << 8,
     EXO_SYNTH_TOKEN_TYPES = 1u << 9,
+    EXO_SYNTH_NORM_BIASES = 1u << 10,
 };
 
 /* Where synth_arch.c puts tensors: synth.c, which knows types and randomness. */

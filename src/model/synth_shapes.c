@@ -38,17 +38,17 @@ static const exo_synth_extra deepseek2 = {.with = EXO_SYNTH_LATENT_ABSORBED | EX
                                           .expert_scale = 2.5f,
                                           .kv_rank = 256,
                                           .q_rank = 256};
-static const exo_synth_extra deepseek2_lite = {.v_dim = 64,
-                                               .rope_dims = 32,
-                                               .n_ff_dense = 512,
-                                               .n_ff_shared = 256,
+static const exo_synth_extra deepseek2_lite = {.v_dim = 32,
+                                               .rope_dims = 16,
+                                               .n_ff_dense = 128,
+                                               .n_ff_shared = 128,
                                                .n_dense_layers = 1,
                                                .gating = 1,
-                                               .kv_rank = 256};
+                                               .kv_rank = 64};
 static const exo_synth_extra bert = {
     .with = EXO_SYNTH_QKV_BIAS | EXO_SYNTH_BIASES | EXO_SYNTH_TOKEN_TYPES, .pooling = 2};
-static const exo_synth_extra nomic_bert = {.with = EXO_SYNTH_FUSED_QKV | EXO_SYNTH_TOKEN_TYPES,
-                                           .pooling = 1};
+static const exo_synth_extra nomic_bert = {
+    .with = EXO_SYNTH_FUSED_QKV | EXO_SYNTH_TOKEN_TYPES | EXO_SYNTH_NORM_BIASES, .pooling = 1};
 static const exo_synth_extra biased = {.with = EXO_SYNTH_QKV_BIAS | EXO_SYNTH_BIASES};
 static const exo_synth_extra seed_oss = {.with = EXO_SYNTH_QKV_BIAS};
 static const exo_synth_extra command_r = {.logit_scale = 0.25f};
@@ -375,17 +375,17 @@ static const exo_synth_shape shapes[] = {
      .extra = &deepseek2},
     {.name = "test-deepseek2-lite",
      .arch = "deepseek2",
-     .n_layers = 3,
-     .n_embd = 256,
-     .n_ff = 128,
+     .n_layers = 27, /* by which llama.cpp knows that queries are made in one product */
+     .n_embd = 128,
+     .n_ff = 64,
      .n_heads = 4,
      .n_kv_heads = 4,
-     .head_dim = 96,
+     .head_dim = 48,
      .n_vocab = 520,
      .ctx = 2048,
      .rope_base = 1e4f,
      .norm_eps = 1e-5f,
-     .n_experts = 8,
+     .n_experts = 4,
      .n_experts_used = 2,
      .extra = &deepseek2_lite},
     {.name = "test-bert",
