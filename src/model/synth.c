@@ -162,8 +162,29 @@ static void add_rope_factors(job *j) {
     t->bytes = j->rope_factors;
 }
 
+static void sink_vector(void *ud, const char *name, const uint64_t dims[2], float mean, float std) {
+    add_vector(ud, name, dims[0], mean, std);
+    job *j = ud;
+    if (j->failed || dims[1] == 1) return;
+    j->tensors[j->n - 1].n_dims = 2;
+    j->tensors[j->n - 1].dims[1] = dims[1];
+}
+
+static void sink_matrix(void *ud, const char *name, const uint64_t dims[3], float factor,
+                        bool plain) {
+    job *j = ud;
+    tensor *t = add_matrix(j, name, dims[0], dims[1], plain ? EXO_F32 : j->type);
+    t->weights.std *= factor;
+    t->dims[2] = dims[2];
+    if (dims[2] > 1) t->n_dims = 3;
+}
+
 static void add_tensors(job *j) {
     const exo_synth_shape *s = j->shape;
+    if (s->extra != NULL) {
+        exo_synth_extra_tensors(s, j->n_layers, &(exo_synth_sink){j, sink_vector, sink_matrix});
+        return;
+    }
     add_matrix(j, "token_embd.weight", s->n_embd, s->n_vocab, j->type)->weights.std *= 2;
     if (s->rope_factor > 0) add_rope_factors(j);
     for (uint32_t il = 0; il < j->n_layers; il++) add_layer(j, il);
@@ -211,13 +232,18 @@ static void add_metadata(const job *j, exo_gguf_writer *w) {
     add_u32(w, s->arch, "block_count", j->n_layers);
     add_u32(w, s->arch, "context_length", s->ctx);
     add_u32(w, s->arch, "embedding_length", s->n_embd);
-    add_u32(w, s->arch, "feed_forward_length", s->n_ff);
+    bool dense = s->extra != NULL && s->extra->n_ff_dense > 0;
+    add_u32(w, s->arch, "feed_forward_length", dense ? s->extra->n_ff_dense : s->n_ff);
     add_u32(w, s->arch, "attention.head_count", s->n_heads);
     add_u32(w, s->arch, "attention.head_count_kv", s->n_kv_heads);
-    add_u32(w, s->arch, "attention.key_length", s->head_dim);
-    add_u32(w, s->arch, "attention.value_length", s->head_dim);
-    add_f32(w, s->arch, "attention.layer_norm_rms_epsilon", s->norm_eps);
-    add_u32(w, s->arch, "rope.dimension_count", s->head_dim);
+    if (s->extra != NULL) {
+        exo_synth_extra_metadata(s, w);
+    } else {
+        add_u32(w, s->arch, "attention.key_length", s->head_dim);
+        add_u32(w, s->arch, "attention.value_length", s->head_dim);
+        add_u32(w, s->arch, "rope.dimension_count", s->head_dim);
+        add_f32(w, s->arch, "attention.layer_norm_rms_epsilon", s->norm_eps);
+    }
     add_f32(w, s->arch, "rope.freq_base", s->rope_base);
     add_u32(w, s->arch, "vocab_size", s->n_vocab);
     if (s->n_experts > 0) {

@@ -49,23 +49,41 @@ typedef struct {
     const float *q; /* (n_rows, ld_q): first row of the task */
     float *out;     /* (n_rows, ld_out); may be q */
     size_t ld_q, ld_out;
-    const uint32_t *pos; /* (n_rows) */
+    const uint32_t *pos; /* (n_rows) last position each row sees */
     uint32_t n_rows;
     uint32_t kv_head, n_kv_heads, group; /* group = query heads per kv head */
-    uint32_t head_dim;
+    uint32_t head_dim, v_dim;
     float scale;
+    float softcap;      /* 0 = none */
+    uint32_t window;    /* 0 = none */
+    const float *sinks; /* (n_heads) or NULL */
     const uint8_t *k_pages, *v_pages;
-    size_t page_bytes;
+    size_t k_page_bytes, v_page_bytes;
     exo_dtype kv_type;
     const uint32_t *table; /* the sequence's page of each 32 positions */
-    float *scratch;        /* exo_attention_scratch(head_dim) floats, 64-byte aligned */
+    float *scratch;        /* exo_attention_scratch(v_dim) floats, 64-byte aligned */
 } exo_attention_task;
 
 #define EXO_ATTENTION_QUERIES                                                                      \
     4 /* query heads and rows that a kernel takes through a split at once */
-size_t exo_attention_scratch(uint32_t head_dim);
+size_t exo_attention_scratch(uint32_t v_dim);
 
-/* Functions that return bool give false when an input is not finite. */
+/* The outputs of a row's experts, and their weights. */
+typedef struct {
+    const float *y; /* (n_used, n) */
+    const float *w; /* (n_used) */
+    uint32_t n_used, n;
+    bool add; /* out += */
+} exo_mix_row;
+
+/* bias may be NULL. */
+typedef struct {
+    const float *weight, *bias; /* (n) */
+    float eps;
+} exo_norm_weights;
+
+/* Functions that return bool give false when an input is not finite.  gelu_mul's up may be NULL:
+ * no gate. */
 typedef struct {
     const char *isa;    /* "reference", "avx2", "avx512", "neon", "neon-plain": for desc.isa */
     const char *driver; /* what people see: "avx512-vnni" */
@@ -74,7 +92,12 @@ typedef struct {
     bool (*norm)(float *out, const float *x, const float *weight, uint32_t n, float eps);
     bool (*quantize32)(const float *x, uint32_t n, int8_t *q, float *d, int32_t *sum);
     bool (*quantize256)(const float *x, uint32_t n, int8_t *q, float *d, int16_t *sums);
+    bool (*layer_norm)(float *out, const float *x, const exo_norm_weights *w, uint32_t n);
     void (*silu_mul)(float *out, const float *gate, const float *up, uint32_t n);
+    void (*gelu_mul)(float *out, const float *gate, const float *up, uint32_t n);
+    void (*swiglu_oai)(float *out, const float *gate, const float *up, uint32_t n);
+    void (*mix)(float *out, const exo_mix_row *m);
+    void (*softcap)(float *x, float cap, uint32_t n); /* in place */
     void (*rope)(float *head, const float *cos, const float *sin, uint32_t dims, bool neox);
     void (*attention)(const exo_attention_task *t);
     void (*round_f16)(float *x, uint32_t n);
