@@ -82,7 +82,6 @@ typedef struct {
     VkDescriptorSetLayout set_layout;
     VkPipelineLayout layout;
     VkPipelineCache cache;
-    VkShaderModule modules[EXO_VK_N_KERNELS]; /* of the chosen variant; made on demand */
     exo_vk_variant variant[EXO_VK_N_KERNELS];
     exo_vk_shape shape;
     exo_vk_pipeline *pipelines;
