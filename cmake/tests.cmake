@@ -88,6 +88,13 @@ if(EXO_VULKAN)
     add_dependencies(compute_vulkan_probe_test exo_crash_icd)
     target_compile_definitions(compute_vulkan_probe_test PRIVATE
         EXO_CRASH_ICD="$<TARGET_FILE:exo_crash_icd>")
+    # All kernels as pipelines of AMD GPUs that are not there.
+    add_executable(exo_vulkan_compile tests/vulkan/compile.c)
+    target_link_libraries(exo_vulkan_compile PRIVATE exo_compute)
+    target_compile_options(exo_vulkan_compile PRIVATE ${EXO_WARNINGS})
+    add_test(NAME vulkan_compile COMMAND ${CMAKE_SOURCE_DIR}/tests/vulkan/compile.sh
+        $<TARGET_FILE:exo_vulkan_compile>)
+    set_tests_properties(vulkan_compile PROPERTIES LABELS vulkan TIMEOUT 300 SKIP_RETURN_CODE 77)
     # A layer that spoils a good driver (tests/vulkan/faulty_layer.c), and the description by which
     # the loader finds it.
     add_library(exo_faulty_layer MODULE tests/vulkan/faulty_layer.c)

@@ -247,6 +247,7 @@ const exo_shard_desc *exo_shard_get_desc(const exo_shard *s) { return &s->desc; 
 uint64_t exo_shard_weight_bytes(const exo_shard *s) { return s->weights.bytes; }
 uint64_t exo_shard_kv_bytes(const exo_shard *s) { return s->kv_bytes; }
 const exo_model *exo_shard_model(const exo_shard *s) { return s->model; }
+bool exo_shard_has_classes(const exo_shard *s) { return s->backend->plan_has_classes(s->plan); }
 
 /* ---- steps ---- */
 

@@ -42,6 +42,9 @@ const exo_model *exo_shard_model(const exo_shard *s);
 uint64_t exo_shard_weight_bytes(const exo_shard *s);
 uint64_t exo_shard_kv_bytes(const exo_shard *s);
 
+/* True when its device computes rows with EXO_ROW_PROMPT by other kernels than the others. */
+bool exo_shard_has_classes(const exo_shard *s);
+
 /* Runs a step: x_in (n_rows, n_embd) unless has_embedding; x_out likewise unless has_head.
  * Logits stay in the shard until the next run.  A step without rows only assigns its pages.
  * EXO_EINVAL when a row, slot or page is out of range, or when a row's position or one before it
