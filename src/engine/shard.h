@@ -16,6 +16,7 @@ typedef struct {
     uint32_t layer_begin, layer_end; /* [a, b) */
     bool has_embedding;              /* tokens in; otherwise activations */
     bool has_head;                   /* logits out; otherwise activations */
+    bool embeddings;                 /* last layer, no head: activations after the final norm */
     uint32_t rank, n_ranks;          /* tensor parallel; 0 of 1 (0 of 0 means the same) */
     exo_dtype kv_type;               /* EXO_F32 or EXO_F16; all-zero = F32 */
     bool wire_f16;                   /* residual rounded to f16 after every layer */

@@ -19,7 +19,6 @@ from conftest import EXO, ROOT, run, wait_until
 
 BUILD = Path(os.environ.get("EXO_VULKAN_TEST_DIR", ROOT / "build" / "test"))
 DRIVERS = Path(os.environ.get("EXO_VULKAN_ICD_DIR", ROOT / "build" / "vulkan"))
-KERNELS = ROOT / "src" / "compute" / "kernels" / "spv"
 SELFTEST_S = 900  # lavapipe compiles every kernel; minutes on a busy machine
 PROMPT = ["-m", "tiny", "--raw", "-p", "Once upon a time", "-n", "8", "--temp", "0", "--json",
           "--logits-hash"]
@@ -40,8 +39,8 @@ def environment(home: Path, faults: str = "", driver: Path | None = None) -> dic
         layer = BUILD / "vulkan_layer"
         if not (layer / "faulty.json").exists():
             pytest.skip(f"no {layer}: build the preset test")
-        env |= {"EXO_FAULTY": faults, "EXO_FAULTY_KERNELS": str(KERNELS),
-                "VK_LAYER_PATH": str(layer), "VK_INSTANCE_LAYERS": "VK_LAYER_EXO_faulty"}
+        env |= {"EXO_FAULTY": faults, "VK_LAYER_PATH": str(layer),
+                "VK_INSTANCE_LAYERS": "VK_LAYER_EXO_faulty"}
     return env
 
 

@@ -34,11 +34,57 @@ static exo_status check_pool(const exo_device *d, size_t i, const exo_buffer *po
                          (unsigned long long)d->vk->caps.max_storage_range);
 }
 
+/* What of an operation has no kernel here; NULL when all of it has. */
+static const char *without_kernel(const exo_op *op) {
+    switch (op->kind) {
+    case EXO_OP_EMBED: {
+        const exo_op_embed *e = &op->u.embed;
+        bool plain = e->scale == 0 && e->positions == NULL && e->bias == NULL;
+        return plain ? NULL : "an embedding with scale, positions or bias";
+    }
+    case EXO_OP_MATMUL:
+        return op->u.matmul.epilogue > EXO_EPILOGUE_SILU_MUL ? "an activation other than SiLU"
+                                                             : NULL;
+    case EXO_OP_ROPE_KV: {
+        const exo_op_rope_kv *r = &op->u.rope_kv;
+        if (r->rope_offset != 0) return "a rotation that does not begin at dimension 0";
+        return r->v_dim != 0 && r->v_dim != r->head_dim ? "values narrower than keys" : NULL;
+    }
+    case EXO_OP_ATTENTION: {
+        const exo_op_attention *a = &op->u.attention;
+        if (a->v_dim != 0 && a->v_dim != a->head_dim) return "values narrower than keys";
+        if (a->softcap > 0) return "capped attention scores";
+        if (a->window > 0) return "a sliding window";
+        if (a->sinks != NULL) return "attention sinks";
+        return a->bidirectional ? "attention to both sides" : NULL;
+    }
+    case EXO_OP_HEAD: {
+        const exo_op_head *h = &op->u.head;
+        if (h->norm == NULL) return "a head without norm";
+        bool plain = h->bias == NULL && h->scale == 0 && h->softcap == 0;
+        return plain ? NULL : "a head with bias, scale or soft cap";
+    }
+    case EXO_OP_ROUND_F16: return NULL;
+    case EXO_OP_NORM: return "a norm of its own";
+    case EXO_OP_COPY: return "copies between slots";
+    case EXO_OP_ROUTE:
+    case EXO_OP_EXPERTS:
+    case EXO_OP_MIX: return "experts";
+    }
+    return "an unknown operation";
+}
+
 static exo_status check_ops(const exo_device *d, const exo_plan_desc *desc, exo_error *err) {
     for (size_t i = 0; i < desc->n_ops; i++) {
         const exo_op *op = &desc->ops[i];
         const exo_buffer *pool[2] = {NULL, NULL};
         uint32_t head_dim = 0;
+        const char *missing = without_kernel(op);
+        if (missing != NULL) {
+            return exo_error_set(err, EXO_EUNSUPPORTED,
+                                 "vulkan:%u has no kernel for %s (plan operation %zu)",
+                                 d->vk->index, missing, i);
+        }
         if (op->kind == EXO_OP_ROPE_KV) {
             pool[0] = op->u.rope_kv.k_pages;
             pool[1] = op->u.rope_kv.v_pages;

@@ -95,8 +95,8 @@ static bool writes(const exo_op *op, uint32_t slot) {
     case EXO_OP_ATTENTION: return op->u.attention.out == slot;
     case EXO_OP_HEAD: return false;
     case EXO_OP_ROUND_F16: return op->u.round_slot == slot;
+    default: return false; /* refused when the plan was checked */
     }
-    return false;
 }
 
 /* The first norm that reads what operation i writes to slot, or NULL. */
@@ -667,6 +667,6 @@ exo_status exo_vk_emit_op(exo_vk_recorder *r, size_t i, exo_error *err) {
     case EXO_OP_ROUND_F16:
         return record_slot(r, MODE_ROUND, op->u.round_slot, next_norm(r->p, i, op->u.round_slot),
                            err);
+    default: return exo_error_set(err, EXO_EUNSUPPORTED, "operation %zu is unknown", i);
     }
-    return exo_error_set(err, EXO_EUNSUPPORTED, "operation %zu is unknown", i);
 }

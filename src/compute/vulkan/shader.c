@@ -6,6 +6,7 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "compute/vulkan/specialise.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -212,9 +213,6 @@ void exo_vk_shaders_finish(exo_vk_shaders *s) {
         d->fn.DestroyPipeline(d->handle, s->pipelines[i].handle, NULL);
     }
     exo_free(s->pipelines);
-    for (int k = 0; k < EXO_VK_N_KERNELS; k++) {
-        d->fn.DestroyShaderModule(d->handle, s->modules[k], NULL);
-    }
     d->fn.DestroyPipelineCache(d->handle, s->cache, NULL);
     d->fn.DestroyPipelineLayout(d->handle, s->layout, NULL);
     d->fn.DestroyDescriptorSetLayout(d->handle, s->set_layout, NULL);
@@ -233,8 +231,6 @@ void exo_vk_shaders_choose(exo_vk_shaders *s, exo_vk_kernel k, exo_vk_variant v)
         }
     }
     s->n_pipelines = kept;
-    d->fn.DestroyShaderModule(d->handle, s->modules[k], NULL);
-    s->modules[k] = VK_NULL_HANDLE;
     s->variant[k] = v;
 }
 
@@ -242,35 +238,46 @@ void exo_vk_shaders_use_dot(exo_vk_shaders *s, exo_dtype type, bool use) { s->do
 
 /* ---- pipelines ---- */
 
-static exo_status create_module(exo_vk_shaders *s, exo_vk_kernel k, exo_error *err) {
-    if (s->modules[k] != VK_NULL_HANDLE) return EXO_OK;
+/* A module for one pipeline, whose constants are in it. */
+static exo_status create_module(const exo_vk_shaders *s, const exo_vk_pipeline *p,
+                                VkShaderModule *out, exo_error *err) {
     exo_vk_device *d = s->d;
+    exo_vk_variant v = s->variant[p->kernel];
+    char name[64];
+    (void)snprintf(name, sizeof name, v == EXO_VK_SHARED ? "%s" : "%s_%s", code[p->kernel].name,
+                   exo_vk_variant_name(v));
+    exo_vk_module_desc desc = {.code = code[p->kernel].variant[v].begin,
+                               .n_words = code_bytes(p->kernel, v) / 4,
+                               .spec = p->spec,
+                               .n_specs = p->n_specs,
+                               .name = name};
+    uint32_t *words = NULL;
+    size_t n_words;
+    exo_status st = exo_vk_specialise(&desc, &words, &n_words, err);
+    if (st != EXO_OK) return st;
     VkShaderModuleCreateInfo info = {.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO,
-                                     .codeSize = code_bytes(k, s->variant[k]),
-                                     .pCode = code[k].variant[s->variant[k]].begin};
-    VkResult r = EXO_VK_CALL(d->fn.CreateShaderModule(d->handle, &info, NULL, &s->modules[k]));
+                                     .codeSize = n_words * 4,
+                                     .pCode = words};
+    VkResult r = EXO_VK_CALL(d->fn.CreateShaderModule(d->handle, &info, NULL, out));
+    exo_free(words);
     return r == VK_SUCCESS ? EXO_OK : exo_vk_device_fail(d, r, "vkCreateShaderModule", err);
 }
 
 static exo_status create_pipeline(exo_vk_shaders *s, exo_vk_pipeline *p, exo_error *err) {
     exo_vk_device *d = s->d;
-    exo_status st = create_module(s, p->kernel, err);
+    VkShaderModule module;
+    exo_status st = create_module(s, p, &module, err);
     if (st != EXO_OK) return st;
-    VkSpecializationMapEntry entries[EXO_VK_MAX_SPECS];
-    for (uint32_t i = 0; i < p->n_specs; i++) {
-        entries[i] = (VkSpecializationMapEntry){i, i * 4, 4};
-    }
-    VkSpecializationInfo spec = {p->n_specs, entries, p->n_specs * 4u, p->spec};
     VkComputePipelineCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
         .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
                   .stage = VK_SHADER_STAGE_COMPUTE_BIT,
-                  .module = s->modules[p->kernel],
-                  .pName = "main",
-                  .pSpecializationInfo = &spec},
+                  .module = module,
+                  .pName = "main"},
         .layout = s->layout};
     VkResult r =
         EXO_VK_CALL(d->fn.CreateComputePipelines(d->handle, s->cache, 1, &info, NULL, &p->handle));
+    d->fn.DestroyShaderModule(d->handle, module, NULL);
     if (r == VK_SUCCESS) return EXO_OK;
     st = exo_vk_device_fail(d, r, "vkCreateComputePipelines", err);
     return exo_error_wrap(err, st, "kernel %s (%s)", code[p->kernel].name,

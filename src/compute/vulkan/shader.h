@@ -102,7 +102,6 @@ typedef struct {
     VkDescriptorSetLayout set_layout;
     VkPipelineLayout layout;
     VkPipelineCache cache;
-    VkShaderModule modules[EXO_VK_N_KERNELS]; /* of the chosen variant; made on demand */
     exo_vk_variant variant[EXO_VK_N_KERNELS];
     exo_vk_shape shape;
     bool dot[EXO_DTYPE_LIMIT]; /* rows of prompts take the dot kernel of this weight type */
