@@ -111,6 +111,10 @@ static exo_status apply_verdict(exo_device *d, const exo_vk_verdict *v, exo_erro
                 exo_vk_verdict_of(v, exo_vk_kernel_name(k), exo_vk_variant_name(variant));
             if (r == EXO_VK_TRIAL_PASSED) chosen = n;
         }
+        if (chosen < 0 && k == EXO_VK_KERNEL_head_top) {
+            d->shaders.no_head_top = true;
+            continue;
+        }
         if (chosen < 0) {
             return exo_error_set(err, EXO_EUNSUPPORTED,
                                  "vulkan:%u (%s): no variant of kernel %s works there; exo devices "
@@ -253,4 +257,6 @@ const exo_backend exo_backend_vulkan = {
     .plan_create = exo_vk_plan_create,
     .plan_run = exo_vk_plan_run,
     .plan_destroy = exo_vk_plan_destroy,
+    .plan_takes_asks = exo_vk_plan_takes_asks,
+    .plan_read_logits = exo_vk_plan_read_logits,
 };

@@ -4,7 +4,7 @@
  * A step of few rows is one submission.  One of many rows is submitted piece by piece, so that a
  * device's watchdog sees short work and a canceled step ends soon. */
 #include "compute/dmath.h"
-#include "compute/vulkan/plan.h"
+#include "compute/vulkan/plan_head.h"
 
 #include <string.h>
 
@@ -38,6 +38,7 @@ static void write_grids(const exo_plan *p, uint32_t *words, uint32_t n_rows, uin
         case EXO_VK_GRID_SPLITS: at[0] = splits; break;
         case EXO_VK_GRID_ROWS: at[0] = 1; break;
         case EXO_VK_GRID_COMBINE: at[1] = splits > 1 ? n_rows : 0; break;
+        case EXO_VK_GRID_ASKS: at[1] = p->head.n_asks > 0 ? n_logits : 0; break;
         case EXO_VK_GRID_HEAD_FEW: at[1] = many ? 0 : n_logits; break;
         case EXO_VK_GRID_HEAD_MANY: at[1] = many ? (n_logits + g->cols - 1) / g->cols : 0; break;
         }
@@ -87,6 +88,8 @@ static exo_status submit(exo_plan *p, const exo_vk_bucket *b, const exo_plan_arg
                          exo_error *err) {
     exo_vk_queue *queue = &p->device->vk->queue;
     uint32_t piece = b->rows < PIECES_FROM_ROWS ? b->n_commands : 1;
+    uint32_t n_reads = p->head.n_asks < p->head.n_rows; /* go with the last piece */
+    if (n_reads > 0) b->commands[b->n_commands] = exo_vk_head_reads(p);
     exo_vk_fence before = {0};
     exo_status st = EXO_OK;
     for (uint32_t i = 0; st == EXO_OK && i < b->n_commands; i += piece) {
@@ -94,7 +97,8 @@ static exo_status submit(exo_plan *p, const exo_vk_bucket *b, const exo_plan_arg
             st = exo_error_set(err, EXO_ECANCELED, "the step was canceled");
             break;
         }
-        st = exo_vk_queue_submit(queue, b->commands + i, piece, &p->pending, err);
+        uint32_t n = i + piece == b->n_commands ? piece + n_reads : piece;
+        st = exo_vk_queue_submit(queue, b->commands + i, n, &p->pending, err);
         /* one piece runs while the next one waits */
         if (st == EXO_OK) st = exo_vk_fence_wait(queue, before, EXO_VK_DEADLINE_MS, err);
         before = p->pending;
@@ -104,7 +108,7 @@ static exo_status submit(exo_plan *p, const exo_vk_bucket *b, const exo_plan_arg
     return st == EXO_OK ? waited : st;
 }
 
-static exo_status check_finite(const float *x, size_t n, exo_error *err) {
+exo_status exo_vk_check_finite(const float *x, size_t n, exo_error *err) {
     uint32_t bad = 0;
     for (size_t i = 0; i < n; i++) {
         uint32_t bits;
@@ -115,23 +119,20 @@ static exo_status check_finite(const float *x, size_t n, exo_error *err) {
 }
 
 static exo_status read_output(exo_plan *p, const exo_plan_args *args, exo_error *err) {
-    exo_vk_memory *m = &p->device->vk->memory;
-    exo_status st = exo_vk_memory_invalidate(m, p->output, 0, p->output->size, err);
-    if (st != EXO_OK) return st;
     if (p->bounds.n_vocab > 0) {
-        const float *logits = (const float *)(const void *)(p->output->mapped + p->logits_at);
-        size_t n = (size_t)p->bounds.n_logit_rows * p->bounds.n_vocab;
-        if (n > 0) memcpy(args->logits, logits, n * sizeof *logits);
-        if (n > 0) st = check_finite(args->logits, n, err);
+        exo_status st = exo_vk_head_end(p, args, err);
         if (st != EXO_OK || args->x_out == NULL) return st;
         return exo_vk_plan_read_slot(p, 0, args->n_rows, args->x_out, err);
     }
+    exo_vk_memory *m = &p->device->vk->memory;
+    exo_status st = exo_vk_memory_invalidate(m, p->output, 0, p->output->size, err);
+    if (st != EXO_OK) return st;
     uint32_t width = p->slot_width[0], ld = p->slots[0].x.ld;
     const float *rows = (const float *)(const void *)p->output->mapped;
     for (uint32_t i = 0; i < args->n_rows; i++) {
         memcpy(args->x_out + (size_t)i * width, rows + (size_t)i * ld, width * sizeof *rows);
     }
-    return check_finite(args->x_out, (size_t)args->n_rows * width, err);
+    return exo_vk_check_finite(args->x_out, (size_t)args->n_rows * width, err);
 }
 
 exo_status exo_vk_plan_run(exo_plan *p, const exo_plan_args *args, exo_error *err) {
@@ -139,6 +140,8 @@ exo_status exo_vk_plan_run(exo_plan *p, const exo_plan_args *args, exo_error *er
     if (st != EXO_OK) return st;
     exo_vk_memory *m = &p->device->vk->memory;
     st = exo_vk_fence_wait(&p->device->vk->queue, p->pending, EXO_VK_DEADLINE_MS, err);
+    if (st != EXO_OK) return st;
+    st = exo_vk_head_begin(p, args, (uint32_t *)(void *)p->step->mapped, err);
     if (st != EXO_OK) return st;
     write_step(p, args);
     st = exo_vk_memory_flush(m, p->step, 0, p->step->size, err);

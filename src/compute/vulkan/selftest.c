@@ -6,6 +6,7 @@
 #include "compute/vulkan/selftest.h"
 
 #include "compute/vulkan/golden.h"
+#include "compute/vulkan/golden_head.h"
 
 #include <string.h>
 
@@ -83,6 +84,23 @@ static exo_status try_elementwise(exo_device *d, exo_error *err) {
     return st == EXO_OK ? exo_vk_check_round(d, 3, 37, err) : st;
 }
 
+/* Few ids and many, with the total; scores; a row whose end does not fill a block. */
+static exo_status try_head(exo_device *d, exo_error *err) {
+    exo_vk_head_case c = {
+        .n_vocab = 5003, .n = 2, .ask = {.kind = EXO_HEAD_HIGHEST, .n_ids = 1}, .seed = 13};
+    exo_status st = exo_vk_check_head(d, &c, err);
+    c.ask.n_ids = 40;
+    c.ask.total = true;
+    if (st == EXO_OK) st = exo_vk_check_head(d, &c, err);
+    c.ask = (exo_head_ask){.kind = EXO_HEAD_SCORES,
+                           .n_ids = 16,
+                           .temperature = 0.7f,
+                           .seed = UINT64_C(0x123456789ABCDEF0),
+                           .choice = 3,
+                           .position = 77};
+    return st == EXO_OK ? exo_vk_check_head(d, &c, err) : st;
+}
+
 static exo_status try_kernel(exo_device *d, exo_vk_kernel k, exo_error *err) {
     if (k < EXO_VK_KERNEL_matmul_f32 + N_TYPES) {
         return try_product(d, types[k - EXO_VK_KERNEL_matmul_f32], err);
@@ -90,6 +108,7 @@ static exo_status try_kernel(exo_device *d, exo_vk_kernel k, exo_error *err) {
     if (k < EXO_VK_KERNEL_embed_f32 + N_TYPES) {
         return try_embed(d, types[k - EXO_VK_KERNEL_embed_f32], err);
     }
+    if (k == EXO_VK_KERNEL_head_top) return try_head(d, err);
     if (k == EXO_VK_KERNEL_elementwise) return try_elementwise(d, err);
     return k == EXO_VK_KERNEL_rms ? try_product(d, EXO_F32, err) : try_attention(d, err);
 }

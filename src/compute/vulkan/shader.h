@@ -48,7 +48,8 @@
     X(elementwise, 1)                                                                              \
     X(rope_kv, 2)                                                                                  \
     X(attention, 3)                                                                                \
-    X(attention_combine, 1)
+    X(attention_combine, 1)                                                                        \
+    X(head_top, 2)
 
 typedef enum {
 #define EXO_VK_KERNEL_ID(name, variants) EXO_VK_KERNEL_##name,
@@ -85,6 +86,7 @@ typedef struct {
     VkShaderModule modules[EXO_VK_N_KERNELS]; /* of the chosen variant; made on demand */
     exo_vk_variant variant[EXO_VK_N_KERNELS];
     exo_vk_shape shape;
+    bool no_head_top; /* that kernel does not work here: rows of logits are read whole */
     exo_vk_pipeline *pipelines;
     size_t n_pipelines, cap_pipelines;
 } exo_vk_shaders;
