@@ -24,11 +24,11 @@ build() {
     shift 2
     glslc --target-env=$environment -O "$@" "$source" -o "$out/$name.spv"
     case $source in
-    matmul.comp | attention.comp)
+    matmul.comp | attention.comp | speed.comp)
         glslc --target-env=$environment -O -DEXO_SUBGROUP -DEXO_TEXEL "$@" "$source" \
             -o "$out/${name}_texel.spv"
         ;;&
-    matmul.comp | rms.comp | rope_kv.comp | attention.comp | head_top.comp)
+    matmul.comp | rms.comp | rope_kv.comp | attention.comp | head_top.comp | speed.comp)
         glslc --target-env=$environment -O -DEXO_SUBGROUP "$@" "$source" -o "$out/${name}_subgroup.spv"
         ;;
     esac
@@ -38,7 +38,7 @@ for t in "${types[@]}"; do
     build "matmul_$t" matmul.comp "-DEXO_WEIGHT_${t^^}"
     build "embed_$t" embed.comp "-DEXO_WEIGHT_${t^^}"
 done
-for k in rms elementwise rope_kv attention attention_combine head_top; do build "$k" "$k.comp"; done
+for k in rms elementwise rope_kv attention attention_combine head_top speed; do build "$k" "$k.comp"; done
 for f in "$out"/*.spv; do spirv-val --target-env $environment "$f"; done
 
 if [ "${1:-}" = --write ]; then

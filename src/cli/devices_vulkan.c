@@ -132,7 +132,8 @@ static json_t *trials_json(const exo_vk_verdict *v) {
     return list;
 }
 
-/* The first kernel of which no variant passed; NULL when every one has a good variant. */
+/* The first kernel of which no variant passed; NULL when every one that a device cannot do without
+ * has a good variant. */
 static const char *kernel_without_variant(const exo_vk_verdict *v) {
     for (int k = 0; k < EXO_VK_N_KERNELS; k++) {
         const char *name = exo_vk_kernel_name((exo_vk_kernel)k);
@@ -141,7 +142,7 @@ static const char *kernel_without_variant(const exo_vk_verdict *v) {
             const char *variant = exo_vk_variant_name((exo_vk_variant)i);
             good = good || exo_vk_verdict_of(v, name, variant) == EXO_VK_TRIAL_PASSED;
         }
-        if (!good) return name;
+        if (!good && !exo_vk_kernel_optional((exo_vk_kernel)k)) return name;
     }
     return NULL;
 }
@@ -155,10 +156,11 @@ static json_t *verdict_json(const exo_vk_verdict *v) {
         exo_error_set(&why, EXO_EUNSUPPORTED, "no variant of kernel %s works there", bad);
     }
     bool usable = v->usable && bad == NULL;
-    return json_pack("{s:b, s:s?, s:b, s:o, s:o, s:o}", "usable", usable, "reason",
+    return json_pack("{s:b, s:s?, s:b, s:o, s:o, s:o, s:o}", "usable", usable, "reason",
                      usable ? NULL : why.message, "verdict_cached", v->cached, "copy_gbps",
                      figure_or_null(v->copy_gbps), "compute_gflops",
-                     figure_or_null(v->compute_gflops), "trials", trials_json(v));
+                     figure_or_null(v->compute_gflops), "read_gbps", figure_or_null(v->read_gbps),
+                     "trials", trials_json(v));
 }
 
 /* ---- devices ---- */

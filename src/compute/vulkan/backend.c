@@ -111,8 +111,8 @@ static exo_status apply_verdict(exo_device *d, const exo_vk_verdict *v, exo_erro
                 exo_vk_verdict_of(v, exo_vk_kernel_name(k), exo_vk_variant_name(variant));
             if (r == EXO_VK_TRIAL_PASSED) chosen = n;
         }
-        if (chosen < 0 && k == EXO_VK_KERNEL_head_top) {
-            d->shaders.no_head_top = true;
+        if (chosen < 0 && exo_vk_kernel_optional(k)) {
+            d->shaders.no_head_top = d->shaders.no_head_top || k == EXO_VK_KERNEL_head_top;
             continue;
         }
         if (chosen < 0) {
@@ -153,6 +153,8 @@ static exo_status vk_open(uint32_t index, const exo_device_desc *desc, exo_devic
     if (st == EXO_OK) st = exo_vk_device_open(in, index, NULL, &vk, err);
     if (st == EXO_OK) st = exo_vk_device_wrap(vk, &d, err);
     if (st == EXO_OK) st = apply_verdict(d, v, err);
+    bool keeps = exo_vk_verdict_of(v, EXO_VK_TRIAL_CACHE, EXO_VK_TRIAL_DISK) == EXO_VK_TRIAL_PASSED;
+    if (st == EXO_OK && keeps) st = exo_vk_shaders_keep(&d->shaders, err);
     exo_free(v);
     if (st != EXO_OK) {
         exo_vk_device_unwrap(d);
@@ -235,6 +237,15 @@ static exo_status vk_weight_unpack(exo_device *d, const exo_weight *w, void *dst
 
 static size_t vk_weight_bytes(const exo_weight *w) { return w->memory_bytes; }
 
+/* ---- plans ---- */
+
+static exo_status vk_plan_create(exo_device *d, const exo_plan_desc *desc, exo_plan **out,
+                                 exo_error *err) {
+    exo_status st = exo_vk_plan_create(d, desc, out, err);
+    if (st == EXO_OK) exo_vk_shaders_save(&d->shaders);
+    return st;
+}
+
 const exo_backend exo_backend_vulkan = {
     .name = "vulkan",
     .initialize = vk_initialize,
@@ -254,7 +265,7 @@ const exo_backend exo_backend_vulkan = {
     .weight_destroy = vk_weight_destroy,
     .weight_unpack = vk_weight_unpack,
     .weight_bytes = vk_weight_bytes,
-    .plan_create = exo_vk_plan_create,
+    .plan_create = vk_plan_create,
     .plan_run = exo_vk_plan_run,
     .plan_destroy = exo_vk_plan_destroy,
     .plan_takes_asks = exo_vk_plan_takes_asks,

@@ -7,6 +7,7 @@
 
 #include "compute/vulkan/golden.h"
 #include "compute/vulkan/golden_head.h"
+#include "compute/vulkan/speed.h"
 
 #include <string.h>
 
@@ -101,7 +102,7 @@ static exo_status try_head(exo_device *d, exo_error *err) {
     return st == EXO_OK ? exo_vk_check_head(d, &c, err) : st;
 }
 
-static exo_status try_kernel(exo_device *d, exo_vk_kernel k, exo_error *err) {
+static exo_status try_kernel(exo_device *d, exo_vk_kernel k, exo_vk_speed *speed, exo_error *err) {
     if (k < EXO_VK_KERNEL_matmul_f32 + N_TYPES) {
         return try_product(d, types[k - EXO_VK_KERNEL_matmul_f32], err);
     }
@@ -109,6 +110,7 @@ static exo_status try_kernel(exo_device *d, exo_vk_kernel k, exo_error *err) {
         return try_embed(d, types[k - EXO_VK_KERNEL_embed_f32], err);
     }
     if (k == EXO_VK_KERNEL_head_top) return try_head(d, err);
+    if (k == EXO_VK_KERNEL_speed) return exo_vk_measure_speed(d, speed, err);
     if (k == EXO_VK_KERNEL_elementwise) return try_elementwise(d, err);
     return k == EXO_VK_KERNEL_rms ? try_product(d, EXO_F32, err) : try_attention(d, err);
 }
@@ -123,11 +125,25 @@ static void try_variants(exo_device *d, exo_vk_kernel k, exo_vk_trials *t) {
         }
         exo_error why = {.message = ""};
         exo_vk_shaders_choose(&d->shaders, k, v);
-        exo_status st = try_kernel(d, k, &why);
+        exo_vk_speed speed = {0};
+        exo_status st = try_kernel(d, k, &speed, &why);
+        if (st == EXO_OK && k == EXO_VK_KERNEL_speed) {
+            exo_vk_trials_set_gflops(t, speed.gflops);
+            exo_vk_trials_set_read_gbps(t, speed.read_gbps);
+        }
         exo_vk_trial_end(t, st == EXO_OK, st == EXO_OK ? NULL : why.message);
         if (st == EXO_OK || atomic_load(&d->vk->lost)) return;
     }
     exo_vk_shaders_choose(&d->shaders, k, EXO_VK_SHARED);
+}
+
+/* The pipelines that were good are kept, and a driver that chokes on its own data is found out. */
+static void try_cache(exo_device *d, exo_vk_trials *t) {
+    if (!exo_vk_trial_begin(t, EXO_VK_TRIAL_CACHE, EXO_VK_TRIAL_DISK)) return;
+    exo_error why = {.message = ""};
+    exo_vk_pipeline_cache_save(d->vk, &d->shaders.cache);
+    exo_status st = exo_vk_shaders_keep(&d->shaders, &why);
+    exo_vk_trial_end(t, st == EXO_OK, st == EXO_OK ? NULL : why.message);
 }
 
 exo_status exo_vk_selftest(exo_vk_device *vk, exo_vk_trials *t, exo_error *err) {
@@ -143,6 +159,7 @@ exo_status exo_vk_selftest(exo_vk_device *vk, exo_vk_trials *t, exo_error *err) 
         st = exo_error_set(err, EXO_EIO, "the device was lost in the trial of %s",
                            exo_vk_kernel_name((exo_vk_kernel)k));
     }
+    if (st == EXO_OK) try_cache(d, t);
     exo_vk_device_unwrap(d);
     return st;
 }

@@ -21,7 +21,7 @@
 #ifndef EXO_COMPUTE_VULKAN_SHADER_H
 #define EXO_COMPUTE_VULKAN_SHADER_H
 
-#include "compute/vulkan/device.h"
+#include "compute/vulkan/pipeline_cache.h"
 
 #define EXO_VK_BINDINGS   11  /* storage buffers, numbered from 1 */
 #define EXO_VK_TEXELS     3   /* texel buffers, numbered on */
@@ -49,7 +49,8 @@
     X(rope_kv, 2)                                                                                  \
     X(attention, 3)                                                                                \
     X(attention_combine, 1)                                                                        \
-    X(head_top, 2)
+    X(head_top, 2)                                                                                 \
+    X(speed, 3)
 
 typedef enum {
 #define EXO_VK_KERNEL_ID(name, variants) EXO_VK_KERNEL_##name,
@@ -82,7 +83,8 @@ typedef struct {
     exo_vk_device *d;
     VkDescriptorSetLayout set_layout;
     VkPipelineLayout layout;
-    VkPipelineCache cache;
+    exo_vk_pipeline_cache cache;
+    bool keeps_pipelines;                     /* the cache is the disk's */
     VkShaderModule modules[EXO_VK_N_KERNELS]; /* of the chosen variant; made on demand */
     exo_vk_variant variant[EXO_VK_N_KERNELS];
     exo_vk_shape shape;
@@ -93,6 +95,7 @@ typedef struct {
 
 /* "matmul_q4_0"; "subgroup". */
 const char *exo_vk_kernel_name(exo_vk_kernel k);
+bool exo_vk_kernel_optional(exo_vk_kernel k); /* a device without it only does less */
 const char *exo_vk_variant_name(exo_vk_variant v);
 /* True when the kernel has such a variant and the device the operations for it. */
 bool exo_vk_variant_possible(const exo_vk_device *d, exo_vk_kernel k, exo_vk_variant v);
@@ -104,6 +107,10 @@ exo_status exo_vk_shaders_init(exo_vk_device *d, exo_vk_shaders *out, exo_error 
 void exo_vk_shaders_finish(exo_vk_shaders *s); /* zeroed memory is allowed */
 /* The variant tried first: the last one that is possible and pays on such a device. */
 exo_vk_variant exo_vk_variant_best(const exo_vk_device *d, exo_vk_kernel k);
+/* From now on pipelines come from the disk where it has them, and exo_vk_shaders_save and _finish
+ * leave them there. */
+exo_status exo_vk_shaders_keep(exo_vk_shaders *s, exo_error *err);
+void exo_vk_shaders_save(exo_vk_shaders *s);
 /* Drops the kernel's pipelines of another variant: no plan uses them. */
 void exo_vk_shaders_choose(exo_vk_shaders *s, exo_vk_kernel k, exo_vk_variant v);
 
