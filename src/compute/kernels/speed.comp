@@ -1,7 +1,7 @@
 /* speed.comp - how fast a device multiplies and reads: what the self-test measures.
  *
  *   MODE 0   ROUNDS times sixteen independent fused multiply-adds per lane
- *   MODE 1   each lane adds up every (lanes in flight)-th 16 bytes of the input
+ *   MODE 1   each workgroup adds up a stretch of the input
  *
  * Each lane stores what it got: nothing can be left out. */
 #version 450
@@ -20,8 +20,8 @@ vec4 load(uint i) { return in4[i]; }
 layout(set = 0, binding = 7, std430) writeonly buffer Outputs { vec4 out4[]; };
 
 layout(push_constant) uniform Push {
-    uint rounds; /* MODE 0 */
-    uint n4;     /* MODE 1: vec4 of the input */
+    uint rounds;  /* MODE 0 */
+    uint stretch; /* MODE 1: vec4 of a workgroup, a multiple of 8 T */
     uint n_lanes;
     float a, b;
 };
@@ -37,19 +37,22 @@ vec4 multiply(uint lane) {
     return (w + x) + (y + z);
 }
 
-vec4 read_all(uint lane) {
-    vec4 s = vec4(0.0), r = vec4(0.0);
-    uint i = lane;
-    for (; i + n_lanes < n4; i += 2u * n_lanes) {
-        s += load(i);
-        r += load(i + n_lanes);
+/* The workgroup's own stretch, its lanes side by side. */
+vec4 read_all() {
+    vec4 s = vec4(0.0), r = vec4(0.0), p = vec4(0.0), q = vec4(0.0);
+    uint begin = gl_WorkGroupID.x * stretch + lane_index();
+    for (uint i = 0; i < stretch; i += 8u * T) {
+        uint at = begin + i;
+        s += load(at) + load(at + T);
+        r += load(at + 2u * T) + load(at + 3u * T);
+        p += load(at + 4u * T) + load(at + 5u * T);
+        q += load(at + 6u * T) + load(at + 7u * T);
     }
-    if (i < n4) s += load(i);
-    return s + r;
+    return (s + r) + (p + q);
 }
 
 void main() {
     uint lane = gl_WorkGroupID.x * T + lane_index();
     if (lane >= n_lanes) return;
-    out4[lane] = MODE == 0u ? multiply(lane) : read_all(lane);
+    out4[lane] = MODE == 0u ? multiply(lane) : read_all();
 }

@@ -10,7 +10,7 @@
 #define MAX_REPEATS 256u
 #define PASSES      3
 #define FLOPS       32.0  /* of a lane in one round */
-#define GPU_GROUPS  8192u /* fill any GPU several times over */
+#define GPU_GROUPS  4096u /* fill any GPU several times over */
 #define CPU_GROUPS  256u
 #define GPU_BYTES   (UINT64_C(256) << 20) /* beyond the largest caches */
 #define CPU_BYTES   (UINT64_C(64) << 20)
@@ -21,7 +21,7 @@ enum { MODE_MULTIPLY, MODE_READ };
 enum { BIND_IN = 5, BIND_OUT = 7, BIND_IN_TEXELS = 13 };
 
 typedef struct {
-    uint32_t rounds, n4, n_lanes;
+    uint32_t rounds, stretch, n_lanes;
     float a, b;
 } push_speed;
 
@@ -98,7 +98,9 @@ static exo_status make(bench *b, exo_error *err) {
     while (bytes > LEAST_BYTES && (bytes > most || bytes > vk->caps.max_storage_range)) bytes /= 2;
     b->n_groups = is_cpu ? CPU_GROUPS : GPU_GROUPS;
     b->push.n_lanes = b->n_groups * b->d->shaders.shape.lanes;
-    b->push.n4 = (uint32_t)(bytes / 16);
+    uint32_t step = 8 * b->d->shaders.shape.lanes; /* vec4 of a workgroup's round */
+    if (bytes < 16ull * b->n_groups * step) bytes = 16ull * b->n_groups * step;
+    b->push.stretch = (uint32_t)(bytes / 16 / b->n_groups) / step * step;
     exo_vk_memory *m = &vk->memory;
     exo_status st = exo_vk_memory_allocate(m, EXO_VK_MEMORY_DEVICE, bytes, &b->in, err);
     if (st == EXO_OK) {
@@ -191,7 +193,7 @@ static exo_status measure_read(bench *b, double *gbps, exo_error *err) {
     exo_status st =
         exo_vk_shaders_get(&b->d->shaders, EXO_VK_KERNEL_speed, &mode, 1, &pipeline, err);
     if (st == EXO_OK) st = run(b, pipeline, 1, true, &ns, err);
-    uint32_t per_lane = (b->push.n4 + b->push.n_lanes - 1) / b->push.n_lanes; /* of lane 0 */
+    uint32_t per_lane = b->push.stretch / b->d->shaders.shape.lanes;
     if (st == EXO_OK) st = check(b, (float)per_lane, err);
     while (st == EXO_OK && ns < ENOUGH_NS && repeats < MAX_REPEATS) {
         repeats *= 2;
@@ -201,7 +203,7 @@ static exo_status measure_read(bench *b, double *gbps, exo_error *err) {
         st = run(b, pipeline, repeats, false, &ns, err);
         if (ns < best) best = ns;
     }
-    if (st == EXO_OK) *gbps = 16.0 * b->push.n4 * repeats / (double)best;
+    if (st == EXO_OK) *gbps = 16.0 * b->push.stretch * b->n_groups * repeats / (double)best;
     return st;
 }
 
