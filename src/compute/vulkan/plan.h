@@ -2,8 +2,10 @@
  *
  * plan.c lays out memory, plan_record.c turns operations into dispatches and records them, once
  * for each bucket of rows (1, 2, 4, ... max_rows); plan_run.c writes the step block and submits
- * the bucket's commands.  What a step may change stands in the step block alone, so nothing is
- * recorded, allocated or written to a descriptor while a plan runs.
+ * the bucket's commands.  Where rows of prompts have kernels of their own, they have commands of
+ * their own, too: a step of both classes is run as one step of prompt rows, then one of the others.
+ * What a step may change stands in the step block alone, so nothing is recorded, allocated or
+ * written to a descriptor while a plan runs.
  *
  * Activations are one allocation.  Each slot is (max_rows, ld) floats, ld the width rounded up to
  * whole units; what lies behind the width is zero.  A slot that norms read has a twin that holds
@@ -92,9 +94,13 @@ typedef struct {
     uint32_t asks_at;                        /* word of the step block */
     exo_vk_bucket reads[EXO_VK_MAX_BUCKETS]; /* one command buffer each */
     uint32_t n_reads;
-    uint32_t n_rows, n_asks; /* of the last step */
-    bool is_computed;        /* it succeeded: its logits are there */
-    bool is_read;            /* and its rows are in the plan's output */
+    uint32_t n_rows;  /* with logits of the last pass that had any */
+    uint32_t n_asks;  /* of the last pass */
+    bool reads_rows;  /* it brings rows to the plan's output at once */
+    bool is_read;     /* they are there */
+    uint32_t n_step;  /* rows with logits of the last step; 0 until it has succeeded */
+    uint32_t *places; /* (max_rows) of each of those in the last pass, or NO_PLACE: in kept */
+    float *kept; /* (max_logit_rows, n_vocab) rows of the pass before the last; NULL: one pass */
 } exo_vk_head;
 
 struct exo_plan {
@@ -112,6 +118,7 @@ struct exo_plan {
     exo_vk_slot *slots;
     exo_vk_area factors;  /* 1 / rms of each row */
     exo_vk_area gate, up; /* for gate and up of unlike types; bytes 0 = not needed */
+    exo_vk_area bytes;    /* int8 inputs of dot kernels, see quantize.comp; bytes 0 = not needed */
     uint32_t split_rows;  /* steps of up to so many rows have room for partials; 0 = none */
     uint32_t max_splits;
 
@@ -131,7 +138,11 @@ struct exo_plan {
     size_t n_sets, cap_sets;
     exo_vk_bucket buckets[EXO_VK_MAX_BUCKETS];
     uint32_t n_buckets;
-    exo_vk_fence pending; /* the last submission; a failed step may have left it running */
+    exo_vk_bucket prompt_buckets[EXO_VK_MAX_BUCKETS]; /* of prompt rows; none = no classes */
+    uint32_t n_prompt_buckets;
+    uint32_t *pass_rows;   /* (max_rows) rows of the step that are under way, */
+    uint32_t *pass_logits; /* (max_rows) which of those want logits */
+    exo_vk_fence pending;  /* the last submission; a failed step may have left it running */
 };
 
 /* Records the commands of every bucket. */

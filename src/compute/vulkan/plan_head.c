@@ -6,6 +6,8 @@
  * when an answer did not do.  Both kinds of commands are recorded with the plan. */
 #include "compute/vulkan/plan_head.h"
 
+#include "base/mem.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -15,6 +17,7 @@
 #define MIN_VOCAB    4096u /* a smaller row is read as fast as an answer */
 #define ANSWER_WORDS (8u + 2u * EXO_HEAD_MAX_IDS)
 #define ALIGNMENT    256u
+#define NO_PLACE     UINT32_MAX
 
 enum { STAGE_BLOCKS, STAGE_BOUND, STAGE_GATHER, N_STAGES };
 
@@ -110,23 +113,29 @@ static void write_ask(uint32_t *at, const exo_head_ask *ask) {
     at[7] = ask->position;
 }
 
-bool exo_vk_head_asks(const exo_plan_args *args, uint32_t i) {
+static bool asks(const exo_plan_args *args, uint32_t i) {
     return args->asks != NULL && args->asks[i].kind != EXO_HEAD_LOGITS;
 }
 
-exo_status exo_vk_head_begin(exo_plan *p, const exo_plan_args *args, uint32_t *words,
-                             exo_error *err) {
+exo_status exo_vk_head_allocate(exo_plan *p, exo_error *err) {
     exo_vk_head *h = &p->head;
-    h->n_rows = p->bounds.n_logit_rows;
-    h->n_asks = 0;
-    h->is_read = h->is_computed = false;
-    if (args->asks != NULL && !h->takes_asks) {
+    uint64_t most = p->desc.max_logit_rows;
+    if (!h->takes_asks) return EXO_OK;
+    h->places = exo_calloc(most, sizeof *h->places);
+    if (exo_vk_plan_has_classes(p)) {
+        h->kept = exo_calloc(most * p->bounds.n_vocab, sizeof *h->kept);
+        if (h->kept == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for a plan");
+    }
+    return h->places != NULL ? EXO_OK : exo_error_set(err, EXO_ENOMEM, "no memory for a plan");
+}
+
+exo_status exo_vk_head_check(exo_plan *p, const exo_plan_args *args, exo_error *err) {
+    p->head.n_step = 0;
+    if (args->asks != NULL && !p->head.takes_asks) {
         return exo_error_set(err, EXO_EINVAL, "this plan takes no asks");
     }
-    for (uint32_t i = 0; h->takes_asks && i < h->n_rows; i++) {
-        uint32_t *at = words + h->asks_at + (size_t)EXO_VK_ASK_WORDS * i;
-        at[0] = EXO_HEAD_LOGITS;
-        if (!exo_vk_head_asks(args, i)) continue;
+    for (uint32_t i = 0; i < p->bounds.n_logit_rows; i++) {
+        if (!asks(args, i)) continue;
         const exo_head_ask *ask = &args->asks[i];
         bool scores = ask->kind == EXO_HEAD_SCORES;
         if (args->tops == NULL || ask->n_ids == 0 || ask->n_ids > EXO_HEAD_MAX_ASK ||
@@ -134,10 +143,32 @@ exo_status exo_vk_head_begin(exo_plan *p, const exo_plan_args *args, uint32_t *w
             return exo_error_set(err, EXO_EINVAL, "an ask for %u ids at temperature %g", ask->n_ids,
                                  (double)ask->temperature);
         }
-        write_ask(at, ask);
-        h->n_asks++;
     }
     return EXO_OK;
+}
+
+/* Where row i of the pass' logits stands among the step's. */
+static uint32_t place_of(const exo_plan *p, const exo_vk_pass *ps, uint32_t i) {
+    uint32_t row = ps->rows[ps->logit_rows[i]], k = 0;
+    while (p->bounds.logit_rows[k] != row) k++;
+    return k;
+}
+
+void exo_vk_head_begin(exo_plan *p, const exo_vk_pass *ps, uint32_t *words) {
+    exo_vk_head *h = &p->head;
+    h->n_asks = 0;
+    h->reads_rows = false;
+    if (ps->n_logits == 0) return; /* those of the pass before stay where they are */
+    h->n_rows = ps->n_logits;
+    for (uint32_t i = 0; h->takes_asks && i < h->n_rows; i++) {
+        uint32_t *at = words + h->asks_at + (size_t)EXO_VK_ASK_WORDS * i, k = place_of(p, ps, i);
+        at[0] = EXO_HEAD_LOGITS;
+        if (!asks(ps->args, k)) continue;
+        write_ask(at, &ps->args->asks[k]);
+        h->n_asks++;
+    }
+    h->reads_rows = h->n_asks < h->n_rows || ps->is_followed;
+    h->is_read = false;
 }
 
 VkCommandBuffer exo_vk_head_reads(const exo_plan *p) {
@@ -173,23 +204,40 @@ static exo_status take_answer(const exo_plan *p, uint32_t i, exo_head_top *out, 
     return EXO_OK;
 }
 
-exo_status exo_vk_head_end(exo_plan *p, const exo_plan_args *args, exo_error *err) {
+/* Row i of a pass whose commands brought it. */
+static exo_status end_row(exo_plan *p, const exo_vk_pass *ps, uint32_t i, exo_error *err) {
+    exo_vk_head *h = &p->head;
+    uint32_t k = place_of(p, ps, i), n_vocab = p->bounds.n_vocab;
+    exo_status st = EXO_OK;
+    if (h->places != NULL) h->places[k] = ps->is_followed ? NO_PLACE : i;
+    if (!asks(ps->args, k)) {
+        float *row = ps->args->logits + (size_t)k * n_vocab;
+        st = take_row(p, i, row, err);
+        if (st == EXO_OK && h->kept != NULL && ps->is_followed) {
+            memcpy(h->kept + (size_t)k * n_vocab, row, n_vocab * sizeof *row);
+        }
+        return st;
+    }
+    st = take_answer(p, i, &ps->args->tops[k], err);
+    if (st == EXO_OK && ps->is_followed) {
+        st = take_row(p, i, h->kept + (size_t)k * n_vocab, err);
+    }
+    return st;
+}
+
+exo_status exo_vk_head_end(exo_plan *p, const exo_vk_pass *ps, exo_error *err) {
     exo_vk_head *h = &p->head;
     exo_vk_memory *m = &p->device->vk->memory;
     exo_status st = EXO_OK;
-    h->is_read = h->n_asks < h->n_rows;
-    if (h->is_read) st = exo_vk_memory_invalidate(m, p->output, 0, p->output->size, err);
+    if (h->reads_rows) {
+        h->is_read = true;
+        st = exo_vk_memory_invalidate(m, p->output, 0, p->output->size, err);
+    }
     if (st == EXO_OK && h->n_asks > 0) {
         st = exo_vk_memory_invalidate(m, h->answers, 0, h->answers->size, err);
     }
-    for (uint32_t i = 0; st == EXO_OK && i < h->n_rows; i++) {
-        if (exo_vk_head_asks(args, i)) {
-            st = take_answer(p, i, &args->tops[i], err);
-        } else {
-            st = take_row(p, i, args->logits + (size_t)i * p->bounds.n_vocab, err);
-        }
-    }
-    h->is_computed = st == EXO_OK;
+    for (uint32_t i = 0; st == EXO_OK && i < ps->n_logits; i++) st = end_row(p, ps, i, err);
+    if (st == EXO_OK && !ps->is_followed) h->n_step = p->bounds.n_logit_rows;
     return st;
 }
 
@@ -198,18 +246,23 @@ bool exo_vk_plan_takes_asks(const exo_plan *p) { return p->head.takes_asks; }
 exo_status exo_vk_plan_read_logits(exo_plan *p, uint32_t i, float *out, exo_error *err) {
     exo_vk_head *h = &p->head;
     exo_vk_device *d = p->device->vk;
-    if (!h->is_computed || i >= h->n_rows) {
-        return exo_error_set(err, EXO_EINVAL, "logits %u of a step with %u", i,
-                             h->is_computed ? h->n_rows : 0);
+    uint32_t n_vocab = p->bounds.n_vocab;
+    if (i >= h->n_step || h->places == NULL) {
+        return exo_error_set(err, EXO_EINVAL, "logits %u of a step with %u", i, h->n_step);
+    }
+    if (h->places[i] == NO_PLACE) {
+        memcpy(out, h->kept + (size_t)i * n_vocab, n_vocab * sizeof *out);
+        return EXO_OK;
     }
     if (!h->is_read) {
         VkCommandBuffer reads = exo_vk_head_reads(p);
         exo_status st = exo_vk_queue_submit(&d->queue, &reads, 1, &p->pending, err);
         if (st == EXO_OK) st = exo_vk_fence_wait(&d->queue, p->pending, EXO_VK_DEADLINE_MS, err);
-        if (st == EXO_OK)
+        if (st == EXO_OK) {
             st = exo_vk_memory_invalidate(&d->memory, p->output, 0, p->output->size, err);
+        }
         if (st != EXO_OK) return st;
         h->is_read = true;
     }
-    return take_row(p, i, out, err);
+    return take_row(p, h->places[i], out, err);
 }

@@ -15,12 +15,24 @@ exo_status exo_vk_head_record(exo_vk_recorder *r, exo_error *err);
 /* The commands that copy whole rows to the host, for 1, 2, 4, ... rows. */
 exo_status exo_vk_head_record_reads(exo_vk_recorder *r, exo_error *err);
 
-/* Before a step's block is submitted: its asks into `words`, the block. */
-exo_status exo_vk_head_begin(exo_plan *p, const exo_plan_args *args, uint32_t *words,
-                             exo_error *err);
-bool exo_vk_head_asks(const exo_plan_args *args, uint32_t i); /* does the i-th logits row? */
-VkCommandBuffer exo_vk_head_reads(const exo_plan *p);         /* of the step's rows */
-/* After it: answers and logits to where args wants them. */
-exo_status exo_vk_head_end(exo_plan *p, const exo_plan_args *args, exo_error *err);
+/* Rows of a step that run together: all of them, or those of one class. */
+typedef struct {
+    const exo_plan_args *args;
+    const uint32_t *rows; /* (n_rows) of the step, ascending */
+    uint32_t n_rows;
+    const uint32_t *logit_rows; /* (n_logits) of the pass: those that want logits */
+    uint32_t n_logits;
+    bool is_followed; /* another pass of this step will compute logits */
+} exo_vk_pass;
+
+/* Memory on the host; behind lay_out. */
+exo_status exo_vk_head_allocate(exo_plan *p, exo_error *err);
+/* Before a step: EXO_EINVAL for an ask that cannot be. */
+exo_status exo_vk_head_check(exo_plan *p, const exo_plan_args *args, exo_error *err);
+/* Before a pass is submitted: its asks into `words`, the step block. */
+void exo_vk_head_begin(exo_plan *p, const exo_vk_pass *ps, uint32_t *words);
+VkCommandBuffer exo_vk_head_reads(const exo_plan *p); /* of the pass' rows */
+/* After it: answers and logits to where the step wants them. */
+exo_status exo_vk_head_end(exo_plan *p, const exo_vk_pass *ps, exo_error *err);
 
 #endif
