@@ -205,12 +205,59 @@ static void test_refusals(void **state) {
     close_bench(&b);
 }
 
+/* A step whose rows run in two passes, each with logits: answers and rows of both are there, also
+ * those that the second pass wrote over. */
+static void test_two_passes(void **state) {
+    bench b = open_bench(*state);
+    if (!b.vk->caps.dot_product) skip();
+    static head h;
+    static uint8_t square[COLS * 34];
+    static float whole[ROWS][VOCAB], row[VOCAB];
+    exo_error err = {0};
+    exo_weight *w;
+    make_head(&b, &h, 0.25f);
+    vk->plan_destroy(h.plan);
+    for (size_t i = 0; i < sizeof square; i++)
+        square[i] = i % 34 == 1 ? 0x20 : (uint8_t)(i * 7 % 23);
+    for (uint32_t i = 0; i < ROWS; i++) h.x[i][3] = (float)i;
+    exo_vk_test_ok(vk->weight_create(b.device, EXO_Q8_0, COLS, COLS, square, &w, &err), &err);
+    exo_vk_shaders_use_dot(&b.device->shaders, EXO_Q8_0, true);
+    const exo_op ops[] = {
+        {.kind = EXO_OP_MATMUL, .u.matmul = {.n_parts = 1, .w = {w}, .out = {1}}},
+        {.kind = EXO_OP_HEAD, .u.head = {.in = 1, .norm = h.norm, .norm_eps = 1e-6f, .w = h.w}}};
+    const uint32_t width[] = {COLS, COLS};
+    const exo_plan_desc desc = {ops, 2, width, 2, ROWS, ROWS, 1, 1};
+    exo_vk_test_ok(vk->plan_create(b.device, &desc, &h.plan, &err), &err);
+    assert_true(vk->plan_has_classes(h.plan));
+    h.rows[0].flags = h.rows[1].flags = EXO_ROW_LOGITS | EXO_ROW_PROMPT;
+    h.args.asks = NULL;
+    exo_vk_test_ok(vk->plan_run(h.plan, &h.args, &err), &err);
+    memcpy(whole, h.logits, sizeof whole);
+    assert_true(whole[0][0] != whole[1][0] && whole[2][0] != whole[3][0]);
+    h.args.asks = h.asks;
+    for (int only_first = 0; only_first < 2; only_first++) { /* the second pass without logits */
+        uint32_t n = only_first ? 2 : ROWS;
+        if (only_first) h.rows[2].flags = h.rows[3].flags = 0;
+        exo_vk_test_ok(vk->plan_run(h.plan, &h.args, &err), &err);
+        for (uint32_t i = 0; i < n; i++) {
+            assert_true(h.tops[i].highest == whole[i][0]);
+            exo_vk_test_ok(vk->plan_read_logits(h.plan, i, row, &err), &err);
+            assert_memory_equal(row, whole[i], sizeof row);
+        }
+        assert_int_equal(vk->plan_read_logits(h.plan, n, row, &err), EXO_EINVAL);
+    }
+    vk->weight_destroy(b.device, w);
+    free_head(&b, &h);
+    close_bench(&b);
+}
+
 int main(int argc, char **argv) {
     cmocka_set_test_filter(argc > 1 ? argv[1] : getenv("EXO_TEST_FILTER"));
     const struct CMUnitTest tests[] = {
         EXO_VK_ON_EACH("highest", test_highest),       EXO_VK_ON_EACH("scores", test_scores),
         EXO_VK_ON_EACH("lanes", test_lanes),           EXO_VK_ON_EACH("too many", test_too_many),
         EXO_VK_ON_EACH("mixed rows", test_mixed_rows), EXO_VK_ON_EACH("refusals", test_refusals),
+        EXO_VK_ON_EACH("two passes", test_two_passes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
