@@ -25,11 +25,11 @@ build() {
     shift 2
     glslc --target-env=$environment -O "$@" "$source" -o "$out/$name.spv"
     case $source in
-    matmul.comp | matmul_dot.comp | attention.comp)
+    matmul.comp | matmul_dot.comp | attention.comp | speed.comp)
         glslc --target-env=$environment -O -DEXO_SUBGROUP -DEXO_TEXEL "$@" "$source" \
             -o "$out/${name}_texel.spv"
         ;;&
-    matmul.comp | matmul_dot.comp | rms.comp | rope_kv.comp | attention.comp)
+    matmul.comp | matmul_dot.comp | rms.comp | rope_kv.comp | attention.comp | head_top.comp | speed.comp)
         glslc --target-env=$environment -O -DEXO_SUBGROUP "$@" "$source" -o "$out/${name}_subgroup.spv"
         ;;
     esac
@@ -40,7 +40,9 @@ for t in "${types[@]}"; do
     build "embed_$t" embed.comp "-DEXO_WEIGHT_${t^^}"
 done
 for t in "${dot_types[@]}"; do build "dot_$t" matmul_dot.comp "-DEXO_WEIGHT_${t^^}"; done
-for k in quantize rms elementwise rope_kv attention attention_combine; do build "$k" "$k.comp"; done
+for k in quantize rms elementwise rope_kv attention attention_combine head_top speed; do
+    build "$k" "$k.comp"
+done
 for f in "$out"/*.spv; do spirv-val --target-env $environment "$f"; done
 
 if [ "${1:-}" = --write ]; then

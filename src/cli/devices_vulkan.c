@@ -157,10 +157,11 @@ static json_t *verdict_json(const exo_vk_verdict *v) {
         exo_error_set(&why, EXO_EUNSUPPORTED, "no variant of kernel %s works there", bad);
     }
     bool usable = v->usable && bad == NULL;
-    return json_pack("{s:b, s:s?, s:b, s:o, s:o, s:o}", "usable", usable, "reason",
+    return json_pack("{s:b, s:s?, s:b, s:o, s:o, s:o, s:o}", "usable", usable, "reason",
                      usable ? NULL : why.message, "verdict_cached", v->cached, "copy_gbps",
                      figure_or_null(v->copy_gbps), "compute_gflops",
-                     figure_or_null(v->compute_gflops), "trials", trials_json(v));
+                     figure_or_null(v->compute_gflops), "read_gbps", figure_or_null(v->read_gbps),
+                     "trials", trials_json(v));
 }
 
 /* ---- devices ---- */

@@ -16,6 +16,7 @@
 #define EXO_COMPUTE_BACKEND_H
 
 #include "compute/dtype.h"
+#include "compute/head.h"
 #include "compute/op_kinds.h"
 
 #include <stdatomic.h>
@@ -226,6 +227,9 @@ typedef struct {
     const float *x_in; /* (n_rows, width of slot 0), or NULL when the plan begins with EMBED */
     float *x_out;      /* (n_rows, width of slot 0), or NULL when the plan ends with HEAD */
     float *logits;     /* (rows with EXO_ROW_LOGITS, n_vocab), or NULL */
+    const exo_head_ask *asks; /* (rows with EXO_ROW_LOGITS), or NULL: all logits are wanted; only
+                                 for a plan that takes asks */
+    exo_head_top *tops;       /* the same rows; filled, instead of the logits, for those that ask */
     const atomic_bool *cancel; /* polled between operations; NULL = never */
 } exo_plan_args;
 
@@ -276,6 +280,11 @@ typedef struct exo_backend {
     bool (*plan_has_classes)(const exo_plan *p);
     exo_status (*plan_run)(exo_plan *p, const exo_plan_args *args, exo_error *err);
     void (*plan_destroy)(exo_plan *p);
+    /* True when steps of this plan may ask instead of reading logits; NULL: never. */
+    bool (*plan_takes_asks)(const exo_plan *p);
+    /* The logits of the i-th row that wanted them in the last step that succeeded: out (n_vocab).
+     * For rows whose answer did not do. */
+    exo_status (*plan_read_logits)(exo_plan *p, uint32_t i, float *out, exo_error *err);
 } exo_backend;
 
 extern const exo_backend exo_backend_cpu;

@@ -27,7 +27,7 @@ MEMBERS = {  # of every device; those behind "reason" of Vulkan devices only
     "memory_available_bytes", "clock_rate_mhz", "temperature_celsius", "power_watts", "usable",
     "reason", "uuid", "driver_uuid", "driver", "vendor_id", "type", "portability", "api_version",
     "unified_memory", "memory_heaps", "capabilities", "limits", "verdict_cached", "copy_gbps",
-    "compute_gflops", "trials"}
+    "compute_gflops", "read_gbps", "trials"}
 
 
 def environment(home: Path, faults: str = "", driver: Path | None = None) -> dict[str, str]:
@@ -121,7 +121,7 @@ def test_a_good_device_and_its_cached_verdict(good: Path) -> None:
     assert prompts == [t for t in vulkan(env)["trials"] if t["pipeline"].startswith("prompt_")]
     assert device["vendor"] == "Mesa" and device["type"] == "cpu" and len(device["uuid"]) == 32
     assert device["compute_units"] is None or device["compute_units"] > 0
-    assert device["copy_gbps"] > 0
+    assert device["copy_gbps"] > 0 and device["read_gbps"] > 0 and device["compute_gflops"] > 0
     assert device["memory_available_bytes"] <= device["memory_total_bytes"]
     assert device["capabilities"]["subgroup"]["size"] in (4, 8, 16)
     assert device["limits"]["max_storage_range_bytes"] >= 1 << 27

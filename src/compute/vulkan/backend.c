@@ -129,6 +129,7 @@ static exo_status apply_verdict(exo_device *d, const exo_vk_verdict *v, exo_erro
         }
         if (good[i]) exo_vk_shaders_choose(&d->shaders, k, (exo_vk_variant)chosen);
     }
+    d->shaders.no_head_top = !good[EXO_VK_KERNEL_head_top];
     for (int t = 0; t < EXO_DTYPE_LIMIT; t++) {
         exo_vk_kernel k = exo_vk_dot_kernel((exo_dtype)t);
         if (k == EXO_VK_N_KERNELS || !good[k] || !good[EXO_VK_KERNEL_quantize]) continue;
@@ -166,6 +167,8 @@ static exo_status vk_open(uint32_t index, const exo_device_desc *desc, exo_devic
     if (st == EXO_OK) st = exo_vk_device_open(in, index, NULL, &vk, err);
     if (st == EXO_OK) st = exo_vk_device_wrap(vk, &d, err);
     if (st == EXO_OK) st = apply_verdict(d, v, err);
+    bool keeps = exo_vk_verdict_of(v, EXO_VK_TRIAL_CACHE, EXO_VK_TRIAL_DISK) == EXO_VK_TRIAL_PASSED;
+    if (st == EXO_OK && keeps) st = exo_vk_shaders_keep(&d->shaders, err);
     exo_free(v);
     if (st != EXO_OK) {
         exo_vk_device_unwrap(d);
@@ -248,6 +251,15 @@ static exo_status vk_weight_unpack(exo_device *d, const exo_weight *w, void *dst
 
 static size_t vk_weight_bytes(const exo_weight *w) { return w->memory_bytes; }
 
+/* ---- plans ---- */
+
+static exo_status vk_plan_create(exo_device *d, const exo_plan_desc *desc, exo_plan **out,
+                                 exo_error *err) {
+    exo_status st = exo_vk_plan_create(d, desc, out, err);
+    if (st == EXO_OK) exo_vk_shaders_save(&d->shaders);
+    return st;
+}
+
 const exo_backend exo_backend_vulkan = {
     .name = "vulkan",
     .initialize = vk_initialize,
@@ -267,8 +279,10 @@ const exo_backend exo_backend_vulkan = {
     .weight_destroy = vk_weight_destroy,
     .weight_unpack = vk_weight_unpack,
     .weight_bytes = vk_weight_bytes,
-    .plan_create = exo_vk_plan_create,
+    .plan_create = vk_plan_create,
     .plan_has_classes = exo_vk_plan_has_classes,
     .plan_run = exo_vk_plan_run,
     .plan_destroy = exo_vk_plan_destroy,
+    .plan_takes_asks = exo_vk_plan_takes_asks,
+    .plan_read_logits = exo_vk_plan_read_logits,
 };

@@ -4,7 +4,7 @@
  * A step of few rows is one submission.  One of many rows is submitted piece by piece, so that a
  * device's watchdog sees short work and a canceled step ends soon. */
 #include "compute/dmath.h"
-#include "compute/vulkan/plan.h"
+#include "compute/vulkan/plan_head.h"
 
 #include <string.h>
 
@@ -25,18 +25,12 @@ static void write_rope(const exo_vk_rope *t, uint32_t *words, uint32_t row, uint
     }
 }
 
-/* Rows of a step that run together: all of them, or those of one class. */
-typedef struct {
-    const exo_plan_args *args;
-    const uint32_t *rows; /* (n_rows) of the step, ascending */
-    uint32_t n_rows;
-    const uint32_t *logit_rows; /* (n_logits) of the pass: those that want logits */
-    uint32_t n_logits;
-} pass;
+static const exo_row *row_of(const exo_vk_pass *ps, uint32_t i) {
+    return &ps->args->rows[ps->rows[i]];
+}
 
-static const exo_row *row_of(const pass *ps, uint32_t i) { return &ps->args->rows[ps->rows[i]]; }
-
-static void write_grids(const exo_plan *p, uint32_t *words, const pass *ps, uint32_t last_pos) {
+static void write_grids(const exo_plan *p, uint32_t *words, const exo_vk_pass *ps,
+                        uint32_t last_pos) {
     uint32_t n_logits = ps->n_logits, splits = last_pos / EXO_ATTN_SPLIT_TOKENS + 1;
     for (uint32_t i = 0; i < p->n_grids; i++) {
         const exo_vk_grid *g = &p->grids[i];
@@ -49,13 +43,14 @@ static void write_grids(const exo_plan *p, uint32_t *words, const pass *ps, uint
         case EXO_VK_GRID_SPLITS: at[0] = splits; break;
         case EXO_VK_GRID_ROWS: at[0] = 1; break;
         case EXO_VK_GRID_COMBINE: at[1] = splits > 1 ? ps->n_rows : 0; break;
+        case EXO_VK_GRID_ASKS: at[1] = p->head.n_asks > 0 ? n_logits : 0; break;
         case EXO_VK_GRID_HEAD_FEW: at[1] = many ? 0 : n_logits; break;
         case EXO_VK_GRID_HEAD_MANY: at[1] = many ? (n_logits + g->cols - 1) / g->cols : 0; break;
         }
     }
 }
 
-static void write_step(const exo_plan *p, const pass *ps) {
+static void write_step(const exo_plan *p, const exo_vk_pass *ps) {
     uint32_t *words = (uint32_t *)(void *)p->step->mapped, last_pos = 0;
     words[0] = ps->n_rows;
     words[1] = ps->n_logits;
@@ -79,7 +74,7 @@ static void write_step(const exo_plan *p, const pass *ps) {
 }
 
 /* Rows of the host to the packed stride of slot 0. */
-static void write_input(const exo_plan *p, const pass *ps) {
+static void write_input(const exo_plan *p, const exo_vk_pass *ps) {
     uint32_t width = p->slot_width[0], ld = p->slots[0].x.ld;
     float *dst = (float *)(void *)p->input->mapped;
     for (uint32_t i = 0; i < ps->n_rows; i++) {
@@ -99,6 +94,8 @@ static exo_status submit(exo_plan *p, const exo_vk_bucket *b, const exo_plan_arg
                          exo_error *err) {
     exo_vk_queue *queue = &p->device->vk->queue;
     uint32_t piece = b->rows < PIECES_FROM_ROWS ? b->n_commands : 1;
+    uint32_t n_reads = p->head.reads_rows; /* go with the last piece */
+    if (n_reads > 0) b->commands[b->n_commands] = exo_vk_head_reads(p);
     exo_vk_fence before = {0};
     exo_status st = EXO_OK;
     for (uint32_t i = 0; st == EXO_OK && i < b->n_commands; i += piece) {
@@ -106,7 +103,8 @@ static exo_status submit(exo_plan *p, const exo_vk_bucket *b, const exo_plan_arg
             st = exo_error_set(err, EXO_ECANCELED, "the step was canceled");
             break;
         }
-        st = exo_vk_queue_submit(queue, b->commands + i, piece, &p->pending, err);
+        uint32_t n = i + piece == b->n_commands ? piece + n_reads : piece;
+        st = exo_vk_queue_submit(queue, b->commands + i, n, &p->pending, err);
         /* one piece runs while the next one waits */
         if (st == EXO_OK) st = exo_vk_fence_wait(queue, before, EXO_VK_DEADLINE_MS, err);
         before = p->pending;
@@ -116,7 +114,7 @@ static exo_status submit(exo_plan *p, const exo_vk_bucket *b, const exo_plan_arg
     return st == EXO_OK ? waited : st;
 }
 
-static exo_status check_finite(const float *x, size_t n, exo_error *err) {
+exo_status exo_vk_check_finite(const float *x, size_t n, exo_error *err) {
     uint32_t bad = 0;
     for (size_t i = 0; i < n; i++) {
         uint32_t bits;
@@ -135,29 +133,14 @@ static exo_status read_row(const exo_plan *p, uint32_t slot, uint32_t i, float *
                                    p->slot_width[slot] * sizeof *out, err);
 }
 
-/* Where a row of the step stands among the step's rows that want logits. */
-static uint32_t logits_place(const exo_plan *p, uint32_t row) {
-    uint32_t k = 0;
-    while (p->bounds.logit_rows[k] != row) k++;
-    return k;
-}
-
-static exo_status read_logits(const exo_plan *p, const pass *ps, exo_error *err) {
-    const float *logits = (const float *)(const void *)(p->output->mapped + p->logits_at);
-    uint32_t n_vocab = p->bounds.n_vocab;
-    for (uint32_t i = 0; i < ps->n_logits; i++) {
-        uint32_t place = logits_place(p, ps->rows[ps->logit_rows[i]]);
-        memcpy(ps->args->logits + (size_t)place * n_vocab, logits + (size_t)i * n_vocab,
-               n_vocab * sizeof *logits);
-    }
-    return check_finite(logits, (size_t)ps->n_logits * n_vocab, err);
-}
-
-static exo_status read_output(exo_plan *p, const pass *ps, exo_error *err) {
-    exo_vk_memory *m = &p->device->vk->memory;
+static exo_status read_output(exo_plan *p, const exo_vk_pass *ps, exo_error *err) {
     float *out = ps->args->x_out;
-    exo_status st = exo_vk_memory_invalidate(m, p->output, 0, p->output->size, err);
-    if (st == EXO_OK && p->bounds.n_vocab > 0) st = read_logits(p, ps, err);
+    exo_status st = EXO_OK;
+    if (p->bounds.n_vocab > 0) {
+        st = exo_vk_head_end(p, ps, err);
+    } else {
+        st = exo_vk_memory_invalidate(&p->device->vk->memory, p->output, 0, p->output->size, err);
+    }
     if (st != EXO_OK || out == NULL) return st;
     uint32_t width = p->slot_width[0], ld = p->slots[0].x.ld;
     if (p->bounds.n_vocab > 0) { /* no commands bring the rows back then */
@@ -170,15 +153,17 @@ static exo_status read_output(exo_plan *p, const pass *ps, exo_error *err) {
     for (uint32_t i = 0; st == EXO_OK && i < ps->n_rows; i++) {
         float *row = out + (size_t)ps->rows[i] * width;
         memcpy(row, rows + (size_t)i * ld, width * sizeof *rows);
-        st = check_finite(row, width, err);
+        st = exo_vk_check_finite(row, width, err);
     }
     return st;
 }
 
-static exo_status run_pass(exo_plan *p, const exo_vk_bucket *b, const pass *ps, exo_error *err) {
+static exo_status run_pass(exo_plan *p, const exo_vk_bucket *b, const exo_vk_pass *ps,
+                           exo_error *err) {
     exo_vk_memory *m = &p->device->vk->memory;
     exo_status st = exo_vk_fence_wait(&p->device->vk->queue, p->pending, EXO_VK_DEADLINE_MS, err);
     if (st != EXO_OK) return st;
+    exo_vk_head_begin(p, ps, (uint32_t *)(void *)p->step->mapped);
     write_step(p, ps);
     st = exo_vk_memory_flush(m, p->step, 0, p->step->size, err);
     if (st == EXO_OK && p->input != NULL) {
@@ -192,8 +177,9 @@ static exo_status run_pass(exo_plan *p, const exo_vk_bucket *b, const pass *ps, 
 }
 
 /* The step's rows whose flags, under the mask, are `flags`. */
-static pass choose_rows(exo_plan *p, const exo_plan_args *args, uint32_t mask, uint32_t flags) {
-    pass ps = {.args = args, .rows = p->pass_rows, .logit_rows = p->pass_logits};
+static exo_vk_pass choose_rows(exo_plan *p, const exo_plan_args *args, uint32_t mask,
+                               uint32_t flags) {
+    exo_vk_pass ps = {.args = args, .rows = p->pass_rows, .logit_rows = p->pass_logits};
     for (uint32_t i = 0, k = 0; i < args->n_rows; i++) {
         bool wants = k < p->bounds.n_logit_rows && p->bounds.logit_rows[k] == i;
         k += wants;
@@ -208,15 +194,17 @@ static pass choose_rows(exo_plan *p, const exo_plan_args *args, uint32_t mask, u
  * sequence's pages of the same step. */
 exo_status exo_vk_plan_run(exo_plan *p, const exo_plan_args *args, exo_error *err) {
     exo_status st = exo_plan_check_step(&p->bounds, args, err);
+    if (st == EXO_OK) st = exo_vk_head_check(p, args, err);
     if (st != EXO_OK) return st;
     if (!exo_vk_plan_has_classes(p)) {
-        pass all = choose_rows(p, args, 0, 0);
+        exo_vk_pass all = choose_rows(p, args, 0, 0);
         return run_pass(p, p->buckets, &all, err);
     }
-    pass prompt = choose_rows(p, args, EXO_ROW_PROMPT, EXO_ROW_PROMPT);
+    exo_vk_pass prompt = choose_rows(p, args, EXO_ROW_PROMPT, EXO_ROW_PROMPT);
+    prompt.is_followed = prompt.n_logits < p->bounds.n_logit_rows;
     if (prompt.n_rows > 0) st = run_pass(p, p->prompt_buckets, &prompt, err);
     if (st != EXO_OK) return st;
-    pass generated = choose_rows(p, args, EXO_ROW_PROMPT, 0);
+    exo_vk_pass generated = choose_rows(p, args, EXO_ROW_PROMPT, 0);
     return generated.n_rows > 0 ? run_pass(p, p->buckets, &generated, err) : EXO_OK;
 }
 

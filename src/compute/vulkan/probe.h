@@ -15,6 +15,9 @@
 
 /* ---- verdicts ---- */
 
+#define EXO_VK_TRIAL_CACHE "pipeline_cache" /* a trial that is no kernel's; variant: */
+#define EXO_VK_TRIAL_DISK  "disk"
+
 typedef enum {
     EXO_VK_TRIAL_UNKNOWN,
     EXO_VK_TRIAL_PASSED,
@@ -36,7 +39,8 @@ typedef struct {
     bool usable;
     char reason[EXO_ERROR_BYTES]; /* why not; "" when usable */
     double copy_gbps;             /* measured, device to device, read + written bytes; 0 = not */
-    double compute_gflops;        /* measured by the self-test's kernels; 0 = not */
+    double compute_gflops;        /* measured by the self-test's kernels, f32; 0 = not */
+    double read_gbps;             /* likewise: bytes that a kernel reads; 0 = not */
     exo_vk_trial_entry trials[EXO_VK_MAX_TRIALS];
     uint32_t n_trials;
     bool cached; /* read from the cache, not tried just now */
@@ -57,6 +61,7 @@ void exo_vk_trial_end(exo_vk_trials *t, bool passed,
                       const char *reason);                      /* may be NULL if passed */
 void exo_vk_trial_slower(exo_vk_trials *t, const char *reason); /* instead of trial_end */
 void exo_vk_trials_set_gflops(exo_vk_trials *t, double gflops);
+void exo_vk_trials_set_read_gbps(exo_vk_trials *t, double gbps);
 
 /* Runs every pipeline's variants between trial_begin and trial_end.  EXO_OK also when variants
  * failed; an error leaves the device out with err's reason. */

@@ -9,6 +9,8 @@
 #include "compute/vulkan/selftest.h"
 
 #include "compute/vulkan/golden.h"
+#include "compute/vulkan/golden_head.h"
+#include "compute/vulkan/speed.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -87,6 +89,23 @@ static exo_status try_elementwise(exo_device *d, exo_error *err) {
     return st == EXO_OK ? exo_vk_check_round(d, 3, 37, err) : st;
 }
 
+/* Few ids and many, with the total; scores; a row whose end does not fill a block. */
+static exo_status try_head(exo_device *d, exo_error *err) {
+    exo_vk_head_case c = {
+        .n_vocab = 5003, .n = 2, .ask = {.kind = EXO_HEAD_HIGHEST, .n_ids = 1}, .seed = 13};
+    exo_status st = exo_vk_check_head(d, &c, err);
+    c.ask.n_ids = 40;
+    c.ask.total = true;
+    if (st == EXO_OK) st = exo_vk_check_head(d, &c, err);
+    c.ask = (exo_head_ask){.kind = EXO_HEAD_SCORES,
+                           .n_ids = 16,
+                           .temperature = 0.7f,
+                           .seed = UINT64_C(0x123456789ABCDEF0),
+                           .choice = 3,
+                           .position = 77};
+    return st == EXO_OK ? exo_vk_check_head(d, &c, err) : st;
+}
+
 /* As try_product, of rows that the dot kernel serves. */
 static exo_status try_dot(exo_device *d, exo_dtype type, exo_error *err) {
     exo_vk_product_case c = {.type = {type, type, type},
@@ -123,13 +142,15 @@ static exo_dtype dot_type(exo_vk_kernel k) {
     return types[i];
 }
 
-static exo_status try_kernel(exo_device *d, exo_vk_kernel k, exo_error *err) {
+static exo_status try_kernel(exo_device *d, exo_vk_kernel k, exo_vk_speed *speed, exo_error *err) {
     if (k < EXO_VK_KERNEL_matmul_f32 + N_TYPES) {
         return try_product(d, types[k - EXO_VK_KERNEL_matmul_f32], err);
     }
     if (k < EXO_VK_KERNEL_embed_f32 + N_TYPES) {
         return try_embed(d, types[k - EXO_VK_KERNEL_embed_f32], err);
     }
+    if (k == EXO_VK_KERNEL_head_top) return try_head(d, err);
+    if (k == EXO_VK_KERNEL_speed) return exo_vk_measure_speed(d, speed, err);
     if (k == EXO_VK_KERNEL_quantize) return try_quantize(d, err);
     if (k > EXO_VK_FIRST_OPTIONAL) return try_dot(d, dot_type(k), err);
     if (k == EXO_VK_KERNEL_elementwise) return try_elementwise(d, err);
@@ -147,7 +168,12 @@ static bool try_variants(exo_device *d, exo_vk_kernel k, exo_vk_trials *t) {
         }
         exo_error why = {.message = ""};
         exo_vk_shaders_choose(&d->shaders, k, v);
-        exo_status st = try_kernel(d, k, &why);
+        exo_vk_speed speed = {0};
+        exo_status st = try_kernel(d, k, &speed, &why);
+        if (st == EXO_OK && k == EXO_VK_KERNEL_speed) {
+            exo_vk_trials_set_gflops(t, speed.gflops);
+            exo_vk_trials_set_read_gbps(t, speed.read_gbps);
+        }
         exo_vk_trial_end(t, st == EXO_OK, st == EXO_OK ? NULL : why.message);
         if (st == EXO_OK || atomic_load(&d->vk->lost)) return st == EXO_OK;
     }
@@ -200,6 +226,15 @@ static void compare_speeds(exo_device *d, exo_dtype type, exo_vk_trials *t) {
     }
 }
 
+/* The pipelines that were good are kept, and a driver that chokes on its own data is found out. */
+static void try_cache(exo_device *d, exo_vk_trials *t) {
+    if (!exo_vk_trial_begin(t, EXO_VK_TRIAL_CACHE, EXO_VK_TRIAL_DISK)) return;
+    exo_error why = {.message = ""};
+    exo_vk_pipeline_cache_save(d->vk, &d->shaders.cache);
+    exo_status st = exo_vk_shaders_keep(&d->shaders, &why);
+    exo_vk_trial_end(t, st == EXO_OK, st == EXO_OK ? NULL : why.message);
+}
+
 exo_status exo_vk_selftest(exo_vk_device *vk, exo_vk_trials *t, exo_error *err) {
     exo_device *d;
     exo_status st = exo_vk_device_wrap(vk, &d, err);
@@ -221,6 +256,7 @@ exo_status exo_vk_selftest(exo_vk_device *vk, exo_vk_trials *t, exo_error *err) 
         if (!atomic_load(&vk->lost)) continue;
         st = exo_error_set(err, EXO_EIO, "the device was lost while kernels were timed");
     }
+    if (st == EXO_OK) try_cache(d, t);
     exo_vk_device_unwrap(d);
     return st;
 }

@@ -187,7 +187,7 @@ static exo_status create_layouts(exo_vk_shaders *s, exo_error *err) {
     r = EXO_VK_CALL(d->fn.CreatePipelineLayout(d->handle, &layout, NULL, &s->layout));
     if (r != VK_SUCCESS) return exo_vk_device_fail(d, r, "vkCreatePipelineLayout", err);
     VkPipelineCacheCreateInfo cache = {.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
-    r = EXO_VK_CALL(d->fn.CreatePipelineCache(d->handle, &cache, NULL, &s->cache));
+    r = EXO_VK_CALL(d->fn.CreatePipelineCache(d->handle, &cache, NULL, &s->cache.handle));
     return r == VK_SUCCESS ? EXO_OK : exo_vk_device_fail(d, r, "vkCreatePipelineCache", err);
 }
 
@@ -209,14 +209,29 @@ exo_status exo_vk_shaders_init(exo_vk_device *d, exo_vk_shaders *out, exo_error 
 void exo_vk_shaders_finish(exo_vk_shaders *s) {
     if (s->d == NULL) return;
     exo_vk_device *d = s->d;
+    exo_vk_shaders_save(s);
     for (size_t i = 0; i < s->n_pipelines; i++) {
         d->fn.DestroyPipeline(d->handle, s->pipelines[i].handle, NULL);
     }
     exo_free(s->pipelines);
-    d->fn.DestroyPipelineCache(d->handle, s->cache, NULL);
+    d->fn.DestroyPipelineCache(d->handle, s->cache.handle, NULL);
     d->fn.DestroyPipelineLayout(d->handle, s->layout, NULL);
     d->fn.DestroyDescriptorSetLayout(d->handle, s->set_layout, NULL);
     *s = (exo_vk_shaders){0};
+}
+
+exo_status exo_vk_shaders_keep(exo_vk_shaders *s, exo_error *err) {
+    exo_vk_pipeline_cache kept;
+    exo_status st = exo_vk_pipeline_cache_load(s->d, &kept, err);
+    if (st != EXO_OK) return st;
+    s->d->fn.DestroyPipelineCache(s->d->handle, s->cache.handle, NULL);
+    s->cache = kept;
+    s->keeps_pipelines = true;
+    return EXO_OK;
+}
+
+void exo_vk_shaders_save(exo_vk_shaders *s) {
+    if (s->keeps_pipelines) exo_vk_pipeline_cache_save(s->d, &s->cache);
 }
 
 void exo_vk_shaders_choose(exo_vk_shaders *s, exo_vk_kernel k, exo_vk_variant v) {
@@ -275,8 +290,8 @@ static exo_status create_pipeline(exo_vk_shaders *s, exo_vk_pipeline *p, exo_err
                   .module = module,
                   .pName = "main"},
         .layout = s->layout};
-    VkResult r =
-        EXO_VK_CALL(d->fn.CreateComputePipelines(d->handle, s->cache, 1, &info, NULL, &p->handle));
+    VkResult r = EXO_VK_CALL(
+        d->fn.CreateComputePipelines(d->handle, s->cache.handle, 1, &info, NULL, &p->handle));
     d->fn.DestroyShaderModule(d->handle, module, NULL);
     if (r == VK_SUCCESS) return EXO_OK;
     st = exo_vk_device_fail(d, r, "vkCreateComputePipelines", err);

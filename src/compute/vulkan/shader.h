@@ -28,7 +28,7 @@
 #define EXO_COMPUTE_VULKAN_SHADER_H
 
 #include "compute/dtype.h"
-#include "compute/vulkan/device.h"
+#include "compute/vulkan/pipeline_cache.h"
 
 #define EXO_VK_BINDINGS   11  /* storage buffers, numbered from 1 */
 #define EXO_VK_TEXELS     3   /* texel buffers, numbered on */
@@ -60,7 +60,9 @@
     X(dot_q4_0, 3)                                                                                 \
     X(dot_q8_0, 3)                                                                                 \
     X(dot_q4_k, 3)                                                                                 \
-    X(dot_q6_k, 3)
+    X(dot_q6_k, 3)                                                                                 \
+    X(head_top, 2)                                                                                 \
+    X(speed, 3)
 
 typedef enum {
 #define EXO_VK_KERNEL_ID(name, variants) EXO_VK_KERNEL_##name,
@@ -101,10 +103,12 @@ typedef struct {
     exo_vk_device *d;
     VkDescriptorSetLayout set_layout;
     VkPipelineLayout layout;
-    VkPipelineCache cache;
+    exo_vk_pipeline_cache cache;
+    bool keeps_pipelines; /* the cache is the disk's */
     exo_vk_variant variant[EXO_VK_N_KERNELS];
     exo_vk_shape shape;
     bool dot[EXO_DTYPE_LIMIT]; /* rows of prompts take the dot kernel of this weight type */
+    bool no_head_top;          /* that kernel does not work here: rows of logits are read whole */
     exo_vk_pipeline *pipelines;
     size_t n_pipelines, cap_pipelines;
 } exo_vk_shaders;
@@ -131,6 +135,10 @@ void exo_vk_shaders_finish(exo_vk_shaders *s); /* zeroed memory is allowed */
 void exo_vk_shaders_use_dot(exo_vk_shaders *s, exo_dtype type, bool use);
 /* The variant tried first: the last one that is possible and pays on such a device. */
 exo_vk_variant exo_vk_variant_best(const exo_vk_device *d, exo_vk_kernel k);
+/* From now on pipelines come from the disk where it has them, and exo_vk_shaders_save and _finish
+ * leave them there. */
+exo_status exo_vk_shaders_keep(exo_vk_shaders *s, exo_error *err);
+void exo_vk_shaders_save(exo_vk_shaders *s);
 /* Drops the kernel's pipelines of another variant: no plan uses them. */
 void exo_vk_shaders_choose(exo_vk_shaders *s, exo_vk_kernel k, exo_vk_variant v);
 

@@ -50,6 +50,8 @@ void exo_vk_trials_set_gflops(exo_vk_trials *t, double gflops) {
     t->verdict->compute_gflops = gflops;
 }
 
+void exo_vk_trials_set_read_gbps(exo_vk_trials *t, double gbps) { t->verdict->read_gbps = gbps; }
+
 /* ---- copies ---- */
 
 static exo_status compare_copies(exo_vk_device *d, exo_vk_allocation *a, exo_vk_allocation *b,
