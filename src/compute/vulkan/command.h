@@ -16,7 +16,7 @@ struct exo_vk_device;
 /* ---- Queue and Fence ---- */
 
 #define EXO_VK_FENCE_RING  16    /* submissions in flight without timeline semaphores */
-#define EXO_VK_DEADLINE_MS 30000 /* for waits that nobody gave a deadline */
+#define EXO_VK_DEADLINE_MS 120000 /* for waits that nobody gave a deadline */
 
 typedef struct {
     uint64_t value; /* 0 = nothing to wait for */
