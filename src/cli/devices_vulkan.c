@@ -116,6 +116,7 @@ static const char *result_name(exo_vk_trial_result r) {
     case EXO_VK_TRIAL_PASSED: return "passed";
     case EXO_VK_TRIAL_FAILED: return "failed";
     case EXO_VK_TRIAL_CRASHED: return "crashed";
+    case EXO_VK_TRIAL_SLOWER: return "slower";
     default: return "unknown";
     }
 }
@@ -132,9 +133,10 @@ static json_t *trials_json(const exo_vk_verdict *v) {
     return list;
 }
 
-/* The first kernel of which no variant passed; NULL when every one has a good variant. */
+/* The first kernel that cannot be done without and of which no variant passed; NULL when every one
+ * has a good variant. */
 static const char *kernel_without_variant(const exo_vk_verdict *v) {
-    for (int k = 0; k < EXO_VK_N_KERNELS; k++) {
+    for (int k = 0; k < EXO_VK_FIRST_OPTIONAL; k++) {
         const char *name = exo_vk_kernel_name((exo_vk_kernel)k);
         bool good = false;
         for (int i = 0; i < EXO_VK_N_VARIANTS; i++) {

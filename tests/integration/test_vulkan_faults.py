@@ -113,7 +113,12 @@ def test_a_good_device_and_its_cached_verdict(good: Path) -> None:
     device = vulkan(env)
     assert MEMBERS <= device.keys()
     assert device["usable"] and device["reason"] is None and device["verdict_cached"]
-    assert results(device) == {"passed"}
+    assert results(device) <= {"passed", "slower"}
+    # which kernels compute prompts is measured once and part of the verdict
+    prompts = [t for t in device["trials"] if t["pipeline"].startswith("prompt_")]
+    assert {t["pipeline"][7:] for t in prompts} == {"q4_0", "q8_0", "q4_k", "q6_k"}
+    assert all("GFLOP/s" in t["reason"] for t in prompts)
+    assert prompts == [t for t in vulkan(env)["trials"] if t["pipeline"].startswith("prompt_")]
     assert device["vendor"] == "Mesa" and device["type"] == "cpu" and len(device["uuid"]) == 32
     assert device["compute_units"] is None or device["compute_units"] > 0
     assert device["copy_gbps"] > 0
@@ -155,6 +160,18 @@ def test_each_fault_has_its_verdict_and_plainer_variants_give_the_same_bits(
     for kernel, (_, result, _) in faults.items():
         expected = "crashed" if result == "crashed" else "passed"
         assert trial(device, kernel, best[kernel])["result"] == expected
+
+
+def test_kernels_for_prompts_can_be_done_without(tmp_path: Path) -> None:
+    spoilt = "wrong:dot_q4_0*,no-pipeline:dot_q8_0*,wrong:dot_q4_k*,wrong:dot_q6_k*"
+    env = environment(tmp_path, spoilt)
+    device = vulkan(env)
+    assert device["usable"]
+    for kernel, says in (("dot_q4_0", "not"), ("dot_q8_0", "VK_ERROR_UNKNOWN")):
+        verdict = trial(device, kernel, "shared")
+        assert verdict["result"] == "failed" and says in verdict["reason"], verdict
+    assert not [t for t in device["trials"] if t["pipeline"].startswith("prompt_")]
+    assert len(answer(env)["ids"]) == 8
 
 
 def test_a_kernel_without_a_good_variant_leaves_the_device_out(tmp_path: Path) -> None:

@@ -34,11 +34,57 @@ static exo_status check_pool(const exo_device *d, size_t i, const exo_buffer *po
                          (unsigned long long)d->vk->caps.max_storage_range);
 }
 
+/* What of an operation has no kernel here; NULL when all of it has. */
+static const char *without_kernel(const exo_op *op) {
+    switch (op->kind) {
+    case EXO_OP_EMBED: {
+        const exo_op_embed *e = &op->u.embed;
+        bool plain = e->scale == 0 && e->positions == NULL && e->bias == NULL;
+        return plain ? NULL : "an embedding with scale, positions or bias";
+    }
+    case EXO_OP_MATMUL:
+        return op->u.matmul.epilogue > EXO_EPILOGUE_SILU_MUL ? "an activation other than SiLU"
+                                                             : NULL;
+    case EXO_OP_ROPE_KV: {
+        const exo_op_rope_kv *r = &op->u.rope_kv;
+        if (r->rope_offset != 0) return "a rotation that does not begin at dimension 0";
+        return r->v_dim != 0 && r->v_dim != r->head_dim ? "values narrower than keys" : NULL;
+    }
+    case EXO_OP_ATTENTION: {
+        const exo_op_attention *a = &op->u.attention;
+        if (a->v_dim != 0 && a->v_dim != a->head_dim) return "values narrower than keys";
+        if (a->softcap > 0) return "capped attention scores";
+        if (a->window > 0) return "a sliding window";
+        if (a->sinks != NULL) return "attention sinks";
+        return a->bidirectional ? "attention to both sides" : NULL;
+    }
+    case EXO_OP_HEAD: {
+        const exo_op_head *h = &op->u.head;
+        if (h->norm == NULL) return "a head without norm";
+        bool plain = h->bias == NULL && h->scale == 0 && h->softcap == 0;
+        return plain ? NULL : "a head with bias, scale or soft cap";
+    }
+    case EXO_OP_ROUND_F16: return NULL;
+    case EXO_OP_NORM: return "a norm of its own";
+    case EXO_OP_COPY: return "copies between slots";
+    case EXO_OP_ROUTE:
+    case EXO_OP_EXPERTS:
+    case EXO_OP_MIX: return "experts";
+    }
+    return "an unknown operation";
+}
+
 static exo_status check_ops(const exo_device *d, const exo_plan_desc *desc, exo_error *err) {
     for (size_t i = 0; i < desc->n_ops; i++) {
         const exo_op *op = &desc->ops[i];
         const exo_buffer *pool[2] = {NULL, NULL};
         uint32_t head_dim = 0;
+        const char *missing = without_kernel(op);
+        if (missing != NULL) {
+            return exo_error_set(err, EXO_EUNSUPPORTED,
+                                 "vulkan:%u has no kernel for %s (plan operation %zu)",
+                                 d->vk->index, missing, i);
+        }
         if (op->kind == EXO_OP_ROPE_KV) {
             pool[0] = op->u.rope_kv.k_pages;
             pool[1] = op->u.rope_kv.v_pages;
@@ -67,8 +113,11 @@ static exo_status copy_desc(exo_plan *p, const exo_plan_desc *desc, exo_error *e
     p->slots = exo_calloc(desc->n_slots, sizeof *p->slots);
     p->bounds.last_pos = exo_calloc(desc->max_seqs, sizeof *p->bounds.last_pos);
     p->bounds.logit_rows = exo_calloc(desc->max_rows, sizeof *p->bounds.logit_rows);
+    p->pass_rows = exo_calloc(desc->max_rows, sizeof *p->pass_rows);
+    p->pass_logits = exo_calloc(desc->max_rows, sizeof *p->pass_logits);
     if (p->ops == NULL || p->op_rope == NULL || p->rope == NULL || p->slot_width == NULL ||
-        p->slots == NULL || p->bounds.last_pos == NULL || p->bounds.logit_rows == NULL) {
+        p->slots == NULL || p->bounds.last_pos == NULL || p->bounds.logit_rows == NULL ||
+        p->pass_rows == NULL || p->pass_logits == NULL) {
         return exo_error_set(err, EXO_ENOMEM, "no memory for a plan");
     }
     memcpy(p->ops, desc->ops, desc->n_ops * sizeof *p->ops);
@@ -109,6 +158,19 @@ static uint32_t widest_pair(const exo_plan *p) {
     return width;
 }
 
+/* Units of the longest row that a dot kernel takes; 0 when this plan has none. */
+static uint32_t widest_dot(const exo_plan *p) {
+    uint32_t units = 0;
+    for (size_t i = 0; i < p->desc.n_ops; i++) {
+        const exo_op_matmul *m = &p->ops[i].u.matmul;
+        for (uint32_t k = 0; p->ops[i].kind == EXO_OP_MATMUL && k < m->n_parts; k++) {
+            const exo_weight *w = m->w[k];
+            if (p->device->shaders.dot[w->type] && w->n_units > units) units = w->n_units;
+        }
+    }
+    return units;
+}
+
 static uint64_t lay_out_acts(exo_plan *p) {
     uint64_t used = 0;
     for (uint32_t i = 0; i < p->desc.n_slots; i++) {
@@ -122,6 +184,8 @@ static uint64_t lay_out_acts(exo_plan *p) {
         p->gate = add_area(p, &used, pair);
         p->up = add_area(p, &used, pair);
     }
+    uint32_t dot = widest_dot(p);
+    if (dot > 0) p->bytes = add_area(p, &used, exo_vk_dot_row_words(dot));
     return used;
 }
 
@@ -232,6 +296,8 @@ exo_status exo_vk_plan_create(exo_device *d, const exo_plan_desc *desc, exo_plan
     return EXO_OK;
 }
 
+bool exo_vk_plan_has_classes(const exo_plan *p) { return p->bytes.bytes > 0; }
+
 void exo_vk_plan_destroy(exo_plan *p) {
     if (p == NULL) return;
     exo_vk_device *d = p->device->vk;
@@ -249,6 +315,9 @@ void exo_vk_plan_destroy(exo_plan *p) {
     exo_free(p->sets);
     exo_vk_allocation *const memory[] = {p->acts, p->step, p->input, p->output, p->partials};
     for (size_t i = 0; i < 5; i++) exo_vk_memory_deallocate(&d->memory, memory[i]);
+    for (uint32_t i = 0; i < p->n_prompt_buckets; i++) exo_free(p->prompt_buckets[i].commands);
+    exo_free(p->pass_logits);
+    exo_free(p->pass_rows);
     exo_free(p->bounds.logit_rows);
     exo_free(p->bounds.last_pos);
     exo_free(p->slots);

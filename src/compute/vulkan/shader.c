@@ -36,10 +36,25 @@ typedef struct {
 
 static const kernel_code code[EXO_VK_N_KERNELS] = {EXO_VK_KERNELS(CODE_KERNEL)};
 
-#define MAX_COLS        4  /* columns of a product that share its weights: matmul.comp */
+#define MAX_COLS     4 /* columns of a product that share its weights: matmul.comp */
+#define MAX_DOT_COLS 8 /* matmul_dot.comp */
+#define DOT_ROW_LANES                                                                              \
+    16 /* of a GPU: prompts have rows enough to fill it without sharing all of K */
 #define GPU_LANES       64 /* a workgroup that every GPU fills well; phones want no more than 128 */
 #define MIN_SHARED      16384u
 #define MIN_INVOCATIONS 128u
+
+exo_vk_kernel exo_vk_dot_kernel(exo_dtype type) {
+    switch (type) {
+    case EXO_Q4_0: return EXO_VK_KERNEL_dot_q4_0;
+    case EXO_Q8_0: return EXO_VK_KERNEL_dot_q8_0;
+    case EXO_Q4_K: return EXO_VK_KERNEL_dot_q4_k;
+    case EXO_Q6_K: return EXO_VK_KERNEL_dot_q6_k;
+    default: return EXO_VK_N_KERNELS;
+    }
+}
+
+uint32_t exo_vk_dot_block_units(exo_dtype type) { return exo_dtype_get(type)->block_elems / 32; }
 
 const char *exo_vk_kernel_name(exo_vk_kernel k) {
     return (unsigned)k < EXO_VK_N_KERNELS ? code[k].name : "unknown";
@@ -58,6 +73,7 @@ static size_t code_bytes(exo_vk_kernel k, exo_vk_variant v) {
 bool exo_vk_variant_possible(const exo_vk_device *d, exo_vk_kernel k, exo_vk_variant v) {
     const exo_vk_caps *c = &d->caps;
     if (code[k].variant[v].begin == NULL) return false;
+    if (k >= EXO_VK_FIRST_OPTIONAL && !c->dot_product) return false;
     if (v == EXO_VK_SHARED) return true;
     bool subgroup =
         c->subgroup_basic && c->subgroup_ballot && c->subgroup_shuffle && c->subgroup_size > 1;
@@ -100,8 +116,14 @@ static uint32_t power_below(uint32_t n) {
  * compiler slow (1.5 s a kernel at 4) and its code no faster. */
 static exo_vk_shape cpu_shape(const exo_vk_caps *c) {
     uint32_t lanes = c->subgroup_size >= 4 ? power_below(c->subgroup_size) : 8;
-    return (exo_vk_shape){
-        .lanes = lanes, .row_lanes = lanes, .max_cols = 2, .max_pair_cols = 1, .wide_rows = 2};
+    return (exo_vk_shape){.lanes = lanes,
+                          .row_lanes = lanes,
+                          .max_cols = 2,
+                          .max_pair_cols = 1,
+                          .wide_rows = 2,
+                          .dot_row_lanes = lanes,
+                          .dot_cols = 2,
+                          .dot_pair_cols = 1};
 }
 
 static exo_vk_shape gpu_shape(const exo_vk_caps *c) {
@@ -110,7 +132,10 @@ static exo_vk_shape gpu_shape(const exo_vk_caps *c) {
                           .row_lanes = 1,
                           .max_cols = MAX_COLS,
                           .max_pair_cols = MAX_COLS,
-                          .wide_rows = 4};
+                          .wide_rows = 4,
+                          .dot_row_lanes = DOT_ROW_LANES,
+                          .dot_cols = MAX_DOT_COLS,
+                          .dot_pair_cols = MAX_DOT_COLS / 2};
 }
 
 /* ---- life ---- */
@@ -205,6 +230,8 @@ void exo_vk_shaders_choose(exo_vk_shaders *s, exo_vk_kernel k, exo_vk_variant v)
     s->n_pipelines = kept;
     s->variant[k] = v;
 }
+
+void exo_vk_shaders_use_dot(exo_vk_shaders *s, exo_dtype type, bool use) { s->dot[type] = use; }
 
 /* ---- pipelines ---- */
 
