@@ -150,7 +150,7 @@ if(EXO_VULKAN)
         ENVIRONMENT "EXO_VULKAN_TEST_DIR=${CMAKE_BINARY_DIR};${EXO_VULKAN_ENVIRONMENT}")
     # The committed kernels are what their sources compile to.
     add_test(NAME spirv COMMAND tests/spirv.sh WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-    set_tests_properties(spirv PROPERTIES LABELS "unit;vulkan" TIMEOUT 300 SKIP_RETURN_CODE 77)
+    set_tests_properties(spirv PROPERTIES LABELS "unit;vulkan" TIMEOUT 900 SKIP_RETURN_CODE 77)
 endif()
 
 # Many texts and templates in one process, for the differential tests.
