@@ -129,6 +129,17 @@ if(EXO_VULKAN)
     set_tests_properties(integration_vulkan_memory PROPERTIES LABELS "integration;vulkan" TIMEOUT 600
         RUN_SERIAL TRUE FIXTURES_REQUIRED vulkan
         ENVIRONMENT "EXO_BUILD_DIR=${CMAKE_BINARY_DIR};${EXO_VULKAN_ENVIRONMENT}")
+    # CPU and Vulkan nodes in one pipeline.
+    add_executable(exo_vulkan_logits tests/vulkan/logits.c)
+    target_link_libraries(exo_vulkan_logits PRIVATE exo_engine)
+    target_compile_options(exo_vulkan_logits PRIVATE ${EXO_WARNINGS})
+    add_test(NAME integration_vulkan_pipeline
+        COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider
+            tests/integration/test_vulkan_pipeline.py
+        WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties(integration_vulkan_pipeline PROPERTIES LABELS "integration;vulkan"
+        TIMEOUT 1800 RUN_SERIAL TRUE FIXTURES_REQUIRED vulkan
+        ENVIRONMENT "EXO_VULKAN_TEST_DIR=${CMAKE_BINARY_DIR};${EXO_VULKAN_ENVIRONMENT}")
     # Drivers that fail in every way, and what is left of the answer.
     add_test(NAME integration_vulkan_faults
         COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider
@@ -139,7 +150,7 @@ if(EXO_VULKAN)
         ENVIRONMENT "EXO_VULKAN_TEST_DIR=${CMAKE_BINARY_DIR};${EXO_VULKAN_ENVIRONMENT}")
     # The committed kernels are what their sources compile to.
     add_test(NAME spirv COMMAND tests/spirv.sh WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-    set_tests_properties(spirv PROPERTIES LABELS "unit;vulkan" TIMEOUT 300 SKIP_RETURN_CODE 77)
+    set_tests_properties(spirv PROPERTIES LABELS "unit;vulkan" TIMEOUT 900 SKIP_RETURN_CODE 77)
 endif()
 
 # Many texts and templates in one process, for the differential tests.
