@@ -92,13 +92,6 @@ static void decode_iq4_nl(const uint8_t *src, exo_block *b) {
     look_up(b->q, 32, exo_iq4_values);
 }
 
-float exo_mxfp4_scale(uint8_t e) {
-    uint32_t bits = e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23;
-    float f;
-    memcpy(&f, &bits, sizeof f);
-    return f;
-}
-
 static void decode_mxfp4(const uint8_t *src, exo_block *b) {
     one_scale(b);
     b->d = exo_mxfp4_scale(src[0]);

@@ -8,8 +8,8 @@
  * Included by one file per instruction set, behind a header that defines registers of 4 bytes
  * (32 bits) for BV_ROWS rows, BV_ROWS being 4, 8 or 16, in which a 16-byte lane is 4 rows:
  *   bv                     that many bytes; iv: as int32; fv: as floats
- *   bv_load, bv_store      unaligned; bv_load_u16: 16 bits of each row, widened to 32
- *   bv_bytes, bv_words     one byte, or 32 bits, everywhere; bv_table: 16 bytes in each lane
+ *   bv_load, bv_store      unaligned; bv_load_u8, bv_load_u16: 8, 16 bits of each row, widened to
+ * 32 bv_bytes, bv_words     one byte, or 32 bits, everywhere; bv_table: 16 bytes in each lane
  *   bv_and, bv_or, bv_sub8, bv_same8 (bytes: 0xFF where equal), bv_sub32
  *   bv_shr, bv_shl, bv_sar logical and arithmetic shifts of 32-bit words
  *   bv_pick(table, index)  in each 16-byte lane: byte i becomes table[index[i]]; index < 16
@@ -72,6 +72,15 @@ EXO_INLINE bv fifth_bits(bv bits, int t) {
     return bv_and(bv_same8(bv_and(bv_pick(bits, from), mask), mask), bv_bytes(0x10));
 }
 
+/* The bits of exo_mxfp4_scale(e) of each row: e < 2 are denormal. */
+EXO_INLINE bv mxfp4_scales(bv e) {
+    bv zero = bv_words(0), one = bv_words(1);
+    bv small = bv_sar(bv_shl(bv_same8(bv_and(e, bv_words(0xFE)), zero), 24), 24);
+    bv large = bv_sub32(bv_words(0xFFFFFFFFu), small);
+    return bv_or(bv_and(small, bv_shl(bv_sub32(e, bv_words(0xFFFFFFFFu)), 21)),
+                 bv_and(large, bv_shl(bv_sub32(e, one), 23)));
+}
+
 typedef struct {
     uint32_t quants, scales; /* bytes of a record */
     bool fifth, minima;
@@ -91,14 +100,16 @@ EXO_INLINE void unpack_small(unpacked *u, const uint8_t *q, const uint8_t *s, ui
                 v = t.values != NULL ? bv_pick(table, v) : bv_sub8(v, bv_bytes(t.offset));
                 put_words(u, (int)b * 8 + i, r, v);
             }
-            if (t.values != exo_mxfp4_values) fv_store(&u->d[b][r], fv_load_f16(s + r * 2));
+            if (t.values == exo_mxfp4_values) {
+                bv_store(&u->d[b][r], mxfp4_scales(bv_load_u8(s + r)));
+            } else {
+                fv_store(&u->d[b][r], fv_load_f16(s + r * 2));
+            }
             if (t.minima) { /* as the specification has it: an addend is a minimum turned */
                 fv m = fv_load_f16(s + 32 + r * 2);
                 fv_store(&u->dmin[b][r], fv_scaled(m, -1));
             }
         }
-        if (t.values != exo_mxfp4_values) continue;
-        for (int r = 0; r < EXO_GROUP_ROWS; r++) u->d[b][r] = exo_mxfp4_scale(s[r]);
     }
 }
 
