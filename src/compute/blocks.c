@@ -1,12 +1,12 @@
 /* blocks.c - the block formats, each decoded as the file format defines it, one element at a time.
  *
  * Written for the reader and for exactness; kernels unpack faster and must agree.  The formats
- * that take their quants from codebooks are in blocks_iq.c. */
+ * that take their quants from codebooks are in blocks_iq.h. */
 #include "compute/blocks.h"
 
 #include "base/half.h"
 #include "base/le.h"
-#include "compute/blocks_impl.h"
+#include "compute/blocks_iq.h"
 
 #include <string.h>
 
