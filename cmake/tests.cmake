@@ -162,7 +162,7 @@ target_compile_options(exo_batch PRIVATE ${EXO_WARNINGS})
 add_test(NAME oracle
     COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/oracle/test_oracle.py
     WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-set_tests_properties(oracle PROPERTIES LABELS oracle TIMEOUT 600
+set_tests_properties(oracle PROPERTIES LABELS oracle TIMEOUT 1200
     RUN_SERIAL TRUE SKIP_RETURN_CODE 5)
 
 # Weight blocks against ggml's own functions, through a filter that decodes and quantises.
