@@ -37,6 +37,9 @@ uint32_t exo_pages_find(const exo_pages *p, exo_prefix *prefix, const int32_t *t
 /* Makes a held, whole page known, unless one of the same content is; *prefix then includes it. */
 void exo_pages_publish(exo_pages *p, uint32_t page, exo_prefix *prefix, const int32_t *tokens);
 
+/* The content of all pages is lost: none is held or known any more. */
+void exo_pages_reset(exo_pages *p);
+
 typedef struct {
     uint32_t n_held, n_cached, n_free;
 } exo_pages_counts;
