@@ -1,5 +1,5 @@
 /* plan.c - makes a plan: copies its operations, lays out its memory, has its commands recorded. */
-#include "compute/vulkan/plan.h"
+#include "compute/vulkan/plan_host.h"
 
 #include "base/mem.h"
 
@@ -20,12 +20,7 @@ static const exo_plan_objects objects = {shape_of, bytes_of};
 /* ---- what this device cannot do ---- */
 
 static exo_status check_pool(const exo_device *d, size_t i, const exo_buffer *pool,
-                             uint32_t head_dim, exo_error *err) {
-    if (head_dim % 4 != 0) {
-        return exo_error_set(err, EXO_EUNSUPPORTED,
-                             "plan operation %zu: vulkan:%u takes heads of a multiple of 4, not %u",
-                             i, d->vk->index, head_dim);
-    }
+                             exo_error *err) {
     if (pool->bytes <= d->vk->caps.max_storage_range) return EXO_OK;
     return exo_error_set(err, EXO_EUNSUPPORTED,
                          "plan operation %zu: a page pool of %zu bytes; one buffer of vulkan:%u "
@@ -34,22 +29,20 @@ static exo_status check_pool(const exo_device *d, size_t i, const exo_buffer *po
                          (unsigned long long)d->vk->caps.max_storage_range);
 }
 
-static exo_status check_ops(const exo_device *d, const exo_plan_desc *desc, exo_error *err) {
-    for (size_t i = 0; i < desc->n_ops; i++) {
-        const exo_op *op = &desc->ops[i];
+static exo_status check_ops(const exo_plan *p, exo_error *err) {
+    for (size_t i = 0; i < p->desc.n_ops; i++) {
+        const exo_op *op = &p->ops[i];
         const exo_buffer *pool[2] = {NULL, NULL};
-        uint32_t head_dim = 0;
+        if (p->host != NULL && p->host->takes[i]) continue;
         if (op->kind == EXO_OP_ROPE_KV) {
             pool[0] = op->u.rope_kv.k_pages;
             pool[1] = op->u.rope_kv.v_pages;
-            head_dim = op->u.rope_kv.head_dim;
         } else if (op->kind == EXO_OP_ATTENTION) {
             pool[0] = op->u.attention.k_pages;
             pool[1] = op->u.attention.v_pages;
-            head_dim = op->u.attention.head_dim;
         }
         for (int k = 0; k < 2 && pool[k] != NULL; k++) {
-            exo_status st = check_pool(d, i, pool[k], head_dim, err);
+            exo_status st = check_pool(p->device, i, pool[k], err);
             if (st != EXO_OK) return st;
         }
     }
@@ -169,6 +162,7 @@ static uint64_t lay_out_partials(exo_plan *p) {
         if (bytes > row) row = bytes;
     }
     if (row == 0 || p->max_splits == 1) return 0;
+    if (p->device->absent[EXO_VK_KERNEL_attention_combine]) return 0; /* split_rows stays 0 */
     for (p->split_rows = EXO_VK_SPLIT_ROWS; p->split_rows > 0; p->split_rows /= 2) {
         if (row * p->split_rows <= MAX_PARTIAL_BYTES) break;
     }
@@ -215,12 +209,13 @@ exo_status exo_vk_plan_create(exo_device *d, const exo_plan_desc *desc, exo_plan
                               exo_error *err) {
     *out = NULL;
     exo_status st = exo_plan_check(desc, &objects, err);
-    if (st == EXO_OK) st = check_ops(d, desc, err);
     if (st != EXO_OK) return st;
     exo_plan *p = exo_calloc(1, sizeof *p);
     if (p == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for a plan");
     p->device = d;
     st = copy_desc(p, desc, err);
+    if (st == EXO_OK) st = exo_vk_host_create(p, err);
+    if (st == EXO_OK) st = check_ops(p, err);
     if (st == EXO_OK) st = allocate(p, err);
     if (st == EXO_OK) st = exo_vk_command_pool_init(d->vk, &p->pool, err);
     if (st == EXO_OK) st = exo_vk_plan_record(p, err);
@@ -236,6 +231,7 @@ void exo_vk_plan_destroy(exo_plan *p) {
     if (p == NULL) return;
     exo_vk_device *d = p->device->vk;
     (void)exo_vk_queue_wait_idle(&d->queue, EXO_VK_DEADLINE_MS, NULL);
+    exo_vk_host_destroy(p);
     for (uint32_t i = 0; i < p->n_buckets; i++) exo_free(p->buckets[i].commands);
     exo_vk_command_pool_finish(&p->pool);
     for (size_t i = 0; i < p->n_set_pools; i++) {

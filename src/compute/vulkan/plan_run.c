@@ -4,7 +4,7 @@
  * A step of few rows is one submission.  One of many rows is submitted piece by piece, so that a
  * device's watchdog sees short work and a canceled step ends soon. */
 #include "compute/dmath.h"
-#include "compute/vulkan/plan.h"
+#include "compute/vulkan/plan_host.h"
 
 #include <string.h>
 
@@ -83,13 +83,14 @@ static bool is_canceled(const exo_plan_args *args) {
     return args->cancel != NULL && atomic_load_explicit(args->cancel, memory_order_relaxed);
 }
 
-static exo_status submit(exo_plan *p, const exo_vk_bucket *b, const exo_plan_args *args,
-                         exo_error *err) {
+/* Commands [begin, end) of the bucket, to their end. */
+static exo_status submit(exo_plan *p, const exo_vk_bucket *b, uint32_t begin, uint32_t end,
+                         const exo_plan_args *args, exo_error *err) {
     exo_vk_queue *queue = &p->device->vk->queue;
-    uint32_t piece = b->rows < PIECES_FROM_ROWS ? b->n_commands : 1;
+    uint32_t piece = b->rows < PIECES_FROM_ROWS ? end - begin : 1;
     exo_vk_fence before = {0};
     exo_status st = EXO_OK;
-    for (uint32_t i = 0; st == EXO_OK && i < b->n_commands; i += piece) {
+    for (uint32_t i = begin; st == EXO_OK && i < end; i += piece) {
         if (is_canceled(args)) {
             st = exo_error_set(err, EXO_ECANCELED, "the step was canceled");
             break;
@@ -102,6 +103,20 @@ static exo_status submit(exo_plan *p, const exo_vk_bucket *b, const exo_plan_arg
     exo_status waited =
         exo_vk_fence_wait(queue, p->pending, EXO_VK_DEADLINE_MS, st == EXO_OK ? err : NULL);
     return st == EXO_OK ? waited : st;
+}
+
+/* All of the bucket's commands, and between them what the CPU computes. */
+static exo_status run_bucket(exo_plan *p, const exo_vk_bucket *b, const exo_plan_args *args,
+                             exo_error *err) {
+    uint32_t begin = 0, n_spans = p->host != NULL ? p->host->n_spans : 0;
+    for (uint32_t i = 0; i < n_spans; i++) {
+        uint32_t end = exo_vk_host_cut(p, b, i);
+        exo_status st = submit(p, b, begin, end, args, err);
+        if (st == EXO_OK) st = exo_vk_host_run(p, i, args, err);
+        if (st != EXO_OK) return st;
+        begin = end;
+    }
+    return submit(p, b, begin, b->n_commands, args, err);
 }
 
 static exo_status check_finite(const float *x, size_t n, exo_error *err) {
@@ -121,6 +136,7 @@ static exo_status read_output(exo_plan *p, const exo_plan_args *args, exo_error 
     if (p->bounds.n_vocab > 0) {
         const float *logits = (const float *)(const void *)(p->output->mapped + p->logits_at);
         size_t n = (size_t)p->bounds.n_logit_rows * p->bounds.n_vocab;
+        if (p->host != NULL && p->host->takes_head) n = 0; /* they are there */
         if (n > 0) memcpy(args->logits, logits, n * sizeof *logits);
         if (n > 0) st = check_finite(args->logits, n, err);
         if (st != EXO_OK || args->x_out == NULL) return st;
@@ -149,7 +165,7 @@ exo_status exo_vk_plan_run(exo_plan *p, const exo_plan_args *args, exo_error *er
     if (st != EXO_OK) return st;
     const exo_vk_bucket *b = p->buckets;
     while (b->rows < args->n_rows) b++;
-    st = submit(p, b, args, err);
+    st = run_bucket(p, b, args, err);
     return st == EXO_OK ? read_output(p, args, err) : st;
 }
 

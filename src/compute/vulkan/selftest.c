@@ -6,6 +6,7 @@
 #include "compute/vulkan/selftest.h"
 
 #include "compute/vulkan/golden.h"
+#include "compute/vulkan/host.h"
 
 #include <string.h>
 
@@ -108,7 +109,7 @@ static void try_variants(exo_device *d, exo_vk_kernel k, exo_vk_trials *t) {
         exo_vk_trial_end(t, st == EXO_OK, st == EXO_OK ? NULL : why.message);
         if (st == EXO_OK || atomic_load(&d->vk->lost)) return;
     }
-    exo_vk_shaders_choose(&d->shaders, k, EXO_VK_SHARED);
+    exo_vk_set_absent(d, k); /* the trials of others go without it, as plans will */
 }
 
 exo_status exo_vk_selftest(exo_vk_device *vk, exo_vk_trials *t, exo_error *err) {
