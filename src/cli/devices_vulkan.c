@@ -148,7 +148,7 @@ static json_t *on_cpu_json(const exo_vk_verdict *v) {
 static json_t *verdict_json(const exo_vk_verdict *v) {
     exo_error why = {0};
     if (!v->usable) exo_error_set(&why, EXO_EUNSUPPORTED, "%s", v->reason);
-    bool usable = v->usable && exo_vk_can_multiply(v, &why);
+    bool usable = v->usable && exo_vk_is_useful(v, &why);
     return json_pack("{s:b, s:s?, s:b, s:o, s:o, s:o, s:o}", "usable", usable, "reason",
                      usable ? NULL : why.message, "verdict_cached", v->cached, "copy_gbps",
                      figure_or_null(v->copy_gbps), "compute_gflops",

@@ -14,8 +14,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MAX_HOST_PERCENT 50 /* of a plan's products: beyond it the CPU alone is the better device  \
-                             */
+#define MAX_HOST_PERCENT                                                                           \
+    50 /* of a plan's products: beyond it the CPU alone is the better device                       \
+        */
 
 static _Atomic(exo_vk_instance *) instance; /* NULL until initialize */
 
@@ -117,14 +118,11 @@ static exo_status apply_verdict(exo_device *d, const exo_vk_verdict *v, exo_erro
                 exo_vk_verdict_of(v, exo_vk_kernel_name(k), exo_vk_variant_name(variant));
             if (r == EXO_VK_TRIAL_PASSED) chosen = n;
         }
-        if (chosen < 0) {
-            exo_vk_set_absent(d, k);
-        } else {
-            exo_vk_shaders_choose(&d->shaders, k, (exo_vk_variant)chosen);
-        }
+        d->absent[k] = chosen < 0;
+        if (chosen >= 0) exo_vk_shaders_choose(&d->shaders, k, (exo_vk_variant)chosen);
     }
     exo_error why = {0};
-    if (exo_vk_can_multiply(v, &why)) return EXO_OK;
+    if (exo_vk_is_useful(v, &why)) return EXO_OK;
     return exo_error_set(err, EXO_EUNSUPPORTED, "vulkan:%u (%s): %s", d->vk->index,
                          d->vk->caps.name, why.message);
 }

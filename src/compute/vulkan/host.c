@@ -22,15 +22,21 @@ bool exo_vk_absent(const exo_vk_verdict *v, exo_vk_kernel k, const char **reason
     return true;
 }
 
-bool exo_vk_can_multiply(const exo_vk_verdict *v, exo_error *err) {
+bool exo_vk_is_useful(const exo_vk_verdict *v, exo_error *err) {
     const char *reason = "";
-    for (int k = 0; k < EXO_VK_N_KERNELS; k++) {
-        if (is_product((exo_vk_kernel)k) && !exo_vk_absent(v, (exo_vk_kernel)k, &reason)) {
-            return true;
-        }
+    bool multiplies = false;
+    if (exo_vk_absent(v, EXO_VK_KERNEL_elementwise, &reason)) {
+        exo_error_set(err, EXO_EUNSUPPORTED, "no variant of kernel elementwise works there: %s",
+                      reason);
+        return false;
     }
-    exo_error_set(err, EXO_EUNSUPPORTED, "no kernel for products works there: %s", reason);
-    return false;
+    for (int k = 0; k < EXO_VK_N_KERNELS && !multiplies; k++) {
+        if (is_product((exo_vk_kernel)k)) multiplies = !exo_vk_absent(v, (exo_vk_kernel)k, &reason);
+    }
+    if (!multiplies) {
+        exo_error_set(err, EXO_EUNSUPPORTED, "no kernel for products works there: %s", reason);
+    }
+    return multiplies;
 }
 
 const char *exo_vk_host_computes(exo_vk_kernel k) {
@@ -49,17 +55,10 @@ const char *exo_vk_host_computes(exo_vk_kernel k) {
         [EXO_VK_KERNEL_embed_q8_0] = "embeddings of q8_0",
         [EXO_VK_KERNEL_embed_q4_k] = "embeddings of q4_k",
         [EXO_VK_KERNEL_embed_q6_k] = "embeddings of q6_k",
-        [EXO_VK_KERNEL_elementwise] = "rounding to f16, and what else needs single elements",
         [EXO_VK_KERNEL_rope_kv] = "attention, with its keys and values",
         [EXO_VK_KERNEL_attention] = "attention, with its keys and values",
     };
     return (unsigned)k < EXO_VK_N_KERNELS ? texts[k] : NULL;
-}
-
-void exo_vk_set_absent(exo_device *d, exo_vk_kernel k) {
-    d->absent[k] = true;
-    /* products then find 1 / rms themselves, in the same order */
-    if (k == EXO_VK_KERNEL_rms) d->shaders.shape.wide_rows = UINT32_MAX;
 }
 
 exo_status exo_vk_host_device(exo_device *d, exo_device **out, exo_error *err) {

@@ -35,7 +35,6 @@ static bool kv_on_host(const exo_plan *p) {
     return false;
 }
 
-/* Whether its kernels are there; what `elementwise` is needed for comes later. */
 static bool lacks_kernel(const exo_plan *p, const exo_op *op, bool kv) {
     const exo_device *d = p->device;
     bool absent = false;
@@ -51,43 +50,9 @@ static bool lacks_kernel(const exo_plan *p, const exo_op *op, bool kv) {
     case EXO_OP_ROPE_KV:
     case EXO_OP_ATTENTION: return kv;
     case EXO_OP_HEAD: return weight_absent(d, op->u.head.w);
-    case EXO_OP_ROUND_F16: return d->absent[EXO_VK_KERNEL_elementwise];
+    case EXO_OP_ROUND_F16: return false;
     }
     return true;
-}
-
-/* The norm whose product with the slot is there after operation i, or NULL (plan_record.h: held).
- */
-static const exo_buffer *held_after(const exo_plan *p, size_t i, uint32_t slot, bool on_host) {
-    const exo_op *op = &p->ops[i];
-    bool joined = op->kind == EXO_OP_EMBED;
-    if (op->kind == EXO_OP_MATMUL) {
-        joined = op->u.matmul.n_parts == 1 || op->u.matmul.epilogue == EXO_EPILOGUE_SILU_MUL;
-    }
-    return joined && !on_host ? exo_vk_next_norm(p, i, slot) : NULL;
-}
-
-/* Without `elementwise` nobody multiplies by a norm that the writer of a slot did not multiply by,
- * nor joins gate and up of unlike types. */
-static bool needs_elementwise(const exo_plan *p, size_t i, const bool *takes) {
-    const exo_op *op = &p->ops[i];
-    const exo_op_matmul *m = op->kind == EXO_OP_MATMUL ? &op->u.matmul : NULL;
-    const exo_buffer *norm = NULL, *held = NULL;
-    uint32_t in = 0;
-    if (m != NULL && m->epilogue == EXO_EPILOGUE_SILU_MUL && m->w[0]->type != m->w[1]->type) {
-        return true;
-    }
-    if (m != NULL) {
-        norm = m->norm;
-        in = m->in;
-    } else if (op->kind == EXO_OP_HEAD) {
-        norm = op->u.head.norm;
-        in = op->u.head.in;
-    }
-    for (size_t k = 0; k < i; k++) {
-        if (exo_vk_op_writes(&p->ops[k], in)) held = held_after(p, k, in, takes[k]);
-    }
-    return norm != NULL && held != norm;
 }
 
 static uint64_t product_elements(const exo_op *op) {
@@ -106,8 +71,7 @@ static exo_status decide(const exo_plan *p, bool *takes, uint32_t *n, exo_error 
     uint64_t all = 0, host = 0;
     *n = 0;
     for (size_t i = 0; i < p->desc.n_ops; i++) {
-        takes[i] = lacks_kernel(p, &p->ops[i], kv) ||
-                   (d->absent[EXO_VK_KERNEL_elementwise] && needs_elementwise(p, i, takes));
+        takes[i] = lacks_kernel(p, &p->ops[i], kv);
         if (takes[i]) ++*n;
         all += product_elements(&p->ops[i]);
         host += takes[i] ? product_elements(&p->ops[i]) : 0;

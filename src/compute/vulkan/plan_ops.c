@@ -79,7 +79,7 @@ static const exo_buffer *norm_of(const exo_op *op, uint32_t slot) {
     return op->kind == EXO_OP_HEAD && op->u.head.in == slot ? op->u.head.norm : NULL;
 }
 
-bool exo_vk_op_writes(const exo_op *op, uint32_t slot) {
+static bool writes(const exo_op *op, uint32_t slot) {
     switch (op->kind) {
     case EXO_OP_EMBED: return op->u.embed.out == slot;
     case EXO_OP_MATMUL: {
@@ -99,11 +99,12 @@ bool exo_vk_op_writes(const exo_op *op, uint32_t slot) {
     return false;
 }
 
-const exo_buffer *exo_vk_next_norm(const exo_plan *p, size_t i, uint32_t slot) {
+/* The first norm that reads what operation i writes to slot, or NULL. */
+static const exo_buffer *next_norm(const exo_plan *p, size_t i, uint32_t slot) {
     for (size_t k = i + 1; k < p->desc.n_ops; k++) {
         const exo_buffer *norm = norm_of(&p->ops[k], slot);
         if (norm != NULL) return norm;
-        if (exo_vk_op_writes(&p->ops[k], slot)) return NULL;
+        if (writes(&p->ops[k], slot)) return NULL;
     }
     return NULL;
 }
@@ -180,7 +181,7 @@ static exo_status record_embed(exo_vk_recorder *r, size_t i, exo_error *err) {
     const exo_op_embed *e = &p->ops[i].u.embed;
     const exo_weight *w = e->table;
     const exo_vk_slot *out = &p->slots[e->out];
-    const exo_buffer *norm = exo_vk_next_norm(p, i, e->out);
+    const exo_buffer *norm = next_norm(p, i, e->out);
     span s = {0};
     span_add(&s, &out->x);
     if (norm != NULL) span_add(&s, &out->scaled);
@@ -412,8 +413,9 @@ static exo_status record_product(exo_vk_recorder *r, const product *pr, exo_erro
     if (pr->norm != NULL && r->held[pr->in] != pr->norm) {
         st = record_slot(r, MODE_SCALE, pr->in, pr->norm, err);
     }
-    bool factor =
-        pr->norm != NULL && pr->out[0] != NULL && r->rows >= r->p->device->shaders.shape.wide_rows;
+    const exo_device *dev = r->p->device;
+    bool factor = pr->norm != NULL && pr->out[0] != NULL && !dev->absent[EXO_VK_KERNEL_rms] &&
+                  r->rows >= dev->shaders.shape.wide_rows;
     if (st == EXO_OK && factor) st = record_rms(r, pr, err);
     if (st == EXO_OK && pr->pair) {
         for (uint32_t k = 0; st == EXO_OK && k < pr->w[0]->n_slabs; k++) {
@@ -470,7 +472,7 @@ static exo_status record_matmul(exo_vk_recorder *r, size_t i, exo_error *err) {
         return st == EXO_OK ? record_silu(r, m->out[0], err) : st;
     }
     if (pr.pair || m->n_parts == 1) {
-        pr.next = exo_vk_next_norm(p, i, m->out[0]);
+        pr.next = next_norm(p, i, m->out[0]);
         pr.next_area = &p->slots[m->out[0]].scaled;
     }
     exo_status st = record_product(r, &pr, err);
@@ -616,8 +618,8 @@ exo_status exo_vk_emit_op(exo_vk_recorder *r, size_t i, exo_error *err) {
     case EXO_OP_ATTENTION: return record_attention(r, i, err);
     case EXO_OP_HEAD: return record_head(r, i, err);
     case EXO_OP_ROUND_F16:
-        return record_slot(r, MODE_ROUND, op->u.round_slot,
-                           exo_vk_next_norm(r->p, i, op->u.round_slot), err);
+        return record_slot(r, MODE_ROUND, op->u.round_slot, next_norm(r->p, i, op->u.round_slot),
+                           err);
     }
     return exo_error_set(err, EXO_EUNSUPPORTED, "operation %zu is unknown", i);
 }

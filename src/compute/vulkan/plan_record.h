@@ -43,9 +43,6 @@ void exo_vk_emit_copy(exo_vk_recorder *r, const exo_vk_allocation *from, VkDevic
 /* Ends the commands, for the host to see what they made, and begins the next ones. */
 exo_status exo_vk_emit_cut(exo_vk_recorder *r, exo_error *err);
 
-/* The first norm that reads what operation i writes to slot, or NULL. */
-const exo_buffer *exo_vk_next_norm(const exo_plan *p, size_t i, uint32_t slot);
-bool exo_vk_op_writes(const exo_op *op, uint32_t slot);
 /* A dispatch size that steps set; the same one again gives the same index. */
 exo_status exo_vk_emit_grid(exo_vk_recorder *r, const exo_vk_grid *grid, uint32_t *out,
                             exo_error *err);
