@@ -6,14 +6,20 @@
 #include "engine/seat.h"
 
 #include "base/log.h"
+#include "base/mailbox.h"
+#include "base/mem.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
-#define CPU_ID "cpu:0"
+#define CPU_ID           "cpu:0"
+#define CLOSE_TIMEOUT_MS 10000u /* what a driver gets to clean up after it has failed */
 
 /* Kinds of devices that a build may lack, and that the CPU stands in for. */
 static const char *const kinds[] = {"vulkan:", "metal:"};
+
+static atomic_bool driver_hangs; /* in this process: it is not called any more */
 
 bool exo_seat_is_gpu(const char *device) {
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
@@ -40,6 +46,48 @@ static void close_device(exo_seat *s) {
     if (s->device != NULL) s->backend->close(s->device);
     s->device = NULL;
     s->backend = NULL;
+}
+
+/* ---- a failed device is closed ---- */
+
+typedef struct {
+    exo_shard *shard;
+    const exo_backend *backend;
+    exo_device *device;
+    exo_latch *closed;
+} farewell;
+
+static void *close_failed(void *arg) {
+    farewell *f = arg;
+    exo_shard_destroy(f->shard);
+    f->backend->close(f->device);
+    exo_latch_set(f->closed);
+    return NULL;
+}
+
+/* On a thread of its own: a driver that has failed may well hang now.  Then thread and memory are
+ * left to it, and no driver of a GPU is called in this process again. */
+static void close_failed_device(exo_seat *s, exo_shard *shard_take) {
+    farewell *f = exo_calloc(1, sizeof *f);
+    pthread_t thread;
+    const farewell what = {shard_take, s->backend, s->device, NULL};
+    if (f != NULL) *f = what;
+    s->device = NULL;
+    s->backend = NULL;
+    if (f == NULL || exo_latch_create(&f->closed, NULL) != EXO_OK ||
+        pthread_create(&thread, NULL, close_failed, f) != 0) {
+        exo_shard_destroy(what.shard);
+        what.backend->close(what.device);
+    } else if (exo_latch_wait(f->closed, CLOSE_TIMEOUT_MS)) {
+        pthread_join(thread, NULL);
+    } else {
+        exo_warn("the driver of %s hangs while it is closed: it keeps its memory", s->asked);
+        atomic_store(&driver_hangs, true);
+        pthread_detach(thread);
+        return;
+    }
+    if (f != NULL) exo_latch_destroy(f->closed);
+    exo_free(f);
 }
 
 /* The device s->device_id and the shard on it; neither is there after a failure. */
@@ -74,8 +122,12 @@ exo_status exo_seat_open(exo_seat *s, const exo_seat_desc *d, exo_shard **shard,
     memcpy(s->asked, asked, strlen(asked) + 1);
     memcpy(s->device_id, s->asked, sizeof s->device_id);
     s->d.device = s->asked;
-    exo_status st = sit(s, d->backend, &d->shard, shard, &why);
+    exo_status st =
+        atomic_load(&driver_hangs) && has_cpu_behind(s)
+            ? exo_error_set(&why, EXO_EIO, "%s: its driver hung earlier; start exo anew", s->asked)
+            : sit(s, d->backend, &d->shard, shard, &why);
     if (st == EXO_OK) return st;
+    *shard = NULL;
     if (st == EXO_ECANCELED || !has_cpu_behind(s)) {
         if (err != NULL) *err = why;
         return st;
@@ -97,8 +149,7 @@ exo_status exo_seat_move(exo_seat *s, exo_shard *lost_take, const char *why, exo
     exo_error reason;
     exo_error_set(&reason, EXO_EIO, "%s", why);
     if (strstr(why, s->asked) == NULL) exo_error_wrap(&reason, EXO_EIO, "%s", s->asked);
-    exo_shard_destroy(lost_take);
-    close_device(s);
+    close_failed_device(s, lost_take);
     return sit_on_cpu(s, &desc, reason.message, "goes on with the answers", shard, err);
 }
 

@@ -234,10 +234,11 @@ void exo_vk_plan_destroy(exo_plan *p) {
     exo_vk_host_destroy(p);
     for (uint32_t i = 0; i < p->n_buckets; i++) exo_free(p->buckets[i].commands);
     exo_vk_command_pool_finish(&p->pool);
-    for (size_t i = 0; i < p->n_set_pools; i++) {
+    bool free_sets = !atomic_load(&d->hung);
+    for (size_t i = 0; free_sets && i < p->n_set_pools; i++) {
         d->fn.DestroyDescriptorPool(d->handle, p->set_pools[i], NULL);
     }
-    for (size_t i = 0; i < p->n_sets * EXO_VK_TEXELS; i++) {
+    for (size_t i = 0; free_sets && i < p->n_sets * EXO_VK_TEXELS; i++) {
         VkBufferView view = p->sets[i / EXO_VK_TEXELS].views[i % EXO_VK_TEXELS];
         d->fn.DestroyBufferView(d->handle, view, NULL);
     }

@@ -1,8 +1,8 @@
 /* Whole plans on a Vulkan device: the same bits for every cut of the steps, page layout, company
  * and variant of the kernels; nothing recorded or allocated by a step; refusals and failures. */
 #define _GNU_SOURCE /* dl_iterate_phdr */
-#include "compute/vulkan/plan.h"
 #include "compute/cpu/testing_net.h"
+#include "compute/vulkan/plan.h"
 #include "compute/vulkan/testing.h"
 
 typedef struct {

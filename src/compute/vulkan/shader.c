@@ -180,6 +180,11 @@ exo_status exo_vk_shaders_init(exo_vk_device *d, exo_vk_shaders *out, exo_error 
 void exo_vk_shaders_finish(exo_vk_shaders *s) {
     if (s->d == NULL) return;
     exo_vk_device *d = s->d;
+    if (atomic_load(&d->hung)) {
+        exo_free(s->pipelines);
+        *s = (exo_vk_shaders){0};
+        return;
+    }
     for (size_t i = 0; i < s->n_pipelines; i++) {
         d->fn.DestroyPipeline(d->handle, s->pipelines[i].handle, NULL);
     }
