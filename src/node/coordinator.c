@@ -11,11 +11,12 @@
 
 #include <string.h>
 
-#define RESULT_DEADLINE_US 60000000u  /* a step in flight for so long has failed */
-#define MOVE_DEADLINE_US   600000000u /* a stage that loads its layers on the CPU for so long, too \
-                                       */
-#define CHUNK_TARGET_US    100000u    /* one prompt chunk, while nobody else decodes */
-#define CHUNK_SHARED_US    40000u     /* while others wait for their next token */
+#define RESULT_DEADLINE_US 60000000u /* a step in flight for so long has failed */
+#define MOVE_DEADLINE_US                                                                           \
+    600000000u                     /* a stage that loads its layers on the CPU for so long, too    \
+                                    */
+#define CHUNK_TARGET_US    100000u /* one prompt chunk, while nobody else decodes */
+#define CHUNK_SHARED_US    40000u  /* while others wait for their next token */
 #define CHUNK_MIN_TOKENS   8u
 #define CHUNK_FIRST_TOKENS 64u /* before anything was measured */
 
