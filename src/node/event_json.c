@@ -1,7 +1,6 @@
 /* event_json.c - see event_json.h.  Log-probabilities travel as their bits: JSON has no -inf. */
 #include "node/event_json.h"
 
-#include <stdio.h>
 #include <string.h>
 
 static json_int_t float_bits(float f) {
@@ -85,10 +84,13 @@ static void draw_from_json(const json_t *m, exo_node_event *e) {
 static void move_from_json(const json_t *m, exo_event_copy *out) {
     const char *device = json_string_value(json_object_get(m, "device_id"));
     const char *reason = json_string_value(json_object_get(m, "reason"));
-    if (device == NULL || reason == NULL) return;
+    if (device == NULL || reason == NULL || strlen(device) >= sizeof out->move.device_id ||
+        strlen(reason) >= sizeof out->move.reason) {
+        return;
+    }
     out->move.stage = get_count(m, "stage");
-    snprintf(out->move.device_id, sizeof out->move.device_id, "%s", device);
-    snprintf(out->move.reason, sizeof out->move.reason, "%s", reason);
+    memcpy(out->move.device_id, device, strlen(device) + 1);
+    memcpy(out->move.reason, reason, strlen(reason) + 1);
     out->event.move = &out->move;
 }
 

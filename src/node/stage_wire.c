@@ -6,7 +6,6 @@
 #include "base/mem.h"
 #include "cluster/placement.h"
 
-#include <stdio.h>
 #include <string.h>
 
 exo_status exo_admit_encode(uint32_t seq, const exo_request *r, exo_tokens history, json_t **json,
@@ -162,13 +161,16 @@ exo_status exo_move_note_decode(const exo_frame *f, exo_move_note *out, exo_erro
     json_int_t stage = json_integer_value(json_object_get(json, "stage"));
     size_t k = 0;
     while (k < N_MOVE_OPS && (op == NULL || strcmp(op, move_names[k]) != 0)) k++;
-    if (k == N_MOVE_OPS || stage < 0 || stage >= EXO_MAX_STAGES) {
-        st = exo_error_set(err, EXO_EFORMAT, "a note on a stage's device that makes no sense");
-    } else {
+    bool fits = k < N_MOVE_OPS && stage >= 0 && stage < EXO_MAX_STAGES && device != NULL &&
+                reason != NULL && strlen(device) < sizeof out->device_id &&
+                strlen(reason) < sizeof out->reason;
+    if (fits) {
         out->op = (exo_move_op)k;
         out->stage = (uint32_t)stage;
-        snprintf(out->device_id, sizeof out->device_id, "%s", device != NULL ? device : "");
-        snprintf(out->reason, sizeof out->reason, "%s", reason != NULL ? reason : "");
+        memcpy(out->device_id, device, strlen(device) + 1);
+        memcpy(out->reason, reason, strlen(reason) + 1);
+    } else {
+        st = exo_error_set(err, EXO_EFORMAT, "a note on a stage's device that makes no sense");
     }
     json_decref(json);
     return st;

@@ -3,6 +3,7 @@
  * while it runs, and fails cleanly. */
 #define _GNU_SOURCE /* dl_iterate_phdr */
 #include "compute/cpu/testing_net.h"
+#include "compute/vulkan/golden.h"
 #include "compute/vulkan/host.h"
 #include "compute/vulkan/plan_host.h"
 #include "compute/vulkan/testing.h"
@@ -178,6 +179,34 @@ static void test_weights_of_the_cpu(void **state) {
     close_bench(&b);
 }
 
+/* What kernels do not take goes to the CPU: heads of 6 elements, and f32 products without theirs.
+ */
+static void test_golden_problems(void **state) {
+    bench b = open_bench(*state);
+    exo_error err = {0};
+    const exo_vk_attention_case heads = {.n_heads = 4,
+                                         .n_kv_heads = 2,
+                                         .head_dim = 6,
+                                         .rope_dims = 6,
+                                         .kv_type = EXO_F32,
+                                         .n_tokens = 70,
+                                         .chunk = 9,
+                                         .seed = 3};
+    exo_vk_test_ok(exo_vk_check_attention(b.device, &heads, &err), &err);
+    const exo_vk_product_case product = {.type = {EXO_F32, EXO_F16, EXO_F32},
+                                         .n_parts = 3,
+                                         .n_rows = {37, 9, 16},
+                                         .n_cols = 96,
+                                         .n = 5,
+                                         .norm = true,
+                                         .bias = true,
+                                         .epilogue = EXO_EPILOGUE_STORE,
+                                         .seed = 4};
+    b.device->absent[EXO_VK_KERNEL_matmul_f32] = true;
+    exo_vk_test_ok(exo_vk_check_product(b.device, &product, &err), &err);
+    close_bench(&b);
+}
+
 static void test_too_much_for_the_cpu(void **state) {
     bench b = open_bench(*state);
     test_net n;
@@ -268,6 +297,7 @@ int main(int argc, char **argv) {
         ON_LAVAPIPE("a stage of rows", test_a_stage_of_rows),
         ON_LAVAPIPE("steps only submit", test_steps_only_submit),
         EXO_VK_ON_EACH("weights of the CPU", test_weights_of_the_cpu),
+        EXO_VK_ON_EACH("golden problems", test_golden_problems),
         ON_LAVAPIPE("too much for the CPU", test_too_much_for_the_cpu),
         ON_LAVAPIPE("creation failures", test_creation_failures),
         ON_LAVAPIPE("run failures", test_run_failures),
