@@ -361,7 +361,8 @@ exo_status exo_vk_device_open(exo_vk_instance *instance, uint32_t index,
     if (st == EXO_OK) st = exo_vk_transfer_create(d, &d->transfer, err);
     if (st != EXO_OK) {
         exo_vk_device_close(d);
-        return exo_error_wrap(err, st, "vulkan:%u", index);
+        bool named = err != NULL && strncmp(err->message, "vulkan:", 7) == 0;
+        return named ? st : exo_error_wrap(err, st, "vulkan:%u", index);
     }
     *out = d;
     return EXO_OK;

@@ -51,8 +51,8 @@ static bool lacks_kernel(const exo_plan *p, const exo_op *op, bool kv) {
     case EXO_OP_ATTENTION: return kv;
     case EXO_OP_HEAD: return weight_absent(d, op->u.head.w);
     case EXO_OP_ROUND_F16: return false;
+    default: return true;
     }
-    return true;
 }
 
 static uint64_t product_elements(const exo_op *op) {
@@ -104,6 +104,7 @@ static bool reads(exo_vk_span *s, uint32_t slot) {
     return is_out(s, slot) || add_slot(s->in, &s->n_in, slot);
 }
 
+/* False: no room, or a kind of operation that is unknown here. */
 static bool add_op(exo_vk_span *s, const exo_op *op) {
     bool ok = true;
     switch (op->kind) {
@@ -126,8 +127,8 @@ static bool add_op(exo_vk_span *s, const exo_op *op) {
     case EXO_OP_HEAD: return reads(s, op->u.head.in);
     case EXO_OP_ROUND_F16:
         return reads(s, op->u.round_slot) && add_slot(s->out, &s->n_out, op->u.round_slot);
+    default: return false;
     }
-    return false;
 }
 
 /* ---- what the CPU's operations point at ---- */
@@ -222,9 +223,8 @@ static exo_status on_cpu_op(exo_plan *p, exo_op *op, exo_error *err) {
     case EXO_OP_HEAD:
         st = on_cpu_buffer(p, &op->u.head.norm, true, err);
         return st == EXO_OK ? on_cpu_weight(p, &op->u.head.w, err) : st;
-    case EXO_OP_ROUND_F16: return EXO_OK;
+    default: return EXO_OK;
     }
-    return exo_error_set(err, EXO_EUNSUPPORTED, "an operation that the CPU does not know");
 }
 
 /* ---- making ---- */
@@ -239,8 +239,10 @@ static exo_status make_span(exo_plan *p, exo_vk_span *s, exo_error *err) {
     memcpy(ops, p->ops + s->begin, n * sizeof *ops);
     for (size_t i = 0; st == EXO_OK && i < n; i++) {
         if (!add_op(s, &ops[i])) {
-            st = exo_error_set(err, EXO_EUNSUPPORTED, "a run of operations with more than %d slots",
-                               EXO_VK_SPAN_SLOTS);
+            st = exo_error_set(err, EXO_EUNSUPPORTED,
+                               "operation %zu can not be left to the CPU: unknown, or its run has "
+                               "more than %d slots",
+                               s->begin + i, EXO_VK_SPAN_SLOTS);
         }
         if (st == EXO_OK) st = on_cpu_op(p, &ops[i], err);
     }
