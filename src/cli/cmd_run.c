@@ -113,6 +113,7 @@ static exo_status generate(run_state *s, const run_options *o, exo_error *err) {
     uint32_t ctx = exo_session_ctx(s->session);
     uint64_t begin = exo_now_us();
     exo_bar bar = {.what = "reading the prompt"};
+    exo_session_set_prompt(s->session, s->ids.n);
     exo_status st = sync(s, o, &bar, err);
     exo_cli_progress_end(&bar);
     s->prompt_s = (double)(exo_now_us() - begin) * 1e-6;

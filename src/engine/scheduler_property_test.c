@@ -35,8 +35,10 @@ static uint32_t rng(uint32_t n) { /* below n */
     return (uint32_t)((z >> 32) * n >> 32);
 }
 
-static uint64_t hash_after(uint64_t before, int32_t token) {
-    return exo_hash64(&token, sizeof token, before);
+static bool with_classes; /* a position's content depends on whether it is the prompt's */
+
+static uint64_t hash_after(uint64_t before, int32_t token, bool is_prompt) {
+    return exo_hash64(&token, sizeof token, before + (with_classes && is_prompt));
 }
 
 /* Few different tokens, so that answers share prefixes too. */
@@ -65,7 +67,7 @@ typedef struct {
 static void append(request *r, int32_t token) {
     uint32_t i = r->n_tokens++;
     r->tokens[i] = token;
-    r->hash[i] = hash_after(i == 0 ? 1 : r->hash[i - 1], token);
+    r->hash[i] = hash_after(i == 0 ? 1 : r->hash[i - 1], token, i < r->n_prompt);
 }
 
 /* Beginnings that requests share, of two kinds of page in random order: pages of equal tokens
@@ -90,8 +92,8 @@ static void make_requests(world *w) {
         request *r = &w->requests[i];
         uint32_t n = 1 + rng(rng(3) == 0 ? w->limit - 1 : w->limit / 2), common = rng(n + 1);
         const int32_t *root = roots[rng(4)];
-        for (uint32_t k = 0; k < n; k++) append(r, k < common ? root[k] : (int32_t)rng(3));
         r->n_prompt = n;
+        for (uint32_t k = 0; k < n; k++) append(r, k < common ? root[k] : (int32_t)rng(3));
         r->n_wanted = 1 + rng(rng(4) == 0 ? w->limit : 20);
     }
 }
@@ -125,6 +127,8 @@ static void run_row(stage *s, const exo_step *step, const exo_row *row) {
     assert_non_null(r);
     assert_in_range(row->pos, 0, r->n_tokens - 1);
     assert_int_equal(row->token, r->tokens[row->pos]);
+    bool is_prompt = (row->flags & EXO_ROW_PROMPT) != 0;
+    assert_int_equal(is_prompt, with_classes && row->pos < r->n_prompt);
     for (uint32_t i = 0; i <= row->pos; i++) {
         uint32_t page = s->table[row->seq][i / EXO_KV_PAGE_TOKENS];
         assert_in_range(page, 0, MAX_PAGES - 1);
@@ -305,6 +309,7 @@ static exo_sched_desc random_desc(void) {
         .ctx_tokens = 40 + rng(MAX_CTX - 40),
         .max_in_flight = 1 + rng(6),
     };
+    d.has_classes = with_classes;
     d.max_rows = d.max_seqs + rng(64);
     d.chunk_tokens = 1 + rng(d.max_rows);
     return d;
@@ -331,10 +336,19 @@ static void test_so_with_cancellation(void **state) {
     run_worlds(1000, 60, 15);
 }
 
+/* A page that one request generated is never taken for another one's prompt, or the reverse. */
+static void test_so_with_classes(void **state) {
+    (void)state;
+    with_classes = true;
+    run_worlds(2000, 60, 15);
+    with_classes = false;
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_request_is_answered_from_its_own_prefix),
         cmocka_unit_test(test_so_with_cancellation),
+        cmocka_unit_test(test_so_with_classes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,6 +16,7 @@ typedef struct {
     uint32_t layer_begin, layer_end; /* [a, b) */
     bool has_embedding;              /* tokens in; otherwise activations */
     bool has_head;                   /* logits out; otherwise activations */
+    bool embeddings;                 /* last layer, no head: activations after the final norm */
     uint32_t rank, n_ranks;          /* tensor parallel; 0 of 1 (0 of 0 means the same) */
     exo_dtype kv_type;               /* EXO_F32 or EXO_F16; all-zero = F32 */
     bool wire_f16;                   /* residual rounded to f16 after every layer */
@@ -40,6 +41,9 @@ const exo_shard_desc *exo_shard_get_desc(const exo_shard *s); /* resolved */
 const exo_model *exo_shard_model(const exo_shard *s);
 uint64_t exo_shard_weight_bytes(const exo_shard *s);
 uint64_t exo_shard_kv_bytes(const exo_shard *s);
+
+/* True when its device computes rows with EXO_ROW_PROMPT by other kernels than the others. */
+bool exo_shard_has_classes(const exo_shard *s);
 
 /* Runs a step: x_in (n_rows, n_embd) unless has_embedding; x_out likewise unless has_head.
  * Logits stay in the shard until the next run.  A step without rows only assigns its pages.

@@ -99,6 +99,7 @@ typedef struct {
     char reason[EXO_ERROR_BYTES]; /* why place.device_id is not the device it was placed on; "" */
     uint64_t weight_bytes, kv_bytes;
     uint32_t n_pages;
+    bool has_classes; /* it computes rows of prompts by other kernels */
     exo_worker_stats stats;
 } exo_instance_stage;
 
@@ -123,6 +124,7 @@ typedef struct exo_instance {
     exo_lane *prev, *next_lane; /* until the worker has them */
     bool connect_now;           /* all stages are loaded: lanes may go to the worker */
     uint32_t n_pages;
+    bool has_classes; /* owner: a stage has */
     uint64_t deadline_ms;
     exo_waiter *waiters; /* owner */
 } exo_instance;

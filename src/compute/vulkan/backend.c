@@ -105,21 +105,38 @@ void exo_vk_device_unwrap(exo_device *d) {
     exo_free(d);
 }
 
+/* The best variant that passed, or -1. */
+static int passed_variant(const exo_device *d, const exo_vk_verdict *v, exo_vk_kernel k) {
+    for (int n = exo_vk_variant_best(d->vk, k); n >= EXO_VK_SHARED; n--) {
+        exo_vk_variant variant = (exo_vk_variant)n;
+        if (exo_vk_variant_possible(d->vk, k, variant) &&
+            exo_vk_verdict_of(v, exo_vk_kernel_name(k), exo_vk_variant_name(variant)) ==
+                EXO_VK_TRIAL_PASSED) {
+            return n;
+        }
+    }
+    return -1;
+}
+
 /* The verdict decides the variants; what a kernel without a good one did the CPU does, and without
  * any product the device is left out. */
 static exo_status apply_verdict(exo_device *d, const exo_vk_verdict *v, exo_error *err) {
+    bool good[EXO_VK_N_KERNELS];
+    char name[EXO_VK_PROMPT_NAME_BYTES];
     for (int i = 0; i < EXO_VK_N_KERNELS; i++) {
         exo_vk_kernel k = (exo_vk_kernel)i;
-        int chosen = -1;
-        for (int n = exo_vk_variant_best(d->vk, k); n >= EXO_VK_SHARED && chosen < 0; n--) {
-            exo_vk_variant variant = (exo_vk_variant)n;
-            if (!exo_vk_variant_possible(d->vk, k, variant)) continue;
-            exo_vk_trial_result r =
-                exo_vk_verdict_of(v, exo_vk_kernel_name(k), exo_vk_variant_name(variant));
-            if (r == EXO_VK_TRIAL_PASSED) chosen = n;
-        }
-        d->absent[k] = chosen < 0;
-        if (chosen >= 0) exo_vk_shaders_choose(&d->shaders, k, (exo_vk_variant)chosen);
+        int chosen = passed_variant(d, v, k);
+        good[i] = chosen >= 0;
+        d->absent[i] = !good[i];
+        if (good[i]) exo_vk_shaders_choose(&d->shaders, k, (exo_vk_variant)chosen);
+    }
+    for (int t = 0; t < EXO_DTYPE_LIMIT; t++) {
+        exo_vk_kernel k = exo_vk_dot_kernel((exo_dtype)t);
+        if (k == EXO_VK_N_KERNELS || !good[k] || !good[EXO_VK_KERNEL_quantize]) continue;
+        bool faster = good[EXO_VK_KERNEL_rms] &&
+                      exo_vk_verdict_of(v, exo_vk_prompt_name((exo_dtype)t, name), "dot") ==
+                          EXO_VK_TRIAL_PASSED;
+        exo_vk_shaders_use_dot(&d->shaders, (exo_dtype)t, faster);
     }
     exo_error why = {0};
     if (exo_vk_is_useful(v, &why)) return EXO_OK;
@@ -288,6 +305,7 @@ const exo_backend exo_backend_vulkan = {
     .weight_unpack = vk_weight_unpack,
     .weight_bytes = vk_weight_bytes,
     .plan_create = exo_vk_plan_create,
+    .plan_has_classes = exo_vk_plan_has_classes,
     .plan_run = exo_vk_plan_run,
     .plan_destroy = exo_vk_plan_destroy,
 };

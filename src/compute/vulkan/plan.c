@@ -60,8 +60,11 @@ static exo_status copy_desc(exo_plan *p, const exo_plan_desc *desc, exo_error *e
     p->slots = exo_calloc(desc->n_slots, sizeof *p->slots);
     p->bounds.last_pos = exo_calloc(desc->max_seqs, sizeof *p->bounds.last_pos);
     p->bounds.logit_rows = exo_calloc(desc->max_rows, sizeof *p->bounds.logit_rows);
+    p->pass_rows = exo_calloc(desc->max_rows, sizeof *p->pass_rows);
+    p->pass_logits = exo_calloc(desc->max_rows, sizeof *p->pass_logits);
     if (p->ops == NULL || p->op_rope == NULL || p->rope == NULL || p->slot_width == NULL ||
-        p->slots == NULL || p->bounds.last_pos == NULL || p->bounds.logit_rows == NULL) {
+        p->slots == NULL || p->bounds.last_pos == NULL || p->bounds.logit_rows == NULL ||
+        p->pass_rows == NULL || p->pass_logits == NULL) {
         return exo_error_set(err, EXO_ENOMEM, "no memory for a plan");
     }
     memcpy(p->ops, desc->ops, desc->n_ops * sizeof *p->ops);
@@ -102,6 +105,19 @@ static uint32_t widest_pair(const exo_plan *p) {
     return width;
 }
 
+/* Units of the longest row that a dot kernel takes; 0 when this plan has none. */
+static uint32_t widest_dot(const exo_plan *p) {
+    uint32_t units = 0;
+    for (size_t i = 0; i < p->desc.n_ops; i++) {
+        const exo_op_matmul *m = &p->ops[i].u.matmul;
+        for (uint32_t k = 0; p->ops[i].kind == EXO_OP_MATMUL && k < m->n_parts; k++) {
+            const exo_weight *w = m->w[k];
+            if (p->device->shaders.dot[w->type] && w->n_units > units) units = w->n_units;
+        }
+    }
+    return units;
+}
+
 static uint64_t lay_out_acts(exo_plan *p) {
     uint64_t used = 0;
     for (uint32_t i = 0; i < p->desc.n_slots; i++) {
@@ -115,6 +131,8 @@ static uint64_t lay_out_acts(exo_plan *p) {
         p->gate = add_area(p, &used, pair);
         p->up = add_area(p, &used, pair);
     }
+    uint32_t dot = widest_dot(p);
+    if (dot > 0) p->bytes = add_area(p, &used, exo_vk_dot_row_words(dot));
     return used;
 }
 
@@ -227,6 +245,8 @@ exo_status exo_vk_plan_create(exo_device *d, const exo_plan_desc *desc, exo_plan
     return EXO_OK;
 }
 
+bool exo_vk_plan_has_classes(const exo_plan *p) { return p->bytes.bytes > 0; }
+
 void exo_vk_plan_destroy(exo_plan *p) {
     if (p == NULL) return;
     exo_vk_device *d = p->device->vk;
@@ -246,6 +266,9 @@ void exo_vk_plan_destroy(exo_plan *p) {
     exo_free(p->sets);
     exo_vk_allocation *const memory[] = {p->acts, p->step, p->input, p->output, p->partials};
     for (size_t i = 0; i < 5; i++) exo_vk_memory_deallocate(&d->memory, memory[i]);
+    for (uint32_t i = 0; i < p->n_prompt_buckets; i++) exo_free(p->prompt_buckets[i].commands);
+    exo_free(p->pass_logits);
+    exo_free(p->pass_rows);
     exo_free(p->bounds.logit_rows);
     exo_free(p->bounds.last_pos);
     exo_free(p->slots);

@@ -2,8 +2,10 @@
  *
  * plan.c lays out memory, plan_record.c turns operations into dispatches and records them, once
  * for each bucket of rows (1, 2, 4, ... max_rows); plan_run.c writes the step block and submits
- * the bucket's commands.  What a step may change stands in the step block alone, so nothing is
- * recorded, allocated or written to a descriptor while a plan runs.
+ * the bucket's commands.  Where rows of prompts have kernels of their own, they have commands of
+ * their own, too: a step of both classes is run as one step of prompt rows, then one of the others.
+ * What a step may change stands in the step block alone, so nothing is recorded, allocated or
+ * written to a descriptor while a plan runs.
  *
  * Activations are one allocation.  Each slot is (max_rows, ld) floats, ld the width rounded up to
  * whole units; what lies behind the width is zero.  A slot that norms read has a twin that holds
@@ -88,8 +90,9 @@ struct exo_plan {
     /* device memory */
     exo_vk_allocation *acts, *step, *input, *output, *partials; /* the last three may be NULL */
     exo_vk_slot *slots;
-    exo_vk_area factors;    /* 1 / rms of each row */
-    exo_vk_area gate, up;   /* for gate and up of unlike types; bytes 0 = not needed */
+    exo_vk_area factors;  /* 1 / rms of each row */
+    exo_vk_area gate, up; /* for gate and up of unlike types; bytes 0 = not needed */
+    exo_vk_area bytes;    /* int8 inputs of dot kernels, see quantize.comp; bytes 0 = not needed */
     VkDeviceSize logits_at; /* byte of output; rows come first */
     uint32_t split_rows;    /* steps of up to so many rows have room for partials; 0 = none */
     uint32_t max_splits;
@@ -112,7 +115,11 @@ struct exo_plan {
     size_t n_sets, cap_sets;
     exo_vk_bucket buckets[EXO_VK_MAX_BUCKETS];
     uint32_t n_buckets;
-    exo_vk_fence pending; /* the last submission; a failed step may have left it running */
+    exo_vk_bucket prompt_buckets[EXO_VK_MAX_BUCKETS]; /* of prompt rows; none = no classes */
+    uint32_t n_prompt_buckets;
+    uint32_t *pass_rows;   /* (max_rows) rows of the step that are under way, */
+    uint32_t *pass_logits; /* (max_rows) which of those want logits */
+    exo_vk_fence pending;  /* the last submission; a failed step may have left it running */
 };
 
 /* Records the commands of every bucket. */

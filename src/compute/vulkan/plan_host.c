@@ -23,14 +23,56 @@ static bool weight_absent(const exo_device *d, const exo_weight *w) {
     return w->host != NULL || type_absent(d, w->type, EXO_VK_KERNEL_matmul_f32);
 }
 
+/* What of an operation has no kernel here at all; NULL when all of it has. */
+static const char *without_kernel(const exo_op *op) {
+    switch (op->kind) {
+    case EXO_OP_EMBED: {
+        const exo_op_embed *e = &op->u.embed;
+        bool plain = e->scale == 0 && e->positions == NULL && e->bias == NULL;
+        return plain ? NULL : "an embedding with scale, positions or bias";
+    }
+    case EXO_OP_MATMUL:
+        return op->u.matmul.epilogue > EXO_EPILOGUE_SILU_MUL ? "an activation other than SiLU"
+                                                             : NULL;
+    case EXO_OP_ROPE_KV: {
+        const exo_op_rope_kv *r = &op->u.rope_kv;
+        if (r->rope_offset != 0) return "a rotation that does not begin at dimension 0";
+        return r->v_dim != 0 && r->v_dim != r->head_dim ? "values narrower than keys" : NULL;
+    }
+    case EXO_OP_ATTENTION: {
+        const exo_op_attention *a = &op->u.attention;
+        if (a->v_dim != 0 && a->v_dim != a->head_dim) return "values narrower than keys";
+        if (a->softcap > 0) return "capped attention scores";
+        if (a->window > 0) return "a sliding window";
+        if (a->sinks != NULL) return "attention sinks";
+        return a->bidirectional ? "attention to both sides" : NULL;
+    }
+    case EXO_OP_HEAD: {
+        const exo_op_head *h = &op->u.head;
+        if (h->norm == NULL) return "a head without norm";
+        bool plain = h->bias == NULL && h->scale == 0 && h->softcap == 0;
+        return plain ? NULL : "a head with bias, scale or soft cap";
+    }
+    case EXO_OP_ROUND_F16: return NULL;
+    case EXO_OP_NORM: return "a norm of its own";
+    case EXO_OP_COPY: return "copies between slots";
+    case EXO_OP_ROUTE:
+    case EXO_OP_EXPERTS:
+    case EXO_OP_MIX: return "experts";
+    }
+    return "an unknown operation";
+}
+
 /* Keys and values: one home for all of a plan. */
 static bool kv_on_host(const exo_plan *p) {
     const exo_device *d = p->device;
     if (d->absent[EXO_VK_KERNEL_rope_kv] || d->absent[EXO_VK_KERNEL_attention]) return true;
     for (size_t i = 0; i < p->desc.n_ops; i++) {
         const exo_op *op = &p->ops[i];
-        if (op->kind == EXO_OP_ROPE_KV && op->u.rope_kv.head_dim % 4 != 0) return true;
-        if (op->kind == EXO_OP_ATTENTION && op->u.attention.head_dim % 4 != 0) return true;
+        bool rope = op->kind == EXO_OP_ROPE_KV, attention = op->kind == EXO_OP_ATTENTION;
+        if ((rope || attention) && without_kernel(op) != NULL) return true;
+        if (rope && op->u.rope_kv.head_dim % 4 != 0) return true;
+        if (attention && op->u.attention.head_dim % 4 != 0) return true;
     }
     return false;
 }
@@ -38,6 +80,7 @@ static bool kv_on_host(const exo_plan *p) {
 static bool lacks_kernel(const exo_plan *p, const exo_op *op, bool kv) {
     const exo_device *d = p->device;
     bool absent = false;
+    if (without_kernel(op) != NULL) return true;
     switch (op->kind) {
     case EXO_OP_EMBED:
         return op->u.embed.table->host != NULL ||
@@ -55,13 +98,25 @@ static bool lacks_kernel(const exo_plan *p, const exo_op *op, bool kv) {
     }
 }
 
+/* Of experts, those that a row is multiplied by. */
 static uint64_t product_elements(const exo_op *op) {
-    uint64_t n = 0;
-    if (op->kind == EXO_OP_HEAD) return (uint64_t)op->u.head.w->n_rows * op->u.head.w->n_cols;
-    for (uint32_t i = 0; op->kind == EXO_OP_MATMUL && i < op->u.matmul.n_parts; i++) {
-        n += (uint64_t)op->u.matmul.w[i]->n_rows * op->u.matmul.w[i]->n_cols;
+    const exo_weight *const *w = NULL;
+    uint32_t n_parts = 0;
+    uint64_t n = 0, used = 1, of = 1;
+    if (op->kind == EXO_OP_HEAD) {
+        w = &op->u.head.w;
+        n_parts = 1;
+    } else if (op->kind == EXO_OP_MATMUL) {
+        w = op->u.matmul.w;
+        n_parts = op->u.matmul.n_parts;
+    } else if (op->kind == EXO_OP_EXPERTS) {
+        w = op->u.experts.w;
+        n_parts = op->u.experts.n_parts;
+        used = op->u.experts.n_used;
+        of = op->u.experts.n_experts;
     }
-    return n;
+    for (uint32_t i = 0; i < n_parts; i++) n += (uint64_t)w[i]->n_rows * w[i]->n_cols;
+    return of > 0 ? n / of * used : n;
 }
 
 /* EXO_EUNSUPPORTED when the CPU would do most of the work. */
@@ -127,6 +182,22 @@ static bool add_op(exo_vk_span *s, const exo_op *op) {
     case EXO_OP_HEAD: return reads(s, op->u.head.in);
     case EXO_OP_ROUND_F16:
         return reads(s, op->u.round_slot) && add_slot(s->out, &s->n_out, op->u.round_slot);
+    case EXO_OP_NORM:
+        ok = reads(s, op->u.norm.in) && (!op->u.norm.add || reads(s, op->u.norm.out));
+        return ok && add_slot(s->out, &s->n_out, op->u.norm.out);
+    case EXO_OP_COPY: /* pieces: the rest of the slot stays */
+        ok = reads(s, op->u.copy.in) && reads(s, op->u.copy.out);
+        return ok && add_slot(s->out, &s->n_out, op->u.copy.out);
+    case EXO_OP_ROUTE:
+        return reads(s, op->u.route.in) && add_slot(s->out, &s->n_out, op->u.route.out);
+    case EXO_OP_EXPERTS:
+        ok = reads(s, op->u.experts.in) &&
+             (op->u.experts.route == EXO_NO_SLOT || reads(s, op->u.experts.route));
+        return ok && add_slot(s->out, &s->n_out, op->u.experts.out);
+    case EXO_OP_MIX:
+        ok = reads(s, op->u.mix.in) && reads(s, op->u.mix.route) &&
+             (!op->u.mix.add || reads(s, op->u.mix.out));
+        return ok && add_slot(s->out, &s->n_out, op->u.mix.out);
     default: return false;
     }
 }
@@ -204,7 +275,10 @@ static exo_status on_cpu_pool(exo_plan *p, exo_buffer **b, exo_error *err) {
 static exo_status on_cpu_op(exo_plan *p, exo_op *op, exo_error *err) {
     exo_status st = EXO_OK;
     switch (op->kind) {
-    case EXO_OP_EMBED: return on_cpu_weight(p, &op->u.embed.table, err);
+    case EXO_OP_EMBED:
+        st = on_cpu_weight(p, &op->u.embed.table, err);
+        if (st == EXO_OK) st = on_cpu_weight(p, &op->u.embed.positions, err);
+        return st == EXO_OK ? on_cpu_buffer(p, &op->u.embed.bias, true, err) : st;
     case EXO_OP_MATMUL:
         st = on_cpu_buffer(p, &op->u.matmul.norm, true, err);
         for (uint32_t i = 0; st == EXO_OK && i < op->u.matmul.n_parts; i++) {
@@ -219,10 +293,23 @@ static exo_status on_cpu_op(exo_plan *p, exo_op *op, exo_error *err) {
         return st == EXO_OK ? on_cpu_pool(p, &op->u.rope_kv.v_pages, err) : st;
     case EXO_OP_ATTENTION:
         st = on_cpu_buffer(p, &op->u.attention.k_pages, false, err);
+        if (st == EXO_OK) st = on_cpu_buffer(p, &op->u.attention.sinks, true, err);
         return st == EXO_OK ? on_cpu_buffer(p, &op->u.attention.v_pages, false, err) : st;
     case EXO_OP_HEAD:
         st = on_cpu_buffer(p, &op->u.head.norm, true, err);
+        if (st == EXO_OK) st = on_cpu_buffer(p, &op->u.head.bias, true, err);
         return st == EXO_OK ? on_cpu_weight(p, &op->u.head.w, err) : st;
+    case EXO_OP_NORM:
+        st = on_cpu_buffer(p, &op->u.norm.weight, true, err);
+        return st == EXO_OK ? on_cpu_buffer(p, &op->u.norm.bias, true, err) : st;
+    case EXO_OP_ROUTE: return on_cpu_buffer(p, &op->u.route.choice_bias, true, err);
+    case EXO_OP_EXPERTS:
+        st = on_cpu_buffer(p, &op->u.experts.norm, true, err);
+        for (uint32_t i = 0; st == EXO_OK && i < op->u.experts.n_parts; i++) {
+            st = on_cpu_weight(p, &op->u.experts.w[i], err);
+            if (st == EXO_OK) st = on_cpu_buffer(p, &op->u.experts.bias[i], true, err);
+        }
+        return st;
     default: return EXO_OK;
     }
 }
@@ -278,7 +365,8 @@ static exo_status make_room(exo_plan *p, exo_error *err) {
     VkDeviceSize bytes = 0;
     h->slot_at = exo_calloc(p->desc.n_slots, sizeof *h->slot_at);
     h->x = exo_calloc((size_t)p->desc.max_rows * p->slot_width[0], sizeof *h->x);
-    if (h->slot_at == NULL || h->x == NULL) {
+    h->rows = exo_calloc(p->desc.max_rows, sizeof *h->rows);
+    if (h->slot_at == NULL || h->x == NULL || h->rows == NULL) {
         return exo_error_set(err, EXO_ENOMEM, "no memory for host points");
     }
     for (uint32_t i = 0; i < p->desc.n_slots; i++) {
@@ -335,6 +423,7 @@ void exo_vk_host_destroy(exo_plan *p) {
     exo_free(h->cuts);
     exo_free(h->slot_at);
     exo_free(h->x);
+    exo_free(h->rows);
     exo_free(h);
     p->host = NULL;
 }
@@ -410,8 +499,10 @@ exo_status exo_vk_host_run(exo_plan *p, uint32_t i, const exo_plan_args *args, e
     exo_plan_args a = *args;
     a.x_in = p->ops[s->begin].kind == EXO_OP_EMBED ? NULL : h->x;
     a.x_out = head ? NULL : h->x;
-    if (!head) a.logits = NULL;
+    a.logits = NULL;
+    if (head) a.logits = (float *)(void *)(p->output->mapped + p->logits_at);
     st = cpu->plan_run(s->cpu, &a, err);
+    if (st == EXO_OK && head) st = exo_vk_memory_flush(m, p->output, 0, p->output->size, err);
     if (st != EXO_OK) return st;
     if (head && is_out(s, 0)) { /* the CPU gives rows or logits; its slot 0 has them all the same */
         size_t ld;

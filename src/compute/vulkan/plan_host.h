@@ -14,7 +14,7 @@
 
 #include "compute/vulkan/plan_record.h"
 
-#define EXO_VK_SPAN_SLOTS 8 /* slots that one span takes in, or gives back */
+#define EXO_VK_SPAN_SLOTS 16 /* slots that one span takes in, or gives back */
 
 /* Operations [begin, end) of the plan. */
 typedef struct {
@@ -44,6 +44,7 @@ typedef struct exo_vk_host {
     exo_vk_allocation *from_device; /* what spans take in */
     exo_vk_allocation *to_device;   /* what they give back */
     float *x;                       /* (max_rows, width of slot 0) */
+    exo_row *rows;                  /* (max_rows) of the pass that is under way */
     bool takes_head;
 } exo_vk_host;
 
@@ -59,7 +60,8 @@ exo_status exo_vk_host_record(exo_vk_recorder *r, const exo_vk_span *s, exo_erro
 
 /* The first command of bucket b behind span i. */
 uint32_t exo_vk_host_cut(const exo_plan *p, const exo_vk_bucket *b, uint32_t i);
-/* Runs span i of a step whose commands before it are done. */
+/* Runs span i of a pass whose commands before it are done: args has its rows only.  The logits of a
+ * HEAD go where the device would have put them. */
 exo_status exo_vk_host_run(exo_plan *p, uint32_t i, const exo_plan_args *args, exo_error *err);
 
 #endif

@@ -95,8 +95,8 @@ static bool writes(const exo_op *op, uint32_t slot) {
     case EXO_OP_ATTENTION: return op->u.attention.out == slot;
     case EXO_OP_HEAD: return false;
     case EXO_OP_ROUND_F16: return op->u.round_slot == slot;
+    default: return false; /* refused when the plan was checked */
     }
-    return false;
 }
 
 /* The first norm that reads what operation i writes to slot, or NULL. */
@@ -264,6 +264,11 @@ typedef struct {
     uint32_t n;
 } run_group;
 
+/* Do these rows of prompts go through the type's dot kernel?  The head's rows never do. */
+static bool takes_dot(const exo_vk_recorder *r, const product *pr, exo_dtype type) {
+    return r->prompt && pr->out[0] != NULL && r->p->device->shaders.dot[type];
+}
+
 static bool fits_group(const exo_vk_recorder *r, const product *pr, const run_group *g,
                        const run *next) {
     const exo_device *dev = r->p->device;
@@ -296,7 +301,9 @@ static void bind_runs(const exo_vk_recorder *r, const product *pr, const run_gro
     for (int b = BIND_W16; b <= BIND_W4; b++) {
         d->range[b - 1] = (exo_vk_range){first->buffer, begin, end, 0};
     }
-    uint32_t row_lanes = r->p->device->shaders.shape.row_lanes, groups = 0;
+    const exo_vk_shape *shape = &r->p->device->shaders.shape;
+    bool dot = takes_dot(r, pr, pr->w[g->runs[0].part]->type);
+    uint32_t row_lanes = dot ? shape->dot_row_lanes : shape->row_lanes, groups = 0;
     for (uint32_t i = 0; i < MAX_RUNS; i++) push->part[i].first = UINT32_MAX;
     for (uint32_t i = 0; i < g->n; i++) {
         const run *u = &g->runs[i];
@@ -315,6 +322,15 @@ static void bind_runs(const exo_vk_recorder *r, const product *pr, const run_gro
         d->cost += (uint64_t)r->rows * u->slab->n_rows * pr->w[u->part]->n_cols;
     }
     d->groups[0] = groups;
+}
+
+/* Of a dot kernel: what record_quantize() has left. */
+static void bind_bytes(const exo_vk_recorder *r, const product *pr, exo_vk_dispatch *d,
+                       push_matmul *push) {
+    push->in_ld4 = exo_vk_dot_row_words(push->n_units) / 4;
+    bind_area(r, d, BIND_NORM_IN, &r->p->bytes, READ);
+    bind_area(r, d, BIND_IN, &r->p->factors, READ);
+    if (pr->norm != NULL) push->flags |= FLAG_FACTOR;
 }
 
 static void bind_input(const exo_vk_recorder *r, const product *pr, bool factor, exo_vk_dispatch *d,
@@ -349,6 +365,29 @@ static void bind_output(const exo_vk_recorder *r, const product *pr, const span 
     bind_vector(d, BIND_NEXT_NORM, pr->next);
 }
 
+typedef struct {
+    uint32_t n_units, in_ld4, out_ld;
+} push_quantize;
+
+/* The product's input as int8 in the blocks of w's type, unless it is there already. */
+static exo_status record_quantize(exo_vk_recorder *r, const product *pr, const exo_weight *w,
+                                  exo_error *err) {
+    uint32_t block_units = exo_vk_dot_block_units(w->type);
+    if (r->bytes_block == block_units) return EXO_OK;
+    r->bytes_block = block_units;
+    const exo_vk_slot *in = &r->p->slots[pr->in];
+    const exo_vk_area *x = pr->norm != NULL ? &in->scaled : &in->x;
+    exo_vk_dispatch d = new_dispatch(r, EXO_VK_KERNEL_quantize);
+    d.spec[d.n_specs++] = block_units;
+    bind_area(r, &d, BIND_IN, x, READ);
+    bind_area(r, &d, BIND_OUT, &r->p->bytes, WRITE);
+    push_quantize push = {w->n_units, x->ld / 4, exo_vk_dot_row_words(w->n_units)};
+    set_push(&d, &push, sizeof push);
+    d.groups[0] = divide_up(w->n_units, r->p->device->shaders.shape.lanes);
+    d.groups[1] = r->rows;
+    return exo_vk_emit_dispatch(r, &d, err);
+}
+
 static uint32_t power_below(uint32_t n) {
     uint32_t p = 1;
     while (p * 2 <= n) p *= 2;
@@ -360,23 +399,31 @@ static exo_status record_runs(exo_vk_recorder *r, const product *pr, const run_g
                               bool factor, exo_error *err) {
     const exo_vk_shape *shape = &r->p->device->shaders.shape;
     const exo_weight *w = pr->w[g->runs[0].part];
-    bool head = pr->out[0] == NULL;
-    exo_vk_dispatch d =
-        new_dispatch(r, (exo_vk_kernel)(EXO_VK_KERNEL_matmul_f32 + exo_vk_weight_type(w->type)));
+    bool head = pr->out[0] == NULL, dot = takes_dot(r, pr, w->type);
+    uint32_t kernel = dot ? exo_vk_dot_kernel(w->type)
+                          : (uint32_t)EXO_VK_KERNEL_matmul_f32 + exo_vk_weight_type(w->type);
+    exo_vk_dispatch d = new_dispatch(r, (exo_vk_kernel)kernel);
     push_matmul push = {.n_units = w->n_units};
     span out = {0};
     for (uint32_t i = 0; i < g->n && !head; i++) span_add(&out, pr->out[g->runs[i].part]);
     if (pr->next != NULL) span_add(&out, pr->next_area);
-    bind_input(r, pr, factor, &d, &push);
+    if (dot) {
+        exo_status st = record_quantize(r, pr, w, err);
+        if (st != EXO_OK) return st;
+        bind_bytes(r, pr, &d, &push);
+    } else {
+        bind_input(r, pr, factor, &d, &push);
+    }
     bind_output(r, pr, &out, &d, &push);
     bind_runs(r, pr, g, &out, &d, &push);
     set_push(&d, &push, sizeof push);
 
     uint32_t rows = r->rows, most = pr->pair ? shape->max_pair_cols : shape->max_cols;
+    if (dot) most = pr->pair ? shape->dot_pair_cols : shape->dot_cols;
     if (head && r->p->desc.max_logit_rows < rows) rows = r->p->desc.max_logit_rows;
     uint32_t cols = power_below(rows < most ? rows : most);
     d.n_specs = 3;
-    d.spec[0] = shape->row_lanes;
+    d.spec[0] = dot ? shape->dot_row_lanes : shape->row_lanes;
     d.spec[1] = cols;
     d.spec[2] = pr->pair;
     d.groups[1] = divide_up(rows, cols);
@@ -414,8 +461,9 @@ static exo_status record_product(exo_vk_recorder *r, const product *pr, exo_erro
         st = record_slot(r, MODE_SCALE, pr->in, pr->norm, err);
     }
     const exo_device *dev = r->p->device;
-    bool factor = pr->norm != NULL && pr->out[0] != NULL && !dev->absent[EXO_VK_KERNEL_rms] &&
-                  r->rows >= dev->shaders.shape.wide_rows;
+    bool wide = r->prompt || r->rows >= dev->shaders.shape.wide_rows;
+    bool factor = pr->norm != NULL && pr->out[0] != NULL && wide && !dev->absent[EXO_VK_KERNEL_rms];
+    r->bytes_block = 0;
     if (st == EXO_OK && factor) st = record_rms(r, pr, err);
     if (st == EXO_OK && pr->pair) {
         for (uint32_t k = 0; st == EXO_OK && k < pr->w[0]->n_slabs; k++) {
@@ -620,6 +668,6 @@ exo_status exo_vk_emit_op(exo_vk_recorder *r, size_t i, exo_error *err) {
     case EXO_OP_ROUND_F16:
         return record_slot(r, MODE_ROUND, op->u.round_slot, next_norm(r->p, i, op->u.round_slot),
                            err);
+    default: return exo_error_set(err, EXO_EUNSUPPORTED, "operation %zu is unknown", i);
     }
-    return exo_error_set(err, EXO_EUNSUPPORTED, "operation %zu is unknown", i);
 }

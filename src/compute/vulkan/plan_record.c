@@ -283,17 +283,29 @@ static exo_status record_bucket(exo_vk_recorder *r, exo_error *err) {
     return end_commands(r, err);
 }
 
+/* [*n] buckets of one class, from one row up to the most. */
+static exo_status record_buckets(exo_vk_recorder *r, exo_vk_bucket *buckets, uint32_t *n,
+                                 exo_error *err) {
+    uint32_t max_rows = r->p->desc.max_rows;
+    exo_status st = EXO_OK;
+    for (uint32_t rows = 1; st == EXO_OK; rows *= 2) {
+        r->rows = rows < max_rows ? rows : max_rows;
+        r->bucket = &buckets[(*n)++];
+        r->bucket->rows = r->rows;
+        st = record_bucket(r, err);
+        if (rows >= max_rows) break;
+    }
+    return st;
+}
+
 exo_status exo_vk_plan_record(exo_plan *p, exo_error *err) {
     exo_vk_recorder r = {.p = p};
     r.held = exo_calloc(p->desc.n_slots, sizeof(const exo_buffer *));
     if (r.held == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for a plan");
-    exo_status st = EXO_OK;
-    for (uint32_t rows = 1; st == EXO_OK; rows *= 2) {
-        r.rows = rows < p->desc.max_rows ? rows : p->desc.max_rows;
-        r.bucket = &p->buckets[p->n_buckets++];
-        r.bucket->rows = r.rows;
-        st = record_bucket(&r, err);
-        if (rows >= p->desc.max_rows) break;
+    exo_status st = record_buckets(&r, p->buckets, &p->n_buckets, err);
+    r.prompt = true;
+    if (st == EXO_OK && exo_vk_plan_has_classes(p)) {
+        st = record_buckets(&r, p->prompt_buckets, &p->n_prompt_buckets, err);
     }
     exo_free(r.held);
     return st;

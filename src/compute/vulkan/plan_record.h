@@ -25,12 +25,14 @@ typedef struct {
 typedef struct {
     exo_plan *p;
     uint32_t rows; /* the bucket's */
+    bool prompt;   /* its class, where there are two */
     exo_vk_bucket *bucket;
     VkCommandBuffer commands; /* being recorded, or VK_NULL_HANDLE */
     exo_vk_hazards hazards;
     VkPipeline bound;
     uint64_t cost;           /* of these commands so far */
     size_t set_hint;         /* where the next dispatch's set probably stands: buckets are alike */
+    uint32_t bytes_block;    /* units in a block of this product's input as int8; 0 = not made */
     const exo_buffer **held; /* [n_slots] the norm that the slot's twin is multiplied by, or NULL */
 } exo_vk_recorder;
 

@@ -20,6 +20,7 @@ typedef enum {
     EXO_VK_TRIAL_PASSED,
     EXO_VK_TRIAL_FAILED,  /* would not compile, or computed wrongly */
     EXO_VK_TRIAL_CRASHED, /* the process died or hung during it */
+    EXO_VK_TRIAL_SLOWER,  /* right, but what it would replace is faster */
 } exo_vk_trial_result;
 
 typedef struct {
@@ -49,11 +50,12 @@ exo_vk_trial_result exo_vk_verdict_of(const exo_vk_verdict *v, const char *pipel
 
 typedef struct exo_vk_trials exo_vk_trials; /* the trials of one device, under way */
 
-/* False: this variant crashed in an earlier process and must not be touched, or failed there.
+/* False: this variant crashed in an earlier process and must not be touched, or lost there.
  * True: the marker is on disk; compile and run it, then say how it went. */
 bool exo_vk_trial_begin(exo_vk_trials *t, const char *pipeline, const char *variant);
 void exo_vk_trial_end(exo_vk_trials *t, bool passed,
-                      const char *reason); /* reason NULL if passed */
+                      const char *reason);                      /* may be NULL if passed */
+void exo_vk_trial_slower(exo_vk_trials *t, const char *reason); /* instead of trial_end */
 void exo_vk_trials_set_gflops(exo_vk_trials *t, double gflops);
 
 /* Runs every pipeline's variants between trial_begin and trial_end.  EXO_OK also when variants

@@ -2,11 +2,15 @@
  *
  * A kernel's best variant is tried first and kept when it passes; plainer ones are tried only when
  * it does not, because compiling is what takes the time.  Later kernels run beside what earlier
- * ones ended with; operations whose kernels are absent go to the CPU meanwhile. */
+ * ones ended with; operations whose kernels are absent go to the CPU meanwhile.
+ *
+ * Last, kernels that serve prompts only are timed against those that serve all rows: which of two
+ * right ones a device computes prompts with is a matter of speed alone. */
 #include "compute/vulkan/selftest.h"
 
 #include "compute/vulkan/golden.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const exo_dtype types[] = {EXO_F32,  EXO_F16,  EXO_BF16, EXO_Q4_0,
@@ -91,6 +95,42 @@ static exo_status try_rms(exo_device *d, exo_error *err) {
     return exo_error_set(err, EXO_EUNSUPPORTED, "no product works that would need it");
 }
 
+/* As try_product, of rows that the dot kernel serves. */
+static exo_status try_dot(exo_device *d, exo_dtype type, exo_error *err) {
+    exo_vk_product_case c = {.type = {type, type, type},
+                             .n_parts = 3,
+                             .n_rows = {37, 9, 16},
+                             .n_cols = 512,
+                             .n = 1,
+                             .norm = true,
+                             .bias = true,
+                             .prompt = true,
+                             .epilogue = EXO_EPILOGUE_STORE,
+                             .seed = (uint64_t)type + 100};
+    exo_vk_shaders_use_dot(&d->shaders, type, true);
+    exo_status st = exo_vk_check_product(d, &c, err);
+    c.n = 9; /* more columns than one lane takes */
+    if (st == EXO_OK) st = exo_vk_check_product(d, &c, err);
+    c.n_parts = 2;
+    c.n_rows[1] = c.n_rows[0];
+    c.bias = false;
+    c.epilogue = EXO_EPILOGUE_SILU_MUL;
+    if (st == EXO_OK) st = exo_vk_check_product(d, &c, err);
+    exo_vk_shaders_use_dot(&d->shaders, type, false);
+    return st;
+}
+
+static exo_status try_quantize(exo_device *d, exo_error *err) {
+    exo_status st = exo_vk_check_quantize(d, EXO_Q8_0, 3, 96, err);
+    return st == EXO_OK ? exo_vk_check_quantize(d, EXO_Q4_K, 2, 512, err) : st;
+}
+
+static exo_dtype dot_type(exo_vk_kernel k) {
+    size_t i = 0;
+    while (exo_vk_dot_kernel(types[i]) != k) i++;
+    return types[i];
+}
+
 static exo_status try_kernel(exo_device *d, exo_vk_kernel k, exo_error *err) {
     if (k < EXO_VK_KERNEL_matmul_f32 + N_TYPES) {
         return try_product(d, types[k - EXO_VK_KERNEL_matmul_f32], err);
@@ -98,7 +138,9 @@ static exo_status try_kernel(exo_device *d, exo_vk_kernel k, exo_error *err) {
     if (k < EXO_VK_KERNEL_embed_f32 + N_TYPES) {
         return try_embed(d, types[k - EXO_VK_KERNEL_embed_f32], err);
     }
+    if (k > EXO_VK_FIRST_OPTIONAL) return try_dot(d, dot_type(k), err);
     switch (k) {
+    case EXO_VK_KERNEL_quantize: return try_quantize(d, err);
     case EXO_VK_KERNEL_elementwise: return try_elementwise(d, err);
     case EXO_VK_KERNEL_rms: return try_rms(d, err);
     default: return try_attention(d, err);
@@ -141,12 +183,62 @@ static void try_all(exo_device *d, exo_vk_trials *t, exo_error *why) {
     for (int k = 0; k < EXO_VK_KERNEL_rope_kv && !atomic_load(&d->vk->lost); k++) {
         try_variants(d, (exo_vk_kernel)k, try_kernel, t, why);
     }
-    for (int k = EXO_VK_KERNEL_rope_kv; k < EXO_VK_N_KERNELS && !atomic_load(&d->vk->lost); k++) {
+    for (int k = EXO_VK_KERNEL_rope_kv; k < EXO_VK_FIRST_OPTIONAL && !atomic_load(&d->vk->lost);
+         k++) {
         bool rope = d->absent[EXO_VK_KERNEL_rope_kv];
         if (k == EXO_VK_KERNEL_attention) d->absent[EXO_VK_KERNEL_rope_kv] = false;
         bool on_cpu = k > EXO_VK_KERNEL_attention && (rope || d->absent[EXO_VK_KERNEL_attention]);
         if (!on_cpu) try_variants(d, (exo_vk_kernel)k, try_kernel, t, why);
         d->absent[EXO_VK_KERNEL_rope_kv] = d->absent[EXO_VK_KERNEL_rope_kv] || rope;
+    }
+    bool dots = !d->absent[EXO_VK_KERNEL_rms]; /* they have no norm of their own */
+    for (int k = EXO_VK_FIRST_OPTIONAL; k < EXO_VK_N_KERNELS && dots; k++) {
+        if (!atomic_load(&d->vk->lost)) try_variants(d, (exo_vk_kernel)k, try_kernel, t, why);
+    }
+}
+
+/* ---- which kernel computes prompts ---- */
+
+#define ENOUGH_S 0.002 /* one timed product takes at least so long, or is the largest */
+#define MARGIN   1.1   /* worth a second class of rows, whose cached pages are not shared */
+
+const char *exo_vk_prompt_name(exo_dtype type, char name[EXO_VK_PROMPT_NAME_BYTES]) {
+    const char *kernel = exo_vk_kernel_name(exo_vk_dot_kernel(type)); /* "dot_q8_0" */
+    (void)snprintf(name, EXO_VK_PROMPT_NAME_BYTES, "prompt%s", strchr(kernel, '_'));
+    return name;
+}
+
+/* Products of growing size until one takes long enough to be timed. */
+static exo_status time_dot(exo_device *d, exo_dtype type, double per_s[2], exo_error *err) {
+    static const uint32_t sizes[][3] = {
+        {256, 1024, 16}, {1024, 1024, 16}, {1024, 4096, 32}, {4096, 4096, 64}, {4096, 4096, 256}};
+    exo_status st = EXO_OK;
+    exo_vk_shaders_use_dot(&d->shaders, type, true);
+    for (size_t i = 0; st == EXO_OK && i < sizeof sizes / sizeof sizes[0]; i++) {
+        exo_vk_timing_case c = {type, sizes[i][0], sizes[i][1], sizes[i][2]};
+        st = exo_vk_time_product(d, &c, per_s, err);
+        double slower = per_s[0] < per_s[1] ? per_s[0] : per_s[1];
+        if ((double)c.n_rows * c.n_cols * c.n >= ENOUGH_S * slower) break;
+    }
+    exo_vk_shaders_use_dot(&d->shaders, type, false);
+    return st;
+}
+
+static void compare_speeds(exo_device *d, exo_dtype type, exo_vk_trials *t) {
+    char name[EXO_VK_PROMPT_NAME_BYTES], figures[96];
+    double per_s[2];
+    exo_error why = {.message = ""};
+    if (!exo_vk_trial_begin(t, exo_vk_prompt_name(type, name), "dot")) return;
+    if (time_dot(d, type, per_s, &why) != EXO_OK) {
+        exo_vk_trial_end(t, false, why.message);
+        return;
+    }
+    (void)snprintf(figures, sizeof figures, "%.3g GFLOP/s; with f32 inputs %.3g", 2e-9 * per_s[1],
+                   2e-9 * per_s[0]);
+    if (per_s[1] > MARGIN * per_s[0]) {
+        exo_vk_trial_end(t, true, figures);
+    } else {
+        exo_vk_trial_slower(t, figures);
     }
 }
 
@@ -158,7 +250,13 @@ exo_status exo_vk_selftest(exo_vk_device *vk, exo_vk_trials *t, exo_error *err) 
     for (int k = 0; k < EXO_VK_N_KERNELS; k++) {
         exo_vk_shaders_choose(&d->shaders, (exo_vk_kernel)k, EXO_VK_SHARED);
     }
+    for (int k = EXO_VK_FIRST_OPTIONAL; k < EXO_VK_N_KERNELS; k++) d->absent[k] = true;
     try_all(d, t, &why);
+    for (size_t i = 0; i < N_TYPES && !atomic_load(&vk->lost); i++) {
+        exo_vk_kernel k = exo_vk_dot_kernel(types[i]);
+        if (k == EXO_VK_N_KERNELS || d->absent[k] || d->absent[EXO_VK_KERNEL_quantize]) continue;
+        if (!d->absent[EXO_VK_KERNEL_matmul_f32 + i]) compare_speeds(d, types[i], t);
+    }
     if (atomic_load(&vk->lost)) {
         st = exo_error_set(err, EXO_EIO, "the device was lost in its self-test: %s", why.message);
     }

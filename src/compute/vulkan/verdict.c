@@ -105,10 +105,11 @@ static char *read_file(const path *p, size_t limit) {
 
 /* ---- the verdict ---- */
 
-static const char *const result_names[] = {"unknown", "passed", "failed", "crashed"};
+static const char *const result_names[] = {"unknown", "passed", "failed", "crashed", "slower"};
+#define N_RESULTS ((int)(sizeof result_names / sizeof result_names[0]))
 
 static exo_vk_trial_result result_of(const char *name) {
-    for (int i = 0; name != NULL && i < 4; i++) {
+    for (int i = 0; name != NULL && i < N_RESULTS; i++) {
         if (strcmp(name, result_names[i]) == 0) return (exo_vk_trial_result)i;
     }
     return EXO_VK_TRIAL_UNKNOWN;
