@@ -191,9 +191,12 @@ static void try_all(exo_device *d, exo_vk_trials *t, exo_error *why) {
         if (!on_cpu) try_variants(d, (exo_vk_kernel)k, try_kernel, t, why);
         d->absent[EXO_VK_KERNEL_rope_kv] = d->absent[EXO_VK_KERNEL_rope_kv] || rope;
     }
-    bool dots = !d->absent[EXO_VK_KERNEL_rms]; /* they have no norm of their own */
-    for (int k = EXO_VK_FIRST_OPTIONAL; k < EXO_VK_N_KERNELS && dots; k++) {
-        if (!atomic_load(&d->vk->lost)) try_variants(d, (exo_vk_kernel)k, try_kernel, t, why);
+    for (int k = EXO_VK_FIRST_OPTIONAL; k < EXO_VK_N_KERNELS && !atomic_load(&d->vk->lost); k++) {
+        if (d->absent[EXO_VK_KERNEL_rms]) { /* they have no norm of their own */
+            d->absent[k] = true;
+        } else {
+            try_variants(d, (exo_vk_kernel)k, try_kernel, t, why);
+        }
     }
 }
 
@@ -250,7 +253,6 @@ exo_status exo_vk_selftest(exo_vk_device *vk, exo_vk_trials *t, exo_error *err) 
     for (int k = 0; k < EXO_VK_N_KERNELS; k++) {
         exo_vk_shaders_choose(&d->shaders, (exo_vk_kernel)k, EXO_VK_SHARED);
     }
-    for (int k = EXO_VK_FIRST_OPTIONAL; k < EXO_VK_N_KERNELS; k++) d->absent[k] = true;
     try_all(d, t, &why);
     for (size_t i = 0; i < N_TYPES && !atomic_load(&vk->lost); i++) {
         exo_vk_kernel k = exo_vk_dot_kernel(types[i]);
