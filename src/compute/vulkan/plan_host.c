@@ -123,10 +123,12 @@ static uint64_t product_elements(const exo_op *op) {
 static exo_status decide(const exo_plan *p, bool *takes, uint32_t *n, exo_error *err) {
     const exo_device *d = p->device;
     bool kv = kv_on_host(p);
+    const char *what = NULL;
     uint64_t all = 0, host = 0;
     *n = 0;
     for (size_t i = 0; i < p->desc.n_ops; i++) {
         takes[i] = lacks_kernel(p, &p->ops[i], kv);
+        if (what == NULL) what = without_kernel(&p->ops[i]);
         if (takes[i]) ++*n;
         all += product_elements(&p->ops[i]);
         host += takes[i] ? product_elements(&p->ops[i]) : 0;
@@ -134,8 +136,9 @@ static exo_status decide(const exo_plan *p, bool *takes, uint32_t *n, exo_error 
     if (host <= all / 100 * d->max_host_percent || d->max_host_percent >= 100) return EXO_OK;
     return exo_error_set(err, EXO_EUNSUPPORTED,
                          "vulkan:%u (%s) has no working kernels for %llu %% of this model's "
-                         "weights; see exo devices",
-                         d->vk->index, d->vk->caps.name, (unsigned long long)(host * 100 / all));
+                         "weights%s%s; see exo devices",
+                         d->vk->index, d->vk->caps.name, (unsigned long long)(host * 100 / all),
+                         what != NULL ? ", among them " : "", what != NULL ? what : "");
 }
 
 /* ---- slots of a span ---- */
