@@ -93,7 +93,7 @@ static void test_each_split(void **state) {
     close_bench(&b);
 }
 
-/* All operations on the CPU: its own bits. */
+/* All operations on the CPU but roundings, which are exact: its own bits. */
 static void test_all_on_the_cpu(void **state) {
     test_net n;
     test_backend = &exo_backend_cpu;
@@ -101,9 +101,11 @@ static void test_all_on_the_cpu(void **state) {
     uint64_t want = test_run_tokens(&n, 13, false, TOKENS);
     test_free_net(&n);
     bench b = open_bench(*state);
-    for (int k = 0; k < EXO_VK_N_KERNELS; k++) b.device->absent[(exo_vk_kernel)k] = true;
+    for (int k = 0; k < EXO_VK_N_KERNELS; k++) {
+        b.device->absent[k] = k != EXO_VK_KERNEL_elementwise;
+    }
     test_make_net_on(&n, b.device, test_mixed_types);
-    assert_int_equal(n.plan->host->n_spans, 1);
+    assert_int_equal(n.plan->host->n_spans, LAYERS + 1);
     assert_true(test_run_tokens(&n, 13, false, TOKENS) == want);
     assert_true(test_run_tokens(&n, 40, true, TOKENS) == want);
     test_free_net_on(&n);
@@ -207,6 +209,71 @@ static void test_golden_problems(void **state) {
     close_bench(&b);
 }
 
+/* A layer of experts, which only the CPU knows, behind a product of the device: rows of x become
+ * rows of y on the backend of `device`. */
+static void run_experts(exo_device *device, float x[4][EMBD], float y[4][EMBD]) {
+    enum { EXPERTS = 4, USED = 2, WIDTH = 32 };
+    enum { X, SCORES, ROUTE, HIDDEN, OUT, N };
+    static const uint32_t width[N] = {EMBD, EXPERTS, 2 * USED, USED * WIDTH, USED * EMBD};
+    test_net n = {.device = device};
+    test_rng rng = {9};
+    exo_weight *router = test_make_weight(&n, &rng, EXO_F32, EXPERTS, EMBD);
+    exo_weight *up = test_make_weight(&n, &rng, EXO_F16, EXPERTS * WIDTH, EMBD);
+    exo_weight *down = test_make_weight(&n, &rng, EXO_F16, EXPERTS * EMBD, WIDTH);
+    exo_buffer *norm = test_make_vector(&n, &rng, 1);
+    exo_op ops[] = {
+        {.kind = EXO_OP_MATMUL,
+         .u.matmul = {.in = X, .norm = norm, .norm_eps = 1e-5f, .n_parts = 1, .w = {router}}},
+        {.kind = EXO_OP_ROUTE,
+         .u.route = {.in = SCORES, .out = ROUTE, .n_experts = EXPERTS, .n_used = USED}},
+        {.kind = EXO_OP_EXPERTS,
+         .u.experts = {.in = X, .route = ROUTE, .norm = norm, .norm_eps = 1e-5f}},
+        {.kind = EXO_OP_EXPERTS, .u.experts = {.in = HIDDEN, .split = true, .route = ROUTE}},
+        {.kind = EXO_OP_MIX,
+         .u.mix = {.in = OUT, .route = ROUTE, .out = X, .n_used = USED, .add = true}},
+        {.kind = EXO_OP_ROUND_F16, .u.round_slot = X}};
+    ops[0].u.matmul.out[0] = SCORES;
+    for (int i = 2; i < 4; i++) {
+        exo_op_experts *e = &ops[i].u.experts;
+        e->n_experts = EXPERTS;
+        e->n_used = USED;
+        e->n_parts = 1;
+        e->w[0] = i == 2 ? up : down;
+        e->out = i == 2 ? HIDDEN : OUT;
+        e->epilogue = i == 2 ? EXO_EPILOGUE_GELU : EXO_EPILOGUE_STORE;
+    }
+    const exo_plan_desc desc = {ops, sizeof ops / sizeof ops[0], width, N, 4, 0, 1, 1};
+    exo_plan *p;
+    exo_error err = {0};
+    exo_vk_test_ok(test_backend->plan_create(device, &desc, &p, &err), &err);
+    exo_row rows[4];
+    for (uint32_t i = 0; i < 4; i++) rows[i] = (exo_row){.pos = i};
+    const exo_plan_args args = {.rows = rows, .n_rows = 4, .x_in = x[0], .x_out = y[0]};
+    exo_vk_test_ok(test_backend->plan_run(p, &args, &err), &err);
+    test_backend->plan_destroy(p);
+    test_backend->weight_destroy(device, router);
+    test_backend->weight_destroy(device, up);
+    test_backend->weight_destroy(device, down);
+    test_backend->deallocate(device, norm);
+}
+
+static void test_experts(void **state) {
+    static float x[4][EMBD], want[4][EMBD], got[4][EMBD];
+    exo_device *host;
+    exo_error err = {0};
+    for (int i = 0; i < 4 * EMBD; i++) x[i / EMBD][i % EMBD] = (float)(i % 23) * 0.1f - 1.1f;
+    test_backend = &exo_backend_cpu;
+    const exo_device_desc one = {.n_threads = 1};
+    exo_vk_test_ok(exo_backend_cpu.open(0, &one, &host, &err), &err);
+    run_experts(host, x, want);
+    exo_backend_cpu.close(host);
+    bench b = open_bench(*state);
+    run_experts(b.device, x, got);
+    const split s = {.name = "experts", .tolerance = 2e-3}; /* f16: a unit in the last place */
+    expect_near(got[0], want[0], (size_t)4 * EMBD, &s);
+    close_bench(&b);
+}
+
 static void test_too_much_for_the_cpu(void **state) {
     bench b = open_bench(*state);
     test_net n;
@@ -298,6 +365,7 @@ int main(int argc, char **argv) {
         ON_LAVAPIPE("steps only submit", test_steps_only_submit),
         EXO_VK_ON_EACH("weights of the CPU", test_weights_of_the_cpu),
         EXO_VK_ON_EACH("golden problems", test_golden_problems),
+        EXO_VK_ON_EACH("experts", test_experts),
         ON_LAVAPIPE("too much for the CPU", test_too_much_for_the_cpu),
         ON_LAVAPIPE("creation failures", test_creation_failures),
         ON_LAVAPIPE("run failures", test_run_failures),
