@@ -52,6 +52,9 @@ bool exo_cli_u64(const exo_command *c, const char *name, const char *text, uint6
 bool exo_cli_float(const exo_command *c, const char *name, const char *text, double min, double max,
                    float *out);
 
+/* False after one line on stderr: not a device's name.  NULL is the default. */
+bool exo_cli_device(const exo_command *c, const char *text);
+
 /* ---- shared ---- */
 
 /* EXO_HOME, or ~/.exo. */

@@ -79,6 +79,8 @@ def test_version_names_commit_and_options() -> None:
     ["synth", "--shape", "test-256", "--type", "q9", "-o", "/tmp/never.gguf"],
     ["synth", "--shape", "test-256", "-o", "/dev/null"], ["node", "--peer", "no-port"],
     ["run", "-m", "tiny", "-p", "x", "--stop", ""], ["bench", "-m", "tiny", "--batch", "0"], ["check", "a", "b"],
+    ["run", "-m", "tiny", "-p", "x", "--device", "gpu"], ["serve", "-m", "tiny", "--device", "vulkan:x"],
+    ["bench", "-m", "tiny", "--device", "cpu:"],
 ])
 def test_bad_usage_is_exit_2_and_one_line(arguments: list[str]) -> None:
     done = run(*arguments)
@@ -98,6 +100,19 @@ def test_failures_are_exit_1_and_one_line(arguments: list[str], words: list[byte
     assert done.stderr.count(b"\n") == 1
     for word in words:
         assert word in done.stderr
+
+
+def test_the_cpu_computes_where_a_gpu_is_not() -> None:
+    """In every build: without Vulkan, without its loader, or without a 30th device."""
+    arguments = ["run", "-m", "tiny", "-p", "x", "-n", "4", "--temp", "0", "--json"]
+    gpu = run(*arguments, "--device", "vulkan:29")
+    cpu = run(*arguments)
+    assert gpu.returncode == 0 and cpu.returncode == 0 and cpu.stderr == b""
+    assert gpu.stderr.count(b"\n") == 1 and b"vulkan:29" in gpu.stderr
+    got, want = json.loads(gpu.stdout), json.loads(cpu.stdout)
+    assert got["ids"] == want["ids"]
+    assert (got["device"], want["device"]) == ("cpu:0", "cpu:0")
+    assert "vulkan:29" in got["device_reason"] and want["device_reason"] is None
 
 
 def test_the_same_seed_gives_the_same_answer() -> None:

@@ -95,6 +95,7 @@ typedef struct exo_vk_device {
     exo_vk_transfer *transfer;
     exo_vk_counters counters;
     atomic_bool lost; /* the driver gave the device up: every call from now on is EXO_EIO */
+    atomic_bool hung; /* lost because its work does not end: nothing that it may use is freed */
 } exo_vk_device;
 
 /* The instance outlives the device.  EXO_ENOTFOUND for an index beyond the list. */

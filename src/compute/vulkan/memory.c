@@ -160,9 +160,10 @@ static void free_block(exo_vk_memory *m, exo_vk_block *b, bool linked) {
         if (b->next != NULL) b->next->prev = b->prev;
         account(m, b, false);
     }
-    if (b->mapped != NULL) d->fn.UnmapMemory(d->handle, b->memory);
-    if (b->buffer != VK_NULL_HANDLE) d->fn.DestroyBuffer(d->handle, b->buffer, NULL);
-    if (b->memory != VK_NULL_HANDLE) d->fn.FreeMemory(d->handle, b->memory, NULL);
+    bool unused = !atomic_load(&d->hung);
+    if (unused && b->mapped != NULL) d->fn.UnmapMemory(d->handle, b->memory);
+    if (unused && b->buffer != VK_NULL_HANDLE) d->fn.DestroyBuffer(d->handle, b->buffer, NULL);
+    if (unused && b->memory != VK_NULL_HANDLE) d->fn.FreeMemory(d->handle, b->memory, NULL);
     exo_free(b);
 }
 
