@@ -19,7 +19,7 @@ endif()
 # too, where kernels run; sanitizers look at the host's code, for which one size does.
 function(exo_vulkan_entries name source)
     set(entries lavapipe swiftshader)
-    if(source MATCHES "/(kernels|plan)_test\\.c$" AND NOT EXO_SANITIZE)
+    if(source MATCHES "/(kernels|plan|plan_head)_test\\.c$" AND NOT EXO_SANITIZE)
         set(entries lavapipe_4 lavapipe_8 lavapipe_16 swiftshader)
     endif()
     file(STRINGS ${source} on_host REGEX "cmocka_unit_test\\(")
