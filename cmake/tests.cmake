@@ -64,7 +64,7 @@ endif()
 include(cmake/fuzz.cmake) # the corpora, replayed
 
 # Real processes, driven by pytest; they run the release binary unless EXO names another.
-foreach(suite cli api cluster architectures hosts clients slow tiny)
+foreach(suite cli api cluster architectures hosts clients slow tiny pull safetensors)
     add_test(NAME integration_${suite}
         COMMAND /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/integration/test_${suite}.py
         WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
@@ -94,12 +94,27 @@ if(EXO_VULKAN)
     set_tests_properties(spirv PROPERTIES LABELS unit TIMEOUT 300 SKIP_RETURN_CODE 77)
 endif()
 
+# Many texts and templates in one process, for the differential tests.
+add_executable(exo_batch tests/oracle/batch.c)
+target_link_libraries(exo_batch PRIVATE exo_model)
+target_compile_options(exo_batch PRIVATE ${EXO_WARNINGS})
+
 # The forward pass against llama.cpp's, from npm; where that cannot be had, pytest exits with 5.
 add_test(NAME oracle
     COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/oracle/test_oracle.py
     WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 set_tests_properties(oracle PROPERTIES LABELS oracle TIMEOUT 600
     RUN_SERIAL TRUE SKIP_RETURN_CODE 5)
+
+# Weight blocks against ggml's own functions, through a filter that decodes and quantises.
+add_executable(oracle_weights tests/oracle/weights.c)
+target_link_libraries(oracle_weights PRIVATE exo_compute)
+target_compile_options(oracle_weights PRIVATE ${EXO_WARNINGS})
+add_test(NAME oracle_weights
+    COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/oracle/test_weights.py
+    WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+set_tests_properties(oracle_weights PROPERTIES LABELS oracle TIMEOUT 600 RUN_SERIAL TRUE
+    SKIP_RETURN_CODE 5 ENVIRONMENT "EXO_ORACLE_WEIGHTS=$<TARGET_FILE:oracle_weights>")
 
 # The same bits on ARM: kernels built by the cross compiler, run under qemu.
 add_test(NAME neon_bits COMMAND tests/neon/run.sh ${CMAKE_BINARY_DIR}/neon

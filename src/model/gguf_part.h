@@ -7,6 +7,8 @@
 #ifndef EXO_MODEL_GGUF_PART_H
 #define EXO_MODEL_GGUF_PART_H
 
+#include "base/arena.h"
+#include "base/buf.h"
 #include "model/gguf.h"
 
 typedef struct {
@@ -33,6 +35,29 @@ typedef struct {
 /* Parses p->bytes; the rest of *p is zero before.  On failure finish it all the same. */
 exo_status exo_gguf_part_parse(exo_gguf_part *p, exo_error *err);
 void exo_gguf_part_finish(exo_gguf_part *p); /* the tables, not the bytes */
+
+/* A file in memory, as long as somebody needs it. */
+typedef struct {
+    const uint8_t *bytes; /* NULL: none */
+    size_t n_bytes;
+} exo_mapping;
+
+exo_status exo_mapping_open(const char *path, exo_mapping *out, exo_error *err);
+void exo_mapping_close(exo_mapping *m); /* all-zero memory is allowed */
+
+/* A model whose metadata were made in memory and whose tensors lie in files of another format. */
+typedef struct {
+    exo_buf head;        /* a GGUF file without tensors */
+    exo_tensor *tensors; /* (n_tensors) */
+    size_t n_tensors;
+    exo_mapping *maps; /* (n_maps) what tensors point into; the rest of them into memory */
+    size_t n_maps;
+    exo_arena memory;
+    bool rotate_half; /* rotary pairs are (i, i + dims/2), whatever the architecture's files have */
+} exo_gguf_foreign;
+
+/* Takes what f owns, also on failure. */
+exo_status exo_gguf_assemble(const exo_gguf_foreign *f_take, exo_gguf **out, exo_error *err);
 
 /* Sorts names in place; EXO_EFORMAT when two are equal, named as a `what`. */
 exo_status exo_names_sort(const exo_str **names, size_t n, const char *what, exo_error *err);

@@ -71,6 +71,7 @@ static exo_status open_model(exo_model *m, const char *path, exo_error *err) {
     if (st != EXO_OK) return st; /* names the file already */
     st = refuse_lone_part(path, m->file, err);
     if (st == EXO_OK) st = exo_hparams_read(m->file, (exo_str){id, n}, &m->hp, err);
+    if (st == EXO_OK && exo_gguf_rotates_halves(m->file)) m->hp.rope_neox = true;
     if (st == EXO_OK) st = exo_model_tensors_bind(m->file, &m->hp, &m->tensors, err);
     if (st == EXO_OK) st = exo_tokenizer_create(m->file, &m->tokenizer, err);
     if (st == EXO_OK) st = compile_template(m, err);

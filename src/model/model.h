@@ -83,9 +83,10 @@ typedef struct exo_tokenizer exo_tokenizer;
 typedef struct exo_template exo_template;
 typedef struct exo_model exo_model;
 
-/* path: a GGUF file, or "tiny" (built in).  Checks everything a shard needs: shapes, types known
- * to exo_dtype, the architecture, the tokenizer.  Errors name file, tensor or key.  A chat template
- * that does not compile leaves the model usable for raw prompts (exo_model_template_error). */
+/* path: a GGUF file, a folder of safetensors (model/hf.h), or "tiny" (built in).  Checks everything
+ * a shard needs: shapes, types known to exo_dtype, the architecture, the tokenizer.  Errors name
+ * file, tensor or key.  A chat template that does not compile leaves the model usable for raw
+ * prompts (exo_model_template_error). */
 exo_status exo_model_open(const char *path, exo_model **out, exo_error *err);
 exo_model *exo_model_ref(exo_model *m);
 void exo_model_unref(exo_model *m); /* NULL is allowed */
@@ -96,7 +97,8 @@ const exo_tokenizer *exo_model_tokenizer(const exo_model *m);
 const exo_template *exo_model_template(const exo_model *m); /* NULL: none, or it is unusable */
 /* Why the file's chat template cannot be used; NULL when it can or the file has none. */
 const exo_error *exo_model_template_error(const exo_model *m);
-const char *exo_model_id(const exo_model *m); /* file name without .gguf and shard suffix */
+const char *
+exo_model_id(const exo_model *m); /* file name without .gguf and shard suffix, or folder name */
 
 /* The tensors of one layer; found by architecture, all checked.  NULL where a layer has none.
  * Some are views: rows of a tensor of the file. */

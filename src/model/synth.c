@@ -1,27 +1,27 @@
 /* synth.c - a model of random weights, written as one GGUF file.
  *
- * Type names mean: f32 f16 bf16 q4_0 q8_0 q4_K q6_K put every matrix into that format; q4_K_M
- * mixes as llama.cpp does: the head (a tied embedding too), and attn_v and ffn_down of the layers
- * that use_more_bits() picks, are q6_K, the rest q4_K.  A matrix whose rows are no whole blocks
- * becomes q8_0.  Norms, biases, rope factors and expert routers are f32.
+ * The name of a weight type (q4_0, q4_K, iq2_xxs ...) puts every matrix into that format; that of
+ * a mix (q4_K_M, q3_K_S ...; model/mix.h) chooses as llama.cpp does.  A matrix whose rows are no
+ * whole blocks becomes q8_0.  Norms, biases, rope factors and expert routers are f32.
  * Matrices have deviation 1/sqrt(K), embedding and head 2/sqrt(K), so logits have about 2.  Those
  * that write to the residual stream have 3/sqrt(n_layers) times as much: its sum over all layers is
  * about 2 then, large beside the embedding, else a tied head would only repeat the last token.
  * The file is streamed: nothing but one chunk is ever in memory. */
-#define _POSIX_C_SOURCE 200809L /* open, statvfs, strcasecmp */
+#define _POSIX_C_SOURCE 200809L /* open, statvfs */
 #include "model/synth_impl.h"
 
 #include "base/hash.h"
 #include "base/le.h"
 #include "base/mem.h"
+#include "compute/blocks.h"
 #include "compute/dmath.h"
+#include "model/mix.h"
 #include "model/paths.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -40,8 +40,8 @@ typedef struct {
 typedef struct {
     const exo_synth_shape *shape;
     uint32_t n_layers;
-    exo_dtype type; /* of matrices */
-    bool mixed;     /* q4_K_M */
+    exo_dtype type;     /* of matrices, or */
+    const exo_mix *mix; /* what chooses it; NULL = type */
     uint64_t seed;
     tensor *tensors;
     size_t n, cap;
@@ -73,16 +73,16 @@ static void add_vector(job *j, const char *name, uint64_t n, float mean, float s
 
 /* A matrix of `type`, or of q8_0 where its rows are no whole blocks of it. */
 static tensor *add_matrix(job *j, const char *name, uint64_t cols, uint64_t rows, exo_dtype type) {
+    const exo_synth_shape *s = j->shape;
     tensor *t = add(j, name, cols, rows);
+    if (j->mix != NULL && type == j->type) {
+        exo_mix_model m = {j->n_layers, s->n_heads, s->n_kv_heads, s->n_experts, s->tied};
+        type = exo_mix_type(j->mix, &m, name, EXO_BLOCK_MAX_ELEMS);
+    }
     bool whole = cols % exo_dtype_get(type)->block_elems == 0;
     t->weights.type = whole ? type : EXO_Q8_0;
     t->weights.std = (float)exo_dpow((double)cols, -0.5);
     return t;
-}
-
-/* llama.cpp's choice of layers that get more bits: the first and last eighth, and every third. */
-static bool use_more_bits(uint32_t il, uint32_t n_layers) {
-    return il < n_layers / 8 || il >= 7 * n_layers / 8 || (il - n_layers / 8) % 3 == 2;
 }
 
 static const char *layer_name(char out[NAME_BYTES], uint32_t il, const char *suffix) {
@@ -90,14 +90,14 @@ static const char *layer_name(char out[NAME_BYTES], uint32_t il, const char *suf
     return out;
 }
 
-static void add_attention(job *j, uint32_t il, exo_dtype better, float residual) {
+static void add_attention(job *j, uint32_t il, float residual) {
     const exo_synth_shape *s = j->shape;
     uint64_t q = (uint64_t)s->n_heads * s->head_dim, kv = (uint64_t)s->n_kv_heads * s->head_dim;
     char name[NAME_BYTES];
     add_vector(j, layer_name(name, il, "attn_norm.weight"), s->n_embd, 1, 0.05f);
     add_matrix(j, layer_name(name, il, "attn_q.weight"), s->n_embd, q, j->type);
     add_matrix(j, layer_name(name, il, "attn_k.weight"), s->n_embd, kv, j->type);
-    add_matrix(j, layer_name(name, il, "attn_v.weight"), s->n_embd, kv, better);
+    add_matrix(j, layer_name(name, il, "attn_v.weight"), s->n_embd, kv, j->type);
     add_matrix(j, layer_name(name, il, "attn_output.weight"), q, s->n_embd, j->type)->weights.std *=
         residual;
     if (strcmp(s->arch, "qwen2") == 0) {
@@ -110,7 +110,7 @@ static void add_attention(job *j, uint32_t il, exo_dtype better, float residual)
     }
 }
 
-static void add_experts(job *j, uint32_t il, exo_dtype better, float residual) {
+static void add_experts(job *j, uint32_t il, float residual) {
     const exo_synth_shape *s = j->shape;
     char name[NAME_BYTES];
     add_matrix(j, layer_name(name, il, "ffn_gate_inp.weight"), s->n_embd, s->n_experts, EXO_F32);
@@ -119,7 +119,7 @@ static void add_experts(job *j, uint32_t il, exo_dtype better, float residual) {
     for (int i = 0; i < 3; i++) {
         bool down = i == 2;
         tensor *t = add_matrix(j, layer_name(name, il, suffixes[i]), down ? s->n_ff : s->n_embd,
-                               down ? s->n_embd : s->n_ff, down ? better : j->type);
+                               down ? s->n_embd : s->n_ff, j->type);
         t->n_dims = 3;
         t->dims[2] = s->n_experts;
         if (down) t->weights.std *= residual;
@@ -129,17 +129,16 @@ static void add_experts(job *j, uint32_t il, exo_dtype better, float residual) {
 static void add_layer(job *j, uint32_t il) {
     const exo_synth_shape *s = j->shape;
     char name[NAME_BYTES];
-    exo_dtype better = j->mixed && use_more_bits(il, j->n_layers) ? EXO_Q6_K : j->type;
     float residual = 3 * (float)exo_dpow((double)j->n_layers, -0.5);
-    add_attention(j, il, better, residual);
+    add_attention(j, il, residual);
     add_vector(j, layer_name(name, il, "ffn_norm.weight"), s->n_embd, 1, 0.05f);
     if (s->n_experts > 0) {
-        add_experts(j, il, better, residual);
+        add_experts(j, il, residual);
         return;
     }
     add_matrix(j, layer_name(name, il, "ffn_gate.weight"), s->n_embd, s->n_ff, j->type);
     add_matrix(j, layer_name(name, il, "ffn_up.weight"), s->n_embd, s->n_ff, j->type);
-    add_matrix(j, layer_name(name, il, "ffn_down.weight"), s->n_ff, s->n_embd, better)
+    add_matrix(j, layer_name(name, il, "ffn_down.weight"), s->n_ff, s->n_embd, j->type)
         ->weights.std *= residual;
 }
 
@@ -186,29 +185,27 @@ static void add_tensors(job *j) {
         exo_synth_extra_tensors(s, j->n_layers, &(exo_synth_sink){j, sink_vector, sink_matrix});
         return;
     }
-    exo_dtype head = j->mixed ? EXO_Q6_K : j->type;
-    add_matrix(j, "token_embd.weight", s->n_embd, s->n_vocab, s->tied ? head : j->type)
-        ->weights.std *= 2;
+    add_matrix(j, "token_embd.weight", s->n_embd, s->n_vocab, j->type)->weights.std *= 2;
     if (s->rope_factor > 0) add_rope_factors(j);
     for (uint32_t il = 0; il < j->n_layers; il++) add_layer(j, il);
     add_vector(j, "output_norm.weight", s->n_embd, 1, 0.05f);
     if (!s->tied) {
-        add_matrix(j, "output.weight", s->n_embd, s->n_vocab, head)->weights.std *= 2;
+        add_matrix(j, "output.weight", s->n_embd, s->n_vocab, j->type)->weights.std *= 2;
     }
 }
 
 /* ---- metadata ---- */
 
 static uint32_t file_type(const job *j) { /* general.file_type, as llama.cpp numbers it */
-    switch (j->type) {
-    case EXO_F32: return 0;
-    case EXO_F16: return 1;
-    case EXO_Q4_0: return 2;
-    case EXO_Q8_0: return 7;
-    case EXO_Q4_K: return j->mixed ? 15 : 14;
-    case EXO_Q6_K: return 18;
-    default: return 32; /* bf16 */
-    }
+    static const uint8_t of_type[EXO_DTYPE_LIMIT] = {
+        [EXO_F32] = 0,      [EXO_F16] = 1,     [EXO_Q4_0] = 2,   [EXO_Q4_1] = 3,
+        [EXO_Q8_0] = 7,     [EXO_Q5_0] = 8,    [EXO_Q5_1] = 9,   [EXO_Q2_K] = 10,
+        [EXO_Q3_K] = 11,    [EXO_Q4_K] = 14,   [EXO_Q5_K] = 16,  [EXO_Q6_K] = 18,
+        [EXO_IQ2_XXS] = 19, [EXO_IQ2_XS] = 20, [EXO_IQ1_S] = 24, [EXO_IQ3_XXS] = 23,
+        [EXO_IQ4_NL] = 25,  [EXO_IQ3_S] = 26,  [EXO_IQ2_S] = 28, [EXO_IQ4_XS] = 30,
+        [EXO_IQ1_M] = 31,   [EXO_BF16] = 32,   [EXO_MXFP4] = 38,
+    };
+    return j->mix != NULL ? j->mix->file_type : of_type[j->type];
 }
 
 static void add_u32(exo_gguf_writer *w, const char *arch, const char *suffix, uint32_t v) {
@@ -366,22 +363,19 @@ done:
 /* ---- the whole ---- */
 
 static exo_status parse_desc(const exo_synth_desc *desc, job *j, exo_error *err) {
-    static const char *const types[] = {"f32", "f16", "bf16", "q4_0", "q8_0", "q4_K", "q6_K"};
     j->shape = desc->shape != NULL ? exo_synth_find_shape(desc->shape) : NULL;
     if (j->shape == NULL) {
         return exo_error_set(err, EXO_EINVAL, "unknown shape \"%.64s\"",
                              desc->shape != NULL ? desc->shape : "");
     }
     const char *type = desc->type != NULL ? desc->type : "";
-    j->mixed = strcasecmp(type, "q4_K_M") == 0;
-    bool found = j->mixed;
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
-        if (strcasecmp(type, types[i]) == 0) found = true;
+    bool found = exo_dtype_parse(type, &j->type) == EXO_OK;
+    if (!found && (j->mix = exo_mix_find(type)) != NULL) {
+        j->type = j->mix->base;
+        found = true;
     }
-    if (!found || exo_dtype_parse(j->mixed ? "q4_K" : type, &j->type) != EXO_OK) {
-        return exo_error_set(
-            err, EXO_EINVAL,
-            "unknown type \"%.64s\" (f32, f16, bf16, q4_0, q8_0, q4_K, q6_K, q4_K_M)", type);
+    if (!found || !exo_synth_fills(j->type)) {
+        return exo_error_set(err, EXO_EINVAL, "unknown type \"%.64s\" (%s)", type, EXO_SYNTH_TYPES);
     }
     if (desc->n_layers > j->shape->n_layers) {
         return exo_error_set(err, EXO_EINVAL, "%u layers, but %s has %u", desc->n_layers,

@@ -66,7 +66,7 @@ const exo_synth_shape *exo_synth_find_shape(const char *name); /* NULL when unkn
 
 /* The layout of `type` for one tensor: key names it, so that no two tensors are alike. */
 typedef struct {
-    exo_dtype type; /* F32 F16 BF16 Q4_0 Q8_0 Q4_K Q6_K */
+    exo_dtype type; /* one that exo_synth_fills() */
     uint64_t key;
     float mean; /* F32 only; others have mean 0 */
     float std;
@@ -74,6 +74,8 @@ typedef struct {
 
 /* Writes blocks [first, first + n) of a tensor; any cut into calls gives the same bytes. */
 void exo_synth_fill(const exo_synth_weights *w, uint64_t first, size_t n, uint8_t *out);
+
+bool exo_synth_fills(exo_dtype type);
 
 /* Adds tokenizer and chat template: 256 bytes, merges of common English, fillers up to n_vocab,
  * four control tokens at the end.  n_vocab >= EXO_SYNTH_MIN_VOCAB. */

@@ -16,7 +16,7 @@ private() {
 }
 # A source without arm64 packages fails here and does no harm: Debian's own is what counts.
 private update > /dev/null 2>&1 || true
-private install -y --no-install-recommends --download-only libc6-dev libuv1-dev libmicrohttpd-dev \
+private install -y --no-install-recommends --download-only libc6-dev libuv1-dev libmicrohttpd-dev libcurl4-openssl-dev \
     libjansson-dev libssl-dev libpcre2-dev libutf8proc-dev > /dev/null
 for package in "$apt"/archives/*.deb; do dpkg -x "$package" "$root"; done
 rm -rf "$apt"

@@ -35,7 +35,10 @@ MODULES = ROOT / "build" / "oracle"
 BINARIES = {("Linux", "x86_64"): "linux-x64", ("Linux", "aarch64"): "linux-arm64",
             ("Darwin", "arm64"): "mac-arm64-metal"}
 TOP = 20
-TYPES = ("f32", "f16", "bf16", "q8_0", "q6_K", "q4_0", "q4_K", "q4_K_M")
+TYPES = ("f32", "f16", "bf16", "q8_0", "q6_K", "q4_0", "q4_K", "q4_K_M",
+         "q4_1", "q5_0", "q5_1", "iq4_nl", "mxfp4", "q2_K", "q3_K", "q5_K", "iq4_xs",
+         "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s", "iq1_s", "iq1_m",
+         "q3_K_S", "q3_K_M", "q3_K_L", "q4_K_S", "q5_K_S", "q5_K_M")
 PROMPT = [(37 * i * i + 11 * i + 5) % 508 for i in range(40)]
 LOOK_AT = [1, 2, 12, 33, 40]  # tokens read before looking
 ENCODERS = ("test-bert", "test-nomic-bert")

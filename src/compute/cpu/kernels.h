@@ -18,8 +18,8 @@ static inline uint32_t exo_sum16_at(uint32_t j) { return 8 + exo_sum32_at(j); }
 
 /* The right-hand side of a product: n rows in the form that the weight type asks for.
  *   F32, F16, BF16   x
- *   Q4_0, Q8_0       q, d and sum32 with one scale per 32 elements
- *   Q4_K, Q6_K       q, d and sums with one scale per 256 elements */
+ *   blocks of 32     q, d and sum32 with one scale per 32 elements: Q4_0, Q8_0 and the like
+ *   blocks of 256    q, d and sums with one scale per 256 elements: Q4_K, IQ4_XS and the like */
 typedef struct {
     const float *x;       /* (n, ld_x) */
     const int8_t *q;      /* (n, ld_q) */
@@ -110,6 +110,13 @@ extern const exo_cpu_kernels exo_kernels_avx2, exo_kernels_avx512;
 #elif defined(__aarch64__)
 extern const exo_cpu_kernels exo_kernels_neon, exo_kernels_neon_dotprod;
 #endif
+
+/* The types without a kernel of their own share one (unpacked.h): entries of a table. */
+#define EXO_UNPACKED_TYPES(kernel)                                                                 \
+    [EXO_Q4_1] = kernel, [EXO_Q5_0] = kernel, [EXO_Q5_1] = kernel, [EXO_IQ4_NL] = kernel,          \
+    [EXO_MXFP4] = kernel, [EXO_Q2_K] = kernel, [EXO_Q3_K] = kernel, [EXO_Q5_K] = kernel,           \
+    [EXO_IQ4_XS] = kernel, [EXO_IQ2_XXS] = kernel, [EXO_IQ2_XS] = kernel, [EXO_IQ2_S] = kernel,    \
+    [EXO_IQ3_XXS] = kernel, [EXO_IQ3_S] = kernel, [EXO_IQ1_S] = kernel, [EXO_IQ1_M] = kernel
 
 /* The best table this machine runs, or the one named (isa NULL: the environment variable
  * EXO_CPU_ISA, when set).  EXO_EINVAL for an unknown name, EXO_EUNSUPPORTED when the machine

@@ -24,7 +24,8 @@ const exo_cpu_kernels exo_kernels_neon_dotprod = {
                [EXO_Q4_0] = exo_dotprod_q4_0,
                [EXO_Q8_0] = exo_dotprod_q8_0,
                [EXO_Q4_K] = exo_dotprod_q4_k,
-               [EXO_Q6_K] = exo_dotprod_q6_k},
+               [EXO_Q6_K] = exo_dotprod_q6_k,
+               EXO_UNPACKED_TYPES(exo_dotprod_unpacked)},
     OPERATIONS,
 };
 
@@ -38,6 +39,7 @@ const exo_cpu_kernels exo_kernels_neon = {
                [EXO_Q4_0] = exo_neon_q4_0,
                [EXO_Q8_0] = exo_neon_q8_0,
                [EXO_Q4_K] = exo_neon_q4_k,
-               [EXO_Q6_K] = exo_neon_q6_k},
+               [EXO_Q6_K] = exo_neon_q6_k,
+               EXO_UNPACKED_TYPES(exo_neon_unpacked)},
     OPERATIONS,
 };

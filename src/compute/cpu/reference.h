@@ -48,21 +48,20 @@
  *   amax = max |x|; the step fails unless every x is finite
  *   amax < 2^-100: q = 0, d = 0.  Else id = 127 / amax; q = nearbyint(x * id); d = amax / 127
  *
- * matmul, one output; acc starts at +0; dot, isum, msum are exact int32
- *   Q8_0   per block: acc = fma((float)dot, dw * dx, acc)
- *   Q4_0   the same; dot is of (q - 8)
- *   Q4_K   per super-block: isum = sum sc_j dot_j, msum = sum m_j sum_j over 8 sub-blocks of 32;
- *          acc = fma((float)isum, d * dx, acc); acc = fma(-(float)msum, dmin * dx, acc)
- *   Q6_K   per super-block: isum = sum sc_j dot_j over 16 sub-blocks of 16, dot of (q - 32);
- *          acc = fma((float)isum, d * dx, acc)
+ * matmul, one output; acc starts at +0; a block is exact integers q, scale, min and floats d, dmin
+ *   (compute/blocks.h); over its sub-blocks j, in exact int32,
+ *   isum = sum scale_j dot_j, dot of q and the activations' q; msum = sum min_j sum_j
+ *   blocks of 32    per block: acc = fma((float)isum, d * dx, acc); where the type has minima then
+ *                   acc = fma(-(float)msum, dmin * dx, acc)
+ *   blocks of 256   the same per super-block, with the activations' scale per 256
  *   F32, F16, BF16   per chunk of 256 elements (the last may be shorter): part starts at +0,
  *          part = fma(w, x, part), k in order; acc = acc + part
  * then y = acc + bias where there is one, and the epilogue: out = y, out = out + y, or one of the
  * functions above of y_0 and y_1.  The head's logits then take y * scale and softcap.
  *
- * embed: a row, times scale where there is one, plus the position's row, plus the bias.
- *   An element is w (F32, F16, BF16), d * q (Q8_0), d * (q - 8) (Q4_0),
- *   (d * sc) * q - dmin * m (Q4_K), (d * sc) * (q - 32) (Q6_K).
+ * embed: a row, times scale where there is one, plus the position's row, plus the bias.  An element
+ *   is w (F32, F16, BF16), or (d * scale) * q, where there are minima
+ *   (d * scale) * q - dmin * min.
  *
  * rope: c = (float)(cos(pos * inv_freq) * scale), s likewise, with the cosine of dmath.h; a pair
  *   (a, b) becomes (fma(a, c, -(b * s)), fma(a, s, b * c)).  A q/k norm comes first.
