@@ -194,6 +194,7 @@ PLAIN = {f"{s}-{k}": Case(s, k) for s in EVERY_TYPE for k in TYPES}
 ARCHITECTURES = {f"{s}-{k}": Case(s, k, at=[2, 40], top=8)
                  for s in SHAPES if s not in EVERY_TYPE and s not in ENCODERS
                  for k in ("f32", "q8_0", "q4_K_M")}
+ARCHITECTURES["test-gpt-oss-mxfp4"] = Case("test-gpt-oss", "mxfp4", at=[2, 40], top=8)
 SPECIAL = {
     "phi's long factors": Case("test-phi", ids=LONG, at=[700, 1200], options=()),
     "yarn beyond its original context": Case("test-gpt-oss", ids=LONG, at=[700, 1200]),
