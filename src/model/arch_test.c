@@ -168,6 +168,10 @@ static void any_number_may_lie(void **ud) {
         "rope.dimension_count",
         "rope.scaling.original_context_length",
         "rope.scaling.factor",
+        "rope.freq_base",
+        "rope.scaling.attn_factor",
+        "rope.scaling.yarn_log_multiplier",
+        "attention.scale",
         "expert_count",
         "expert_used_count",
         "expert_feed_forward_length",
@@ -179,7 +183,8 @@ static void any_number_may_lie(void **ud) {
         "leading_dense_block_count",
         "pooling_type",
     };
-    static const uint32_t lies[] = {0, 1, 2, 3, 31, 64, 65, 576, 577, 4096, 0x7FFFFFFF, UINT32_MAX};
+    static const uint32_t lies[] = {0,   1,   2,    3,          31,         64,         65,
+                                    576, 577, 4096, 0x3F800000, 0x7F7FFFFF, 0x7FFFFFFF, UINT32_MAX};
     for (const char *const *s = exo_synth_shapes(); *s != NULL; s++) {
         if (!is_test_shape(*s)) continue;
         file f = make(*s, 2);
