@@ -31,6 +31,12 @@ EXO_API void exo_session_destroy(exo_session *s); /* NULL is allowed */
 EXO_API exo_status exo_session_sync(exo_session *s, exo_tokens tokens, exo_progress_fn progress,
                                     void *ud, exo_error *err);
 
+/* Says that only the first n_prompt tokens of what comes are the prompt and the rest is generated;
+ * without it all tokens count as prompt.  Some devices compute the two by different kernels, and a
+ * server does so from the same tokens: to get its bits, say the same.  Positions whose class this
+ * changes are computed anew. */
+EXO_API void exo_session_set_prompt(exo_session *s, size_t n_prompt);
+
 /* (n_vocab) logits of the last position; borrowed, valid until the next call. */
 EXO_API const float *exo_session_logits(const exo_session *s);
 

@@ -53,7 +53,7 @@ static exo_status read_prompt(bench_state *s, uint32_t seq, uint32_t n, exo_erro
     for (uint32_t at = 0; at < n;) {
         exo_step_clear(&s->step);
         for (uint32_t i = 0; i < CHUNK_ROWS && at < n; i++, at++) {
-            add_row(s, seq, at, at + 1 == n ? EXO_ROW_LOGITS : 0);
+            add_row(s, seq, at, EXO_ROW_PROMPT | (at + 1 == n ? EXO_ROW_LOGITS : 0u));
         }
         exo_status st = run_step(s, err);
         if (st != EXO_OK) return st;

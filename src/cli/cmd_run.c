@@ -94,6 +94,7 @@ static exo_status generate(run_state *s, const run_options *o, exo_error *err) {
     uint64_t begin = exo_now_us();
     exo_bar bar = {.what = "reading the prompt"};
     exo_tokens all = {s->ids.ids, s->ids.n};
+    exo_session_set_prompt(s->session, all.n);
     exo_status st = exo_session_sync(s->session, all, exo_cli_progress, &bar, err);
     exo_cli_progress_end(&bar);
     s->prompt_s = (double)(exo_now_us() - begin) * 1e-6;

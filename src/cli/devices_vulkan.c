@@ -116,6 +116,7 @@ static const char *result_name(exo_vk_trial_result r) {
     case EXO_VK_TRIAL_PASSED: return "passed";
     case EXO_VK_TRIAL_FAILED: return "failed";
     case EXO_VK_TRIAL_CRASHED: return "crashed";
+    case EXO_VK_TRIAL_SLOWER: return "slower";
     default: return "unknown";
     }
 }
@@ -132,9 +133,10 @@ static json_t *trials_json(const exo_vk_verdict *v) {
     return list;
 }
 
-/* The first kernel of which no variant passed; NULL when every one has a good variant. */
+/* The first kernel that cannot be done without and of which no variant passed; NULL when every one
+ * has a good variant. */
 static const char *kernel_without_variant(const exo_vk_verdict *v) {
-    for (int k = 0; k < EXO_VK_N_KERNELS; k++) {
+    for (int k = 0; k < EXO_VK_FIRST_OPTIONAL; k++) {
         const char *name = exo_vk_kernel_name((exo_vk_kernel)k);
         bool good = false;
         for (int i = 0; i < EXO_VK_N_VARIANTS; i++) {
@@ -155,10 +157,11 @@ static json_t *verdict_json(const exo_vk_verdict *v) {
         exo_error_set(&why, EXO_EUNSUPPORTED, "no variant of kernel %s works there", bad);
     }
     bool usable = v->usable && bad == NULL;
-    return json_pack("{s:b, s:s?, s:b, s:o, s:o, s:o}", "usable", usable, "reason",
+    return json_pack("{s:b, s:s?, s:b, s:o, s:o, s:o, s:o}", "usable", usable, "reason",
                      usable ? NULL : why.message, "verdict_cached", v->cached, "copy_gbps",
                      figure_or_null(v->copy_gbps), "compute_gflops",
-                     figure_or_null(v->compute_gflops), "trials", trials_json(v));
+                     figure_or_null(v->compute_gflops), "read_gbps", figure_or_null(v->read_gbps),
+                     "trials", trials_json(v));
 }
 
 /* ---- devices ---- */

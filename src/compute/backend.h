@@ -7,13 +7,16 @@
  *
  * Exactness: every output row is a function of its own sequence only.  The order of every
  * floating-point sum is part of the operation's definition (compute/cpu/reference.h) and never
- * depends on the number of rows in a step, threads, pages or chunks.
+ * depends on the number of rows in a step, threads, pages or chunks.  A backend may compute rows
+ * of prompts by other kernels than generated ones (plan_has_classes): then a row's bits depend on
+ * its class and the classes of the positions before it, and still on nothing else of the step.
  *
  * Thread: COMPUTE for everything that touches a device; the query functions are ANY. */
 #ifndef EXO_COMPUTE_BACKEND_H
 #define EXO_COMPUTE_BACKEND_H
 
 #include "compute/dtype.h"
+#include "compute/head.h"
 #include "compute/op_kinds.h"
 
 #include <stdatomic.h>
@@ -49,7 +52,10 @@ typedef struct {
 
 /* ---- a step's rows ---- */
 
-enum { EXO_ROW_LOGITS = 1u << 0 }; /* this row's logits are wanted */
+enum {
+    EXO_ROW_LOGITS = 1u << 0, /* this row's logits are wanted */
+    EXO_ROW_PROMPT = 1u << 1, /* the row's class: its token was given, not generated */
+};
 
 typedef struct {
     uint32_t seq;   /* sequence slot, < max_seqs */
@@ -215,12 +221,15 @@ typedef struct {
 
 /* The parameter block of one step.  All pointers are host memory, borrowed for the call. */
 typedef struct {
-    const exo_row *rows; /* (n_rows); rows of one sequence in ascending position */
+    const exo_row *rows; /* (n_rows); rows of one sequence in ascending position, prompt first */
     uint32_t n_rows;
     const uint32_t *block_table; /* (max_seqs, max_seq_pages): page of each 32 positions */
     const float *x_in; /* (n_rows, width of slot 0), or NULL when the plan begins with EMBED */
     float *x_out;      /* (n_rows, width of slot 0), or NULL when the plan ends with HEAD */
     float *logits;     /* (rows with EXO_ROW_LOGITS, n_vocab), or NULL */
+    const exo_head_ask *asks; /* (rows with EXO_ROW_LOGITS), or NULL: all logits are wanted; only
+                                 for a plan that takes asks */
+    exo_head_top *tops;       /* the same rows; filled, instead of the logits, for those that ask */
     const atomic_bool *cancel; /* polled between operations; NULL = never */
 } exo_plan_args;
 
@@ -266,8 +275,16 @@ typedef struct exo_backend {
 
     exo_status (*plan_create)(exo_device *d, const exo_plan_desc *desc, exo_plan **out,
                               exo_error *err);
+    /* True when EXO_ROW_PROMPT makes a difference: keys and values of a position then belong to its
+     * class.  False: the flag is ignored. */
+    bool (*plan_has_classes)(const exo_plan *p);
     exo_status (*plan_run)(exo_plan *p, const exo_plan_args *args, exo_error *err);
     void (*plan_destroy)(exo_plan *p);
+    /* True when steps of this plan may ask instead of reading logits; NULL: never. */
+    bool (*plan_takes_asks)(const exo_plan *p);
+    /* The logits of the i-th row that wanted them in the last step that succeeded: out (n_vocab).
+     * For rows whose answer did not do. */
+    exo_status (*plan_read_logits)(exo_plan *p, uint32_t i, float *out, exo_error *err);
 } exo_backend;
 
 extern const exo_backend exo_backend_cpu;

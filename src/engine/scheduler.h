@@ -26,6 +26,8 @@ typedef struct {
     uint32_t chunk_tokens;  /* prompt rows per step; 0 = max_rows */
     uint32_t max_in_flight; /* steps handed out and not yet answered; 0 = 1 */
     uint32_t max_waiting;   /* queued requests; 0 = 256 */
+    bool has_classes; /* a stage computes rows of prompts by other kernels (exo_shard_has_classes):
+                         rows carry EXO_ROW_PROMPT, pages are shared within a class only */
 } exo_sched_desc;
 
 /* EXO_EINVAL names the limit that is out of range. */

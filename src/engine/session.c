@@ -21,6 +21,7 @@ struct exo_session {
     exo_step step;       /* room for one chunk */
     int32_t *tokens;     /* (ctx) whose KV is computed ... */
     uint32_t n_tokens;   /* ... this many */
+    size_t n_prompt;     /* positions below are the prompt's */
     const float *logits; /* behind tokens[n_tokens - 1]; NULL when not computed */
     uint32_t chunk;      /* rows per step */
     uint32_t eval_chunk; /* rows per step when each wants logits */
@@ -71,6 +72,7 @@ exo_status exo_session_create(exo_model *model, const exo_session_desc *desc, ex
     exo_session *s = exo_calloc(1, sizeof *s);
     if (s == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for a session");
     s->chunk = desc->prefill_chunk != 0 ? desc->prefill_chunk : DEFAULT_CHUNK;
+    s->n_prompt = SIZE_MAX;
     s->eval_chunk = s->chunk < EVAL_LOGIT_ROWS ? s->chunk : EVAL_LOGIT_ROWS;
     exo_status st = create_parts(s, model, desc, err);
     if (st != EXO_OK) {
@@ -100,9 +102,11 @@ static exo_status extend(exo_session *s, const int32_t *tokens, uint32_t n, uint
     exo_step_clear(&s->step);
     s->step.number++;
     for (uint32_t i = 0; i < n; i++) {
-        s->step.rows[i] = (exo_row){.pos = s->n_tokens + i,
+        uint32_t pos = s->n_tokens + i;
+        s->step.rows[i] = (exo_row){.pos = pos,
                                     .token = tokens[i],
-                                    .flags = i >= n - n_logits ? EXO_ROW_LOGITS : 0u};
+                                    .flags = (i >= n - n_logits ? EXO_ROW_LOGITS : 0u) |
+                                             (pos < s->n_prompt ? EXO_ROW_PROMPT : 0u)};
     }
     s->step.n_rows = n;
     exo_status st = exo_shard_run(s->shard, &s->step, NULL, NULL, NULL, err);
@@ -167,6 +171,14 @@ exo_status exo_session_eval(exo_session *s, exo_tokens tokens, size_t from, exo_
         }
     }
     return EXO_OK;
+}
+
+void exo_session_set_prompt(exo_session *s, size_t n_prompt) {
+    size_t same = n_prompt < s->n_prompt ? n_prompt : s->n_prompt;
+    s->n_prompt = n_prompt;
+    if (same >= s->n_tokens || !exo_shard_has_classes(s->shard)) return;
+    s->n_tokens = (uint32_t)same;
+    s->logits = NULL;
 }
 
 const float *exo_session_logits(const exo_session *s) { return s->logits; }

@@ -40,7 +40,11 @@ struct exo_shard {
 
     float *logits; /* (max_logit_rows, n_vocab); NULL without head */
     size_t logits_bytes;
-    uint32_t n_logits; /* rows of them that the last run filled */
+    uint32_t n_logits;   /* rows of them that the last run filled */
+    exo_head_ask *asks;  /* (max_logit_rows) of the next run; NULL: this plan takes none */
+    exo_head_ask *asked; /* (max_logit_rows) of the last run; kind LOGITS: the row is there */
+    exo_head_top *tops;  /* (max_logit_rows) */
+    exo_shard_rows count;
 };
 
 /* ---- what a shard can be ---- */
@@ -159,6 +163,17 @@ static exo_status create_plan(exo_shard *s, exo_error *err) {
     return st;
 }
 
+/* Room for asks, where the plan takes them. */
+static exo_status create_asks(exo_shard *s, exo_error *err) {
+    if (s->backend->plan_takes_asks == NULL || !s->backend->plan_takes_asks(s->plan)) return EXO_OK;
+    s->asks = exo_calloc(s->desc.max_logit_rows, sizeof *s->asks);
+    s->asked = exo_calloc(s->desc.max_logit_rows, sizeof *s->asked);
+    s->tops = exo_calloc(s->desc.max_logit_rows, sizeof *s->tops);
+    if (s->asks != NULL && s->asked != NULL && s->tops != NULL) return EXO_OK;
+    return exo_error_set(err, EXO_ENOMEM, "no memory for answers of %u rows",
+                         s->desc.max_logit_rows);
+}
+
 /* ---- life ---- */
 
 static exo_status create_kv(exo_shard *s, exo_error *err) {
@@ -218,6 +233,7 @@ exo_status exo_shard_create(exo_model *m, const exo_backend *backend, exo_device
     if (st == EXO_OK) st = create_kv(s, err);
     if (st == EXO_OK) st = create_tables(s, err);
     if (st == EXO_OK) st = create_plan(s, err);
+    if (st == EXO_OK) st = create_asks(s, err);
     if (st != EXO_OK) {
         exo_shard_destroy(s);
         return st;
@@ -230,6 +246,9 @@ void exo_shard_destroy(exo_shard *s) {
     if (s == NULL) return;
     if (s->plan != NULL) s->backend->plan_destroy(s->plan);
     exo_pages_free(s->logits, s->logits_bytes);
+    exo_free(s->asks);
+    exo_free(s->asked);
+    exo_free(s->tops);
     exo_free(s->next_pos);
     exo_free(s->n_assigned);
     exo_free(s->block_table);
@@ -247,6 +266,7 @@ const exo_shard_desc *exo_shard_get_desc(const exo_shard *s) { return &s->desc; 
 uint64_t exo_shard_weight_bytes(const exo_shard *s) { return s->weights.bytes; }
 uint64_t exo_shard_kv_bytes(const exo_shard *s) { return s->kv_bytes; }
 const exo_model *exo_shard_model(const exo_shard *s) { return s->model; }
+bool exo_shard_has_classes(const exo_shard *s) { return s->backend->plan_has_classes(s->plan); }
 
 /* ---- steps ---- */
 
@@ -324,6 +344,18 @@ static exo_status check_rows(exo_shard *s, const exo_step *step, exo_error *err)
     return EXO_OK;
 }
 
+static bool is_asked(const exo_shard *s, uint32_t i) {
+    return s->asked != NULL && s->asked[i].kind != EXO_HEAD_LOGITS;
+}
+
+/* The questions become this run's; the next run begins without. */
+static void take_asks(exo_shard *s) {
+    size_t bytes = s->asks != NULL ? s->desc.max_logit_rows * sizeof *s->asks : 0;
+    if (bytes == 0) return;
+    memcpy(s->asked, s->asks, bytes);
+    memset(s->asks, 0, bytes);
+}
+
 exo_status exo_shard_run(exo_shard *s, const exo_step *step, const float *x_in, float *x_out,
                          const atomic_bool *cancel, exo_error *err) {
     s->n_logits = 0;
@@ -341,13 +373,54 @@ exo_status exo_shard_run(exo_shard *s, const exo_step *step, const float *x_in, 
         .x_in = s->desc.has_embedding ? NULL : x_in,
         .x_out = s->desc.has_head ? NULL : x_out,
         .logits = s->logits,
+        .asks = s->asked,
+        .tops = s->tops,
         .cancel = cancel,
     };
+    take_asks(s);
     st = s->backend->plan_run(s->plan, &args, err);
-    if (st == EXO_OK && s->desc.has_head) s->n_logits = exo_step_n_logits(step);
-    return st;
+    if (st != EXO_OK || !s->desc.has_head) return st;
+    s->n_logits = exo_step_n_logits(step);
+    for (uint32_t i = 0; i < s->n_logits; i++) {
+        if (is_asked(s, i)) {
+            s->count.n_asked++;
+        } else {
+            s->count.n_read++;
+        }
+    }
+    return EXO_OK;
 }
 
+/* ---- logits ---- */
+
 const float *exo_shard_logits(const exo_shard *s, uint32_t i) {
-    return i < s->n_logits ? s->logits + (size_t)i * s->hparams->n_vocab : NULL;
+    if (i >= s->n_logits || is_asked(s, i)) return NULL;
+    return s->logits + (size_t)i * s->hparams->n_vocab;
 }
+
+void exo_shard_ask(exo_shard *s, uint32_t i, const exo_head_ask *ask) {
+    if (s->asks != NULL && i < s->desc.max_logit_rows) s->asks[i] = *ask;
+}
+
+const exo_head_ask *exo_shard_asked(const exo_shard *s, uint32_t i) {
+    return i < s->n_logits && is_asked(s, i) ? &s->asked[i] : NULL;
+}
+
+const exo_head_top *exo_shard_top(const exo_shard *s, uint32_t i) {
+    return i < s->n_logits && is_asked(s, i) ? &s->tops[i] : NULL;
+}
+
+exo_status exo_shard_read_logits(exo_shard *s, uint32_t i, exo_error *err) {
+    if (i >= s->n_logits) {
+        return exo_error_set(err, EXO_EINVAL, "logits %u of a run with %u", i, s->n_logits);
+    }
+    if (!is_asked(s, i)) return EXO_OK;
+    float *row = s->logits + (size_t)i * s->hparams->n_vocab;
+    exo_status st = s->backend->plan_read_logits(s->plan, i, row, err);
+    if (st != EXO_OK) return st;
+    s->asked[i].kind = EXO_HEAD_LOGITS;
+    s->count.n_read++;
+    return EXO_OK;
+}
+
+exo_shard_rows exo_shard_count_rows(const exo_shard *s) { return s->count; }

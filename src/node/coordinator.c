@@ -61,7 +61,8 @@ exo_status exo_coordinator_create(const exo_coordinator_desc *d, exo_coordinator
                          .ctx_tokens = c->ctx_tokens,
                          .max_rows = c->max_rows,
                          .chunk_tokens = d->chunk_tokens ? d->chunk_tokens : CHUNK_FIRST_TOKENS,
-                         .max_in_flight = d->n_stages};
+                         .max_in_flight = d->n_stages,
+                         .has_classes = d->has_classes};
     exo_status st = exo_sched_create(&sd, &c->sched, err);
     if (st == EXO_OK) st = exo_step_init(&c->step, c->max_rows, EXO_MAX_STEP_PAGES, err);
     if (st != EXO_OK) goto fail;

@@ -15,6 +15,7 @@ typedef struct {
     const exo_tokenizer *tokenizer; /* borrowed */
     uint32_t n_stages, n_pages;
     uint32_t chunk_tokens; /* 0 = sized by time */
+    bool has_classes;      /* a stage tells rows of prompts apart */
 } exo_coordinator_desc;
 
 exo_status exo_coordinator_create(const exo_coordinator_desc *d, exo_coordinator **out,

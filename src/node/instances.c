@@ -7,7 +7,8 @@
  *
  *   EXO_MSG_INSTANCE   {"op": "create",  "instance", "model_id", "epoch", "min_nodes",
  *                       "fingerprint", "settings": {...}, "shards": [...]}   owner to participants
- *                      {"op": "loaded",  "instance", "stage", bytes, pages}  participant to owner
+ *                      {"op": "loaded",  "instance", "stage", bytes, pages,
+ *                       "has_classes"}                                       participant to owner
  *                      {"op": "connect", "instance", "n_pages"}              owner to participants
  *                      {"op": "ready",   "instance", "stage"}                participant to owner
  *                      {"op": "stats",   "instance", "stage", counters}      participant to owner
@@ -183,14 +184,16 @@ static void on_report(exo_node *n, exo_loop_call *c) {
     s->weight_bytes = r->weight_bytes;
     s->kv_bytes = r->kv_bytes;
     s->n_pages = r->n_pages;
+    s->has_classes = r->has_classes;
     if (is_owner(i)) {
         advance(i);
     } else {
         send_to(n, i->owner,
-                json_pack("{s:s, s:s, s:i, s:I, s:I, s:i}", "op", s->ready ? "ready" : "loaded",
-                          "instance", i->id, "stage", (int)i->my_stage, "weight_bytes",
-                          (json_int_t)s->weight_bytes, "kv_bytes", (json_int_t)s->kv_bytes,
-                          "n_pages", (int)s->n_pages));
+                json_pack("{s:s, s:s, s:i, s:I, s:I, s:i, s:b}", "op",
+                          s->ready ? "ready" : "loaded", "instance", i->id, "stage",
+                          (int)i->my_stage, "weight_bytes", (json_int_t)s->weight_bytes, "kv_bytes",
+                          (json_int_t)s->kv_bytes, "n_pages", (int)s->n_pages, "has_classes",
+                          (int)s->has_classes));
     }
 done:
     exo_free(rc);
@@ -239,7 +242,8 @@ exo_status exo_instance_start_worker(exo_instance *i, exo_model *m, const exo_in
 static void give_lanes(exo_instance *i) {
     bool have = i->n_stages == 1 || (i->prev != NULL && i->next_lane != NULL);
     if (!i->connect_now || !have) return;
-    exo_worker_connect(i->worker, i->prev, i->next_lane, i->n_pages);
+    exo_worker_connect(i->worker, i->prev, i->next_lane,
+                       (exo_worker_common){i->n_pages, i->has_classes});
     i->prev = i->next_lane = NULL;
     i->connect_now = false;
 }
@@ -369,6 +373,7 @@ static void advance(exo_instance *i) {
         loaded &= i->stages[s].loaded;
         ready &= i->stages[s].ready;
         if (i->stages[s].n_pages < n_pages) n_pages = i->stages[s].n_pages;
+        i->has_classes |= i->stages[s].has_classes;
     }
     if (loaded && i->state == EXO_INSTANCE_LOADING) {
         send_to_participants(i, json_pack("{s:s, s:s, s:i}", "op", "connect", "instance", i->id,
@@ -499,6 +504,7 @@ static void on_stage_message(exo_instance *i, const exo_peer *from, const char *
     s->kv_bytes = (uint64_t)json_integer_value(json_object_get(m, "kv_bytes"));
     s->n_pages =
         n_pages > 0 && n_pages < INT32_MAX ? (uint32_t)n_pages : 0; /* 0 is refused later */
+    s->has_classes = json_is_true(json_object_get(m, "has_classes"));
     advance(i);
 }
 

@@ -98,6 +98,7 @@ typedef struct {
     bool loaded, ready;
     uint64_t weight_bytes, kv_bytes;
     uint32_t n_pages;
+    bool has_classes; /* it computes rows of prompts by other kernels */
     exo_worker_stats stats;
 } exo_instance_stage;
 
@@ -122,6 +123,7 @@ typedef struct exo_instance {
     exo_lane *prev, *next_lane; /* until the worker has them */
     bool connect_now;           /* all stages are loaded: lanes may go to the worker */
     uint32_t n_pages;
+    bool has_classes; /* owner: a stage has */
     uint64_t deadline_ms;
     exo_waiter *waiters; /* owner */
 } exo_instance;

@@ -20,11 +20,11 @@ typedef enum { MSG_CONNECT, MSG_SUBMIT, MSG_CANCEL } worker_msg_kind;
 typedef struct {
     exo_msg msg;
     worker_msg_kind kind;
-    exo_lane *prev, *next; /* connect */
-    uint32_t n_pages;      /* connect */
-    uint64_t id;           /* submit, cancel */
-    exo_request request;   /* submit */
-    exo_node_event_fn fn;  /* submit */
+    exo_lane *prev, *next;    /* connect */
+    exo_worker_common common; /* connect */
+    uint64_t id;              /* submit, cancel */
+    exo_request request;      /* submit */
+    exo_node_event_fn fn;     /* submit */
     void *ud;
 } worker_msg;
 
@@ -75,6 +75,7 @@ static void report(exo_worker *w, exo_worker_event event) {
         r.weight_bytes = exo_shard_weight_bytes(shard);
         r.kv_bytes = exo_shard_kv_bytes(shard);
         r.n_pages = exo_shard_get_desc(shard)->n_pages;
+        r.has_classes = exo_shard_has_classes(shard);
     }
     if (event == EXO_WORKER_FAILED) {
         snprintf(r.message, sizeof r.message, "%s", w->failure.message);
@@ -111,7 +112,8 @@ static void connect_lanes(exo_worker *w, worker_msg *m) {
         exo_coordinator_desc cd = {.io = &w->io,
                                    .tokenizer = exo_model_tokenizer(w->d.model),
                                    .n_stages = w->d.n_stages,
-                                   .n_pages = m->n_pages,
+                                   .n_pages = m->common.n_pages,
+                                   .has_classes = m->common.has_classes,
                                    .chunk_tokens = w->d.chunk_tokens};
         if (exo_coordinator_create(&cd, &w->coordinator, &err) != EXO_OK) {
             fail(w, &err);
@@ -254,8 +256,9 @@ static exo_status post(exo_worker *w, const worker_msg *m, exo_error *err) {
     return EXO_OK;
 }
 
-void exo_worker_connect(exo_worker *w, exo_lane *prev_take, exo_lane *next_take, uint32_t n_pages) {
-    worker_msg m = {.kind = MSG_CONNECT, .prev = prev_take, .next = next_take, .n_pages = n_pages};
+void exo_worker_connect(exo_worker *w, exo_lane *prev_take, exo_lane *next_take,
+                        exo_worker_common common) {
+    worker_msg m = {.kind = MSG_CONNECT, .prev = prev_take, .next = next_take, .common = common};
     if (post(w, &m, NULL) == EXO_OK) return;
     exo_lane_destroy(prev_take);
     exo_lane_destroy(next_take);

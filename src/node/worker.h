@@ -25,6 +25,7 @@ typedef struct {
     exo_worker_event event;
     uint64_t weight_bytes, kv_bytes;
     uint32_t n_pages;
+    bool has_classes; /* exo_shard_has_classes */
     char message[EXO_ERROR_BYTES];
 } exo_worker_report;
 
@@ -41,8 +42,15 @@ typedef struct {
 } exo_worker_desc;
 
 exo_status exo_worker_create(const exo_worker_desc *d, exo_worker **out, exo_error *err);
-/* Hands over the lanes (NULL both for a pipeline of one) and the pool size of the instance. */
-void exo_worker_connect(exo_worker *w, exo_lane *prev_take, exo_lane *next_take, uint32_t n_pages);
+/* What an instance's stages have in common. */
+typedef struct {
+    uint32_t n_pages; /* the smallest pool */
+    bool has_classes; /* one of them tells rows of prompts apart */
+} exo_worker_common;
+
+/* Hands over the lanes (NULL both for a pipeline of one). */
+void exo_worker_connect(exo_worker *w, exo_lane *prev_take, exo_lane *next_take,
+                        exo_worker_common common);
 
 /* Stage 0 only.  fn gets exactly one last event, also when the worker has failed already. */
 exo_status exo_worker_submit(exo_worker *w, uint64_t id, const exo_request *r, exo_node_event_fn fn,

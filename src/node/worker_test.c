@@ -66,7 +66,7 @@ static void start_alone(stage *s) {
     await(s, EXO_WORKER_LOADED);
     assert_true(s->last.weight_bytes > 0 && s->last.kv_bytes > 0);
     assert_int_equal(s->last.n_pages, 160);
-    exo_worker_connect(s->worker, NULL, NULL, 160);
+    exo_worker_connect(s->worker, NULL, NULL, (exo_worker_common){.n_pages = 160});
     await(s, EXO_WORKER_READY);
 }
 
@@ -78,8 +78,8 @@ static void start_pair(stage s[2], uint32_t cut, int *cable) {
     start(&s[0], 0, 2, 0, cut, "cpu:0");
     start(&s[1], 1, 2, cut, 4, "cpu:0");
     for (int i = 0; i < 2; i++) await(&s[i], EXO_WORKER_LOADED);
-    exo_worker_connect(s[0].worker, back_in, out, 160);
-    exo_worker_connect(s[1].worker, in, back_out, 160);
+    exo_worker_connect(s[0].worker, back_in, out, (exo_worker_common){.n_pages = 160});
+    exo_worker_connect(s[1].worker, in, back_out, (exo_worker_common){.n_pages = 160});
     for (int i = 0; i < 2; i++) await(&s[i], EXO_WORKER_READY);
 }
 
@@ -236,7 +236,7 @@ static void destroyed_while_a_send_waits(void **state) {
     open_lane(&back_out, &back_in, NULL);
     start(&s, 0, 2, 0, 2, "cpu:0");
     await(&s, EXO_WORKER_LOADED);
-    exo_worker_connect(s.worker, back_in, out, 160);
+    exo_worker_connect(s.worker, back_in, out, (exo_worker_common){.n_pages = 160});
     await(&s, EXO_WORKER_READY);
     ask(&s, 1, 1, CTX - 10, 5, &a); /* 2 MB of activations: more than the sockets hold */
     exo_worker_stats now = {0}, before;

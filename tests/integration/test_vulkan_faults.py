@@ -19,7 +19,6 @@ from conftest import EXO, ROOT, run, wait_until
 
 BUILD = Path(os.environ.get("EXO_VULKAN_TEST_DIR", ROOT / "build" / "test"))
 DRIVERS = Path(os.environ.get("EXO_VULKAN_ICD_DIR", ROOT / "build" / "vulkan"))
-KERNELS = ROOT / "src" / "compute" / "kernels" / "spv"
 SELFTEST_S = 900  # lavapipe compiles every kernel; minutes on a busy machine
 PROMPT = ["-m", "tiny", "--raw", "-p", "Once upon a time", "-n", "8", "--temp", "0", "--json",
           "--logits-hash"]
@@ -28,7 +27,7 @@ MEMBERS = {  # of every device; those behind "reason" of Vulkan devices only
     "memory_available_bytes", "clock_rate_mhz", "temperature_celsius", "power_watts", "usable",
     "reason", "uuid", "driver_uuid", "driver", "vendor_id", "type", "portability", "api_version",
     "unified_memory", "memory_heaps", "capabilities", "limits", "verdict_cached", "copy_gbps",
-    "compute_gflops", "trials"}
+    "compute_gflops", "read_gbps", "trials"}
 
 
 def environment(home: Path, faults: str = "", driver: Path | None = None) -> dict[str, str]:
@@ -40,8 +39,8 @@ def environment(home: Path, faults: str = "", driver: Path | None = None) -> dic
         layer = BUILD / "vulkan_layer"
         if not (layer / "faulty.json").exists():
             pytest.skip(f"no {layer}: build the preset test")
-        env |= {"EXO_FAULTY": faults, "EXO_FAULTY_KERNELS": str(KERNELS),
-                "VK_LAYER_PATH": str(layer), "VK_INSTANCE_LAYERS": "VK_LAYER_EXO_faulty"}
+        env |= {"EXO_FAULTY": faults, "VK_LAYER_PATH": str(layer),
+                "VK_INSTANCE_LAYERS": "VK_LAYER_EXO_faulty"}
     return env
 
 
@@ -114,10 +113,15 @@ def test_a_good_device_and_its_cached_verdict(good: Path) -> None:
     device = vulkan(env)
     assert MEMBERS <= device.keys()
     assert device["usable"] and device["reason"] is None and device["verdict_cached"]
-    assert results(device) == {"passed"}
+    assert results(device) <= {"passed", "slower"}
+    # which kernels compute prompts is measured once and part of the verdict
+    prompts = [t for t in device["trials"] if t["pipeline"].startswith("prompt_")]
+    assert {t["pipeline"][7:] for t in prompts} == {"q4_0", "q8_0", "q4_k", "q6_k"}
+    assert all("GFLOP/s" in t["reason"] for t in prompts)
+    assert prompts == [t for t in vulkan(env)["trials"] if t["pipeline"].startswith("prompt_")]
     assert device["vendor"] == "Mesa" and device["type"] == "cpu" and len(device["uuid"]) == 32
     assert device["compute_units"] is None or device["compute_units"] > 0
-    assert device["copy_gbps"] > 0
+    assert device["copy_gbps"] > 0 and device["read_gbps"] > 0 and device["compute_gflops"] > 0
     assert device["memory_available_bytes"] <= device["memory_total_bytes"]
     assert device["capabilities"]["subgroup"]["size"] in (4, 8, 16)
     assert device["limits"]["max_storage_range_bytes"] >= 1 << 27
@@ -156,6 +160,18 @@ def test_each_fault_has_its_verdict_and_plainer_variants_give_the_same_bits(
     for kernel, (_, result, _) in faults.items():
         expected = "crashed" if result == "crashed" else "passed"
         assert trial(device, kernel, best[kernel])["result"] == expected
+
+
+def test_kernels_for_prompts_can_be_done_without(tmp_path: Path) -> None:
+    spoilt = "wrong:dot_q4_0*,no-pipeline:dot_q8_0*,wrong:dot_q4_k*,wrong:dot_q6_k*"
+    env = environment(tmp_path, spoilt)
+    device = vulkan(env)
+    assert device["usable"]
+    for kernel, says in (("dot_q4_0", "not"), ("dot_q8_0", "VK_ERROR_UNKNOWN")):
+        verdict = trial(device, kernel, "shared")
+        assert verdict["result"] == "failed" and says in verdict["reason"], verdict
+    assert not [t for t in device["trials"] if t["pipeline"].startswith("prompt_")]
+    assert len(answer(env)["ids"]) == 8
 
 
 def test_a_kernel_without_a_good_variant_leaves_the_device_out(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ TOLERANCE = {
 }  # and the others, in blocks of 256: equal until one activation rounds differently
 ROUNDED = 0.3  # whatever multiplies with activations of 8 bits
 TOLERANCE.update({kind: ROUNDED for kind in TYPES if kind not in TOLERANCE})
-IN_256 = [kind for kind in TYPES if "_K" in kind or kind.startswith(("iq1", "iq2", "iq3"))]
+IN_256 = [kind for kind in TYPES if "_K" in kind or kind.startswith(("iq1", "iq2", "iq3", "iq4_xs"))]
 
 
 WITH_GELU = ("test-gemma", "test-gemma2", "test-gemma3", "test-starcoder2", "test-bert")

@@ -10,16 +10,15 @@
  *   crash-run:KERNEL    the process dies of SIGSEGV when its dispatch is submitted
  *   lost:N              the N-th vkQueueSubmit of the process, and all after it, lose the device
  *
- * KERNEL is a pattern for the file names (without .spv) in the folder EXO_FAULTY_KERNELS: modules
- * carry no names, so a module is known by its bytes.  Tests switch the layer on through
- * VK_INSTANCE_LAYERS and VK_LAYER_PATH; it cannot be switched on by being installed. */
+ * KERNEL is a pattern for the name of the module's entry point, which is that of the kernel's file
+ * without .spv.  Tests switch the layer on through VK_INSTANCE_LAYERS and VK_LAYER_PATH; it cannot
+ * be switched on by being installed. */
 #define _GNU_SOURCE
 #define VK_NO_PROTOTYPES
 #include <vulkan/vulkan.h>
 
 #include <vulkan/vk_layer.h>
 
-#include <dirent.h>
 #include <fnmatch.h>
 #include <pthread.h>
 #include <signal.h>
@@ -127,6 +126,21 @@ static tag get_tag(char kind, uint64_t handle) {
     return copy;
 }
 
+enum { /* SPIR-V's numbers */
+       OP_NAME = 5,
+       OP_ENTRY_POINT = 15,
+       OP_TYPE_FLOAT = 22,
+       OP_TYPE_VECTOR = 23,
+       OP_TYPE_POINTER = 32,
+       OP_STORE = 62,
+       OP_ACCESS_CHAIN = 65,
+       OP_IN_BOUNDS_ACCESS_CHAIN = 66,
+       OP_FNEGATE = 127,
+       STORAGE_BUFFER = 12,
+       HEADER_WORDS = 5,
+       BOUND = 3, /* word of the header: one more than the largest id */
+};
+
 /* ---- which kernel is it ---- */
 
 /* The faults that EXO_FAULTY lists for a kernel of this name. */
@@ -146,52 +160,19 @@ static uint32_t faults_of_name(const char *name) {
     return faults;
 }
 
-static bool same_bytes(const char *file, const void *bytes, size_t n) {
-    static char content[1 << 20];
-    FILE *f = fopen(file, "rb");
-    if (f == NULL) return false;
-    size_t got = fread(content, 1, sizeof content, f);
-    (void)fclose(f);
-    return got == n && memcmp(content, bytes, n) == 0;
-}
-
+/* A module tells its kernel by the OpName that names its entry point. */
 static uint32_t faults_of_code(const uint32_t *code, size_t bytes) {
-    const char *folder = getenv("EXO_FAULTY_KERNELS");
-    DIR *d = opendir(folder != NULL ? folder : ".");
-    uint32_t faults = 0;
-    bool known = false;
-    if (d == NULL) give_up("EXO_FAULTY_KERNELS names no folder");
-    (void)pthread_mutex_lock(&lock); /* same_bytes' buffer */
-    for (struct dirent *e; (e = readdir(d)) != NULL;) {
-        char file[1024], name[256];
-        size_t n = strlen(e->d_name);
-        if (n < 5 || strcmp(e->d_name + n - 4, ".spv") != 0) continue;
-        (void)snprintf(file, sizeof file, "%s/%s", folder, e->d_name);
-        if (!same_bytes(file, code, bytes)) continue;
-        known = true;
-        (void)snprintf(name, sizeof name, "%.*s", (int)(n - 4), e->d_name);
-        faults |= faults_of_name(name);
+    uint32_t entry = 0;
+    for (size_t at = HEADER_WORDS; at < bytes / 4; at += code[at] >> 16) {
+        uint32_t op = code[at] & 0xffff;
+        if (code[at] >> 16 == 0) break;
+        if (op == OP_ENTRY_POINT) entry = code[at + 2];
+        if (op == OP_NAME && code[at + 1] == entry) return faults_of_name((char *)(code + at + 2));
     }
-    (void)pthread_mutex_unlock(&lock);
-    (void)closedir(d);
-    if (!known) give_up("a shader module that is no file of EXO_FAULTY_KERNELS");
-    return faults;
+    give_up("a shader module without the name of its kernel");
 }
 
 /* ---- wrong results ---- */
-
-enum { /* SPIR-V's numbers */
-       OP_TYPE_FLOAT = 22,
-       OP_TYPE_VECTOR = 23,
-       OP_TYPE_POINTER = 32,
-       OP_STORE = 62,
-       OP_ACCESS_CHAIN = 65,
-       OP_IN_BOUNDS_ACCESS_CHAIN = 66,
-       OP_FNEGATE = 127,
-       STORAGE_BUFFER = 12,
-       HEADER_WORDS = 5,
-       BOUND = 3, /* word of the header: one more than the largest id */
-};
 
 /* For each id: the type of the floats it points at in a storage buffer; a float type's own id. */
 typedef struct {

@@ -59,8 +59,8 @@
  * then y = acc + bias where there is one, and the epilogue: out = y, out = out + y, or one of the
  * functions above of y_0 and y_1.  The head's logits then take y * scale and softcap.
  *
- * embed: a row, times scale where there is one, plus the position's row, plus the bias.  An element
- *   is w (F32, F16, BF16), or (d * scale) * q, where there are minima
+ * embed: a row, times scale where there is one, plus the position's row, plus the bias.
+ *   An element is w (F32, F16, BF16), or (d * scale) * q, where there are minima
  *   (d * scale) * q - dmin * min.
  *
  * rope: c = (float)(cos(pos * inv_freq) * scale), s likewise, with the cosine of dmath.h; a pair

@@ -192,8 +192,11 @@ static inline void test_free_net(test_net *n) {
     test_backend->close(n->device);
 }
 
+static uint32_t test_n_prompt; /* positions of sequence 0 that have the class of prompts */
+
 static inline exo_row test_row(uint32_t seq, uint32_t pos) {
-    return (exo_row){seq, pos, (int32_t)((pos * 31 + seq * 17) % VOCAB), EXO_ROW_LOGITS};
+    uint32_t flags = EXO_ROW_LOGITS | (seq == 0 && pos < test_n_prompt ? EXO_ROW_PROMPT : 0u);
+    return (exo_row){seq, pos, (int32_t)((pos * 31 + seq * 17) % VOCAB), flags};
 }
 
 static float test_logits[TOKENS][VOCAB]; /* of sequence 0 */
@@ -210,7 +213,10 @@ static inline uint64_t test_run_tokens(test_net *n, uint32_t chunk, bool with_ot
         for (uint32_t i = 0; i < m; i++) rows[first + i] = test_row(0, pos + i);
         exo_plan_args args = {
             .rows = rows, .n_rows = first + m, .block_table = n->pages, .logits = &out[0][0]};
-        test_must(test_backend->plan_run(n->plan, &args, NULL) == EXO_OK);
+        exo_error err = {.message = ""};
+        exo_status st = test_backend->plan_run(n->plan, &args, &err);
+        if (st != EXO_OK) fprintf(stderr, "step at %u: %s\n", pos, err.message);
+        test_must(st == EXO_OK);
         memcpy(test_logits[pos], out[first], m * sizeof test_logits[0]);
     }
     for (uint32_t i = 0; i < tokens * VOCAB; i++) test_must(isfinite((&test_logits[0][0])[i]));

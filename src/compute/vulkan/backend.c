@@ -99,25 +99,43 @@ void exo_vk_device_unwrap(exo_device *d) {
     exo_free(d);
 }
 
-/* The verdict decides the variants; a kernel without a good one leaves the device out. */
+/* The best variant that passed, or -1. */
+static int passed_variant(const exo_device *d, const exo_vk_verdict *v, exo_vk_kernel k) {
+    for (int n = exo_vk_variant_best(d->vk, k); n >= EXO_VK_SHARED; n--) {
+        exo_vk_variant variant = (exo_vk_variant)n;
+        if (exo_vk_variant_possible(d->vk, k, variant) &&
+            exo_vk_verdict_of(v, exo_vk_kernel_name(k), exo_vk_variant_name(variant)) ==
+                EXO_VK_TRIAL_PASSED) {
+            return n;
+        }
+    }
+    return -1;
+}
+
+/* The verdict decides the variants; a kernel without a good one leaves the device out, unless it
+ * can be done without. */
 static exo_status apply_verdict(exo_device *d, const exo_vk_verdict *v, exo_error *err) {
+    bool good[EXO_VK_N_KERNELS];
+    char name[EXO_VK_PROMPT_NAME_BYTES];
     for (int i = 0; i < EXO_VK_N_KERNELS; i++) {
         exo_vk_kernel k = (exo_vk_kernel)i;
-        int chosen = -1;
-        for (int n = exo_vk_variant_best(d->vk, k); n >= EXO_VK_SHARED && chosen < 0; n--) {
-            exo_vk_variant variant = (exo_vk_variant)n;
-            if (!exo_vk_variant_possible(d->vk, k, variant)) continue;
-            exo_vk_trial_result r =
-                exo_vk_verdict_of(v, exo_vk_kernel_name(k), exo_vk_variant_name(variant));
-            if (r == EXO_VK_TRIAL_PASSED) chosen = n;
-        }
-        if (chosen < 0) {
+        int chosen = passed_variant(d, v, k);
+        good[i] = chosen >= 0;
+        if (!good[i] && k < EXO_VK_FIRST_OPTIONAL) {
             return exo_error_set(err, EXO_EUNSUPPORTED,
                                  "vulkan:%u (%s): no variant of kernel %s works there; exo devices "
                                  "tells more",
                                  d->vk->index, d->vk->caps.name, exo_vk_kernel_name(k));
         }
-        exo_vk_shaders_choose(&d->shaders, k, (exo_vk_variant)chosen);
+        if (good[i]) exo_vk_shaders_choose(&d->shaders, k, (exo_vk_variant)chosen);
+    }
+    d->shaders.no_head_top = !good[EXO_VK_KERNEL_head_top];
+    for (int t = 0; t < EXO_DTYPE_LIMIT; t++) {
+        exo_vk_kernel k = exo_vk_dot_kernel((exo_dtype)t);
+        if (k == EXO_VK_N_KERNELS || !good[k] || !good[EXO_VK_KERNEL_quantize]) continue;
+        bool faster = exo_vk_verdict_of(v, exo_vk_prompt_name((exo_dtype)t, name), "dot") ==
+                      EXO_VK_TRIAL_PASSED;
+        exo_vk_shaders_use_dot(&d->shaders, (exo_dtype)t, faster);
     }
     return EXO_OK;
 }
@@ -149,6 +167,8 @@ static exo_status vk_open(uint32_t index, const exo_device_desc *desc, exo_devic
     if (st == EXO_OK) st = exo_vk_device_open(in, index, NULL, &vk, err);
     if (st == EXO_OK) st = exo_vk_device_wrap(vk, &d, err);
     if (st == EXO_OK) st = apply_verdict(d, v, err);
+    bool keeps = exo_vk_verdict_of(v, EXO_VK_TRIAL_CACHE, EXO_VK_TRIAL_DISK) == EXO_VK_TRIAL_PASSED;
+    if (st == EXO_OK && keeps) st = exo_vk_shaders_keep(&d->shaders, err);
     exo_free(v);
     if (st != EXO_OK) {
         exo_vk_device_unwrap(d);
@@ -231,6 +251,15 @@ static exo_status vk_weight_unpack(exo_device *d, const exo_weight *w, void *dst
 
 static size_t vk_weight_bytes(const exo_weight *w) { return w->memory_bytes; }
 
+/* ---- plans ---- */
+
+static exo_status vk_plan_create(exo_device *d, const exo_plan_desc *desc, exo_plan **out,
+                                 exo_error *err) {
+    exo_status st = exo_vk_plan_create(d, desc, out, err);
+    if (st == EXO_OK) exo_vk_shaders_save(&d->shaders);
+    return st;
+}
+
 const exo_backend exo_backend_vulkan = {
     .name = "vulkan",
     .initialize = vk_initialize,
@@ -250,7 +279,10 @@ const exo_backend exo_backend_vulkan = {
     .weight_destroy = vk_weight_destroy,
     .weight_unpack = vk_weight_unpack,
     .weight_bytes = vk_weight_bytes,
-    .plan_create = exo_vk_plan_create,
+    .plan_create = vk_plan_create,
+    .plan_has_classes = exo_vk_plan_has_classes,
     .plan_run = exo_vk_plan_run,
     .plan_destroy = exo_vk_plan_destroy,
+    .plan_takes_asks = exo_vk_plan_takes_asks,
+    .plan_read_logits = exo_vk_plan_read_logits,
 };

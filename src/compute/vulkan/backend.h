@@ -22,10 +22,15 @@ void exo_vk_device_unwrap(exo_device *d); /* the Vulkan device stays open; NULL 
 
 exo_status exo_vk_plan_create(exo_device *d, const exo_plan_desc *desc, exo_plan **out,
                               exo_error *err);
+bool exo_vk_plan_has_classes(const exo_plan *p);
 exo_status exo_vk_plan_run(exo_plan *p, const exo_plan_args *args, exo_error *err);
 void exo_vk_plan_destroy(exo_plan *p);
+bool exo_vk_plan_takes_asks(const exo_plan *p);
+exo_status exo_vk_plan_read_logits(exo_plan *p, uint32_t i, float *out, exo_error *err);
 /* The first n_rows rows of a slot as the last step left them, (n_rows, width): for tests. */
 exo_status exo_vk_plan_read_slot(exo_plan *p, uint32_t slot, uint32_t n_rows, float *out,
                                  exo_error *err);
+/* The first words of the int8 inputs that the last dot kernel was given: for tests. */
+exo_status exo_vk_plan_read_bytes(exo_plan *p, uint32_t n_words, uint32_t *out, exo_error *err);
 
 #endif

@@ -278,7 +278,8 @@ static void choose_features(const exo_vk_caps *c, feature_set *s) {
     s->storage8.storageBuffer8BitAccess = c->storage_8bit;
     s->f16_int8.shaderFloat16 = c->f16;
     s->f16_int8.shaderInt8 = c->int8;
-    s->timeline.timelineSemaphore = s->memory_model.vulkanMemoryModel = VK_TRUE;
+    s->timeline.timelineSemaphore = VK_TRUE;
+    s->memory_model.vulkanMemoryModel = s->memory_model.vulkanMemoryModelDeviceScope = VK_TRUE;
     s->subgroup_size.subgroupSizeControl = s->dot_product.shaderIntegerDotProduct = VK_TRUE;
     s->matrix.cooperativeMatrix = VK_TRUE;
 #define USE(wanted, field, core, extension, type)                                                  \

@@ -71,6 +71,7 @@ enum {
 typedef struct {
     uint64_t memory_limit_bytes; /* 0 = the driver's budget */
     uint64_t block_bytes;        /* size of memory blocks; 0 = by the device */
+#define EXO_VK_BLOCKS_APART 1    /* each allocation is a buffer that ends with it, for validation */
     uint32_t avoid;              /* EXO_VK_AVOID_* */
 } exo_vk_open_desc;              /* NULL = all-zero */
 

@@ -288,6 +288,7 @@ static exo_status new_block(exo_vk_memory *m, exo_vk_memory_kind kind, VkDeviceS
     exo_vk_device *d = m->d;
     uint32_t heap = heap_of(m, m->type_of[kind]);
     VkDeviceSize usual = block_bytes_of(m, kind), exact = round_up(held, SMALLEST_BLOCK);
+    if (m->block_bytes == EXO_VK_BLOCKS_APART) exact = held;
     exo_vk_caps_refresh(&d->instance->fn, d->physical, &d->caps);
     if (held < usual / SHARE_OF_BLOCK && usual <= budget_left(m, heap) &&
         create_block(m, kind, usual, out, NULL) == EXO_OK && *out != NULL) {
@@ -389,6 +390,7 @@ exo_status exo_vk_memory_check(exo_vk_memory *m, const exo_vk_memory_need *needs
     }
     for (int kind = 0; kind < EXO_VK_N_MEMORY_KINDS; kind++) {
         VkDeviceSize block = block_bytes_of(m, (exo_vk_memory_kind)kind);
+        if (small[kind] == 0) continue;
         VkDeviceSize filled = block / SHARE_OF_BLOCK * (SHARE_OF_BLOCK - 1);
         heap[heap_of(m, m->type_of[kind])] += (small[kind] + filled - 1) / filled * block;
     }
@@ -560,6 +562,7 @@ exo_status exo_vk_memory_init(exo_vk_device *d, uint64_t limit_bytes, uint64_t b
     if (d->caps.min_storage_alignment > m->alignment) m->alignment = d->caps.min_storage_alignment;
     if (d->caps.non_coherent_atom > m->alignment) m->alignment = d->caps.non_coherent_atom;
     m->block_bytes = block_bytes != 0 ? round_up(block_bytes, SMALLEST_BLOCK) : default_block(m);
+    if (block_bytes == EXO_VK_BLOCKS_APART) m->block_bytes = EXO_VK_BLOCKS_APART;
     return EXO_OK;
 }
 
