@@ -241,8 +241,8 @@ static void add_metadata(const job *j, exo_gguf_writer *w) {
     } else {
         add_u32(w, s->arch, "attention.key_length", s->head_dim);
         add_u32(w, s->arch, "attention.value_length", s->head_dim);
-        add_u32(w, s->arch, "rope.dimension_count", s->head_dim);
         add_f32(w, s->arch, "attention.layer_norm_rms_epsilon", s->norm_eps);
+        add_u32(w, s->arch, "rope.dimension_count", s->head_dim);
     }
     add_f32(w, s->arch, "rope.freq_base", s->rope_base);
     add_u32(w, s->arch, "vocab_size", s->n_vocab);

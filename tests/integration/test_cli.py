@@ -10,7 +10,7 @@ from conftest import ROOT, run
 
 TINY = str(ROOT / "models" / "exo-tiny.gguf")
 COMMANDS = ["run", "serve", "node", "check", "tokenize", "template", "bench", "perplexity",
-            "synth", "devices", "pull", "models"]
+            "synth", "devices", "pull", "models", "embed"]
 
 
 @pytest.mark.parametrize("kind", ["f32", "f16"])
@@ -81,6 +81,7 @@ def test_version_names_commit_and_options() -> None:
     ["run", "-m", "tiny", "-p", "x", "--stop", ""], ["bench", "-m", "tiny", "--batch", "0"], ["check", "a", "b"],
     ["run", "-m", "tiny", "-p", "x", "--device", "gpu"], ["serve", "-m", "tiny", "--device", "vulkan:x"],
     ["bench", "-m", "tiny", "--device", "cpu:"],
+    ["embed", "-m", "tiny"], ["embed", "-m", "tiny", "-p", "x", "--ids", "[1]"],
 ])
 def test_bad_usage_is_exit_2_and_one_line(arguments: list[str]) -> None:
     done = run(*arguments)
@@ -93,6 +94,9 @@ def test_bad_usage_is_exit_2_and_one_line(arguments: list[str]) -> None:
     (["run", "-m", "no-such-model", "-p", "x"], [b"no-such-model"]),
     (["run", "-m", "tiny", "-p", "x", "--device", "cpu:9"], [b"cpu:9"]),
     (["run", "-m", "tiny", "-p", "word " * 3000], [b"tokens", b"2048"]),
+    (["embed", "-m", "tiny", "-p", "x"], [b"names no pooling"]),
+    (["embed", "-m", "tiny", "--ids", "[1, -2]"], [b"--ids[1]"]),
+    (["embed", "-m", "tiny", "--ids", "{"], [b"--ids"]),
 ])
 def test_failures_are_exit_1_and_one_line(arguments: list[str], words: list[bytes]) -> None:
     done = run(*arguments)
@@ -146,6 +150,20 @@ def test_perplexity_is_the_same_for_all_chunks_and_threads(models, tmp_path: Pat
             assert done.returncode == 0, done.stderr
             hashes.add(json.loads(done.stdout)["logits_sha256"])
     assert len(hashes) == 1
+
+
+def test_an_embedding_is_a_vector_of_length_one(models) -> None:
+    model = models("test-nomic-bert", "q8_0")
+    one = run("embed", "-m", model, "-p", "the day of the night", "--json", "--threads", "1")
+    assert one.returncode == 0, one.stderr
+    reply = json.loads(one.stdout)
+    assert len(reply["embedding"]) == 256
+    assert abs(sum(x * x for x in reply["embedding"]) - 1) < 1e-5
+    again = run("embed", "-m", model, "--ids", json.dumps(reply["prompt_ids"]), "--json",
+                "--threads", "2")
+    assert again.stdout == one.stdout
+    text = run("run", "-m", model, "-p", "x")
+    assert text.returncode == 1 and b"exo embed" in text.stderr
 
 
 def test_bench_reports_the_promised_members() -> None:
