@@ -280,6 +280,8 @@ static exo_jvalue filter_batch(exo_jctx *c, exo_jvalue self, const exo_jargs *a)
     exo_jlist *l = exo_jiterate(c, self), *out = exo_jlist_new(c, 0), *row = NULL;
     for (size_t i = 0; l != NULL && i < l->n && exo_jok(c); i++) {
         if (row == NULL || (int64_t)row->n == size) {
+            if (row == NULL && size == 0) /* full before anything is in it */
+                exo_jlist_append(c, out, exo_jlist_value(EXO_J_LIST, exo_jlist_new(c, 0)));
             row = exo_jlist_new(c, 0);
             exo_jlist_append(c, out, exo_jlist_value(EXO_J_LIST, row));
         }
