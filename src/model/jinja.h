@@ -291,6 +291,11 @@ struct exo_jstmt {
 
 /* ---- one compilation or one render ---- */
 
+typedef struct exo_jprinting {
+    const void *container;
+    const struct exo_jprinting *outer;
+} exo_jprinting;
+
 typedef struct {
     exo_arena arena;
     exo_buf text; /* the output so far; its end also serves as scratch: exo_jmark, exo_jtake */
@@ -301,7 +306,8 @@ typedef struct {
     uint32_t depth, max_depth;
     uint32_t line; /* being parsed or run */
     exo_jscope *globals;
-    exo_jvalue body; /* see EXO_J_EXPR_BODY */
+    exo_jvalue body;               /* see EXO_J_EXPR_BODY */
+    const exo_jprinting *printing; /* containers whose text is being made, the innermost first */
     int64_t now_unix;
 } exo_jctx;
 

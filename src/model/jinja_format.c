@@ -399,7 +399,7 @@ static size_t closing_brace(const exo_jstr *format, size_t pos) {
 static exo_jvalue expand(exo_jctx *c, brace_args *b, const exo_jstr *format, int nested) {
     size_t mark = exo_jmark(c), pos = 0;
     if (nested >= MAX_NESTED && format->n > 0 && memchr(format->s, '{', format->n) != NULL)
-        return exo_jfail(c, "Max string recursion exceeded");
+        exo_jfail(c, "Max string recursion exceeded");
     while (pos < format->n && exo_jok(c)) {
         char ch = format->s[pos];
         bool doubled = pos + 1 < format->n && format->s[pos + 1] == ch && nested == 0;
@@ -410,8 +410,10 @@ static exo_jvalue expand(exo_jctx *c, brace_args *b, const exo_jstr *format, int
             pos += 2;
         } else {
             size_t close = ch == '{' ? closing_brace(format, pos) : SIZE_MAX;
-            if (close == SIZE_MAX)
-                return exo_jfail(c, "Single '%c' encountered in format string", ch);
+            if (close == SIZE_MAX) {
+                exo_jfail(c, "Single '%c' encountered in format string", ch);
+                break;
+            }
             brace_field(c, b, exo_jsubstr(c, format, pos + 1, close).s, nested);
             pos = close + 1;
         }

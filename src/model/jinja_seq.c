@@ -4,6 +4,8 @@
  * Templates lean on that ("{% if x|selectattr(...) %}" is always taken). */
 #include "model/jinja.h"
 
+#include <math.h>
+
 #include <string.h>
 
 /* ---- sorting ---- */
@@ -276,7 +278,13 @@ static exo_jvalue filter_sum(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
 
 /* batch(linecount, fill_with=none) */
 static exo_jvalue filter_batch(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
-    int64_t size = exo_jarg_int(c, a, 0, 1);
+    exo_jvalue count = a->v[0];
+    int64_t size = -1; /* no number of items equals what is no number */
+    if (count.type == EXO_J_INT) size = count.i;
+    if (count.type == EXO_J_BOOL) size = count.b;
+    if (count.type == EXO_J_FLOAT && count.f == floor(count.f) && fabs(count.f) < 0x1p53)
+        size = (int64_t)count.f;
+    if (exo_jgiven(a, 1)) size = exo_jarg_int(c, a, 0, 1);
     exo_jlist *l = exo_jiterate(c, self), *out = exo_jlist_new(c, 0), *row = NULL;
     for (size_t i = 0; l != NULL && i < l->n && exo_jok(c); i++) {
         if (row == NULL || (int64_t)row->n == size) {

@@ -134,7 +134,7 @@ def comparable(text):
 
 # ---- comparing ----
 
-PAIRS_A_TEMPLATE = 2  # jinja2 needs longer to compile one than to render it
+PAIRS_A_TEMPLATE = 5  # jinja2 needs longer to compile one than to render it
 
 
 def difference(renderer, template, variables):
@@ -142,8 +142,8 @@ def difference(renderer, template, variables):
     want, got = oracle(template, variables), renderer.render(template, variables)
     if want[0] == "ok" and not comparable(want[1]):
         return None
-    if got[0] == "error" and "64 bits" in got[1]:
-        return None  # exo's integers are 64 bits wide, Python's grow
+    if got[0] == "error" and ("64 bits" in got[1] or "type: 'slice'" in got[1]):
+        return None  # Python's integers grow; jinja2 folds slices of constant dicts to undefined
     if want[0] == got[0] and (want[0] == "error" or want[1] == got[1]):
         return None
     return "%s\n-- variables %s\n-- jinja2: %s %r\n-- exo:    %s %r" % (

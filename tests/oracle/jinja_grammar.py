@@ -40,7 +40,7 @@ RULES = {
             "{str}.center(8, '*')", "{str}.ljust(4)", "loop|string", "{str}|d('x', true)",
             "{str}|urlencode", "{dict}|urlencode", "{int}|filesizeformat", "{int}|filesizeformat(true)",
             "{str}.expandtabs({int})", "{str}.casefold()", "{str}.ljust({int}, '.')", "{dict}|xmlattr",
-            "{str}.rjust({int})", "{str}|format({any})", "{str}|escape", "{str}|forceescape",
+            "{str}.rjust({int})", "{str}|format({any})", 
             "{str}|truncate({int}, true, '~', 0)", "{str}|center({int})", "{str}[{int}]",
             "'{{0}}{{1!r}}{{0:>{{2}}}}'.format({str}, {any}, 7)", "'{{a[b]}}{{x.a}}'.format(a={dict}, x={dict})",
             "'{{:+d}}|{{:,}}|{{:#x}}|{{:08.3f}}'.format({int}, {int}, 255, {float})", "'{{k}}'.format_map({dict})",
