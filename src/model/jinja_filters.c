@@ -114,6 +114,8 @@ static exo_jvalue filter_format(exo_jctx *c, exo_jvalue self, const exo_jargs *a
 }
 
 static exo_jvalue filter_center(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    if (a->v[0].type == EXO_J_NONE)
+        return exo_jfail(c, "'NoneType' object cannot be interpreted as an integer");
     return exo_jstr_pad(c, exo_jto_str(c, self).s, exo_jarg_int(c, a, 0, 80), ' ', 0);
 }
 

@@ -382,6 +382,7 @@ static void brace_field(exo_jctx *c, brace_args *b, const exo_jstr *inside, int 
     if (spec.s->n > 0 && v.type != EXO_J_STRING && !is_number(v)) {
         exo_jfail(c, "unsupported format string passed to %s.__format__", exo_jtype_name(v));
     }
+    if (f.grouped && v.type == EXO_J_STRING) exo_jfail(c, "Cannot specify ',' with 's'.");
     if (exo_jok(c)) put_field(c, &f, v);
 }
 

@@ -391,6 +391,8 @@ static exo_jvalue format_map(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
 
 static exo_jvalue expandtabs(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     int64_t size = exo_jarg_int(c, a, 0, 8), column = 0;
+    if (a->v[0].type == EXO_J_NONE)
+        return exo_jfail(c, "'NoneType' object cannot be interpreted as an integer");
     if (size > (int64_t)EXO_J_MAX_TEXT_BYTES) return exo_jfail(c, "result is too long");
     size_t mark = exo_jmark(c);
     exo_jcharge(c, self.s->n / 4);
