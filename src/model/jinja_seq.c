@@ -94,10 +94,32 @@ static exo_jlist *keys_of(exo_jctx *c, const exo_jlist *l, exo_jvalue attribute,
     return exo_jok(c) ? keys : NULL;
 }
 
+/* Lists of what "a.b,c" names of an item: they compare one by one, and equals (two undefined
+ * values, say) are never asked which is less. */
+static exo_jvalue sort_keys(exo_jctx *c, exo_jvalue item, exo_jvalue attribute, bool cased) {
+    exo_jlist *keys = exo_jlist_new(c, 1);
+    if (attribute.type != EXO_J_STRING) {
+        exo_jlist_append(c, keys, sort_key(c, item, attribute, cased));
+        return exo_jlist_value(EXO_J_LIST, keys);
+    }
+    const exo_jstr *s = attribute.s;
+    for (size_t from = 0, end; from <= s->n && exo_jok(c); from = end + 1) {
+        const char *comma = from < s->n ? memchr(s->s + from, ',', s->n - from) : NULL;
+        end = comma != NULL ? (size_t)(comma - s->s) : s->n;
+        exo_jlist_append(c, keys, sort_key(c, item, exo_jsubstr(c, s, from, end), cased));
+    }
+    return exo_jlist_value(EXO_J_LIST, keys);
+}
+
 /* sort(reverse=false, case_sensitive=false, attribute=none) */
 static exo_jvalue filter_sort(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
-    exo_jlist *l = copy_items(c, self);
-    exo_jlist *keys = l == NULL ? NULL : keys_of(c, l, a->v[2], exo_jarg_bool(a, 1, false));
+    exo_jlist *l = copy_items(c, self), *keys = exo_jlist_new(c, l == NULL ? 0 : l->n);
+    bool cased = exo_jarg_bool(a, 1, false);
+    for (size_t i = 0; l != NULL && i < l->n && exo_jok(c); i++) {
+        exo_jcharge(c, 1);
+        exo_jlist_append(c, keys, sort_keys(c, l->items[i], a->v[2], cased));
+    }
+    if (!exo_jok(c)) keys = NULL;
     if (keys != NULL) exo_jsort(c, keys->items, l->items, l->n, exo_jarg_bool(a, 0, false));
     return exo_jlist_value(EXO_J_LIST, l);
 }
