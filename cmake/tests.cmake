@@ -175,6 +175,15 @@ add_test(NAME oracle_weights
 set_tests_properties(oracle_weights PROPERTIES LABELS oracle TIMEOUT 600 RUN_SERIAL TRUE
     SKIP_RETURN_CODE 5 ENVIRONMENT "EXO_ORACLE_WEIGHTS=$<TARGET_FILE:oracle_weights>")
 
+foreach(suite tokenizers templates)
+    add_test(NAME oracle_${suite}
+        COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider
+            tests/oracle/test_${suite}.py
+        WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties(oracle_${suite} PROPERTIES LABELS oracle TIMEOUT 900 RUN_SERIAL TRUE
+        SKIP_RETURN_CODE 5 ENVIRONMENT "EXO_BATCH=$<TARGET_FILE:exo_batch>")
+endforeach()
+
 # The same bits on ARM: kernels built by the cross compiler, run under qemu.
 add_test(NAME neon_bits COMMAND tests/neon/run.sh ${CMAKE_BINARY_DIR}/neon
     WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
