@@ -64,7 +64,7 @@ endif()
 include(cmake/fuzz.cmake) # the corpora, replayed
 
 # Real processes, driven by pytest; they run the release binary unless EXO names another.
-foreach(suite cli api cluster hosts clients slow tiny pull safetensors)
+foreach(suite cli api cluster hosts clients slow tiny pull safetensors convert)
     add_test(NAME integration_${suite}
         COMMAND /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/integration/test_${suite}.py
         WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
@@ -102,6 +102,13 @@ set_tests_properties(oracle PROPERTIES LABELS oracle TIMEOUT 600
     RUN_SERIAL TRUE SKIP_RETURN_CODE 5)
 
 # Weight blocks against ggml's own functions, through a filter that decodes and quantises.
+# What exo convert writes, in llama.cpp.
+add_test(NAME oracle_convert
+    COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/oracle/test_convert.py
+    WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+set_tests_properties(oracle_convert PROPERTIES LABELS oracle TIMEOUT 600 RUN_SERIAL TRUE
+    SKIP_RETURN_CODE 5)
+
 add_executable(oracle_weights tests/oracle/weights.c)
 target_link_libraries(oracle_weights PRIVATE exo_compute)
 target_compile_options(oracle_weights PRIVATE ${EXO_WARNINGS})
