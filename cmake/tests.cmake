@@ -101,7 +101,6 @@ add_test(NAME oracle
 set_tests_properties(oracle PROPERTIES LABELS oracle TIMEOUT 600
     RUN_SERIAL TRUE SKIP_RETURN_CODE 5)
 
-# Weight blocks against ggml's own functions, through a filter that decodes and quantises.
 # What exo convert writes, in llama.cpp.
 add_test(NAME oracle_convert
     COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/oracle/test_convert.py
@@ -109,6 +108,7 @@ add_test(NAME oracle_convert
 set_tests_properties(oracle_convert PROPERTIES LABELS oracle TIMEOUT 600 RUN_SERIAL TRUE
     SKIP_RETURN_CODE 5)
 
+# Weight blocks against ggml's own functions, through a filter that decodes and quantises.
 add_executable(oracle_weights tests/oracle/weights.c)
 target_link_libraries(oracle_weights PRIVATE exo_compute)
 target_compile_options(oracle_weights PRIVATE ${EXO_WARNINGS})
