@@ -112,7 +112,7 @@ endif()
 include(cmake/fuzz.cmake) # the corpora, replayed
 
 # Real processes, driven by pytest; they run the release binary unless EXO names another.
-foreach(suite cli api cluster architectures hosts clients slow tiny pull safetensors)
+foreach(suite cli api cluster architectures hosts clients slow tiny pull safetensors convert)
     add_test(NAME integration_${suite}
         COMMAND /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/integration/test_${suite}.py
         WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
@@ -164,6 +164,13 @@ add_test(NAME oracle
     WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 set_tests_properties(oracle PROPERTIES LABELS oracle TIMEOUT 1200
     RUN_SERIAL TRUE SKIP_RETURN_CODE 5)
+
+# What exo convert writes, in llama.cpp.
+add_test(NAME oracle_convert
+    COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/oracle/test_convert.py
+    WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+set_tests_properties(oracle_convert PROPERTIES LABELS oracle TIMEOUT 600 RUN_SERIAL TRUE
+    SKIP_RETURN_CODE 5)
 
 # Weight blocks against ggml's own functions, through a filter that decodes and quantises.
 add_executable(oracle_weights tests/oracle/weights.c)

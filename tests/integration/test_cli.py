@@ -10,7 +10,7 @@ from conftest import ROOT, run
 
 TINY = str(ROOT / "models" / "exo-tiny.gguf")
 COMMANDS = ["run", "serve", "node", "check", "tokenize", "template", "bench", "perplexity",
-            "synth", "devices", "pull", "models", "embed"]
+            "synth", "devices", "pull", "models", "embed", "convert"]
 
 
 @pytest.mark.parametrize("kind", ["f32", "f16"])
