@@ -85,15 +85,6 @@ static exo_jlist *copy_items(exo_jctx *c, exo_jvalue v) {
     return exo_jok(c) ? copy : NULL;
 }
 
-static exo_jlist *keys_of(exo_jctx *c, const exo_jlist *l, exo_jvalue attribute, bool cased) {
-    exo_jlist *keys = exo_jlist_new(c, l->n);
-    for (size_t i = 0; i < l->n && exo_jok(c); i++) {
-        exo_jcharge(c, 1);
-        exo_jlist_append(c, keys, sort_key(c, l->items[i], attribute, cased));
-    }
-    return exo_jok(c) ? keys : NULL;
-}
-
 /* Lists of what "a.b,c" names of an item: they compare one by one, and equals (two undefined
  * values, say) are never asked which is less. */
 static exo_jvalue sort_keys(exo_jctx *c, exo_jvalue item, exo_jvalue attribute, bool cased) {
