@@ -5,6 +5,7 @@
  * rows are copied to where the host reads them only in steps that want whole rows, or afterwards
  * when an answer did not do.  Both kinds of commands are recorded with the plan. */
 #include "compute/vulkan/plan_head.h"
+#include "compute/vulkan/plan_host.h"
 
 #include "base/mem.h"
 
@@ -39,7 +40,8 @@ void exo_vk_head_lay_out(exo_plan *p, uint64_t *step_at) {
         h->maxima /= 2;
     }
     h->takes_asks = n_vocab >= MIN_VOCAB && p->desc.max_logit_rows > 0 &&
-                    h->maxima * h->n_blocks <= MAX_MAXIMA && !p->device->shaders.no_head_top;
+                    h->maxima * h->n_blocks <= MAX_MAXIMA && !p->device->shaders.no_head_top &&
+                    !exo_vk_host_takes_head(p);
     if (!h->takes_asks) return;
     uint64_t rows = p->desc.max_logit_rows;
     h->answers_bytes = rows * ANSWER_WORDS * sizeof(uint32_t);

@@ -491,6 +491,17 @@ static void move_slot(const exo_plan *p, const exo_vk_span *s, uint32_t slot, ui
     }
 }
 
+/* Packed rows of logits, to where the device would have put them; from the last one on, since they
+ * move up. */
+static void spread_logits(const exo_plan *p, const exo_plan_args *args) {
+    float *logits = (float *)(void *)p->output->mapped;
+    size_t n_vocab = p->bounds.n_vocab, ld = p->head.ld, n = 0;
+    for (uint32_t k = 0; k < args->n_rows; k++) n += (args->rows[k].flags & EXO_ROW_LOGITS) != 0;
+    for (; n > 1; n--) {
+        memmove(logits + (n - 1) * ld, logits + (n - 1) * n_vocab, n_vocab * sizeof *logits);
+    }
+}
+
 exo_status exo_vk_host_run(exo_plan *p, uint32_t i, const exo_plan_args *args, exo_error *err) {
     exo_vk_host *h = p->host;
     exo_vk_memory *m = &p->device->vk->memory;
@@ -503,8 +514,9 @@ exo_status exo_vk_host_run(exo_plan *p, uint32_t i, const exo_plan_args *args, e
     a.x_in = p->ops[s->begin].kind == EXO_OP_EMBED ? NULL : h->x;
     a.x_out = head ? NULL : h->x;
     a.logits = NULL;
-    if (head) a.logits = (float *)(void *)(p->output->mapped + p->logits_at);
+    if (head) a.logits = (float *)(void *)p->output->mapped;
     st = cpu->plan_run(s->cpu, &a, err);
+    if (st == EXO_OK && head) spread_logits(p, args);
     if (st == EXO_OK && head) st = exo_vk_memory_flush(m, p->output, 0, p->output->size, err);
     if (st != EXO_OK) return st;
     if (head && is_out(s, 0)) { /* the CPU gives rows or logits; its slot 0 has them all the same */

@@ -53,6 +53,11 @@ typedef struct exo_vk_host {
 exo_status exo_vk_host_create(exo_plan *p, exo_error *err);
 void exo_vk_host_destroy(exo_plan *p); /* a plan without is allowed */
 
+/* The CPU computes the logits. */
+static inline bool exo_vk_host_takes_head(const exo_plan *p) {
+    return p->host != NULL && p->host->takes_head;
+}
+
 /* While recording: the span that begins with operation i, or NULL. */
 const exo_vk_span *exo_vk_host_span(const exo_plan *p, size_t i);
 /* Cuts the recorded commands for the span. */

@@ -96,7 +96,7 @@ static exo_status submit(exo_plan *p, const exo_vk_bucket *b, uint32_t begin, ui
                          const exo_plan_args *args, exo_error *err) {
     exo_vk_queue *queue = &p->device->vk->queue;
     uint32_t piece = b->rows < PIECES_FROM_ROWS ? end - begin : 1;
-    uint32_t n_reads = p->head.reads_rows; /* go with the last piece */
+    uint32_t n_reads = p->head.reads_rows && !exo_vk_host_takes_head(p); /* with the last piece */
     if (n_reads > 0 && end == b->n_commands) b->commands[end] = exo_vk_head_reads(p);
     exo_vk_fence before = {0};
     exo_status st = EXO_OK;
@@ -117,7 +117,8 @@ static exo_status submit(exo_plan *p, const exo_vk_bucket *b, uint32_t begin, ui
 }
 
 /* All of the bucket's commands, and between them what the CPU computes. */
-static exo_status run_bucket(exo_plan *p, const exo_vk_bucket *b, const pass *ps, exo_error *err) {
+static exo_status run_bucket(exo_plan *p, const exo_vk_bucket *b, const exo_vk_pass *ps,
+                             exo_error *err) {
     uint32_t begin = 0, n_spans = p->host != NULL ? p->host->n_spans : 0;
     exo_plan_args args = *ps->args;
     for (uint32_t i = 0; n_spans > 0 && i < ps->n_rows; i++) {
