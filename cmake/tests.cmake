@@ -19,7 +19,7 @@ endif()
 # too, where kernels run; sanitizers look at the host's code, for which one size does.
 function(exo_vulkan_entries name source)
     set(entries lavapipe swiftshader)
-    if(source MATCHES "/(kernels|plan)_test\\.c$" AND NOT EXO_SANITIZE)
+    if(source MATCHES "/(kernels|plan|plan_head)_test\\.c$" AND NOT EXO_SANITIZE)
         set(entries lavapipe_4 lavapipe_8 lavapipe_16 swiftshader)
     endif()
     file(STRINGS ${source} on_host REGEX "cmocka_unit_test\\(")
@@ -112,7 +112,7 @@ endif()
 include(cmake/fuzz.cmake) # the corpora, replayed
 
 # Real processes, driven by pytest; they run the release binary unless EXO names another.
-foreach(suite cli api cluster hosts clients slow tiny pull safetensors)
+foreach(suite cli api cluster architectures hosts clients slow tiny pull safetensors convert)
     add_test(NAME integration_${suite}
         COMMAND /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/integration/test_${suite}.py
         WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
@@ -129,6 +129,17 @@ if(EXO_VULKAN)
     set_tests_properties(integration_vulkan_memory PROPERTIES LABELS "integration;vulkan" TIMEOUT 600
         RUN_SERIAL TRUE FIXTURES_REQUIRED vulkan
         ENVIRONMENT "EXO_BUILD_DIR=${CMAKE_BINARY_DIR};${EXO_VULKAN_ENVIRONMENT}")
+    # CPU and Vulkan nodes in one pipeline.
+    add_executable(exo_vulkan_logits tests/vulkan/logits.c)
+    target_link_libraries(exo_vulkan_logits PRIVATE exo_engine)
+    target_compile_options(exo_vulkan_logits PRIVATE ${EXO_WARNINGS})
+    add_test(NAME integration_vulkan_pipeline
+        COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider
+            tests/integration/test_vulkan_pipeline.py
+        WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties(integration_vulkan_pipeline PROPERTIES LABELS "integration;vulkan"
+        TIMEOUT 1800 RUN_SERIAL TRUE FIXTURES_REQUIRED vulkan
+        ENVIRONMENT "EXO_VULKAN_TEST_DIR=${CMAKE_BINARY_DIR};${EXO_VULKAN_ENVIRONMENT}")
     # Drivers that fail in every way, and what is left of the answer.
     add_test(NAME integration_vulkan_faults
         COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider
@@ -139,7 +150,7 @@ if(EXO_VULKAN)
         ENVIRONMENT "EXO_VULKAN_TEST_DIR=${CMAKE_BINARY_DIR};${EXO_VULKAN_ENVIRONMENT}")
     # The committed kernels are what their sources compile to.
     add_test(NAME spirv COMMAND tests/spirv.sh WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-    set_tests_properties(spirv PROPERTIES LABELS "unit;vulkan" TIMEOUT 300 SKIP_RETURN_CODE 77)
+    set_tests_properties(spirv PROPERTIES LABELS "unit;vulkan" TIMEOUT 900 SKIP_RETURN_CODE 77)
 endif()
 
 # Many texts and templates in one process, for the differential tests.
@@ -151,8 +162,15 @@ target_compile_options(exo_batch PRIVATE ${EXO_WARNINGS})
 add_test(NAME oracle
     COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/oracle/test_oracle.py
     WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-set_tests_properties(oracle PROPERTIES LABELS oracle TIMEOUT 600
+set_tests_properties(oracle PROPERTIES LABELS oracle TIMEOUT 1200
     RUN_SERIAL TRUE SKIP_RETURN_CODE 5)
+
+# What exo convert writes, in llama.cpp.
+add_test(NAME oracle_convert
+    COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/oracle/test_convert.py
+    WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+set_tests_properties(oracle_convert PROPERTIES LABELS oracle TIMEOUT 600 RUN_SERIAL TRUE
+    SKIP_RETURN_CODE 5)
 
 # Weight blocks against ggml's own functions, through a filter that decodes and quantises.
 add_executable(oracle_weights tests/oracle/weights.c)
@@ -163,6 +181,15 @@ add_test(NAME oracle_weights
     WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 set_tests_properties(oracle_weights PROPERTIES LABELS oracle TIMEOUT 600 RUN_SERIAL TRUE
     SKIP_RETURN_CODE 5 ENVIRONMENT "EXO_ORACLE_WEIGHTS=$<TARGET_FILE:oracle_weights>")
+
+foreach(suite tokenizers templates)
+    add_test(NAME oracle_${suite}
+        COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider
+            tests/oracle/test_${suite}.py
+        WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties(oracle_${suite} PROPERTIES LABELS oracle TIMEOUT 900 RUN_SERIAL TRUE
+        SKIP_RETURN_CODE 5 ENVIRONMENT "EXO_BATCH=$<TARGET_FILE:exo_batch>")
+endforeach()
 
 # The same bits on ARM: kernels built by the cross compiler, run under qemu.
 add_test(NAME neon_bits COMMAND tests/neon/run.sh ${CMAKE_BINARY_DIR}/neon

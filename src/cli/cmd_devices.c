@@ -57,6 +57,16 @@ static void print_figure(const json_t *d, const char *member, const char *what) 
     printf(what, json_real_value(figure));
 }
 
+/* "products of q4_0 on the CPU: why", one line each. */
+static void print_on_cpu(const json_t *d) {
+    size_t i;
+    json_t *o;
+    json_array_foreach(json_object_get(d, "on_cpu"), i, o) {
+        printf("%11scomputes %s on the CPU: kernel %s: %s\n", "", text_of(o, "computes"),
+               text_of(o, "kernel"), text_of(o, "reason"));
+    }
+}
+
 static void print_device(const json_t *d) {
     const json_t *units = json_object_get(d, "compute_units");
     printf("%-10s ", text_of(d, "device_id"));
@@ -78,6 +88,7 @@ static void print_device(const json_t *d) {
     if (!json_is_true(json_object_get(d, "usable"))) {
         printf("%11sleft out: %s\n", "", text_of(d, "reason"));
     }
+    print_on_cpu(d);
     if (json_is_array(json_object_get(d, "trials"))) print_trials(d);
 }
 

@@ -1,10 +1,9 @@
 /* cmd_pull.c - `exo pull`: a model from a hub into the data directory, with a progress line. */
-#define _DEFAULT_SOURCE /* sigaction, isatty */
+#define _DEFAULT_SOURCE /* isatty */
 #include "base/clock.h"
 #include "cli/cli.h"
 #include "node/pull.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,13 +12,6 @@
 #define DRAW_EVERY_MS  200
 #define LINE_EVERY_MS  10000 /* where stderr is no terminal */
 #define RATE_WINDOW_MS 5000
-
-static volatile sig_atomic_t interrupted;
-
-static void on_signal(int sig) {
-    (void)sig;
-    interrupted = 1;
-}
 
 /* What was drawn when, and from where the rate is measured. */
 typedef struct {
@@ -76,7 +68,7 @@ static void format_line(const display *d, const exo_pull_status *s, char *out, s
 static bool on_progress(void *ud, const exo_pull_status *s) {
     display *d = ud;
     uint64_t now = exo_now_ms();
-    if (interrupted) return false;
+    if (exo_cli_interrupted()) return false;
     measure(d, now, s->phase == EXO_DOWNLOAD_CHECKING ? s->file_done : s->done);
     if (d->drawn_ms == 0) d->drawn_ms = d->tty ? 1 : now;
     if (now - d->drawn_ms < (d->tty ? DRAW_EVERY_MS : LINE_EVERY_MS)) return true;
@@ -87,13 +79,6 @@ static bool on_progress(void *ud, const exo_pull_status *s) {
     d->drawn_ms = now;
     d->drawn = true;
     return true;
-}
-
-static void catch_signals(void) {
-    struct sigaction sa = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-    sigaction(SIGINT, &sa, NULL);
-    sigaction(SIGTERM, &sa, NULL);
-    signal(SIGPIPE, SIG_IGN);
 }
 
 static int print_result(const exo_pull_result *r, bool as_json) {
@@ -134,7 +119,7 @@ static int run(int argc, char **argv) {
         return EXO_EXIT_USAGE;
     }
     exo_pull_result result;
-    catch_signals();
+    exo_cli_catch_signals();
     exo_status st = exo_pull(ref[0], &desc, &result, &err);
     if (d.tty && d.drawn) fprintf(stderr, "\r\033[K");
     if (st == EXO_ECANCELED) {

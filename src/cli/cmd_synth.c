@@ -34,7 +34,8 @@ const exo_command exo_cmd_synth = {
     .summary = "write a random-weight model of a real shape, for tests and benchmarks",
     .help = "usage: exo synth --shape NAME [--type TYPE] [--seed S] [--layers N] -o FILE\n\n"
             "  --shape    stories-15m smollm2-135m qwen3-0.6b llama-3.2-1b qwen3-8b llama-3.1-8b\n"
-            "             qwen3-30b-a3b llama-3.3-70b\n"
+            "             qwen3-30b-a3b llama-3.3-70b; small ones of every architecture:\n"
+            "             test-256 (llama), test-qwen3, test-mixtral, test-gemma3, test-gpt-oss ...\n"
             "  --type     f32 f16 bf16 q4_0 q4_1 q5_0 q5_1 q8_0 q2_K q3_K q4_K q5_K q6_K iq4_nl "
             "iq4_xs\n"
             "             mxfp4 iq2_xxs iq2_xs iq2_s iq3_xxs iq3_s iq1_s iq1_m, or a mix as "

@@ -1,12 +1,12 @@
 /* blocks.c - the block formats, each decoded as the file format defines it, one element at a time.
  *
  * Written for the reader and for exactness; kernels unpack faster and must agree.  The formats
- * that take their quants from codebooks are in blocks_iq.c. */
+ * that take their quants from codebooks are in blocks_iq.h. */
 #include "compute/blocks.h"
 
 #include "base/half.h"
 #include "base/le.h"
-#include "compute/blocks_impl.h"
+#include "compute/blocks_iq.h"
 
 #include <string.h>
 
@@ -90,13 +90,6 @@ static void decode_iq4_nl(const uint8_t *src, exo_block *b) {
     b->d = half_at(src);
     nibbles(src + 2, b->q, 0);
     look_up(b->q, 32, exo_iq4_values);
-}
-
-float exo_mxfp4_scale(uint8_t e) {
-    uint32_t bits = e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23;
-    float f;
-    memcpy(&f, &bits, sizeof f);
-    return f;
 }
 
 static void decode_mxfp4(const uint8_t *src, exo_block *b) {

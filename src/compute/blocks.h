@@ -11,6 +11,8 @@
 
 #include "compute/dtype.h"
 
+#include <string.h>
+
 #define EXO_BLOCK_MAX_ELEMS 256
 #define EXO_BLOCK_MAX_BYTES 256
 
@@ -36,6 +38,11 @@ void exo_dequantize(exo_dtype type, const uint8_t *src, size_t n, float *out);
 extern const int8_t exo_iq4_values[16], exo_mxfp4_values[16];
 
 /* The scale of an MXFP4 block for values doubled: 2^(e - 128). */
-float exo_mxfp4_scale(uint8_t e);
+static inline float exo_mxfp4_scale(uint8_t e) {
+    uint32_t bits = e < 2 ? (e + 1u) << 21 : (e - 1u) << 23;
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
 
 #endif

@@ -1,7 +1,7 @@
-/* blocks_codes.c - the codebooks of the IQ formats, packed as blocks_impl.h says.
+/* blocks_codes.c - the codebooks of the IQ formats, packed as blocks_codes.h says.
  *
  * Data of the file format, generated: every decoder must have the same numbers. */
-#include "compute/blocks_impl.h"
+#include "compute/blocks_codes.h"
 
 const uint16_t exo_codes_iq2_xxs[256] = {
     0,     2,     5,     8,     10,    17,    20,    32,    34,    40,    42,    65,    68,

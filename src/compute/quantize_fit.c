@@ -65,7 +65,7 @@ void exo_level_quants(const exo_levels *l, const float *x, int n, float d, int8_
 }
 
 float exo_level_error(const exo_levels *l, const float *x, int n, float d) {
-    float q[32], s[LANES] = {0}, id = inverse(d);
+    float q[32] = {0}, s[LANES] = {0}, id = inverse(d);
     snap(l, x, n, id, q);
     for (int i = 0; i < n; i += LANES) {
         for (int k = 0; k < LANES; k++) {
@@ -95,7 +95,7 @@ static float best_scale(const float *x, const float *q, int n, float *gain) {
 static float stretch(int i) { return 0.72f + 0.06f * (float)i; }
 
 float exo_fit_scale(const exo_levels *l, const float *x, int n) {
-    float extreme = 0, q[32], d = 0, most = 0;
+    float extreme = 0, q[32] = {0}, d = 0, most = 0;
     for (int i = 0; i < n; i++) {
         if (fabsf(x[i]) > fabsf(extreme)) extreme = x[i];
     }
@@ -142,7 +142,7 @@ static float error_of(const float *x, const float *q, int n, exo_affine a) {
 }
 
 float exo_affine_error(const float *x, int n, int top, exo_affine a) {
-    float q[32];
+    float q[32] = {0};
     snap_affine(x, n, top, a, q);
     return error_of(x, q, n, a);
 }
@@ -173,7 +173,7 @@ typedef struct {
 
 static void try_affine(affine_search *s, const float *x, int n, int top, bool below,
                        exo_affine guess) {
-    float q[32];
+    float q[32] = {0};
     snap_affine(x, n, top, guess, q);
     exo_affine fit = best_affine(x, q, n, below);
     float error = error_of(x, q, n, fit);

@@ -48,13 +48,20 @@ exo_status exo_pages_create(uint32_t n_pages, exo_pages **out, exo_error *err) {
         exo_pages_destroy(p);
         return exo_error_set(err, EXO_ENOMEM, "no memory for %" PRIu32 " pages", n_pages);
     }
-    for (uint32_t i = 0; i < p->n_buckets; i++) p->buckets[i] = EXO_NO_PAGE;
-    for (uint32_t i = 0; i < n_pages; i++)
-        p->pages[i].newer = i + 1 < n_pages ? i + 1 : EXO_NO_PAGE;
-    p->first_free = 0;
-    p->oldest = p->newest = EXO_NO_PAGE;
+    exo_pages_reset(p);
     *out = p;
     return EXO_OK;
+}
+
+void exo_pages_reset(exo_pages *p) {
+    memset(p->pages, 0, p->n_pages * sizeof *p->pages);
+    for (uint32_t i = 0; i < p->n_buckets; i++) p->buckets[i] = EXO_NO_PAGE;
+    for (uint32_t i = 0; i < p->n_pages; i++)
+        p->pages[i].newer = i + 1 < p->n_pages ? i + 1 : EXO_NO_PAGE;
+    p->n_free = p->n_pages;
+    p->n_cached = 0;
+    p->first_free = 0;
+    p->oldest = p->newest = EXO_NO_PAGE;
 }
 
 void exo_pages_destroy(exo_pages *p) {

@@ -45,6 +45,9 @@ uint32_t exo_pages_find(const exo_pages *p, exo_prefix *prefix, exo_page_content
 /* Makes a held, whole page known, unless one of the same content is; *prefix then includes it. */
 void exo_pages_publish(exo_pages *p, uint32_t page, exo_prefix *prefix, exo_page_content content);
 
+/* The content of all pages is lost: none is held or known any more. */
+void exo_pages_reset(exo_pages *p);
+
 typedef struct {
     uint32_t n_held, n_cached, n_free;
 } exo_pages_counts;

@@ -77,6 +77,11 @@ exo_status exo_sched_result(exo_sched *s, uint64_t number, const uint32_t *seqs,
  * in flight are answered as not live.  An unknown id is ignored. */
 void exo_sched_end(exo_sched *s, uint64_t id);
 
+/* All KV is lost (a stage moved to another device): steps in flight are forgotten, and every
+ * running sequence waits to be read again from its tokens, in order of arrival.  Returns the number
+ * of the last step that must not be answered any more. */
+uint64_t exo_sched_reread(exo_sched *s);
+
 /* Prompt and drawn tokens of a live request, for its admission; valid until the next call.
  * Empty: unknown id. */
 exo_tokens exo_sched_tokens(const exo_sched *s, uint64_t id);

@@ -85,16 +85,32 @@ static void make_roots(int32_t roots[4][MAX_CTX]) {
     }
 }
 
+/* The next turn of a conversation: an earlier request's prompt and the beginning of its answer. */
+static void take_up(const world *w, request *r, const request *earlier) {
+    static request so_far;
+    so_far = *earlier;
+    uint32_t n = earlier->n_prompt + rng(3 * EXO_KV_PAGE_TOKENS);
+    r->n_prompt = n < w->limit ? n : w->limit - 1;
+    while (so_far.n_tokens < r->n_prompt) {
+        append(&so_far, token_after(so_far.hash[so_far.n_tokens - 1]));
+    }
+    for (uint32_t k = 0; k < r->n_prompt; k++) append(r, so_far.tokens[k]);
+}
+
 static void make_requests(world *w) {
     static int32_t roots[4][MAX_CTX];
     make_roots(roots);
     for (int i = 0; i < N_REQUESTS; i++) {
         request *r = &w->requests[i];
+        r->n_wanted = 1 + rng(rng(4) == 0 ? w->limit : 20);
+        if (i > 0 && rng(3) == 0) {
+            take_up(w, r, &w->requests[rng((uint32_t)i)]);
+            continue;
+        }
         uint32_t n = 1 + rng(rng(3) == 0 ? w->limit - 1 : w->limit / 2), common = rng(n + 1);
         const int32_t *root = roots[rng(4)];
         r->n_prompt = n;
         for (uint32_t k = 0; k < n; k++) append(r, k < common ? root[k] : (int32_t)rng(3));
-        r->n_wanted = 1 + rng(rng(4) == 0 ? w->limit : 20);
     }
 }
 

@@ -22,7 +22,8 @@ typedef struct {
 
 struct exo_stage {
     exo_shard *shard;
-    const exo_shard_desc *desc;
+    exo_shard_desc own_desc;    /* the shard's; it outlives a shard that is replaced */
+    const exo_shard_desc *desc; /* own_desc */
     uint32_t n_vocab;
     exo_sampler *sampler; /* NULL without head */
     slot *slots;          /* (max_seqs) */
@@ -37,7 +38,8 @@ exo_status exo_stage_create(exo_shard *shard_take, exo_stage **out, exo_error *e
         return exo_error_set(err, EXO_ENOMEM, "no memory for a stage");
     }
     s->shard = shard_take;
-    s->desc = exo_shard_get_desc(shard_take);
+    s->own_desc = *exo_shard_get_desc(shard_take);
+    s->desc = &s->own_desc;
     s->n_vocab = exo_model_hparams(exo_shard_model(shard_take))->n_vocab;
     s->slots = exo_calloc(s->desc->max_seqs, sizeof *s->slots);
     if (s->slots == NULL) st = exo_error_set(err, EXO_ENOMEM, "no memory for sequence slots");
@@ -64,6 +66,14 @@ void exo_stage_destroy(exo_stage *s) {
 }
 
 exo_shard *exo_stage_shard(exo_stage *s) { return s->shard; }
+
+exo_shard *exo_stage_give_shard(exo_stage *s) {
+    exo_shard *shard = s->shard;
+    s->shard = NULL;
+    return shard;
+}
+
+void exo_stage_take_shard(exo_stage *s, exo_shard *shard_take) { s->shard = shard_take; }
 
 /* ---- admission ---- */
 

@@ -89,51 +89,46 @@ static void every_architecture_opens(void **ud) {
     }
 }
 
+static const struct {
+    const char *shape, *suffix;
+    uint32_t lie;
+    const char *facts[2];
+} cases[] = {
+    {"test-qwen3moe", "expert_count", 32, {"ffn_gate_inp.weight", "32 (expert_count)"}},
+    {"test-qwen3moe", "expert_used_count", 17, {"expert_used_count 17", "expert_count 16"}},
+    {"test-qwen3moe",
+     "expert_feed_forward_length",
+     64,
+     {"ffn_gate_exps.weight' is 256 x 128", "64 (expert_feed_forward_length)"}},
+    {"test-qwen2moe",
+     "expert_shared_feed_forward_length",
+     96,
+     {"ffn_gate_shexp.weight' is 256 x 512", "96 (width of the shared"}},
+    {"test-gemma3", "attention.key_length", 128, {"attn_q.weight' is 256 x 256", "x 512"}},
+    {"test-phi", "attention.head_count_kv", 4, {"attn_qkv.weight' is 256 x 512", "768 rows"}},
+    {"test-phi", "feed_forward_length", 256, {"ffn_up.weight' is 256 x 1024", "512 rows"}},
+    {"test-phi", "rope.dimension_count", 32, {"rope_factors_long.weight has 24", "asks for 16"}},
+    {"test-deepseek2",
+     "attention.kv_lora_rank",
+     128,
+     {"attn_kv_a_mqa.weight' is 256 x 288", "160 (kv_lora_rank"}},
+    {"test-deepseek2",
+     "attention.q_lora_rank",
+     64,
+     {"attn_q_a.weight' is 256 x 256", "64 (q_lora"}},
+    {"test-deepseek2", "expert_group_count", 3, {"16 experts", "3 groups"}},
+    {"test-deepseek2", "leading_dense_block_count", 9, {"blk.1.ffn_", ""}},
+    {"test-deepseek2", "rope.dimension_count", 96, {"dimension_count 96", "96 dimensions"}},
+    {"test-gpt-oss", "attention.head_count", 8, {"attn_q.weight' is 256 x 256", "512 (head_count"}},
+    {"test-bert", "context_length", 1024, {"position_embd.weight' is 256 x 512", "1024 (context"}},
+    {"test-olmo2",
+     "attention.head_count_kv",
+     4,
+     {"attn_k.weight' is 256 x 128", "256 (head_count_kv"}},
+};
+
 static void contradictions_name_both_facts(void **ud) {
     (void)ud;
-    static const struct {
-        const char *shape, *suffix;
-        uint32_t lie;
-        const char *facts[2];
-    } cases[] = {
-        {"test-qwen3moe", "expert_count", 32, {"ffn_gate_inp.weight", "32 (expert_count)"}},
-        {"test-qwen3moe", "expert_used_count", 17, {"expert_used_count 17", "expert_count 16"}},
-        {"test-qwen3moe",
-         "expert_feed_forward_length",
-         64,
-         {"ffn_gate_exps.weight' is 256 x 128", "64 (expert_feed_forward_length)"}},
-        {"test-qwen2moe",
-         "expert_shared_feed_forward_length",
-         96,
-         {"ffn_gate_shexp.weight' is 256 x 512", "96 (width of the shared"}},
-        {"test-gemma3", "attention.key_length", 32, {"attn_q.weight' is 256 x 256", "x 128"}},
-        {"test-phi", "attention.head_count_kv", 4, {"attn_qkv.weight' is 256 x 512", "768 rows"}},
-        {"test-phi", "feed_forward_length", 256, {"ffn_up.weight' is 256 x 1024", "512 rows"}},
-        {"test-phi",
-         "rope.dimension_count",
-         32,
-         {"rope_factors_long.weight has 24", "asks for 16"}},
-        {"test-deepseek2", "attention.kv_lora_rank", 128, {"attn_kv_a", "128"}},
-        {"test-deepseek2",
-         "attention.q_lora_rank",
-         64,
-         {"attn_q_a.weight' is 256 x 256", "64 (q_lora"}},
-        {"test-deepseek2", "expert_group_count", 3, {"16 experts", "3 groups"}},
-        {"test-deepseek2", "leading_dense_block_count", 9, {"blk.1.ffn_", ""}},
-        {"test-deepseek2", "rope.dimension_count", 96, {"dimension_count 96", "96 dimensions"}},
-        {"test-gpt-oss",
-         "attention.head_count",
-         8,
-         {"attn_q.weight' is 256 x 256", "512 (head_count"}},
-        {"test-bert",
-         "context_length",
-         1024,
-         {"position_embd.weight' is 256 x 512", "1024 (context"}},
-        {"test-olmo2",
-         "attention.head_count_kv",
-         4,
-         {"attn_k.weight' is 256 x 128", "256 (head_count_kv"}},
-    };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         exo_hparams hp;
         exo_error err = {0};
@@ -173,6 +168,10 @@ static void any_number_may_lie(void **ud) {
         "rope.dimension_count",
         "rope.scaling.original_context_length",
         "rope.scaling.factor",
+        "rope.freq_base",
+        "rope.scaling.attn_factor",
+        "rope.scaling.yarn_log_multiplier",
+        "attention.scale",
         "expert_count",
         "expert_used_count",
         "expert_feed_forward_length",
@@ -184,7 +183,8 @@ static void any_number_may_lie(void **ud) {
         "leading_dense_block_count",
         "pooling_type",
     };
-    static const uint32_t lies[] = {0, 1, 2, 3, 31, 64, 65, 576, 577, 4096, 0x7FFFFFFF, UINT32_MAX};
+    static const uint32_t lies[] = {0,   1,   2,    3,          31,         64,         65,
+                                    576, 577, 4096, 0x3F800000, 0x7F7FFFFF, 0x7FFFFFFF, UINT32_MAX};
     for (const char *const *s = exo_synth_shapes(); *s != NULL; s++) {
         if (!is_test_shape(*s)) continue;
         file f = make(*s, 2);

@@ -279,6 +279,8 @@ const exo_tensor *exo_gguf_find(const exo_gguf *g, const char *name) {
 
 uint64_t exo_gguf_bytes(const exo_gguf *g) { return g->bytes; }
 
+const exo_gguf_part *exo_gguf_head(const exo_gguf *g) { return &g->parts[0]; }
+
 bool exo_gguf_rotates_halves(const exo_gguf *g) { return g->foreign && g->other.rotate_half; }
 
 bool exo_gguf_is_foreign(const exo_gguf *g) { return g->foreign; }

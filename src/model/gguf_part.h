@@ -1,4 +1,5 @@
-/* gguf_part.h - one GGUF file (or one part of a split one) as parsed data; private to gguf*.c.
+/* gguf_part.h - one GGUF file (or one part of a split one) as parsed data; private to gguf*.c,
+ * hf_open.c and convert.c.
  *
  * Everything points into the file's bytes; only the tables below are allocated, each in
  * proportion to the bytes it was read from, never to a count that a file claims.
@@ -56,6 +57,8 @@ typedef struct {
     bool rotate_half; /* rotary pairs are (i, i + dims/2), whatever the architecture's files have */
 } exo_gguf_foreign;
 
+/* What an opened model's metadata are. */
+const exo_gguf_part *exo_gguf_head(const exo_gguf *g);
 /* Takes what f owns, also on failure. */
 exo_status exo_gguf_assemble(const exo_gguf_foreign *f_take, exo_gguf **out, exo_error *err);
 
@@ -67,6 +70,8 @@ const exo_str *exo_names_find(const exo_str *const *names, size_t n, const char 
 const exo_gguf_kv *exo_gguf_part_find(const exo_gguf_part *p, const char *key);
 /* Element i < kv->n of an integer or boolean (array); false when it is neither. */
 bool exo_gguf_kv_i64(const exo_gguf_kv *kv, uint64_t i, int64_t *out);
+/* The byte behind an entry's value. */
+const uint8_t *exo_gguf_kv_end(const exo_gguf_kv *kv);
 bool exo_gguf_kv_u32(const exo_gguf_kv *kv, uint32_t *out); /* scalars only */
 
 /* For messages: "%.*s" with at most 64 bytes of a name. */

@@ -143,6 +143,17 @@ static void fill(exo_rope *r, const scaling *c, uint32_t dims, float base,
     }
 }
 
+/* Settings that are possible one by one may still be no frequencies together. */
+static exo_status check_finite(const exo_arch_source *s, const exo_rope *r, exo_error *err) {
+    for (uint32_t i = 0; i < r->dims / 2; i++) {
+        if (r->inv_freq[i] >= 0 && r->inv_freq[i] < 1e30) continue;
+        return exo_error_set(err, EXO_EFORMAT,
+                             "%s.rope.freq_base and rope.scaling give rotation %u the frequency %g",
+                             s->arch, i, r->inv_freq[i]);
+    }
+    return EXO_OK;
+}
+
 /* deepseek2 with yarn: the length factor is on the scores, squared. */
 static void scale_scores(const scaling *c, exo_hparams *hp) {
     if (!hp->arch->latent || !c->yarn) return;
@@ -176,7 +187,9 @@ static exo_status fill_all(const exo_arch_source *s, exo_hparams *hp, uint32_t d
     if (strcmp(s->arch, "gemma3") == 0) sliding.factor = 1;
     fill(&hp->rope_sliding, &sliding, dims, c->base_sliding, NULL);
     scale_scores(c, hp);
-    return EXO_OK;
+    st = check_finite(s, &hp->rope, err);
+    if (st == EXO_OK) st = check_finite(s, &hp->rope_long, err);
+    return st == EXO_OK ? check_finite(s, &hp->rope_sliding, err) : st;
 }
 
 exo_status exo_hparams_read_rope(const exo_arch_source *s, exo_hparams *hp, exo_error *err) {

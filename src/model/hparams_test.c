@@ -181,7 +181,8 @@ static void the_three_architectures_are_read(void **ud) {
         assert_int_equal(hp.n_vocab, N_VOCAB);
         assert_int_equal(hp.ctx_train, 128);
         assert_int_equal(hp.rope.dims, HEAD);
-        assert_true(hp.rope_neox == (i > 0) && hp.qkv_bias == (i == 1) && (hp.qk_norm == EXO_QK_NORM_HEAD) == (i == 2));
+        assert_true(hp.rope_neox == (i > 0) && hp.qkv_bias == (i == 1) &&
+                    (hp.qk_norm == EXO_QK_NORM_HEAD) == (i == 2));
         assert_true(hp.tied_head && hp.rope.scale == 1 && hp.norm_eps == 1e-5f);
         assert_string_equal(hp.name, "stem");
     }

@@ -7,7 +7,6 @@
  * that write to the residual stream have 3/sqrt(n_layers) times as much: its sum over all layers is
  * about 2 then, large beside the embedding, else a tied head would only repeat the last token.
  * The file is streamed: nothing but one chunk is ever in memory. */
-#define _POSIX_C_SOURCE 200809L /* open, statvfs */
 #include "model/synth_impl.h"
 
 #include "base/hash.h"
@@ -16,15 +15,11 @@
 #include "compute/blocks.h"
 #include "compute/dmath.h"
 #include "model/mix.h"
+#include "model/out_file.h"
 #include "model/paths.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
-#include <unistd.h>
 
 #define CHUNK_BYTES (4u << 20)
 #define NAME_BYTES  64
@@ -241,8 +236,8 @@ static void add_metadata(const job *j, exo_gguf_writer *w) {
     } else {
         add_u32(w, s->arch, "attention.key_length", s->head_dim);
         add_u32(w, s->arch, "attention.value_length", s->head_dim);
-        add_u32(w, s->arch, "rope.dimension_count", s->head_dim);
         add_f32(w, s->arch, "attention.layer_norm_rms_epsilon", s->norm_eps);
+        add_u32(w, s->arch, "rope.dimension_count", s->head_dim);
     }
     add_f32(w, s->arch, "rope.freq_base", s->rope_base);
     add_u32(w, s->arch, "vocab_size", s->n_vocab);
@@ -256,107 +251,30 @@ static void add_metadata(const job *j, exo_gguf_writer *w) {
 
 /* ---- writing ---- */
 
-typedef struct {
-    int fd;
-    const char *path; /* for messages */
-    uint64_t done, total;
-    exo_progress_fn progress;
-    void *ud;
-} output;
-
-static exo_status put(output *o, const void *bytes, size_t n, exo_error *err) {
-    const uint8_t *p = bytes;
-    while (n > 0) {
-        ssize_t got = write(o->fd, p, n);
-        if (got < 0 && errno == EINTR) continue;
-        if (got <= 0) {
-            return exo_error_set(err, EXO_EIO, "cannot write %s: %s (%llu of %llu bytes written)",
-                                 exo_path_tail(o->path), strerror(got < 0 ? errno : ENOSPC),
-                                 (unsigned long long)o->done, (unsigned long long)o->total);
-        }
-        p += got;
-        n -= (size_t)got;
-        o->done += (uint64_t)got;
-    }
-    if (o->progress != NULL && !o->progress(o->ud, o->done, o->total)) {
-        return exo_error_set(err, EXO_ECANCELED, "canceled");
-    }
-    return EXO_OK;
-}
-
-static exo_status put_tensor(output *o, const tensor *t, uint8_t *chunk, exo_error *err) {
+static exo_status put_tensor(exo_out_file *o, const tensor *t, uint8_t *chunk, exo_error *err) {
     static const uint8_t zeros[EXO_GGUF_ALIGNMENT];
     const exo_dtype_info *info = exo_dtype_get(t->weights.type);
     uint64_t n_blocks = t->dims[0] * t->dims[1] * t->dims[2] / info->block_elems;
     uint64_t bytes = n_blocks * info->block_bytes;
-    exo_status st = t->bytes != NULL ? put(o, t->bytes, (size_t)bytes, err) : EXO_OK;
+    exo_status st = t->bytes != NULL ? exo_out_file_put(o, t->bytes, (size_t)bytes, err) : EXO_OK;
     uint64_t per_chunk = CHUNK_BYTES / info->block_bytes;
     for (uint64_t i = 0; t->bytes == NULL && i < n_blocks && st == EXO_OK; i += per_chunk) {
         size_t n = (size_t)(n_blocks - i < per_chunk ? n_blocks - i : per_chunk);
         exo_synth_fill(&t->weights, i, n, chunk);
-        st = put(o, chunk, n * info->block_bytes, err);
+        st = exo_out_file_put(o, chunk, n * info->block_bytes, err);
     }
-    if (st == EXO_OK) st = put(o, zeros, (size_t)(exo_gguf_padded(bytes) - bytes), err);
+    if (st == EXO_OK)
+        st = exo_out_file_put(o, zeros, (size_t)(exo_gguf_padded(bytes) - bytes), err);
     return st;
 }
 
-/* Says so before writing gigabytes, not after. */
-static exo_status check_space(const output *o, exo_error *err) {
-    struct statvfs fs;
-    if (fstatvfs(o->fd, &fs) != 0) return EXO_OK;
-    uint64_t free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
-    if (free_bytes >= o->total) return EXO_OK;
-    return exo_error_set(err, EXO_EIO, "%s needs %llu bytes, but only %llu are free on that disk",
-                         exo_path_tail(o->path), (unsigned long long)o->total,
-                         (unsigned long long)free_bytes);
-}
-
-static exo_status write_all(const job *j, const exo_buf *head, output *o, exo_error *err) {
+static exo_status write_all(const job *j, const exo_buf *head, exo_out_file *o, exo_error *err) {
     uint8_t *chunk = exo_malloc(CHUNK_BYTES);
     if (chunk == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for a chunk");
-    exo_status st = check_space(o, err);
-    if (st == EXO_OK) st = put(o, head->data, head->n, err);
+    exo_status st = exo_out_file_put(o, head->data, head->n, err);
     for (size_t i = 0; i < j->n && st == EXO_OK; i++)
         st = put_tensor(o, &j->tensors[i], chunk, err);
     exo_free(chunk);
-    return st;
-}
-
-/* A device, a folder or a pipe must not be replaced by a file. */
-static exo_status check_target(const char *path, exo_error *err) {
-    struct stat s;
-    if (lstat(path, &s) != 0 || S_ISREG(s.st_mode)) return EXO_OK;
-    return exo_error_set(err, EXO_EINVAL, "%s is there and is no plain file", exo_path_tail(path));
-}
-
-/* Writes a temporary file beside path and renames it; on failure nothing is left. */
-static exo_status write_file(const job *j, const exo_buf *head, output *o, exo_error *err) {
-    exo_buf temp = {0};
-    exo_status st = check_target(o->path, err);
-    if (st != EXO_OK) return st;
-    exo_buf_printf(&temp, "%s.%ld.tmp", o->path, (long)getpid());
-    if (!exo_buf_ok(&temp)) {
-        exo_buf_finish(&temp);
-        return exo_error_set(err, EXO_ENOMEM, "out of memory for a path");
-    }
-    o->fd = open(temp.data, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    if (o->fd < 0) {
-        st = exo_error_set(err, EXO_EIO, "cannot create %s: %s", exo_path_tail(o->path),
-                           strerror(errno));
-        goto done;
-    }
-    st = write_all(j, head, o, err);
-    if (close(o->fd) != 0 && st == EXO_OK) {
-        st = exo_error_set(err, EXO_EIO, "cannot write %s: %s", exo_path_tail(o->path),
-                           strerror(errno));
-    }
-    if (st == EXO_OK && rename(temp.data, o->path) != 0) {
-        st = exo_error_set(err, EXO_EIO, "cannot rename to %s: %s", exo_path_tail(o->path),
-                           strerror(errno));
-    }
-    if (st != EXO_OK) unlink(temp.data);
-done:
-    exo_buf_finish(&temp);
     return st;
 }
 
@@ -400,13 +318,15 @@ exo_status exo_synth_write(const exo_synth_desc *desc, const char *path, exo_pro
         exo_gguf_add_tensor(&w, t->name, t->weights.type, t->n_dims, t->dims);
     }
     exo_gguf_writer_head(&w, &head);
-    output o = {.path = path, .total = head.n + w.data_bytes, .progress = progress, .ud = ud};
+    exo_out_file o = {.progress = progress, .ud = ud};
+    uint64_t total = head.n + w.data_bytes;
     exo_gguf_writer_finish(&w);
     if (j.failed || !exo_buf_ok(&head)) {
         st =
             exo_error_set(err, EXO_ENOMEM, "out of memory for the head of %s", exo_path_tail(path));
     } else {
-        st = write_file(&j, &head, &o, err);
+        st = exo_out_file_begin(&o, path, total, err);
+        if (st == EXO_OK) st = exo_out_file_end(&o, write_all(&j, &head, &o, err), err);
     }
     exo_buf_finish(&head);
     exo_free(j.tensors);

@@ -140,6 +140,8 @@ exo_str exo_gguf_strings_next(exo_gguf_strings *w); /* w->left > 0 */
 
 /* ---- tokens by their beginnings ---- */
 
+#define EXO_TRIE_MAX_BYTES 512 /* of a token: every position of a text may have to look so far */
+
 typedef struct {
     uint32_t first_child; /* n_children of them stand side by side, in the order of their bytes */
     int32_t id;           /* the token that ends here, or EXO_NO_TOKEN */
@@ -154,7 +156,7 @@ typedef struct {
 } exo_trie;
 
 /* Of the tokens ids (n), which it sorts; none has an empty text.  EXO_EFORMAT names two that are
- * the same `what`.  Finish it on failure too. */
+ * the same `what`, or one that is too long.  Finish it on failure too. */
 exo_status exo_trie_init(exo_trie *t, const exo_vocab *v, int32_t *ids, size_t n, const char *what,
                          exo_error *err);
 void exo_trie_finish(exo_trie *t);

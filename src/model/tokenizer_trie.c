@@ -83,12 +83,17 @@ static bool add_children(grower *g, uint32_t node) {
     return true;
 }
 
-static exo_status check_distinct(const exo_vocab *v, const int32_t *ids, size_t n, const char *what,
-                                 exo_error *err) {
-    for (size_t k = 1; k < n; k++) {
-        if (compare(v, ids[k - 1], ids[k]) != 0) continue;
-        return exo_error_set(err, EXO_EFORMAT, "tokenizer.ggml.tokens[%d] and [%d] are the same %s",
-                             ids[k - 1], ids[k], what);
+static exo_status check_texts(const exo_vocab *v, const int32_t *ids, size_t n, const char *what,
+                              exo_error *err) {
+    for (size_t k = 0; k < n; k++) {
+        if (v->tokens[ids[k]].n_text > EXO_TRIE_MAX_BYTES)
+            return exo_error_set(err, EXO_EFORMAT,
+                                 "tokenizer.ggml.tokens[%d] is a %s of more than %d bytes", ids[k],
+                                 what, EXO_TRIE_MAX_BYTES);
+        if (k > 0 && compare(v, ids[k - 1], ids[k]) == 0)
+            return exo_error_set(err, EXO_EFORMAT,
+                                 "tokenizer.ggml.tokens[%d] and [%d] are the same %s", ids[k - 1],
+                                 ids[k], what);
     }
     return EXO_OK;
 }
@@ -97,7 +102,7 @@ exo_status exo_trie_init(exo_trie *t, const exo_vocab *v, int32_t *ids, size_t n
                          exo_error *err) {
     *t = (exo_trie){0};
     sort(v, ids, n);
-    exo_status status = check_distinct(v, ids, n, what, err);
+    exo_status status = check_texts(v, ids, n, what, err);
     if (status != EXO_OK) return status;
     grower g = {.trie = t, .v = v, .ids = ids};
     bool ok = add_node(&g, 0, (span){0, (uint32_t)n, 0});

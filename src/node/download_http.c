@@ -11,6 +11,7 @@
 
 #include <exo/version.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,7 +68,9 @@ static bool may_have_token(const exo_download_host *host, const char *url) {
     if (host->token == NULL || host->token[0] == '\0' || host->endpoint == NULL) return false;
     if (!exo_http_same_origin(url, host->endpoint)) return false;
     if (!is_plain_http(url) || is_this_machine(url)) return true;
-    exo_warn("HF_TOKEN is not sent: HF_ENDPOINT is not https");
+    static atomic_flag said = ATOMIC_FLAG_INIT;
+    if (!atomic_flag_test_and_set(&said))
+        exo_warn("HF_TOKEN is not sent: HF_ENDPOINT is not https");
     return false;
 }
 

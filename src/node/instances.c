@@ -7,10 +7,11 @@
  *
  *   EXO_MSG_INSTANCE   {"op": "create",  "instance", "model_id", "epoch", "min_nodes",
  *                       "fingerprint", "settings": {...}, "shards": [...]}   owner to participants
- *                      {"op": "loaded",  "instance", "stage", bytes, pages,
+ *                      {"op": "loaded",  "instance", "stage", bytes, pages, device,
  *                       "has_classes"}                                       participant to owner
  *                      {"op": "connect", "instance", "n_pages"}              owner to participants
- *                      {"op": "ready",   "instance", "stage"}                participant to owner
+ *                      {"op": "ready",   the same; again when its device failed and the CPU of
+ *                                        its node took over}                 participant to owner
  *                      {"op": "stats",   "instance", "stage", counters}      participant to owner
  *                      {"op": "failed",  "instance", "stage", "reason"}      participant to owner
  *                      {"op": "delete",  "instance", "reason"}               owner to participants
@@ -180,20 +181,24 @@ static void on_report(exo_node *n, exo_loop_call *c) {
     }
     exo_instance_stage *s = &i->stages[i->my_stage];
     s->loaded = true;
-    s->ready = r->event == EXO_WORKER_READY;
+    s->ready = r->event != EXO_WORKER_LOADED;
     s->weight_bytes = r->weight_bytes;
     s->kv_bytes = r->kv_bytes;
     s->n_pages = r->n_pages;
+    snprintf(s->place.device_id, sizeof s->place.device_id, "%s", r->device_id);
+    snprintf(s->reason, sizeof s->reason, "%s", r->reason);
     s->has_classes = r->has_classes;
     if (is_owner(i)) {
         advance(i);
+        if (r->event == EXO_WORKER_MOVED) n->record_changed = true;
     } else {
         send_to(n, i->owner,
-                json_pack("{s:s, s:s, s:i, s:I, s:I, s:i, s:b}", "op",
+                json_pack("{s:s, s:s, s:i, s:I, s:I, s:i, s:b, s:s, s:s}", "op",
                           s->ready ? "ready" : "loaded", "instance", i->id, "stage",
                           (int)i->my_stage, "weight_bytes", (json_int_t)s->weight_bytes, "kv_bytes",
                           (json_int_t)s->kv_bytes, "n_pages", (int)s->n_pages, "has_classes",
-                          (int)s->has_classes));
+                          (int)s->has_classes, "device_id", s->place.device_id, "reason",
+                          s->reason));
     }
 done:
     exo_free(rc);
@@ -505,6 +510,13 @@ static void on_stage_message(exo_instance *i, const exo_peer *from, const char *
     s->n_pages =
         n_pages > 0 && n_pages < INT32_MAX ? (uint32_t)n_pages : 0; /* 0 is refused later */
     s->has_classes = json_is_true(json_object_get(m, "has_classes"));
+    const char *device = json_string_value(json_object_get(m, "device_id"));
+    const char *reason = json_string_value(json_object_get(m, "reason"));
+    if (device != NULL && reason != NULL) { /* not from a node of an older version */
+        snprintf(s->place.device_id, sizeof s->place.device_id, "%s", device);
+        snprintf(s->reason, sizeof s->reason, "%s", reason);
+        i->node->record_changed = true;
+    }
     advance(i);
 }
 

@@ -177,11 +177,17 @@ static exo_status look_around(pull *p, exo_pull_result *out, exo_error *err) {
         return EXO_OK;
     }
     bool same = false;
+    if (p->ref.url[0] != '\0') { /* what only its server knows */
+        exo_remote r;
+        exo_status st = exo_http_probe(&p->host, p->ref.url, &r, err);
+        if (st != EXO_OK) return st;
+        p->tree.files[0].bytes = r.bytes;
+        memcpy(p->tree.files[0].sha256, r.sha256, sizeof r.sha256);
+    }
     snprintf(dir, sizeof dir, "%s", out->path);
     char *slash = p->choice.folder ? NULL : strrchr(dir, '/');
     if (slash != NULL) *slash = '\0';
-    exo_status st = EXO_OK;
-    if (p->choice.files[0]->bytes != EXO_SIZE_UNKNOWN) st = all_match(p, dir, &same, err);
+    exo_status st = all_match(p, dir, &same, err);
     if (st != EXO_OK) return st;
     out->was_there = same;
     if (same) return EXO_OK;

@@ -165,7 +165,8 @@ def write_folder(source: Path, folder: Path, vectors: str = "F32", shards: int =
         "bos_token_id": get("tokenizer.ggml.bos_token_id"),
         "eos_token_id": get("tokenizer.ggml.eos_token_id")}
     if "rope_freqs.weight" in g.tensors:
-        config["rope_scaling"] = {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0,
+        (factor,) = struct.unpack("<f", g.raw("rope_freqs.weight")[-4:])  # of the slowest rotation
+        config["rope_scaling"] = {"rope_type": "llama3", "factor": factor, "low_freq_factor": 1.0,
                                   "high_freq_factor": 4.0,
                                   "original_max_position_embeddings": 8192}
     (folder / "config.json").write_text(json.dumps(config))

@@ -103,9 +103,14 @@ def test_ways_to_name_it(pull: Pull, home: Path, model: bytes, ref: str) -> None
 
 
 def test_a_plain_address(hub: Hub, pull: Pull, home: Path, model: bytes) -> None:
-    done = pull(f"{hub.endpoint}/owner/repo/resolve/main/{MODEL}.gguf")
+    url = f"{hub.endpoint}/owner/repo/resolve/main/{MODEL}.gguf"
+    done = pull(url)
     assert done.returncode == 0, done.stderr
     check_whole(home, model)
+    again = pull(url, "--json")
+    assert again.returncode == 0 and json.loads(again.stdout)["was_there"]
+    hub.generation = 1
+    fails(pull(url), "another model")
 
 
 def test_several_connections_at_once(hub: Hub, pull: Pull, home: Path, model: bytes) -> None:

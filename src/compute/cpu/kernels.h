@@ -113,10 +113,11 @@ extern const exo_cpu_kernels exo_kernels_neon, exo_kernels_neon_dotprod;
 
 /* The types without a kernel of their own share one (unpacked.h): entries of a table. */
 #define EXO_UNPACKED_TYPES(kernel)                                                                 \
-    [EXO_Q4_1] = kernel, [EXO_Q5_0] = kernel, [EXO_Q5_1] = kernel, [EXO_IQ4_NL] = kernel,          \
-    [EXO_MXFP4] = kernel, [EXO_Q2_K] = kernel, [EXO_Q3_K] = kernel, [EXO_Q5_K] = kernel,           \
-    [EXO_IQ4_XS] = kernel, [EXO_IQ2_XXS] = kernel, [EXO_IQ2_XS] = kernel, [EXO_IQ2_S] = kernel,    \
-    [EXO_IQ3_XXS] = kernel, [EXO_IQ3_S] = kernel, [EXO_IQ1_S] = kernel, [EXO_IQ1_M] = kernel
+    [EXO_Q4_1] = (kernel), [EXO_Q5_0] = (kernel), [EXO_Q5_1] = (kernel), [EXO_IQ4_NL] = (kernel),  \
+    [EXO_MXFP4] = (kernel), [EXO_Q2_K] = (kernel), [EXO_Q3_K] = (kernel), [EXO_Q5_K] = (kernel),   \
+    [EXO_IQ4_XS] = (kernel), [EXO_IQ2_XXS] = (kernel), [EXO_IQ2_XS] = (kernel),                    \
+    [EXO_IQ2_S] = (kernel), [EXO_IQ3_XXS] = (kernel), [EXO_IQ3_S] = (kernel),                      \
+    [EXO_IQ1_S] = (kernel), [EXO_IQ1_M] = (kernel)
 
 /* The best table this machine runs, or the one named (isa NULL: the environment variable
  * EXO_CPU_ISA, when set).  EXO_EINVAL for an unknown name, EXO_EUNSUPPORTED when the machine

@@ -161,8 +161,10 @@ static inline void test_make_net_on(test_net *n, exo_device *device,
         }
         test_layer_ops(n, il, &n->ops[1 + il * OPS_A_LAYER]);
     }
-    n->ops[0] = (exo_op){.kind = EXO_OP_EMBED, .u.embed = {SLOT_X, n->table}};
-    n->ops[N_OPS - 1] = (exo_op){.kind = EXO_OP_HEAD, .u.head = {SLOT_X, n->norm, 1e-5f, n->table}};
+    n->ops[0] = (exo_op){.kind = EXO_OP_EMBED, .u.embed = {.out = SLOT_X, .table = n->table}};
+    n->ops[N_OPS - 1] =
+        (exo_op){.kind = EXO_OP_HEAD,
+                 .u.head = {.in = SLOT_X, .norm = n->norm, .norm_eps = 1e-5f, .w = n->table}};
     exo_plan_desc pd = test_plan_desc(n);
     test_must(test_backend->plan_create(n->device, &pd, &n->plan, NULL) == EXO_OK);
     for (uint32_t i = 0; i < MAX_SEQS * SEQ_PAGES; i++) n->pages[i] = i * 7 % N_PAGES;

@@ -2,13 +2,12 @@
  *
  * A group's blocks are unpacked, 256 elements at a time, into signed bytes and their scales, which
  * stay in the first-level cache; every column of the activations then passes over them.  So a new
- * type is an unpack function, at worst the one that decodes row by row (unpack_rows), and an entry
- * in the table at the end.
+ * type is an unpack function and an entry in the table at the end.
  *
  * Included by one file per instruction set, behind a header that defines registers of 4 bytes
  * (32 bits) for BV_ROWS rows, BV_ROWS being 4, 8 or 16, in which a 16-byte lane is 4 rows:
  *   bv                     that many bytes; iv: as int32; fv: as floats
- *   bv_load, bv_store      unaligned; bv_load_u16: 16 bits of each row, widened to 32
+ *   bv_load, bv_store      unaligned; bv_load_u8, bv_load_u16: 8 or 16 bits of a row, widened
  *   bv_bytes, bv_words     one byte, or 32 bits, everywhere; bv_table: 16 bytes in each lane
  *   bv_and, bv_or, bv_sub8, bv_same8 (bytes: 0xFF where equal), bv_sub32
  *   bv_shr, bv_shl, bv_sar logical and arithmetic shifts of 32-bit words
@@ -21,7 +20,7 @@
  *   bv_sums(sum, min, x)   sum + min[0] * x[0] + min[1] * x[1] of int16 pairs; one x for all rows
  *   fv_zero, fv_all, fv_load, fv_store, fv_load_f16, fv_of (iv), fv_scaled (v, float)
  *   fv_fma(a, b, c)        a * b + c; fv_fnma: -(a * b) + c; each rounded once */
-#include "compute/blocks.h"
+#include "compute/blocks_iq.h"
 #include "compute/cpu/tile_drive.h"
 
 #include <string.h>
@@ -72,6 +71,15 @@ EXO_INLINE bv fifth_bits(bv bits, int t) {
     return bv_and(bv_same8(bv_and(bv_pick(bits, from), mask), mask), bv_bytes(0x10));
 }
 
+/* The bits of exo_mxfp4_scale(e) of each row: e < 2 are denormal. */
+EXO_INLINE bv mxfp4_scales(bv e) {
+    bv zero = bv_words(0), one = bv_words(1);
+    bv small = bv_sar(bv_shl(bv_same8(bv_and(e, bv_words(0xFE)), zero), 24), 24);
+    bv large = bv_sub32(bv_words(0xFFFFFFFFu), small);
+    return bv_or(bv_and(small, bv_shl(bv_sub32(e, bv_words(0xFFFFFFFFu)), 21)),
+                 bv_and(large, bv_shl(bv_sub32(e, one), 23)));
+}
+
 typedef struct {
     uint32_t quants, scales; /* bytes of a record */
     bool fifth, minima;
@@ -91,14 +99,16 @@ EXO_INLINE void unpack_small(unpacked *u, const uint8_t *q, const uint8_t *s, ui
                 v = t.values != NULL ? bv_pick(table, v) : bv_sub8(v, bv_bytes(t.offset));
                 put_words(u, (int)b * 8 + i, r, v);
             }
-            if (t.values != exo_mxfp4_values) fv_store(&u->d[b][r], fv_load_f16(s + r * 2));
+            if (t.values == exo_mxfp4_values) {
+                bv_store(&u->d[b][r], mxfp4_scales(bv_load_u8(s + r)));
+            } else {
+                fv_store(&u->d[b][r], fv_load_f16(s + r * 2));
+            }
             if (t.minima) { /* as the specification has it: an addend is a minimum turned */
                 fv m = fv_load_f16(s + 32 + r * 2);
                 fv_store(&u->dmin[b][r], fv_scaled(m, -1));
             }
         }
-        if (t.values != exo_mxfp4_values) continue;
-        for (int r = 0; r < EXO_GROUP_ROWS; r++) u->d[b][r] = exo_mxfp4_scale(s[r]);
     }
 }
 
@@ -253,18 +263,21 @@ static EXO_NOINLINE void unpack_iq4_xs(unpacked *u, const exo_weight *w, uint32_
     }
 }
 
-/* Any type of 256 without minima: row by row, as the format is defined. */
+/* A codebook type: row by row, as the format is defined. */
 static EXO_NOINLINE void unpack_rows(unpacked *u, const exo_weight *w, uint32_t g, uint32_t b,
                                      uint32_t n) {
+    const exo_iq_decoder decode = exo_iq_decoder_of(w->type);
     (void)n;
     for (uint32_t r = 0; r < EXO_GROUP_ROWS; r++) {
         uint8_t src[EXO_BLOCK_MAX_BYTES];
         exo_block block;
         exo_weight_block(w, g * EXO_GROUP_ROWS + r, b, src);
-        exo_block_decode(w->type, src, &block);
+        decode(src, &block);
         for (int i = 0; i < ELEMENTS / 4; i++) memcpy(u->q[i][r], block.q + 4 * i, 4);
-        for (uint32_t j = 0; j < 16; j++) {
-            u->scale[j][r][0] = u->scale[j][r][1] = block.scale[j * 16 / block.sub];
+        const bool each = block.sub == 16; /* has a scale of its own */
+        for (int j = 0; j < 16; j++) {
+            uint32_t twice_it = (uint32_t)block.scale[each ? j : j / 2] * 0x10001u; /* positive */
+            memcpy(u->scale[j][r], &twice_it, 4);
         }
         u->d[0][r] = block.d;
     }

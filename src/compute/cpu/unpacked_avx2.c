@@ -19,6 +19,9 @@ EXO_INLINE void bv_store(void *p, bv v) { _mm256_storeu_si256(p, v); }
 EXO_INLINE bv bv_load_u16(const uint8_t *p) {
     return _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
 }
+EXO_INLINE bv bv_load_u8(const uint8_t *p) {
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
+}
 EXO_INLINE bv bv_bytes(int b) { return _mm256_set1_epi8((char)b); }
 EXO_INLINE bv bv_words(uint32_t w) { return _mm256_set1_epi32((int32_t)w); }
 EXO_INLINE bv bv_table(const int8_t t[16]) {

@@ -18,6 +18,12 @@ EXO_INLINE void bv_store(void *p, bv v) { vst1q_u8(p, v); }
 EXO_INLINE bv bv_load_u16(const uint8_t *p) {
     return vreinterpretq_u8_u32(vmovl_u16(vreinterpret_u16_u8(vld1_u8(p))));
 }
+EXO_INLINE bv bv_load_u8(const uint8_t *p) {
+    uint32_t four;
+    memcpy(&four, p, sizeof four);
+    uint16x8_t wide = vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(four)));
+    return vreinterpretq_u8_u32(vmovl_u16(vget_low_u16(wide)));
+}
 EXO_INLINE bv bv_bytes(int b) { return vdupq_n_u8((uint8_t)b); }
 EXO_INLINE bv bv_words(uint32_t w) { return vreinterpretq_u8_u32(vdupq_n_u32(w)); }
 EXO_INLINE bv bv_table(const int8_t t[16]) { return vld1q_u8((const uint8_t *)t); }

@@ -8,6 +8,10 @@
 struct exo_device {
     exo_vk_device *vk;
     exo_vk_shaders shaders;
+    bool absent[EXO_VK_N_KERNELS]; /* no variant works here: host.h */
+    uint32_t max_host_percent;     /* share of a plan's products that the CPU may compute */
+    exo_device *host;              /* the CPU behind it, when it was needed */
+    exo_device_desc host_desc;     /* how it is opened */
 };
 
 struct exo_buffer {

@@ -442,10 +442,11 @@ exo_status exo_vk_check_embed(exo_device *d, const exo_vk_embed_case *c, exo_err
     matrix table = random_matrix(&b, c->type, c->n_rows, c->n_cols);
     matrix head = random_matrix(&b, EXO_F32, 7, c->n_cols);
     float *norm = random_floats(&b, c->n_cols, 1, 0.5f);
-    exo_op ops[2] = {
-        {.kind = EXO_OP_EMBED, .u.embed = {0, table.device}},
-        {.kind = EXO_OP_HEAD,
-         .u.head = {0, upload(&b, norm, c->n_cols * sizeof(float)), NORM_EPS, head.device}}};
+    exo_op ops[2] = {{.kind = EXO_OP_EMBED, .u.embed = {.table = table.device}},
+                     {.kind = EXO_OP_HEAD,
+                      .u.head = {.norm = upload(&b, norm, c->n_cols * sizeof(float)),
+                                 .norm_eps = NORM_EPS,
+                                 .w = head.device}}};
     exo_plan_desc desc = {ops,  c->next_norm ? 2u : 1u,  &c->n_cols, 1,
                           c->n, c->next_norm ? c->n : 0, 1,          c->n / 32 + 1};
     make_plan(&b, &desc);

@@ -160,6 +160,32 @@ static void products_beside_dot(exo_device *d) {
     mixed_products(d);
 }
 
+/* As GPUs lay work over their lanes: lanes that share K, more columns; CPUs do neither. */
+static void products_of_a_gpu(exo_device *d) {
+    if (d->shaders.variant[EXO_VK_KERNEL_dot_q8_0] == EXO_VK_TEXEL) return; /* for CPUs */
+    d->shaders.shape = exo_vk_shape_of(&d->vk->caps, VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU);
+    use_dot(d, true);
+    prompt = true;
+    for (size_t t = 0; t < N_DOT_TYPES; t++) {
+        exo_dtype type = dot_types[t];
+        exo_vk_product_case c = {.type = {type, type},
+                                 .n_parts = 2,
+                                 .n_rows = {77, 77},
+                                 .n_cols = 768,
+                                 .n = 19,
+                                 .norm = true,
+                                 .bias = true,
+                                 .epilogue = EXO_EPILOGUE_STORE,
+                                 .seed = t};
+        check_product(d, &c);
+        c.epilogue = EXO_EPILOGUE_SILU_MUL;
+        check_product(d, &c);
+    }
+    prompt = false;
+}
+
+static void test_products_of_a_gpu(void **state) { on_variants(*state, products_of_a_gpu); }
+
 static void test_quantized_rows(void **state) { /* one variant */
     exo_vk_instance *instance = exo_vk_test_instance(*state);
     exo_vk_device *vk = exo_vk_test_open(instance, NULL);
@@ -233,6 +259,8 @@ int main(int argc, char **argv) {
         EXO_VK_ON_EACH("mixed products", test_mixed_products),
         EXO_VK_ON_EACH("quantized rows", test_quantized_rows),
         EXO_VK_ON_EACH("dot products", test_dot_products),
+        {"products of a gpu (lavapipe)", test_products_of_a_gpu, NULL, NULL,
+         (void *)(uintptr_t) "lavapipe"},
         EXO_VK_ON_EACH("products beside dot", test_products_beside_dot),
         EXO_VK_ON_EACH("embeddings", test_embeddings),
         EXO_VK_ON_EACH("rounding", test_rounding),

@@ -1,5 +1,6 @@
 /* plan.c - makes a plan: copies its operations, lays out its memory, has its commands recorded. */
 #include "compute/vulkan/plan_head.h"
+#include "compute/vulkan/plan_host.h"
 
 #include "base/mem.h"
 
@@ -20,12 +21,7 @@ static const exo_plan_objects objects = {shape_of, bytes_of};
 /* ---- what this device cannot do ---- */
 
 static exo_status check_pool(const exo_device *d, size_t i, const exo_buffer *pool,
-                             uint32_t head_dim, exo_error *err) {
-    if (head_dim % 4 != 0) {
-        return exo_error_set(err, EXO_EUNSUPPORTED,
-                             "plan operation %zu: vulkan:%u takes heads of a multiple of 4, not %u",
-                             i, d->vk->index, head_dim);
-    }
+                             exo_error *err) {
     if (pool->bytes <= d->vk->caps.max_storage_range) return EXO_OK;
     return exo_error_set(err, EXO_EUNSUPPORTED,
                          "plan operation %zu: a page pool of %zu bytes; one buffer of vulkan:%u "
@@ -34,68 +30,20 @@ static exo_status check_pool(const exo_device *d, size_t i, const exo_buffer *po
                          (unsigned long long)d->vk->caps.max_storage_range);
 }
 
-/* What of an operation has no kernel here; NULL when all of it has. */
-static const char *without_kernel(const exo_op *op) {
-    switch (op->kind) {
-    case EXO_OP_EMBED: {
-        const exo_op_embed *e = &op->u.embed;
-        bool plain = e->scale == 0 && e->positions == NULL && e->bias == NULL;
-        return plain ? NULL : "an embedding with scale, positions or bias";
-    }
-    case EXO_OP_MATMUL:
-        return op->u.matmul.epilogue > EXO_EPILOGUE_SILU_MUL ? "an activation other than SiLU"
-                                                             : NULL;
-    case EXO_OP_ROPE_KV: {
-        const exo_op_rope_kv *r = &op->u.rope_kv;
-        if (r->rope_offset != 0) return "a rotation that does not begin at dimension 0";
-        return r->v_dim != 0 && r->v_dim != r->head_dim ? "values narrower than keys" : NULL;
-    }
-    case EXO_OP_ATTENTION: {
-        const exo_op_attention *a = &op->u.attention;
-        if (a->v_dim != 0 && a->v_dim != a->head_dim) return "values narrower than keys";
-        if (a->softcap > 0) return "capped attention scores";
-        if (a->window > 0) return "a sliding window";
-        if (a->sinks != NULL) return "attention sinks";
-        return a->bidirectional ? "attention to both sides" : NULL;
-    }
-    case EXO_OP_HEAD: {
-        const exo_op_head *h = &op->u.head;
-        if (h->norm == NULL) return "a head without norm";
-        bool plain = h->bias == NULL && h->scale == 0 && h->softcap == 0;
-        return plain ? NULL : "a head with bias, scale or soft cap";
-    }
-    case EXO_OP_ROUND_F16: return NULL;
-    case EXO_OP_NORM: return "a norm of its own";
-    case EXO_OP_COPY: return "copies between slots";
-    case EXO_OP_ROUTE:
-    case EXO_OP_EXPERTS:
-    case EXO_OP_MIX: return "experts";
-    }
-    return "an unknown operation";
-}
-
-static exo_status check_ops(const exo_device *d, const exo_plan_desc *desc, exo_error *err) {
-    for (size_t i = 0; i < desc->n_ops; i++) {
-        const exo_op *op = &desc->ops[i];
+static exo_status check_ops(const exo_plan *p, exo_error *err) {
+    for (size_t i = 0; i < p->desc.n_ops; i++) {
+        const exo_op *op = &p->ops[i];
         const exo_buffer *pool[2] = {NULL, NULL};
-        uint32_t head_dim = 0;
-        const char *missing = without_kernel(op);
-        if (missing != NULL) {
-            return exo_error_set(err, EXO_EUNSUPPORTED,
-                                 "vulkan:%u has no kernel for %s (plan operation %zu)",
-                                 d->vk->index, missing, i);
-        }
+        if (p->host != NULL && p->host->takes[i]) continue;
         if (op->kind == EXO_OP_ROPE_KV) {
             pool[0] = op->u.rope_kv.k_pages;
             pool[1] = op->u.rope_kv.v_pages;
-            head_dim = op->u.rope_kv.head_dim;
         } else if (op->kind == EXO_OP_ATTENTION) {
             pool[0] = op->u.attention.k_pages;
             pool[1] = op->u.attention.v_pages;
-            head_dim = op->u.attention.head_dim;
         }
         for (int k = 0; k < 2 && pool[k] != NULL; k++) {
-            exo_status st = check_pool(d, i, pool[k], head_dim, err);
+            exo_status st = check_pool(p->device, i, pool[k], err);
             if (st != EXO_OK) return st;
         }
     }
@@ -234,6 +182,7 @@ static uint64_t lay_out_partials(exo_plan *p) {
         if (bytes > row) row = bytes;
     }
     if (row == 0 || p->max_splits == 1) return 0;
+    if (p->device->absent[EXO_VK_KERNEL_attention_combine]) return 0; /* split_rows stays 0 */
     for (p->split_rows = EXO_VK_SPLIT_ROWS; p->split_rows > 0; p->split_rows /= 2) {
         if (row * p->split_rows <= MAX_PARTIAL_BYTES) break;
     }
@@ -284,12 +233,13 @@ exo_status exo_vk_plan_create(exo_device *d, const exo_plan_desc *desc, exo_plan
                               exo_error *err) {
     *out = NULL;
     exo_status st = exo_plan_check(desc, &objects, err);
-    if (st == EXO_OK) st = check_ops(d, desc, err);
     if (st != EXO_OK) return st;
     exo_plan *p = exo_calloc(1, sizeof *p);
     if (p == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for a plan");
     p->device = d;
     st = copy_desc(p, desc, err);
+    if (st == EXO_OK) st = exo_vk_host_create(p, err);
+    if (st == EXO_OK) st = check_ops(p, err);
     if (st == EXO_OK) st = allocate(p, err);
     if (st == EXO_OK) st = exo_vk_head_allocate(p, err);
     if (st == EXO_OK) st = exo_vk_command_pool_init(d->vk, &p->pool, err);
@@ -308,13 +258,15 @@ void exo_vk_plan_destroy(exo_plan *p) {
     if (p == NULL) return;
     exo_vk_device *d = p->device->vk;
     (void)exo_vk_queue_wait_idle(&d->queue, EXO_VK_DEADLINE_MS, NULL);
+    exo_vk_host_destroy(p);
     for (uint32_t i = 0; i < p->n_buckets; i++) exo_free(p->buckets[i].commands);
     for (uint32_t i = 0; i < p->head.n_reads; i++) exo_free(p->head.reads[i].commands);
     exo_vk_command_pool_finish(&p->pool);
-    for (size_t i = 0; i < p->n_set_pools; i++) {
+    bool free_sets = !atomic_load(&d->hung);
+    for (size_t i = 0; free_sets && i < p->n_set_pools; i++) {
         d->fn.DestroyDescriptorPool(d->handle, p->set_pools[i], NULL);
     }
-    for (size_t i = 0; i < p->n_sets * EXO_VK_TEXELS; i++) {
+    for (size_t i = 0; free_sets && i < p->n_sets * EXO_VK_TEXELS; i++) {
         VkBufferView view = p->sets[i / EXO_VK_TEXELS].views[i % EXO_VK_TEXELS];
         d->fn.DestroyBufferView(d->handle, view, NULL);
     }

@@ -80,6 +80,7 @@ typedef struct {
     VkCommandBuffer *commands; /* short enough to be submitted one by one; room for one more */
     uint32_t n_commands;
     uint32_t n_dispatches, n_barriers;
+    size_t first_cut; /* of its host points (plan_host.h) */
 } exo_vk_bucket;
 
 /* Logits, answers to asks, and the commands that read rows: plan_head.c. */
@@ -121,6 +122,8 @@ struct exo_plan {
     exo_vk_area bytes;    /* int8 inputs of dot kernels, see quantize.comp; bytes 0 = not needed */
     uint32_t split_rows;  /* steps of up to so many rows have room for partials; 0 = none */
     uint32_t max_splits;
+
+    struct exo_vk_host *host; /* operations of the CPU (plan_host.h); NULL = none */
 
     /* words of the step block */
     uint32_t rows_at, logits_rows_at, pages_at, step_words;

@@ -441,8 +441,9 @@ static exo_status record_product(exo_vk_recorder *r, const product *pr, exo_erro
     if (pr->norm != NULL && r->held[pr->in] != pr->norm) {
         st = record_slot(r, MODE_SCALE, pr->in, pr->norm, err);
     }
-    bool factor = pr->norm != NULL && pr->out[0] != NULL &&
-                  (r->prompt || r->rows >= r->p->device->shaders.shape.wide_rows);
+    const exo_device *dev = r->p->device;
+    bool wide = r->prompt || r->rows >= dev->shaders.shape.wide_rows;
+    bool factor = pr->norm != NULL && pr->out[0] != NULL && wide && !dev->absent[EXO_VK_KERNEL_rms];
     r->bytes_block = 0;
     if (st == EXO_OK && factor) st = record_rms(r, pr, err);
     if (st == EXO_OK && pr->pair) {

@@ -3,6 +3,7 @@
  * Descriptor sets are made here and never written again; buckets share them, because a set names
  * memory and not rows.  Commands are cut where enough work stands in one command buffer. */
 #include "compute/vulkan/plan_head.h"
+#include "compute/vulkan/plan_host.h"
 
 #include "base/mem.h"
 
@@ -184,6 +185,13 @@ exo_status exo_vk_emit_dispatch(exo_vk_recorder *r, const exo_vk_dispatch *d, ex
         st = end_commands(r, err);
         if (st == EXO_OK) st = exo_vk_begin_commands(r, err);
     }
+    if (p->device->absent[d->kernel]) {
+        return exo_error_set(err, EXO_EUNSUPPORTED,
+                             "vulkan:%u (%s): no variant of kernel %s works there; exo devices "
+                             "tells more",
+                             p->device->vk->index, p->device->vk->caps.name,
+                             exo_vk_kernel_name(d->kernel));
+    }
     exo_vk_range range[EXO_VK_BINDINGS];
     const exo_vk_allocation *step = p->step;
     for (uint32_t i = 0; i < EXO_VK_BINDINGS; i++) {
@@ -244,21 +252,37 @@ exo_status exo_vk_end_for_host(exo_vk_recorder *r, exo_error *err) {
     return end_commands(r, err);
 }
 
+exo_status exo_vk_emit_cut(exo_vk_recorder *r, exo_error *err) {
+    exo_status st = exo_vk_end_for_host(r, err);
+    return st == EXO_OK ? exo_vk_begin_commands(r, err) : st;
+}
+
+/* Rows of slot 0. */
+static void copy_rows(exo_vk_recorder *r, const exo_vk_allocation *from, VkDeviceSize from_at,
+                      const exo_vk_allocation *to, VkDeviceSize to_at) {
+    uint32_t rows = r->rows < r->p->desc.max_rows ? r->rows : r->p->desc.max_rows;
+    VkDeviceSize bytes = (VkDeviceSize)rows * r->p->slots[0].x.ld * sizeof(float);
+    exo_vk_emit_copy(r, from, from_at, to, to_at, bytes);
+}
+
+/* Operation *i, or all of the host point that begins with it; *i is then the next one. */
+static exo_status record_op(exo_vk_recorder *r, size_t *i, exo_error *err) {
+    const exo_vk_span *span = exo_vk_host_span(r->p, *i);
+    if (span == NULL) return exo_vk_emit_op(r, (*i)++, err);
+    *i = span->end;
+    return exo_vk_host_record(r, span, err);
+}
+
 static exo_status record_bucket(exo_vk_recorder *r, exo_error *err) {
     exo_plan *p = r->p;
     memset(r->held, 0, p->desc.n_slots * sizeof *r->held);
     r->set_hint = 0;
     exo_status st = exo_vk_begin_commands(r, err);
     if (st != EXO_OK) return st;
-    VkDeviceSize x_bytes = (VkDeviceSize)r->rows * p->slots[0].x.ld * sizeof(float);
-    if (p->input != NULL) {
-        exo_vk_emit_copy(r, p->input, 0, p->acts, p->slots[0].x.offset, x_bytes);
-    }
-    for (size_t i = 0; st == EXO_OK && i < p->desc.n_ops; i++) st = exo_vk_emit_op(r, i, err);
+    if (p->input != NULL) copy_rows(r, p->input, 0, p->acts, p->slots[0].x.offset);
+    for (size_t i = 0; st == EXO_OK && i < p->desc.n_ops;) st = record_op(r, &i, err);
     if (st != EXO_OK) return st;
-    if (p->bounds.n_vocab == 0) {
-        exo_vk_emit_copy(r, p->acts, p->slots[0].x.offset, p->output, 0, x_bytes);
-    }
+    if (p->bounds.n_vocab == 0) copy_rows(r, p->acts, p->slots[0].x.offset, p->output, 0);
     return exo_vk_end_for_host(r, err);
 }
 

@@ -62,6 +62,12 @@ void exo_vk_bind(exo_vk_dispatch *d, int binding, const exo_vk_allocation *a, Vk
 /* Dispatches of operation i. */
 exo_status exo_vk_emit_op(exo_vk_recorder *r, size_t i, exo_error *err);
 exo_status exo_vk_emit_dispatch(exo_vk_recorder *r, const exo_vk_dispatch *d, exo_error *err);
+/* A copy between two allocations. */
+void exo_vk_emit_copy(exo_vk_recorder *r, const exo_vk_allocation *from, VkDeviceSize from_at,
+                      const exo_vk_allocation *to, VkDeviceSize to_at, VkDeviceSize bytes);
+/* Ends the commands, for the host to see what they made, and begins the next ones. */
+exo_status exo_vk_emit_cut(exo_vk_recorder *r, exo_error *err);
+
 /* A dispatch size that steps set; the same one again gives the same index. */
 exo_status exo_vk_emit_grid(exo_vk_recorder *r, const exo_vk_grid *grid, uint32_t *out,
                             exo_error *err);

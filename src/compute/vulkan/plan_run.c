@@ -5,6 +5,7 @@
  * device's watchdog sees short work and a canceled step ends soon. */
 #include "compute/dmath.h"
 #include "compute/vulkan/plan_head.h"
+#include "compute/vulkan/plan_host.h"
 
 #include <string.h>
 
@@ -90,15 +91,16 @@ static bool is_canceled(const exo_plan_args *args) {
     return args->cancel != NULL && atomic_load_explicit(args->cancel, memory_order_relaxed);
 }
 
-static exo_status submit(exo_plan *p, const exo_vk_bucket *b, const exo_plan_args *args,
-                         exo_error *err) {
+/* Commands [begin, end) of the bucket, to their end. */
+static exo_status submit(exo_plan *p, const exo_vk_bucket *b, uint32_t begin, uint32_t end,
+                         const exo_plan_args *args, exo_error *err) {
     exo_vk_queue *queue = &p->device->vk->queue;
-    uint32_t piece = b->rows < PIECES_FROM_ROWS ? b->n_commands : 1;
+    uint32_t piece = b->rows < PIECES_FROM_ROWS ? end - begin : 1;
     uint32_t n_reads = p->head.reads_rows; /* go with the last piece */
-    if (n_reads > 0) b->commands[b->n_commands] = exo_vk_head_reads(p);
+    if (n_reads > 0 && end == b->n_commands) b->commands[end] = exo_vk_head_reads(p);
     exo_vk_fence before = {0};
     exo_status st = EXO_OK;
-    for (uint32_t i = 0; st == EXO_OK && i < b->n_commands; i += piece) {
+    for (uint32_t i = begin; st == EXO_OK && i < end; i += piece) {
         if (is_canceled(args)) {
             st = exo_error_set(err, EXO_ECANCELED, "the step was canceled");
             break;
@@ -112,6 +114,25 @@ static exo_status submit(exo_plan *p, const exo_vk_bucket *b, const exo_plan_arg
     exo_status waited =
         exo_vk_fence_wait(queue, p->pending, EXO_VK_DEADLINE_MS, st == EXO_OK ? err : NULL);
     return st == EXO_OK ? waited : st;
+}
+
+/* All of the bucket's commands, and between them what the CPU computes. */
+static exo_status run_bucket(exo_plan *p, const exo_vk_bucket *b, const pass *ps, exo_error *err) {
+    uint32_t begin = 0, n_spans = p->host != NULL ? p->host->n_spans : 0;
+    exo_plan_args args = *ps->args;
+    for (uint32_t i = 0; n_spans > 0 && i < ps->n_rows; i++) {
+        p->host->rows[i] = ps->args->rows[ps->rows[i]];
+    }
+    if (n_spans > 0) args.rows = p->host->rows;
+    args.n_rows = ps->n_rows;
+    for (uint32_t i = 0; i < n_spans; i++) {
+        uint32_t end = exo_vk_host_cut(p, b, i);
+        exo_status st = submit(p, b, begin, end, &args, err);
+        if (st == EXO_OK) st = exo_vk_host_run(p, i, &args, err);
+        if (st != EXO_OK) return st;
+        begin = end;
+    }
+    return submit(p, b, begin, b->n_commands, &args, err);
 }
 
 exo_status exo_vk_check_finite(const float *x, size_t n, exo_error *err) {
@@ -172,7 +193,7 @@ static exo_status run_pass(exo_plan *p, const exo_vk_bucket *b, const exo_vk_pas
     }
     if (st != EXO_OK) return st;
     while (b->rows < ps->n_rows) b++;
-    st = submit(p, b, ps->args, err);
+    st = run_bucket(p, b, ps, err);
     return st == EXO_OK ? read_output(p, ps, err) : st;
 }
 

@@ -2,7 +2,7 @@
  *
  * A kernel's best variant is tried first and kept when it passes; plainer ones are tried only when
  * it does not, because compiling is what takes the time.  Later kernels run beside what earlier
- * ones ended with.  Products come first: the other checks copy with them.
+ * ones ended with; operations whose kernels are absent go to the CPU meanwhile.
  *
  * Last, kernels that serve prompts only are timed against those that serve all rows: which of two
  * right ones a device computes prompts with is a matter of speed alone. */
@@ -106,6 +106,14 @@ static exo_status try_head(exo_device *d, exo_error *err) {
     return st == EXO_OK ? exo_vk_check_head(d, &c, err) : st;
 }
 
+/* A product whose wide steps take 1 / rms from a dispatch of its own; of a type that works. */
+static exo_status try_rms(exo_device *d, exo_error *err) {
+    for (size_t i = 0; i < N_TYPES; i++) {
+        if (!d->absent[EXO_VK_KERNEL_matmul_f32 + i]) return try_product(d, types[i], err);
+    }
+    return exo_error_set(err, EXO_EUNSUPPORTED, "no product works that would need it");
+}
+
 /* As try_product, of rows that the dot kernel serves. */
 static exo_status try_dot(exo_device *d, exo_dtype type, exo_error *err) {
     exo_vk_product_case c = {.type = {type, type, type},
@@ -142,43 +150,86 @@ static exo_dtype dot_type(exo_vk_kernel k) {
     return types[i];
 }
 
-static exo_status try_kernel(exo_device *d, exo_vk_kernel k, exo_vk_speed *speed, exo_error *err) {
+/* The kernel that measures: what it finds goes with the verdict. */
+static exo_status try_speed(exo_device *d, exo_vk_trials *t, exo_error *err) {
+    exo_vk_speed speed = {0};
+    exo_status st = exo_vk_measure_speed(d, &speed, err);
+    if (st != EXO_OK) return st;
+    exo_vk_trials_set_gflops(t, speed.gflops);
+    exo_vk_trials_set_read_gbps(t, speed.read_gbps);
+    return EXO_OK;
+}
+
+static exo_status try_kernel(exo_device *d, exo_vk_kernel k, exo_vk_trials *t, exo_error *err) {
     if (k < EXO_VK_KERNEL_matmul_f32 + N_TYPES) {
         return try_product(d, types[k - EXO_VK_KERNEL_matmul_f32], err);
     }
     if (k < EXO_VK_KERNEL_embed_f32 + N_TYPES) {
         return try_embed(d, types[k - EXO_VK_KERNEL_embed_f32], err);
     }
-    if (k == EXO_VK_KERNEL_head_top) return try_head(d, err);
-    if (k == EXO_VK_KERNEL_speed) return exo_vk_measure_speed(d, speed, err);
-    if (k == EXO_VK_KERNEL_quantize) return try_quantize(d, err);
-    if (k > EXO_VK_FIRST_OPTIONAL) return try_dot(d, dot_type(k), err);
-    if (k == EXO_VK_KERNEL_elementwise) return try_elementwise(d, err);
-    return k == EXO_VK_KERNEL_rms ? try_product(d, EXO_F32, err) : try_attention(d, err);
+    if (exo_vk_kernel_is_dot(k)) return try_dot(d, dot_type(k), err);
+    switch (k) {
+    case EXO_VK_KERNEL_quantize: return try_quantize(d, err);
+    case EXO_VK_KERNEL_elementwise: return try_elementwise(d, err);
+    case EXO_VK_KERNEL_rms: return try_rms(d, err);
+    case EXO_VK_KERNEL_head_top: return try_head(d, err);
+    case EXO_VK_KERNEL_speed: return try_speed(d, t, err);
+    default: return try_attention(d, err);
+    }
 }
 
+typedef exo_status (*trial_fn)(exo_device *d, exo_vk_kernel k, exo_vk_trials *t, exo_error *err);
+
 /* Tries the variants of kernel k from the best one down, and leaves the first good one chosen.
- * False when there is none. */
-static bool try_variants(exo_device *d, exo_vk_kernel k, exo_vk_trials *t) {
+ * Without one the kernel is absent: the trials of others go without it, as plans will. */
+static void try_variants(exo_device *d, exo_vk_kernel k, trial_fn trial, exo_vk_trials *t,
+                         exo_error *why) {
+    d->absent[k] = false;
     for (int i = exo_vk_variant_best(d->vk, k); i >= EXO_VK_SHARED; i--) {
         exo_vk_variant v = (exo_vk_variant)i;
         if (!exo_vk_variant_possible(d->vk, k, v) ||
             !exo_vk_trial_begin(t, exo_vk_kernel_name(k), exo_vk_variant_name(v))) {
             continue;
         }
-        exo_error why = {.message = ""};
         exo_vk_shaders_choose(&d->shaders, k, v);
-        exo_vk_speed speed = {0};
-        exo_status st = try_kernel(d, k, &speed, &why);
-        if (st == EXO_OK && k == EXO_VK_KERNEL_speed) {
-            exo_vk_trials_set_gflops(t, speed.gflops);
-            exo_vk_trials_set_read_gbps(t, speed.read_gbps);
-        }
-        exo_vk_trial_end(t, st == EXO_OK, st == EXO_OK ? NULL : why.message);
-        if (st == EXO_OK || atomic_load(&d->vk->lost)) return st == EXO_OK;
+        exo_status st = trial(d, k, t, why);
+        exo_vk_trial_end(t, st == EXO_OK, st == EXO_OK ? NULL : why->message);
+        if (st == EXO_OK || atomic_load(&d->vk->lost)) return;
     }
-    exo_vk_shaders_choose(&d->shaders, k, EXO_VK_SHARED);
-    return false;
+    d->absent[k] = true;
+}
+
+static exo_status try_round(exo_device *d, exo_vk_kernel k, exo_vk_trials *t, exo_error *err) {
+    (void)k;
+    (void)t;
+    return exo_vk_check_round(d, 3, 37, err);
+}
+
+/* In an order in which no trial needs a kernel that may still be bad, as far as that goes: single
+ * elements first, products before what makes them faster, and attention with rotation, of which
+ * each stands between the other and its result. */
+static void try_all(exo_device *d, exo_vk_trials *t, exo_error *why) {
+    try_variants(d, EXO_VK_KERNEL_elementwise, try_round, t, why);
+    if (d->absent[EXO_VK_KERNEL_elementwise]) return;
+    d->absent[EXO_VK_KERNEL_rms] = d->absent[EXO_VK_KERNEL_attention_combine] = true;
+    for (int k = 0; k < EXO_VK_KERNEL_rope_kv && !atomic_load(&d->vk->lost); k++) {
+        try_variants(d, (exo_vk_kernel)k, try_kernel, t, why);
+    }
+    for (int k = EXO_VK_KERNEL_rope_kv; k < EXO_VK_FIRST_OPTIONAL && !atomic_load(&d->vk->lost);
+         k++) {
+        bool rope = d->absent[EXO_VK_KERNEL_rope_kv];
+        if (k == EXO_VK_KERNEL_attention) d->absent[EXO_VK_KERNEL_rope_kv] = false;
+        bool on_cpu = k > EXO_VK_KERNEL_attention && (rope || d->absent[EXO_VK_KERNEL_attention]);
+        if (!on_cpu) try_variants(d, (exo_vk_kernel)k, try_kernel, t, why);
+        d->absent[EXO_VK_KERNEL_rope_kv] = d->absent[EXO_VK_KERNEL_rope_kv] || rope;
+    }
+    for (int k = EXO_VK_FIRST_OPTIONAL; k < EXO_VK_N_KERNELS && !atomic_load(&d->vk->lost); k++) {
+        if (d->absent[EXO_VK_KERNEL_rms] && exo_vk_kernel_is_dot((exo_vk_kernel)k)) {
+            d->absent[k] = true; /* they have no norm of their own */
+        } else {
+            try_variants(d, (exo_vk_kernel)k, try_kernel, t, why);
+        }
+    }
 }
 
 /* ---- which kernel computes prompts ---- */
@@ -237,24 +288,20 @@ static void try_cache(exo_device *d, exo_vk_trials *t) {
 
 exo_status exo_vk_selftest(exo_vk_device *vk, exo_vk_trials *t, exo_error *err) {
     exo_device *d;
+    exo_error why = {.message = ""};
     exo_status st = exo_vk_device_wrap(vk, &d, err);
     if (st != EXO_OK) return st;
     for (int k = 0; k < EXO_VK_N_KERNELS; k++) {
         exo_vk_shaders_choose(&d->shaders, (exo_vk_kernel)k, EXO_VK_SHARED);
     }
-    bool good[EXO_VK_N_KERNELS] = {false};
-    for (int k = 0; st == EXO_OK && k < EXO_VK_N_KERNELS; k++) {
-        good[k] = try_variants(d, (exo_vk_kernel)k, t);
-        if (!atomic_load(&vk->lost)) continue;
-        st = exo_error_set(err, EXO_EIO, "the device was lost in the trial of %s",
-                           exo_vk_kernel_name((exo_vk_kernel)k));
-    }
-    for (size_t i = 0; st == EXO_OK && i < N_TYPES; i++) {
+    try_all(d, t, &why);
+    for (size_t i = 0; i < N_TYPES && !atomic_load(&vk->lost); i++) {
         exo_vk_kernel k = exo_vk_dot_kernel(types[i]);
-        if (k == EXO_VK_N_KERNELS || !good[k] || !good[EXO_VK_KERNEL_quantize]) continue;
-        compare_speeds(d, types[i], t);
-        if (!atomic_load(&vk->lost)) continue;
-        st = exo_error_set(err, EXO_EIO, "the device was lost while kernels were timed");
+        if (k == EXO_VK_N_KERNELS || d->absent[k] || d->absent[EXO_VK_KERNEL_quantize]) continue;
+        if (!d->absent[EXO_VK_KERNEL_matmul_f32 + i]) compare_speeds(d, types[i], t);
+    }
+    if (atomic_load(&vk->lost)) {
+        st = exo_error_set(err, EXO_EIO, "the device was lost in its self-test: %s", why.message);
     }
     if (st == EXO_OK) try_cache(d, t);
     exo_vk_device_unwrap(d);

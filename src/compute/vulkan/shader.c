@@ -70,10 +70,15 @@ static size_t code_bytes(exo_vk_kernel k, exo_vk_variant v) {
     return (size_t)((uintptr_t)m->end - (uintptr_t)m->begin);
 }
 
+bool exo_vk_kernel_is_dot(exo_vk_kernel k) {
+    return k >= EXO_VK_KERNEL_dot_q4_0 && k <= EXO_VK_KERNEL_dot_q6_k;
+}
+
 bool exo_vk_variant_possible(const exo_vk_device *d, exo_vk_kernel k, exo_vk_variant v) {
     const exo_vk_caps *c = &d->caps;
     if (code[k].variant[v].begin == NULL) return false;
-    if (k >= EXO_VK_FIRST_OPTIONAL && !c->dot_product) return false;
+    bool int8 = k == EXO_VK_KERNEL_quantize || exo_vk_kernel_is_dot(k);
+    if (int8 && !c->dot_product) return false;
     if (v == EXO_VK_SHARED) return true;
     bool subgroup =
         c->subgroup_basic && c->subgroup_ballot && c->subgroup_shuffle && c->subgroup_size > 1;
@@ -138,6 +143,10 @@ static exo_vk_shape gpu_shape(const exo_vk_caps *c) {
                           .dot_pair_cols = MAX_DOT_COLS / 2};
 }
 
+exo_vk_shape exo_vk_shape_of(const exo_vk_caps *c, VkPhysicalDeviceType type) {
+    return type == VK_PHYSICAL_DEVICE_TYPE_CPU ? cpu_shape(c) : gpu_shape(c);
+}
+
 /* ---- life ---- */
 
 static exo_status check_limits(const exo_vk_device *d, exo_error *err) {
@@ -198,14 +207,18 @@ exo_status exo_vk_shaders_init(exo_vk_device *d, exo_vk_shaders *out, exo_error 
     for (int k = 0; k < EXO_VK_N_KERNELS; k++) {
         out->variant[k] = exo_vk_variant_best(d, (exo_vk_kernel)k);
     }
-    out->shape =
-        d->caps.type == VK_PHYSICAL_DEVICE_TYPE_CPU ? cpu_shape(&d->caps) : gpu_shape(&d->caps);
+    out->shape = exo_vk_shape_of(&d->caps, d->caps.type);
     return EXO_OK;
 }
 
 void exo_vk_shaders_finish(exo_vk_shaders *s) {
     if (s->d == NULL) return;
     exo_vk_device *d = s->d;
+    if (atomic_load(&d->hung)) {
+        exo_free(s->pipelines);
+        *s = (exo_vk_shaders){0};
+        return;
+    }
     exo_vk_shaders_save(s);
     for (size_t i = 0; i < s->n_pipelines; i++) {
         d->fn.DestroyPipeline(d->handle, s->pipelines[i].handle, NULL);

@@ -71,7 +71,8 @@ typedef enum {
         EXO_VK_N_KERNELS,
 } exo_vk_kernel;
 
-/* From here on kernels that a device may lack: products of prompts with int8 inputs. */
+/* From here on kernels that a device may lack: products of prompts with int8 inputs, answers from
+ * rows of logits, measuring. */
 #define EXO_VK_FIRST_OPTIONAL EXO_VK_KERNEL_quantize
 
 /* From the plainest on. */
@@ -115,6 +116,7 @@ typedef struct {
 
 /* The dot kernel of a weight type, or EXO_VK_N_KERNELS; the inputs' block in units of 32. */
 exo_vk_kernel exo_vk_dot_kernel(exo_dtype type);
+bool exo_vk_kernel_is_dot(exo_vk_kernel k);
 uint32_t exo_vk_dot_block_units(exo_dtype type);
 
 /* "matmul_q4_0"; "subgroup". */
@@ -124,6 +126,9 @@ const char *exo_vk_variant_name(exo_vk_variant v);
 bool exo_vk_variant_possible(const exo_vk_device *d, exo_vk_kernel k, exo_vk_variant v);
 /* Changes whenever a kernel does: verdicts and caches of other kernels are stale. */
 const char *exo_vk_kernels_version(void);
+
+/* How a device of this type lays work over its lanes; tests give a CPU the shape of a GPU. */
+exo_vk_shape exo_vk_shape_of(const exo_vk_caps *c, VkPhysicalDeviceType type);
 
 /* EXO_EUNSUPPORTED with the reason when the device lacks what every kernel needs. */
 exo_status exo_vk_shaders_init(exo_vk_device *d, exo_vk_shaders *out, exo_error *err);

@@ -1,4 +1,5 @@
-/* Packing gives the file's bytes back, for every type, odd shapes, and matrices of several slabs. */
+/* Packing gives the file's bytes back, for every type, odd shapes, and matrices of several slabs.
+ */
 #define _GNU_SOURCE /* dl_iterate_phdr */
 #include "compute/vulkan/weight.h"
 
