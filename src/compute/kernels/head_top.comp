@@ -1,7 +1,7 @@
-/* head_top.comp - which ids of a row of logits are the highest, so that the row need not be read.
+/* head_top.comp - which ids of a row of logits are the highest: the row need not be read.
  *
- * Each row may ask (step block, 8 words: vulkan/plan.h) for the ids of the highest logits, or of the
- * highest logit / T + noise, the scores of engine/gumbel.h.  Three stages, one dispatch each:
+ * Each row may ask (step block: vulkan/plan.h) for the ids of the highest logits, or of the highest
+ * logit / T + noise, the scores of engine/gumbel.h.  Three stages, one dispatch each:
  *
  *   0   per block of 1024 ids: MAXIMA maxima of interleaved parts, the highest logit, the sum of
  *       exp(logit - highest) where asked, the number of logits that are not finite
