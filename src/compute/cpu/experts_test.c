@@ -230,7 +230,7 @@ static void plans_that_do_not_fit_are_refused(void **state) {
     (void)state;
     exo_device *d = open_device(NULL, 1);
     test_rng rng = {1};
-    static uint8_t bytes[N * 24 * K];
+    static uint8_t bytes[N * 24 * K * 2];
     assert_non_null(d);
     test_weights(&rng, EXO_Q8_0, bytes, N * 24 * K / 32);
     exo_weight *odd = make_weight(d, EXO_Q8_0, bytes, N * 24);
