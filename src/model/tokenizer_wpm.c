@@ -88,7 +88,7 @@ static void add_char(exo_tokenize_call *c, uint32_t code) {
 /* code is what is left after accents were taken apart. */
 static bool add_part(exo_tokenize_call *c, uint32_t code) {
     const exo_vocab *v = &c->t->vocab;
-    int category = utf8proc_category((int32_t)code);
+    int category = (int)utf8proc_category((int32_t)code);
     if (v->strip_accents && category == UTF8PROC_CATEGORY_MN) return true;
     bool alone = is_punctuation(code, category);
     if (alone && !end_word(c)) return false;
@@ -97,7 +97,7 @@ static bool add_part(exo_tokenize_call *c, uint32_t code) {
 }
 
 static bool add_code(exo_tokenize_call *c, uint32_t code) {
-    int category = utf8proc_category((int32_t)code), boundary = 0;
+    int category = (int)utf8proc_category((int32_t)code), boundary = 0;
     if (code == 0xFFFD || is_control(code, category)) return true;
     if (is_space(code, category)) return end_word(c);
     int32_t parts[MAX_DECOMPOSED] = {(int32_t)code};

@@ -152,8 +152,9 @@ LLAMA_DIFFERS: dict[str, Callable[[str], bool]] = {
 LONG_S = matches("'\u017f")  # small or large, it is an s to (?i:'s), but not to '[sS]
 
 
-# Known and left alone: exo cuts where a digit stands beside another kind of number.
-EXO_DIFFERS = {"superbpe": matches(r"[\p{Nl}\p{No}]")}
+# Known and left alone: exo cuts where a digit stands beside another kind of number; and a joiner
+# behind a number belongs to no word, as it does to Python.
+EXO_DIFFERS = {"superbpe": matches(r"[\p{Nl}\p{No}]"), "tiny-aya": matches("[\u200c\u200d]")}
 
 
 def exo_differs(name: str, text: str) -> bool:
