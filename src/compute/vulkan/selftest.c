@@ -227,7 +227,10 @@ static void try_all(exo_device *d, exo_vk_trials *t, exo_error *why) {
         if (d->absent[EXO_VK_KERNEL_rms] && exo_vk_kernel_is_dot((exo_vk_kernel)k)) {
             d->absent[k] = true; /* they have no norm of their own */
         } else {
+            bool quantize = d->absent[EXO_VK_KERNEL_quantize]; /* its trial needs one of them */
+            d->absent[EXO_VK_KERNEL_quantize] = false;
             try_variants(d, (exo_vk_kernel)k, try_kernel, t, why);
+            d->absent[EXO_VK_KERNEL_quantize] = d->absent[EXO_VK_KERNEL_quantize] || quantize;
         }
     }
 }
