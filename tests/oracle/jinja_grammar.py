@@ -62,7 +62,7 @@ RULES = {
              "({any} in {list})", "({str} not in {dict})", "({any} is {test})", "({any} is not {test})",
              "({bool} and {bool})", "({bool} or {bool})", "{str}.startswith({str})",
              "{str}.endswith(({str}, 'c'))", "{str}.isdigit()", "(1 < {int} <= 5)", "{str}.isupper()",
-             "({any} is sameas {any})", "({any} is in {list})", "({int} is divisibleby 3)",
+             "({any} is sameas {bool})", "({any} is in {list})", "({int} is divisibleby 3)",
              "{str}.isalpha()", "{str}.isspace()", "{str}.istitle()", "{str}.isidentifier()",
              "{str}.isprintable()", "{str}.isalnum()", "{str}.isnumeric()", "{str}.isascii()",
              "(not {any} is {test})", "({int} in {list})", "({int} != {float} < {int})", "({list} == {list})", "({str} < {str})"],
