@@ -4,7 +4,8 @@
 Measures, side by side in one run, and appends one row per figure to bench/results/figures.csv:
 decode and prompt speed per weight type beside the machine's own read bandwidth; two pinned nodes
 of one thread beside one process of one thread; bytes per token and hop; resident memory; the time
-from exec to /health; the size of the binary; how many ways of running a model give the same bits.
+from exec to /health; the size of the binary; how many ways of running a model give the same bits;
+the Vulkan backend on software devices beside llama.cpp's.
 These machines are shared and noisy: ratios within a run count, absolute figures do not.
 """
 
@@ -26,6 +27,7 @@ from typing import Any
 
 from exactness import measure_exactness
 from harness import Server, bench, free_port, machine, synth
+from vulkan import measure_beside_llama, measure_drivers
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results" / "figures.csv"
@@ -185,7 +187,8 @@ def main() -> None:
     parser.add_argument("--exo", default="build/exo", help=argparse.SUPPRESS)
     parser.add_argument("--quick", action="store_true", help="a small model; for trying the script")
     parser.add_argument("--models", type=Path, help="keep the synthetic models here")
-    parser.add_argument("--only", choices=("golden", "start", "types", "nodes", "exactness"))
+    parser.add_argument("--only", choices=(
+        "golden", "start", "types", "nodes", "exactness", "vulkan", "vulkan-drivers"))
     parser.add_argument("--every-cut", action="store_true", help="exactness: all cuts in three, for an hour")
     parser.add_argument("--note", default="", help="written beside the figures")
     options = parser.parse_args()
@@ -202,6 +205,8 @@ def main() -> None:
             "types": lambda: measure_types(exo, models, rows, options.quick),
             "nodes": lambda: measure_two_nodes(exo, models, root, rows, options.quick),
             "exactness": lambda: measure_exactness(exo, models, root, rows, options.every_cut),
+            "vulkan": lambda: measure_beside_llama(exo, models, root, rows, options.quick),
+            "vulkan-drivers": lambda: measure_drivers(exo, models, root, rows),
         }
         for name, measure in parts.items():
             if options.only in (None, name):

@@ -3,14 +3,47 @@
 pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
 set(EXO_SHARED_DATA ${CMAKE_SOURCE_DIR}/../shared/data)
 
-# The software Vulkan devices of the tests, made once for all builds of this checkout.
+# The software Vulkan devices of the tests, made once for all builds of this checkout, and what
+# Mesa compiled for one of them.
 set(EXO_VULKAN_ICD_DIR ${CMAKE_SOURCE_DIR}/build/vulkan)
+set(EXO_VULKAN_ENVIRONMENT "EXO_VULKAN_ICD_DIR=${EXO_VULKAN_ICD_DIR}"
+    "MESA_SHADER_CACHE_DIR=${EXO_VULKAN_ICD_DIR}/mesa")
 if(EXO_VULKAN)
     add_test(NAME vulkan_drivers COMMAND ${CMAKE_SOURCE_DIR}/tests/vulkan/icd.sh
         ${EXO_VULKAN_ICD_DIR})
-    set_tests_properties(vulkan_drivers PROPERTIES LABELS unit TIMEOUT 400 SKIP_RETURN_CODE 77
-        FIXTURES_SETUP vulkan)
+    set_tests_properties(vulkan_drivers PROPERTIES LABELS "unit;vulkan" TIMEOUT 400
+        SKIP_RETURN_CODE 77 FIXTURES_SETUP vulkan)
 endif()
+
+# One entry per device.  A driver fixes its subgroup size when it is loaded, so each size is an entry
+# too, where kernels run; sanitizers look at the host's code, for which one size does.
+function(exo_vulkan_entries name source)
+    set(entries lavapipe swiftshader)
+    if(source MATCHES "/(kernels|plan|plan_head)_test\\.c$" AND NOT EXO_SANITIZE)
+        set(entries lavapipe_4 lavapipe_8 lavapipe_16 swiftshader)
+    endif()
+    file(STRINGS ${source} on_host REGEX "cmocka_unit_test\\(")
+    if(on_host)
+        add_test(NAME ${name} COMMAND ${name} "test_*")
+        set_property(TEST ${name} PROPERTY ENVIRONMENT ${EXO_VULKAN_ENVIRONMENT})
+        list(APPEND names ${name})
+    endif()
+    foreach(entry ${entries})
+        string(REGEX MATCH "^[a-z]+" driver ${entry})
+        string(REGEX MATCH "[0-9]+$" lanes ${entry})
+        add_test(NAME ${name}_${entry} COMMAND ${name} "*(${driver})")
+        set_property(TEST ${name}_${entry} PROPERTY ENVIRONMENT ${EXO_VULKAN_ENVIRONMENT})
+        if(lanes)
+            math(EXPR bits "32 * ${lanes}")
+            set_property(TEST ${name}_${entry} APPEND PROPERTY
+                ENVIRONMENT "LP_NATIVE_VECTOR_WIDTH=${bits}")
+        endif()
+        list(APPEND names ${name}_${entry})
+    endforeach()
+    set_tests_properties(${names} PROPERTIES LABELS "unit;vulkan" TIMEOUT 900
+        FIXTURES_REQUIRED vulkan SKIP_REGULAR_EXPRESSION "skipped: no "
+        FAIL_REGULAR_EXPRESSION "Running 0 test")
+endfunction()
 
 function(exo_unit_test folder)
     file(GLOB_RECURSE tests CONFIGURE_DEPENDS src/${folder}/*_test.c)
@@ -29,11 +62,19 @@ function(exo_unit_test folder)
         target_compile_options(${name} PRIVATE ${EXO_WARNINGS})
         target_compile_definitions(${name} PRIVATE EXO_SHARED_DATA="${EXO_SHARED_DATA}"
             EXO_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+        if(source MATCHES "${EXO_VULKAN_SOURCES}")
+            target_compile_definitions(${name} PRIVATE EXO_VULKAN_ICD_DIR="${EXO_VULKAN_ICD_DIR}")
+            file(STRINGS ${source} on_each REGEX "EXO_VK_ON_EACH\\(")
+            if(on_each)
+                exo_vulkan_entries(${name} ${source})
+                continue()
+            endif()
+        endif()
         add_test(NAME ${name} COMMAND ${name})
         set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 300)
         if(source MATCHES "${EXO_VULKAN_SOURCES}")
-            target_compile_definitions(${name} PRIVATE EXO_VULKAN_ICD_DIR="${EXO_VULKAN_ICD_DIR}")
-            set_tests_properties(${name} PROPERTIES FIXTURES_REQUIRED vulkan)
+            set_tests_properties(${name} PROPERTIES LABELS "unit;vulkan"
+                FIXTURES_REQUIRED vulkan ENVIRONMENT "${EXO_VULKAN_ENVIRONMENT}")
         endif()
     endforeach()
 endfunction()
@@ -47,6 +88,13 @@ if(EXO_VULKAN)
     add_dependencies(compute_vulkan_probe_test exo_crash_icd)
     target_compile_definitions(compute_vulkan_probe_test PRIVATE
         EXO_CRASH_ICD="$<TARGET_FILE:exo_crash_icd>")
+    # All kernels as pipelines of AMD GPUs that are not there.
+    add_executable(exo_vulkan_compile tests/vulkan/compile.c)
+    target_link_libraries(exo_vulkan_compile PRIVATE exo_compute)
+    target_compile_options(exo_vulkan_compile PRIVATE ${EXO_WARNINGS})
+    add_test(NAME vulkan_compile COMMAND ${CMAKE_SOURCE_DIR}/tests/vulkan/compile.sh
+        $<TARGET_FILE:exo_vulkan_compile>)
+    set_tests_properties(vulkan_compile PROPERTIES LABELS vulkan TIMEOUT 300 SKIP_RETURN_CODE 77)
     # A layer that spoils a good driver (tests/vulkan/faulty_layer.c), and the description by which
     # the loader finds it.
     add_library(exo_faulty_layer MODULE tests/vulkan/faulty_layer.c)
@@ -64,7 +112,7 @@ endif()
 include(cmake/fuzz.cmake) # the corpora, replayed
 
 # Real processes, driven by pytest; they run the release binary unless EXO names another.
-foreach(suite cli api cluster hosts clients slow tiny)
+foreach(suite cli api cluster architectures hosts clients slow tiny pull safetensors convert)
     add_test(NAME integration_${suite}
         COMMAND /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/integration/test_${suite}.py
         WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
@@ -78,28 +126,70 @@ if(EXO_VULKAN)
         COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider
             tests/integration/test_vulkan_memory.py
         WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-    set_tests_properties(integration_vulkan_memory PROPERTIES LABELS integration TIMEOUT 600
+    set_tests_properties(integration_vulkan_memory PROPERTIES LABELS "integration;vulkan" TIMEOUT 600
         RUN_SERIAL TRUE FIXTURES_REQUIRED vulkan
-        ENVIRONMENT "EXO_BUILD_DIR=${CMAKE_BINARY_DIR};EXO_VULKAN_ICD_DIR=${EXO_VULKAN_ICD_DIR}")
+        ENVIRONMENT "EXO_BUILD_DIR=${CMAKE_BINARY_DIR};${EXO_VULKAN_ENVIRONMENT}")
+    # CPU and Vulkan nodes in one pipeline.
+    add_executable(exo_vulkan_logits tests/vulkan/logits.c)
+    target_link_libraries(exo_vulkan_logits PRIVATE exo_engine)
+    target_compile_options(exo_vulkan_logits PRIVATE ${EXO_WARNINGS})
+    add_test(NAME integration_vulkan_pipeline
+        COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider
+            tests/integration/test_vulkan_pipeline.py
+        WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties(integration_vulkan_pipeline PROPERTIES LABELS "integration;vulkan"
+        TIMEOUT 1800 RUN_SERIAL TRUE FIXTURES_REQUIRED vulkan
+        ENVIRONMENT "EXO_VULKAN_TEST_DIR=${CMAKE_BINARY_DIR};${EXO_VULKAN_ENVIRONMENT}")
     # Drivers that fail in every way, and what is left of the answer.
     add_test(NAME integration_vulkan_faults
         COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider
             tests/integration/test_vulkan_faults.py
         WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-    set_tests_properties(integration_vulkan_faults PROPERTIES LABELS integration TIMEOUT 3600
-        RUN_SERIAL TRUE FIXTURES_REQUIRED vulkan ENVIRONMENT
-        "EXO_VULKAN_TEST_DIR=${CMAKE_BINARY_DIR};EXO_VULKAN_ICD_DIR=${EXO_VULKAN_ICD_DIR}")
+    set_tests_properties(integration_vulkan_faults PROPERTIES LABELS "integration;vulkan" TIMEOUT 1800
+        RUN_SERIAL TRUE FIXTURES_REQUIRED vulkan
+        ENVIRONMENT "EXO_VULKAN_TEST_DIR=${CMAKE_BINARY_DIR};${EXO_VULKAN_ENVIRONMENT}")
     # The committed kernels are what their sources compile to.
     add_test(NAME spirv COMMAND tests/spirv.sh WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-    set_tests_properties(spirv PROPERTIES LABELS unit TIMEOUT 300 SKIP_RETURN_CODE 77)
+    set_tests_properties(spirv PROPERTIES LABELS "unit;vulkan" TIMEOUT 900 SKIP_RETURN_CODE 77)
 endif()
+
+# Many texts and templates in one process, for the differential tests.
+add_executable(exo_batch tests/oracle/batch.c)
+target_link_libraries(exo_batch PRIVATE exo_model)
+target_compile_options(exo_batch PRIVATE ${EXO_WARNINGS})
 
 # The forward pass against llama.cpp's, from npm; where that cannot be had, pytest exits with 5.
 add_test(NAME oracle
     COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/oracle/test_oracle.py
     WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-set_tests_properties(oracle PROPERTIES LABELS oracle TIMEOUT 600
+set_tests_properties(oracle PROPERTIES LABELS oracle TIMEOUT 1200
     RUN_SERIAL TRUE SKIP_RETURN_CODE 5)
+
+# What exo convert writes, in llama.cpp.
+add_test(NAME oracle_convert
+    COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/oracle/test_convert.py
+    WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+set_tests_properties(oracle_convert PROPERTIES LABELS oracle TIMEOUT 600 RUN_SERIAL TRUE
+    SKIP_RETURN_CODE 5)
+
+# Weight blocks against ggml's own functions, through a filter that decodes and quantises.
+add_executable(oracle_weights tests/oracle/weights.c)
+target_link_libraries(oracle_weights PRIVATE exo_compute)
+target_compile_options(oracle_weights PRIVATE ${EXO_WARNINGS})
+add_test(NAME oracle_weights
+    COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/oracle/test_weights.py
+    WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+set_tests_properties(oracle_weights PROPERTIES LABELS oracle TIMEOUT 600 RUN_SERIAL TRUE
+    SKIP_RETURN_CODE 5 ENVIRONMENT "EXO_ORACLE_WEIGHTS=$<TARGET_FILE:oracle_weights>")
+
+foreach(suite tokenizers templates)
+    add_test(NAME oracle_${suite}
+        COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider
+            tests/oracle/test_${suite}.py
+        WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties(oracle_${suite} PROPERTIES LABELS oracle TIMEOUT 900 RUN_SERIAL TRUE
+        SKIP_RETURN_CODE 5 ENVIRONMENT "EXO_BATCH=$<TARGET_FILE:exo_batch>")
+endforeach()
 
 # The same bits on ARM: kernels built by the cross compiler, run under qemu.
 add_test(NAME neon_bits COMMAND tests/neon/run.sh ${CMAKE_BINARY_DIR}/neon

@@ -2,7 +2,7 @@
 # phone profile goes without; every other build says what to install.
 include(cmake/spirv.cmake)
 find_path(EXO_VULKAN_HEADERS vulkan/vulkan_core.h)
-set(EXO_VULKAN_SOURCES "/src/compute/vulkan/|/src/compute/gpu(_test)?\\.c$|/src/cli/devices_vulkan\\.c$")
+set(EXO_VULKAN_SOURCES "/src/compute/vulkan/|/src/compute/gpu(_test)?\\.c$|/src/cli/devices_vulkan\\.c$|_vulkan_test\\.c$")
 
 if(EXO_VULKAN AND NOT EXO_VULKAN_HEADERS)
     if(EXO_DAEMON)

@@ -4,6 +4,10 @@
 Starts three `exo node` processes with their own data directories, which join into one cluster
 over encrypted links on loopback, places the model on all three, asks the first node through its
 OpenAI API, streams the answer, and shows what each node did.
+
+The first node computes on the CPU, the others on Vulkan devices that are programs: lavapipe and
+SwiftShader, where tests/vulkan/icd.sh could get them.  What is known of these devices is kept in
+build/vulkan.  A model of the user's goes on CPU nodes: these devices are slow.
 """
 
 from __future__ import annotations
@@ -25,6 +29,9 @@ from typing import Any, Iterator
 NODES = 3
 START_SECONDS = 20
 PLACE_SECONDS = 300
+SELFTEST_SECONDS = 600
+DRIVERS = Path(__file__).resolve().parents[1] / "build" / "vulkan"
+GPUS = {"lavapipe": "package mesa-vulkan-drivers", "swiftshader": "out of package chromium-common"}
 
 
 def free_port() -> int:
@@ -33,10 +40,51 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-class Node:
-    """One `exo node` process."""
+def environment(gpu: str) -> dict[str, str]:
+    """What makes `gpu` the only Vulkan device of a process."""
+    driver = str(DRIVERS / f"{gpu}.json")
+    return {"VK_ICD_FILENAMES": driver, "VK_DRIVER_FILES": driver,
+            "EXO_HOME": str(DRIVERS / "home"), "MESA_SHADER_CACHE_DIR": str(DRIVERS / "mesa")}
 
-    def __init__(self, exo: str, index: int, root: Path, model: str, peer: str | None, key: str):
+
+def usable_gpus(exo: str) -> list[str]:
+    """The software devices that are here and pass their self-test, which is run at first."""
+    trials: dict[str, subprocess.Popen[bytes]] = {}
+    for gpu, source in GPUS.items():
+        if (DRIVERS / f"{gpu}.json").exists():
+            trials[gpu] = subprocess.Popen(
+                [exo, "devices", "--json"], env=dict(os.environ, **environment(gpu)),
+                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        else:
+            print(f"no {gpu} ({source}) to be had here: its node computes on the CPU")
+    good = []
+    begin, told = time.monotonic(), False
+    while any(t.poll() is None for t in trials.values()):
+        if not told and time.monotonic() - begin > 2:
+            told = True
+            print("trying out each kernel on the software devices; only the first start does that",
+                  flush=True)
+        if time.monotonic() - begin > SELFTEST_SECONDS:
+            for trial in trials.values():
+                trial.kill()
+        time.sleep(0.05)
+    for gpu, trial in trials.items():
+        assert trial.stdout is not None
+        text = trial.stdout.read()
+        devices = json.loads(text)[1:] if trial.returncode == 0 else []
+        if any(d["usable"] for d in devices):
+            good.append(gpu)
+        else:
+            reason = devices[0]["reason"] if devices else "its self-test did not end"
+            print(f"{gpu} is left out: {reason}")
+    return good
+
+
+class Node:
+    """One `exo node` process, on the CPU or on the software device `gpu`."""
+
+    def __init__(self, exo: str, index: int, root: Path, model: str, peer: str | None, key: str,
+                 gpu: str | None):
         self.name = f"node-{index + 1}"
         self.link_port, self.api_port = free_port(), free_port()
         command = [exo, "node", "--name", self.name, "--data-dir", str(root / self.name),
@@ -45,6 +93,9 @@ class Node:
         if peer is not None:
             command += ["--peer", peer]
         env = dict(os.environ, EXO_CLUSTER_KEY=key)
+        if gpu is not None:
+            command += ["--device", "vulkan:0"]
+            env |= environment(gpu)
         self.process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
 
     def request(self, path: str, body: Any = None, timeout: float = 10) -> Any:
@@ -124,6 +175,11 @@ def mib(n: float) -> str:
     return f"{n / 2**20:.1f} MiB"
 
 
+def device_name(state: dict[str, Any], shard: dict[str, Any]) -> str:
+    (device,) = state["nodes"][shard["node_id"]]["devices"]
+    return " ".join(device["name"].split(" (")[0].split()[:2])
+
+
 def print_table(state: dict[str, Any], tokens: int, seconds: float) -> None:
     (instance,) = state["instances"].values()
     rows = [("node", "device", "layers", "weights", "KV pool", "ms per token", "bytes sent per token")]
@@ -131,7 +187,7 @@ def print_table(state: dict[str, Any], tokens: int, seconds: float) -> None:
         stats = shard["stats"]
         rows.append((
             state["nodes"][shard["node_id"]]["name"],
-            shard["device_id"],
+            f"{shard['device_id']} {device_name(state, shard)}",
             f"{shard['start_layer']}..{shard['end_layer'] - 1}",
             mib(shard["weight_bytes"]),
             mib(shard["kv_bytes"]),
@@ -145,14 +201,15 @@ def print_table(state: dict[str, Any], tokens: int, seconds: float) -> None:
     print(f"{tokens} tokens, {1000 * seconds / max(tokens - 1, 1):.2f} ms per token end to end")
 
 
-def run(exo: str, model: str, question: str) -> None:
+def run(exo: str, model: str, question: str, gpus: list[str]) -> None:
+    devices = [None, *gpus, *[None] * NODES][:NODES]
     key = secrets.token_urlsafe(24)
     nodes: list[Node] = []
     with tempfile.TemporaryDirectory(prefix="exo-demo-") as root:
         try:
             for i in range(NODES):
                 peer = None if i == 0 else f"127.0.0.1:{nodes[0].link_port}"
-                nodes.append(Node(exo, i, Path(root), model, peer, key))
+                nodes.append(Node(exo, i, Path(root), model, peer, key, devices[i]))
             wait_for_cluster(nodes)
             (model_id, *_) = [m["id"] for m in nodes[0].request("/v1/models")["data"]]
             print(f"{NODES} nodes are one cluster; placing {model_id} on all of them")
@@ -174,10 +231,10 @@ def main() -> None:
     parser.add_argument("-q", metavar="TEXT", default="What is exo?", help="the question")
     options = parser.parse_args()
     exo = str(Path(options.exo).resolve())
-    run(exo, "tiny", options.q)
+    run(exo, "tiny", options.q, usable_gpus(exo))
     if options.m is not None:
-        print(f"\nThe same of {options.m}:")
-        run(exo, str(Path(options.m).resolve()), options.q)
+        print(f"\nThe same of {options.m}, on CPU nodes:")
+        run(exo, str(Path(options.m).resolve()), options.q, [])
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../src/compute/kernels"
 types=(f32 f16 bf16 q4_0 q8_0 q4_k q6_k)
+dot_types=(q4_0 q8_0 q4_k q6_k) # with int8 inputs, too
 environment=vulkan1.1
 
 if ! command -v glslc >/dev/null || ! command -v spirv-val >/dev/null; then
@@ -24,11 +25,11 @@ build() {
     shift 2
     glslc --target-env=$environment -O "$@" "$source" -o "$out/$name.spv"
     case $source in
-    matmul.comp | attention.comp)
+    matmul.comp | matmul_dot.comp | attention.comp | speed.comp)
         glslc --target-env=$environment -O -DEXO_SUBGROUP -DEXO_TEXEL "$@" "$source" \
             -o "$out/${name}_texel.spv"
         ;;&
-    matmul.comp | rms.comp | rope_kv.comp | attention.comp)
+    matmul.comp | matmul_dot.comp | rms.comp | rope_kv.comp | attention.comp | head_top.comp | speed.comp)
         glslc --target-env=$environment -O -DEXO_SUBGROUP "$@" "$source" -o "$out/${name}_subgroup.spv"
         ;;
     esac
@@ -38,7 +39,10 @@ for t in "${types[@]}"; do
     build "matmul_$t" matmul.comp "-DEXO_WEIGHT_${t^^}"
     build "embed_$t" embed.comp "-DEXO_WEIGHT_${t^^}"
 done
-for k in rms elementwise rope_kv attention attention_combine; do build "$k" "$k.comp"; done
+for t in "${dot_types[@]}"; do build "dot_$t" matmul_dot.comp "-DEXO_WEIGHT_${t^^}"; done
+for k in quantize rms elementwise rope_kv attention attention_combine head_top speed; do
+    build "$k" "$k.comp"
+done
 for f in "$out"/*.spv; do spirv-val --target-env $environment "$f"; done
 
 if [ "${1:-}" = --write ]; then

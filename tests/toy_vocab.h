@@ -26,7 +26,14 @@ typedef struct {
         uint32_t value;
     } ids[8]; /* tokenizer.ggml.<key> */
     size_t n_ids;
+    const char *name;    /* general.name; NULL: left out */
+    const char *no_flag; /* tokenizer.ggml.<no_flag> is false; NULL: left out */
+    const char *flag;    /* tokenizer.ggml.<flag> is true; NULL: left out */
+    uint8_t *charsmap;   /* of TOY_CHARSMAP_BYTES; NULL: left out */
 } toy_vocab;
+
+#define TOY_CHARSMAP_UNITS 1024
+#define TOY_CHARSMAP_BYTES (4 + 4 * TOY_CHARSMAP_UNITS + 6)
 
 static inline uint32_t toy_add(toy_vocab *v, const char *text, uint32_t type, float score) {
     size_t i = v->n_tokens++;
@@ -101,6 +108,69 @@ static inline void toy_spm(toy_vocab *v) {
     v->n_types = v->n_scores = v->n_tokens;
 }
 
+/* One character to be replaced by the text at offset `at` of the replacements. */
+static inline void toy_map(uint8_t *charsmap, uint8_t c, uint32_t at) {
+    uint32_t node = 256 ^ c, value = node ^ 512;
+    exo_put_u32(charsmap + 4 + 4 * node, 512u << 10 | 1u << 8 | c);
+    exo_put_u32(charsmap + 4 + 4 * value, 0x80000000u | at);
+}
+
+/* A becomes "bc", a tab becomes a space, Q goes. */
+static inline void toy_charsmap(uint8_t charsmap[TOY_CHARSMAP_BYTES]) {
+    memset(charsmap, 0, TOY_CHARSMAP_BYTES);
+    exo_put_u32(charsmap, 4 * TOY_CHARSMAP_UNITS);
+    exo_put_u32(charsmap + 4, 256u << 10); /* the root */
+    memcpy(charsmap + 4 + 4 * TOY_CHARSMAP_UNITS, "bc\0 \0", 6);
+    toy_map(charsmap, 'A', 0);
+    toy_map(charsmap, '\t', 3);
+    toy_map(charsmap, 'Q', 5);
+}
+
+/* Unigram: pieces with scores, no bytes. */
+static inline void toy_ugm(toy_vocab *v) {
+    static const char *const pieces[] = {"▁", "▁a", "a", "b", "c", "ab", "bc", "▁ab", "abc", "é"};
+    *v = (toy_vocab){.model = "t5"};
+    toy_add(v, "<pad>", 3, 0);
+    toy_add(v, "</s>", 3, 0);
+    toy_add(v, "<unk>", 2, 0);
+    for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++)
+        toy_add(v, pieces[i], 1, -1.5f - (float)i / 4);
+    toy_add(v, "<tool>", 4, 0);
+    v->n_types = v->n_scores = v->n_tokens;
+}
+
+/* WordPiece, as files have it: a word's beginning is marked. */
+static inline void toy_wpm(toy_vocab *v) {
+    static const char *const pieces[] = {"▁a",  "▁hello", "▁he", "llo", "b",  "▁!",
+                                         "▁日", "▁uber",  "ᅡ",  "▁ᄀ", "▁É", "▁-"};
+    *v = (toy_vocab){.model = "bert"};
+    toy_add(v, "[PAD]", 3, 0);
+    toy_id(v, "unknown_token_id", toy_add(v, "[UNK]", 2, 0));
+    toy_id(v, "cls_token_id", toy_add(v, "[CLS]", 3, 0));
+    toy_id(v, "seperator_token_id", toy_add(v, "[SEP]", 3, 0));
+    for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) toy_add(v, pieces[i], 1, 0);
+    v->n_types = v->n_tokens;
+}
+
+/* BPE over characters, with bytes from 0 on. */
+static inline void toy_raw(toy_vocab *v) {
+    static const char *const merges[] = {"▁ a", "a b", "▁ ▁", "▁a b"};
+    static const char *const pieces[] = {"▁", "a", "b", "é", "▁a", "ab", "▁▁", "▁ab", "\n", "\n\n"};
+    *v = (toy_vocab){.model = "gemma4"};
+    char text[16];
+    for (int b = 0; b < 256; b++) {
+        snprintf(text, sizeof text, "<0x%02X>", b);
+        toy_add(v, text, 6, 0);
+    }
+    for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) toy_add(v, pieces[i], 1, 0);
+    for (size_t i = 0; i < sizeof merges / sizeof merges[0]; i++)
+        v->merges[v->n_merges++] = merges[i];
+    toy_id(v, "bos_token_id", toy_add(v, "<bos>", 3, 0));
+    toy_id(v, "eos_token_id", toy_add(v, "<turn|>", 3, 0));
+    toy_add(v, "<tool>", 4, 0);
+    v->n_types = v->n_tokens;
+}
+
 static inline void toy_write(const toy_vocab *v, exo_buf *out) {
     exo_gguf_writer w = {0};
     uint8_t f32[4];
@@ -129,6 +199,18 @@ static inline void toy_write(const toy_vocab *v, exo_buf *out) {
     for (size_t i = 0; i < v->n_ids; i++) {
         snprintf(key, sizeof key, "tokenizer.ggml.%s", v->ids[i].key);
         exo_gguf_add_u32(&w, key, v->ids[i].value);
+    }
+    if (v->name != NULL) exo_gguf_add_str(&w, "general.name", v->name);
+    for (int value = 0; value < 2; value++) {
+        const char *flag = value == 0 ? v->no_flag : v->flag;
+        if (flag == NULL) continue;
+        snprintf(key, sizeof key, "tokenizer.ggml.%s", flag);
+        exo_gguf_add_bool(&w, key, value != 0);
+    }
+    if (v->charsmap != NULL) {
+        exo_gguf_add_array(&w, "tokenizer.ggml.precompiled_charsmap", EXO_GGUF_U8,
+                           TOY_CHARSMAP_BYTES);
+        exo_buf_append(&w.kvs, v->charsmap, TOY_CHARSMAP_BYTES);
     }
     exo_gguf_writer_head(&w, out);
     exo_gguf_writer_finish(&w);

@@ -12,7 +12,7 @@ typedef struct exo_model exo_model; /* shared, read-only, reference-counted */
 typedef struct exo_session exo_session;
 
 typedef struct {                   /* all-zero = sensible defaults */
-    const char *device;            /* "cpu:0" */
+    const char *device;            /* "cpu:0"; the CPU stands in for a GPU that fails */
     uint32_t n_threads;            /* CPU; 0 = all cores */
     uint32_t ctx_tokens;           /* 0 = the model's trained context, at most 8192 */
     uint32_t prefill_chunk;        /* tokens per step; 0 = chosen */
@@ -31,6 +31,12 @@ EXO_API void exo_session_destroy(exo_session *s); /* NULL is allowed */
 EXO_API exo_status exo_session_sync(exo_session *s, exo_tokens tokens, exo_progress_fn progress,
                                     void *ud, exo_error *err);
 
+/* Says that only the first n_prompt tokens of what comes are the prompt and the rest is generated;
+ * without it all tokens count as prompt.  Some devices compute the two by different kernels, and a
+ * server does so from the same tokens: to get its bits, say the same.  Positions whose class this
+ * changes are computed anew. */
+EXO_API void exo_session_set_prompt(exo_session *s, size_t n_prompt);
+
 /* (n_vocab) logits of the last position; borrowed, valid until the next call. */
 EXO_API const float *exo_session_logits(const exo_session *s);
 
@@ -43,5 +49,9 @@ EXO_API exo_status exo_session_eval(exo_session *s, exo_tokens tokens, size_t fr
 EXO_API uint32_t exo_session_ctx(const exo_session *s);
 EXO_API uint64_t exo_session_weight_bytes(const exo_session *s);
 EXO_API uint64_t exo_session_kv_bytes(const exo_session *s);
+/* The device that computes now, and why it is not the one asked for ("" while it is); borrowed,
+ * valid until the next call. */
+EXO_API const char *exo_session_device(const exo_session *s);
+EXO_API const char *exo_session_device_reason(const exo_session *s);
 
 #endif

@@ -23,6 +23,7 @@ struct exo_openai_answer {
     exo_buf text;     /* the whole answer, unless streamed */
     json_t *logprobs; /* array of entries, unless streamed */
     char hash[EXO_SHA256_HEX_BYTES];
+    json_t *moves; /* array of changes of the numeric profile in mid-answer; NULL = none */
     uint32_t n_prompt, n_cached, n_answer;
 };
 
@@ -44,6 +45,7 @@ void exo_openai_answer_destroy(exo_openai_answer *a) {
     exo_model_unref(a->model);
     exo_buf_finish(&a->text);
     json_decref(a->logprobs);
+    json_decref(a->moves);
     exo_free(a);
 }
 
@@ -133,6 +135,7 @@ static json_t *envelope(const exo_openai_answer *a, const char *object, json_t *
     if (j != NULL && a->hash[0] != '\0') {
         json_object_set_new(j, "exo_logits_sha256", json_string(a->hash));
     }
+    if (j != NULL && a->moves != NULL) json_object_set(j, "exo_profile_changes", a->moves);
     return j;
 }
 
@@ -201,12 +204,22 @@ static void reply_whole(exo_openai_answer *a, exo_finish finish) {
     exo_call_reply_json(a->call, MHD_HTTP_OK, j);
 }
 
+/* A device failed and the CPU took over: what was sent stays, the rest of the reply says so. */
+static void note_move(exo_openai_answer *a, const exo_node_event *e) {
+    if (a->moves == NULL) a->moves = json_array();
+    json_array_append_new(a->moves,
+                          json_pack("{s:I, s:i, s:s, s:s}", "at_token", (json_int_t)e->n_answer,
+                                    "stage", (int)e->move->stage, "device_id", e->move->device_id,
+                                    "reason", e->move->reason));
+}
+
 void exo_openai_on_event(void *answer, const exo_node_event *e) {
     exo_openai_answer *a = answer;
     a->n_prompt = e->n_prompt;
     a->n_cached = e->n_cached;
     a->n_answer = e->n_answer;
     if (e->logits_hash != NULL) exo_hex(e->logits_hash, EXO_SHA256_BYTES, a->hash);
+    if (e->move != NULL) note_move(a, e);
     bool last = e->status != EXO_OK || e->finish != EXO_GOING_ON;
     if (e->status != EXO_OK) {
         exo_call_fail(a->call, e->status, e->message);

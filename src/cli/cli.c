@@ -2,6 +2,8 @@
 #define _DEFAULT_SOURCE
 #include "cli/cli.h"
 
+#include "engine/seat.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -119,6 +121,14 @@ bool exo_cli_float(const exo_command *c, const char *name, const char *text, dou
     }
     *out = (float)v;
     return true;
+}
+
+bool exo_cli_device(const exo_command *c, const char *text) {
+    if (text == NULL || exo_seat_is_gpu(text)) return true;
+    size_t digits = strncmp(text, "cpu:", 4) == 0 ? strspn(text + 4, "0123456789") : 0;
+    if (digits > 0 && text[4 + digits] == '\0') return true;
+    exo_cli_usage(c, "--device must be like cpu:0 or vulkan:0, not \"%s\"", text);
+    return false;
 }
 
 const char *exo_cli_data_dir(void) {

@@ -20,7 +20,8 @@ typedef struct {
 } exo_command;
 
 extern const exo_command exo_cmd_run, exo_cmd_serve, exo_cmd_node, exo_cmd_check, exo_cmd_tokenize,
-    exo_cmd_template, exo_cmd_bench, exo_cmd_perplexity, exo_cmd_synth, exo_cmd_devices;
+    exo_cmd_template, exo_cmd_bench, exo_cmd_perplexity, exo_cmd_synth, exo_cmd_devices,
+    exo_cmd_pull, exo_cmd_models, exo_cmd_embed, exo_cmd_convert;
 
 /* ---- options ---- */
 
@@ -51,6 +52,9 @@ bool exo_cli_u64(const exo_command *c, const char *name, const char *text, uint6
 bool exo_cli_float(const exo_command *c, const char *name, const char *text, double min, double max,
                    float *out);
 
+/* False after one line on stderr: not a device's name.  NULL is the default. */
+bool exo_cli_device(const exo_command *c, const char *text);
+
 /* ---- shared ---- */
 
 /* EXO_HOME, or ~/.exo. */
@@ -67,13 +71,17 @@ int exo_cli_print_json(json_t *j_take);
 /* Resident memory of this process in bytes; 0 where the system does not tell. */
 uint64_t exo_cli_rss_bytes(void);
 
+/* From now on SIGINT and SIGTERM are noted: work that is asked about its progress ends well. */
+void exo_cli_catch_signals(void);
+bool exo_cli_interrupted(void);
+
 /* A progress bar on stderr, drawn when the work takes longer than a second and stderr is a
  * terminal. */
 typedef struct {
     const char *what; /* "loading tiny" */
     uint64_t begin_ms, drawn_ms;
 } exo_bar;
-bool exo_cli_progress(void *bar, uint64_t done, uint64_t total); /* an exo_progress_fn */
+bool exo_cli_progress(void *bar, uint64_t done, uint64_t total); /* false: interrupted */
 void exo_cli_progress_end(exo_bar *bar);
 
 #endif

@@ -6,7 +6,7 @@
 
 #include "base/clock.h"
 #include "compute/cpu/bandwidth.h"
-#include "engine/shard.h"
+#include "engine/seat.h"
 
 #include <stdio.h>
 
@@ -22,8 +22,7 @@ typedef struct {
 
 typedef struct {
     exo_model *model;
-    const exo_backend *backend;
-    exo_device *dev;
+    exo_seat seat;
     exo_shard *shard;
     exo_step step;
     uint32_t n_vocab, pages_per_seq, n_threads;
@@ -53,7 +52,7 @@ static exo_status read_prompt(bench_state *s, uint32_t seq, uint32_t n, exo_erro
     for (uint32_t at = 0; at < n;) {
         exo_step_clear(&s->step);
         for (uint32_t i = 0; i < CHUNK_ROWS && at < n; i++, at++) {
-            add_row(s, seq, at, at + 1 == n ? EXO_ROW_LOGITS : 0);
+            add_row(s, seq, at, EXO_ROW_PROMPT | (at + 1 == n ? EXO_ROW_LOGITS : 0u));
         }
         exo_status st = run_step(s, err);
         if (st != EXO_OK) return st;
@@ -70,7 +69,6 @@ static exo_status decode(bench_state *s, const bench_options *o, uint32_t pos, e
 static exo_status load(bench_state *s, const bench_options *o, exo_error *err) {
     uint64_t begin = exo_now_us();
     uint32_t ctx = o->pp + o->tg + 2;
-    exo_device_desc dd = {.n_threads = o->threads, .spin = true};
     exo_status st = exo_cli_open_model(o->model, &s->model, err);
     if (st != EXO_OK) return st;
     const exo_hparams *h = exo_model_hparams(s->model);
@@ -80,11 +78,6 @@ static exo_status load(bench_state *s, const bench_options *o, exo_error *err) {
         return exo_error_set(err, EXO_ETOOLONG, "--pp and --tg need %u tokens, the model has %u",
                              ctx, h->ctx_train);
     }
-    st = exo_device_open(o->device, &dd, &s->backend, &s->dev, err);
-    exo_device_info info = {0};
-    if (st == EXO_OK) st = s->backend->query(s->dev, &info, err);
-    if (st != EXO_OK) return st;
-    s->n_threads = o->threads != 0 ? o->threads : info.compute_units;
     exo_shard_desc d = {.layer_end = h->n_layers,
                         .has_embedding = true,
                         .has_head = true,
@@ -94,14 +87,24 @@ static exo_status load(bench_state *s, const bench_options *o, exo_error *err) {
                         .max_rows = CHUNK_ROWS,
                         .n_pages = s->pages_per_seq * o->batch};
     exo_bar bar = {.what = "loading"};
-    st = exo_shard_create(s->model, s->backend, s->dev, &d, exo_cli_progress, &bar, &s->shard, err);
+    exo_seat_desc seat = {.device = o->device,
+                          .n_threads = o->threads,
+                          .model = s->model,
+                          .shard = d,
+                          .progress = exo_cli_progress,
+                          .ud = &bar};
+    st = exo_seat_open(&s->seat, &seat, &s->shard, err);
     exo_cli_progress_end(&bar);
+    s->seat.d.progress = NULL;
+    exo_device_info cpu = {0};
+    if (st == EXO_OK) st = exo_device_describe("cpu:0", &cpu, err);
+    s->n_threads = o->threads != 0 ? o->threads : cpu.compute_units;
     if (st == EXO_OK) st = exo_step_init(&s->step, CHUNK_ROWS, CHUNK_ROWS, err);
     s->load_s = (double)(exo_now_us() - begin) * 1e-6;
     return st;
 }
 
-static exo_status measure(bench_state *s, const bench_options *o, exo_error *err) {
+static exo_status try_measure(bench_state *s, const bench_options *o, exo_error *err) {
     exo_status st = decode(s, o, 0, err); /* touches all weights once */
     uint64_t begin = exo_now_us();
     if (st == EXO_OK && o->pp > 0) st = read_prompt(s, 0, o->pp, err);
@@ -115,6 +118,18 @@ static exo_status measure(bench_state *s, const bench_options *o, exo_error *err
     return st;
 }
 
+/* A device that fails in between is no result: the CPU is measured from the beginning. */
+static exo_status measure(bench_state *s, const bench_options *o, exo_error *err) {
+    exo_error why = {0};
+    exo_status st = try_measure(s, o, &why);
+    if (exo_seat_can_move(&s->seat, st)) {
+        st = exo_seat_move(&s->seat, s->shard, why.message, &s->shard, err);
+        return st == EXO_OK ? try_measure(s, o, err) : st;
+    }
+    if (st != EXO_OK) *err = why;
+    return st;
+}
+
 static int print_result(const bench_state *s, const bench_options *o, bool as_json) {
     double pp_tps = s->pp_s > 0 ? o->pp / s->pp_s : 0;
     double tg_tps = s->tg_s > 0 ? (double)o->tg * o->batch / s->tg_s : 0;
@@ -124,11 +139,12 @@ static int print_result(const bench_state *s, const bench_options *o, bool as_js
     double read = s->tg_s > 0 ? weights * o->tg / s->tg_s / 1e9 : 0;
     if (as_json) {
         return exo_cli_print_json(json_pack(
-            "{s:f, s:f, s:f, s:I, s:I, s:I, s:f, s:f, s:f, s:i, s:i}", "pp_tps", pp_tps, "tg_tps",
-            tg_tps, "load_s", s->load_s, "weights_bytes", (json_int_t)weights, "kv_bytes",
+            "{s:f, s:f, s:f, s:I, s:I, s:I, s:f, s:f, s:f, s:i, s:i, s:s, s:s?}", "pp_tps", pp_tps,
+            "tg_tps", tg_tps, "load_s", s->load_s, "weights_bytes", (json_int_t)weights, "kv_bytes",
             (json_int_t)exo_shard_kv_bytes(s->shard), "rss_bytes", (json_int_t)rss, "read_gbps",
             read, "peak_read_gbps", peak, "read_share", peak > 0 ? read / peak : 0, "threads",
-            (int)s->n_threads, "batch", (int)o->batch));
+            (int)s->n_threads, "batch", (int)o->batch, "device", s->seat.device_id, "device_reason",
+            s->seat.reason[0] != '\0' ? s->seat.reason : NULL));
     }
     printf("prompt %u tokens   %.1f tokens/s\n", o->pp, pp_tps);
     printf("decode %u x %u      %.1f tokens/s\n", o->batch, o->tg, tg_tps);
@@ -156,6 +172,7 @@ static int run(int argc, char **argv) {
     int rc = exo_cli_parse(c, argc, argv, options, NULL, 0);
     if (rc != EXO_EXIT_OK) return rc;
     if (o.model == NULL) return exo_cli_usage(c, "-m MODEL is missing");
+    if (!exo_cli_device(c, o.device)) return EXO_EXIT_USAGE;
     if (!exo_cli_u32(c, "pp", pp, 0, 1u << 20, &o.pp) ||
         !exo_cli_u32(c, "tg", tg, 0, 1u << 20, &o.tg) ||
         !exo_cli_u32(c, "batch", batch, 1, 64, &o.batch) ||
@@ -169,7 +186,7 @@ static int run(int argc, char **argv) {
     rc = st == EXO_OK ? print_result(&s, &o, as_json) : exo_cli_fail(&err);
     exo_step_finish(&s.step);
     exo_shard_destroy(s.shard);
-    if (s.dev != NULL) s.backend->close(s.dev);
+    exo_seat_close(&s.seat);
     exo_model_unref(s.model);
     return rc;
 }

@@ -17,8 +17,9 @@ static int run(int argc, char **argv) {
     if (!exo_gguf_str(g, "general.architecture", &arch) || arch.n == 0) {
         arch = (exo_str){.s = "none", .n = 4};
     }
-    printf("%s: well-formed GGUF, architecture %.*s, %zu tensors, %" PRIu64 " bytes of weights\n",
-           file[0], (int)arch.n, arch.s, exo_gguf_n_tensors(g), exo_gguf_bytes(g));
+    printf("%s: well-formed %s, architecture %.*s, %zu tensors, %" PRIu64 " bytes of weights\n",
+           file[0], exo_gguf_is_foreign(g) ? "safetensors" : "GGUF", (int)arch.n, arch.s,
+           exo_gguf_n_tensors(g), exo_gguf_bytes(g));
     exo_gguf_close(g);
     return EXO_EXIT_OK;
 }
@@ -27,8 +28,9 @@ const exo_command exo_cmd_check = {
     .name = "check",
     .summary = "validate a model file",
     .help = "usage: exo check FILE\n\n"
-            "Reads a GGUF file (all parts of a split one) and checks every length, count, shape\n"
-            "and offset in it.  Exit code 0: well-formed; 1: one line says what is wrong.\n\n"
+            "Reads a GGUF file (all parts of a split one), or a folder of safetensors with their\n"
+            "config.json and tokenizer.json, and checks every length, count, shape and offset.\n"
+            "Exit code 0: well-formed; 1: one line says what is wrong.\n\n"
             "  exo check models/exo-tiny.gguf\n",
     .run = run,
 };

@@ -49,8 +49,26 @@ static void print_trials(const json_t *d) {
     }
 }
 
+/* One measured figure as `what` says it, where there is one. */
+static void print_figure(const json_t *d, const char *member, const char *what) {
+    const json_t *figure = json_object_get(d, member);
+    if (!json_is_real(figure)) return;
+    printf(", ");
+    printf(what, json_real_value(figure));
+}
+
+/* "products of q4_0 on the CPU: why", one line each. */
+static void print_on_cpu(const json_t *d) {
+    size_t i;
+    json_t *o;
+    json_array_foreach(json_object_get(d, "on_cpu"), i, o) {
+        printf("%11scomputes %s on the CPU: kernel %s: %s\n", "", text_of(o, "computes"),
+               text_of(o, "kernel"), text_of(o, "reason"));
+    }
+}
+
 static void print_device(const json_t *d) {
-    const json_t *units = json_object_get(d, "compute_units"), *gbps;
+    const json_t *units = json_object_get(d, "compute_units");
     printf("%-10s ", text_of(d, "device_id"));
     if (json_is_null(json_object_get(d, "name"))) {
         printf("left out: %s\n", text_of(d, "reason"));
@@ -63,12 +81,14 @@ static void print_device(const json_t *d) {
     }
     printf(", %s, %.1f of %.1f GiB free", text_of(d, "driver_version"),
            gib_of(d, "memory_available_bytes"), gib_of(d, "memory_total_bytes"));
-    gbps = json_object_get(d, "copy_gbps");
-    if (json_is_real(gbps)) printf(", copies %.1f GB/s", json_real_value(gbps));
+    print_figure(d, "copy_gbps", "copies %.1f GB/s");
+    print_figure(d, "read_gbps", "reads %.1f GB/s");
+    print_figure(d, "compute_gflops", "computes %.0f GFLOP/s");
     printf("\n");
     if (!json_is_true(json_object_get(d, "usable"))) {
         printf("%11sleft out: %s\n", "", text_of(d, "reason"));
     }
+    print_on_cpu(d);
     if (json_is_array(json_object_get(d, "trials"))) print_trials(d);
 }
 

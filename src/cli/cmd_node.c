@@ -112,7 +112,8 @@ static int serve(int argc, char **argv) {
                        .models = &model,
                        .n_models = 1,
                        .kv_f16 = o.kv_f16};
-    if (!numbers(c, &o, &d) || !exo_cli_u32(c, "port", o.port, 0, 65535, &port)) {
+    if (!exo_cli_device(c, d.device) || !numbers(c, &o, &d) ||
+        !exo_cli_u32(c, "port", o.port, 0, 65535, &port)) {
         return EXO_EXIT_USAGE;
     }
     return run_until_signal(&d, (uint16_t)port, model);
@@ -169,7 +170,8 @@ static int node(int argc, char **argv) {
                        .n_models = o.n_models,
                        .kv_f16 = o.kv_f16,
                        .wire_f16 = o.wire_f16};
-    if (!numbers(c, &o, &d) || !exo_cli_u32(c, "port", o.port, 0, 65535, &port) ||
+    if (!exo_cli_device(c, d.device) || !numbers(c, &o, &d) ||
+        !exo_cli_u32(c, "port", o.port, 0, 65535, &port) ||
         !exo_cli_u32(c, "api-port", o.api_port, 0, 65535, &api_port)) {
         return EXO_EXIT_USAGE;
     }
@@ -190,7 +192,7 @@ const exo_command exo_cmd_serve = {
             "  --threads N    default: all cores\n"
             "  --chunk N      prompt tokens per step (default: sized to 100 ms)\n"
             "  --kv-f16       keep keys and values in f16\n"
-            "  --device D     default cpu:0\n"
+            "  --device D     default cpu:0; the CPU takes over where a GPU cannot be used\n"
             "  --data-dir D   identity and models (default: EXO_HOME or ~/.exo)\n\n"
             "  exo serve -m tiny --port 8080\n"
             "  curl http://127.0.0.1:8080/v1/chat/completions -d '{\"model\": \"tiny\",\n"
@@ -212,7 +214,7 @@ const exo_command exo_cmd_node = {
             "  --data-dir D     identity and models (default: EXO_HOME or ~/.exo)\n"
             "  --name N         what people call this node (default: the host name)\n"
             "  --namespace S    keeps clusters with the same passphrase apart\n"
-            "  --device D       default cpu:0\n"
+            "  --device D       default cpu:0; the CPU takes over where a GPU cannot be used\n"
             "  --threads N --ctx N --parallel N --chunk N --kv-f16   as in `exo serve`\n"
             "  --wire-f16       send activations in f16\n"
             "  --no-discovery   only --peer finds nodes (the only way so far)\n\n"

@@ -74,6 +74,7 @@ static int run(int argc, char **argv) {
     int rc = exo_cli_parse(c, argc, argv, options, file, 1);
     if (rc != EXO_EXIT_OK) return rc;
     if (model == NULL || file[0] == NULL) return exo_cli_usage(c, "-m MODEL and FILE are needed");
+    if (!exo_cli_device(c, d.device)) return EXO_EXIT_USAGE;
     if (!exo_cli_u32(c, "threads", threads, 1, 1024, &d.n_threads) ||
         !exo_cli_u32(c, "ctx", ctx, 2, 1u << 24, &d.ctx_tokens) ||
         !exo_cli_u32(c, "chunk", chunk, 1, 2048, &d.prefill_chunk)) {

@@ -29,6 +29,7 @@ typedef struct {
     exo_ids ids;      /* prompt, then answer */
     exo_buf text;     /* the answer so far */
     exo_finish finish;
+    json_t *moves; /* array: where the answer went on on another device */
     double load_s, prompt_s, decode_s;
 } run_state;
 
@@ -40,6 +41,7 @@ static void finish_run(run_state *s) {
     exo_sha256_destroy(s->hash);
     exo_ids_finish(&s->ids);
     exo_buf_finish(&s->text);
+    json_decref(s->moves);
 }
 
 static exo_status make_prompt(run_state *s, const run_options *o, exo_error *err) {
@@ -71,6 +73,24 @@ static exo_status open_session(run_state *s, const run_options *o, exo_error *er
     return st;
 }
 
+/* Makes the KV equal to all ids.  A device that fails meanwhile is replaced by the CPU, and the
+ * place in the answer noted. */
+static exo_status sync(run_state *s, const run_options *o, exo_bar *bar, exo_error *err) {
+    char before[32];
+    snprintf(before, sizeof before, "%s", exo_session_device(s->session));
+    exo_tokens all = {s->ids.ids, s->ids.n};
+    exo_status st =
+        exo_session_sync(s->session, all, bar != NULL ? exo_cli_progress : NULL, bar, err);
+    const char *now = exo_session_device(s->session);
+    if (strcmp(before, now) != 0) {
+        json_array_append_new(s->moves, json_pack("{s:I, s:s, s:s, s:s}", "at_token",
+                                                  (json_int_t)(s->ids.n - o->request.n_prompt),
+                                                  "from", before, "to", now, "reason",
+                                                  exo_session_device_reason(s->session)));
+    }
+    return st;
+}
+
 /* Draws one token from the logits of the last position. */
 static exo_status draw(run_state *s, const exo_request *r, exo_draw *out, exo_error *err) {
     const float *logits = exo_session_logits(s->session);
@@ -93,8 +113,8 @@ static exo_status generate(run_state *s, const run_options *o, exo_error *err) {
     uint32_t ctx = exo_session_ctx(s->session);
     uint64_t begin = exo_now_us();
     exo_bar bar = {.what = "reading the prompt"};
-    exo_tokens all = {s->ids.ids, s->ids.n};
-    exo_status st = exo_session_sync(s->session, all, exo_cli_progress, &bar, err);
+    exo_session_set_prompt(s->session, s->ids.n);
+    exo_status st = sync(s, o, &bar, err);
     exo_cli_progress_end(&bar);
     s->prompt_s = (double)(exo_now_us() - begin) * 1e-6;
     begin = exo_now_us();
@@ -111,8 +131,7 @@ static exo_status generate(run_state *s, const run_options *o, exo_error *err) {
             fflush(stdout);
         }
         if (s->finish != EXO_GOING_ON) break;
-        all = (exo_tokens){s->ids.ids, s->ids.n};
-        st = exo_session_sync(s->session, all, NULL, NULL, err);
+        st = sync(s, o, NULL, err);
     }
     s->decode_s = (double)(exo_now_us() - begin) * 1e-6;
     return st;
@@ -164,6 +183,10 @@ static int print_result(const run_state *s, const run_options *o) {
                   "seed", (json_int_t)o->request.sampling.seed, "timings", "load_s", s->load_s,
                   "prompt_s", s->prompt_s, "prompt_tps", rate((double)n_prompt, s->prompt_s),
                   "decode_s", s->decode_s, "decode_tps", rate((double)n_answer, s->decode_s));
+    const char *reason = exo_session_device_reason(s->session);
+    json_object_set_new(j, "device", json_string(exo_session_device(s->session)));
+    json_object_set_new(j, "device_reason", reason[0] != '\0' ? json_string(reason) : json_null());
+    json_object_set(j, "profile_changes", s->moves);
     if (s->hash != NULL) {
         uint8_t digest[EXO_SHA256_BYTES];
         char hex[EXO_SHA256_HEX_BYTES];
@@ -251,9 +274,9 @@ static int run(int argc, char **argv) {
     if (o.model == NULL || o.prompt == NULL) {
         return exo_cli_usage(&exo_cmd_run, "-m MODEL and -p TEXT are needed");
     }
-    if (!numbers(&t, &o)) return EXO_EXIT_USAGE;
+    if (!exo_cli_device(&exo_cmd_run, o.device) || !numbers(&t, &o)) return EXO_EXIT_USAGE;
     exo_error err = {0};
-    run_state s = {0};
+    run_state s = {.moves = json_array()};
     exo_status st = answer(&s, &o, &err);
     if (!o.json && s.text.n > 0) putchar('\n');
     if (st != EXO_OK) {
@@ -268,24 +291,27 @@ static int run(int argc, char **argv) {
 const exo_command exo_cmd_run = {
     .name = "run",
     .summary = "ask a model one question on this machine",
-    .help = "usage: exo run -m MODEL -p TEXT [OPTIONS]\n\n"
-            "  -m MODEL           a GGUF file, a model id, or tiny (built in)\n"
-            "  -p TEXT            the question, put into the model's chat template\n"
-            "  --raw              no chat template: the model goes on with the text\n"
-            "  -n N               at most N tokens (default: to the end of the context)\n"
-            "  --temp T           temperature (default 0.8); 0 = always the likeliest token\n"
-            "  --seed S           the same seed gives the same answer\n"
-            "  --top-k K --top-p P --min-p P --typical P\n"
-            "  --repeat-penalty R --presence-penalty P --frequency-penalty F\n"
-            "  --stop TEXT        end the answer before this text; may be given 16 times\n"
-            "  --ignore-eos       go on past end-of-turn tokens\n"
-            "  --json             prompt_ids, ids, text, finish_reason, seed, timings\n"
-            "  --logits-hash      with --json: SHA-256 over the bits of all logits used\n"
-            "  --device D         default cpu:0\n"
-            "  --threads N        default: all cores\n"
-            "  --ctx N            context in tokens (default: the model's, at most 8192)\n"
-            "  --chunk N          prompt tokens per step\n"
-            "  --kv-f16           keep keys and values in f16\n\n"
-            "  exo run -m tiny -p \"What is exo?\" --temp 0\n",
+    .help =
+        "usage: exo run -m MODEL -p TEXT [OPTIONS]\n\n"
+        "  -m MODEL           a GGUF file, a model id, or tiny (built in)\n"
+        "  -p TEXT            the question, put into the model's chat template\n"
+        "  --raw              no chat template: the model goes on with the text\n"
+        "  -n N               at most N tokens (default: to the end of the context)\n"
+        "  --temp T           temperature (default 0.8); 0 = always the likeliest token\n"
+        "  --seed S           the same seed gives the same answer\n"
+        "  --top-k K --top-p P --min-p P --typical P\n"
+        "  --repeat-penalty R --presence-penalty P --frequency-penalty F\n"
+        "  --stop TEXT        end the answer before this text; may be given 16 times\n"
+        "  --ignore-eos       go on past end-of-turn tokens\n"
+        "  --json             prompt_ids, ids, text, finish_reason, seed, timings, and which\n"
+        "                     device computed\n"
+        "  --logits-hash      with --json: SHA-256 over the bits of all logits used\n"
+        "  --device D         default cpu:0; vulkan:0 is the first GPU (see exo devices).  Where\n"
+        "                     a GPU cannot be used the CPU computes, and says why\n"
+        "  --threads N        default: all cores\n"
+        "  --ctx N            context in tokens (default: the model's, at most 8192)\n"
+        "  --chunk N          prompt tokens per step\n"
+        "  --kv-f16           keep keys and values in f16\n\n"
+        "  exo run -m tiny -p \"What is exo?\" --temp 0\n",
     .run = run,
 };

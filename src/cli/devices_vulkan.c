@@ -6,7 +6,7 @@
 #include "cli/devices_vulkan.h"
 
 #include "base/mem.h"
-#include "compute/vulkan/probe.h"
+#include "compute/vulkan/host.h"
 #include "compute/vulkan/selftest.h"
 #include "compute/vulkan/shader.h"
 
@@ -116,6 +116,7 @@ static const char *result_name(exo_vk_trial_result r) {
     case EXO_VK_TRIAL_PASSED: return "passed";
     case EXO_VK_TRIAL_FAILED: return "failed";
     case EXO_VK_TRIAL_CRASHED: return "crashed";
+    case EXO_VK_TRIAL_SLOWER: return "slower";
     default: return "unknown";
     }
 }
@@ -132,33 +133,28 @@ static json_t *trials_json(const exo_vk_verdict *v) {
     return list;
 }
 
-/* The first kernel of which no variant passed; NULL when every one has a good variant. */
-static const char *kernel_without_variant(const exo_vk_verdict *v) {
+/* Kernels of which no variant passed, and what the CPU computes because of that. */
+static json_t *on_cpu_json(const exo_vk_verdict *v) {
+    json_t *list = json_array();
     for (int k = 0; k < EXO_VK_N_KERNELS; k++) {
-        const char *name = exo_vk_kernel_name((exo_vk_kernel)k);
-        bool good = false;
-        for (int i = 0; i < EXO_VK_N_VARIANTS; i++) {
-            const char *variant = exo_vk_variant_name((exo_vk_variant)i);
-            good = good || exo_vk_verdict_of(v, name, variant) == EXO_VK_TRIAL_PASSED;
-        }
-        if (!good) return name;
+        const char *reason, *computes = exo_vk_host_computes((exo_vk_kernel)k);
+        if (computes == NULL || !exo_vk_absent(v, (exo_vk_kernel)k, &reason)) continue;
+        json_array_append_new(list,
+                              json_pack("{s:s, s:s, s:s}", "computes", computes, "kernel",
+                                        exo_vk_kernel_name((exo_vk_kernel)k), "reason", reason));
     }
-    return NULL;
+    return list;
 }
 
 static json_t *verdict_json(const exo_vk_verdict *v) {
     exo_error why = {0};
-    const char *bad = v->usable ? kernel_without_variant(v) : NULL;
-    if (!v->usable) {
-        exo_error_set(&why, EXO_EUNSUPPORTED, "%s", v->reason);
-    } else if (bad != NULL) {
-        exo_error_set(&why, EXO_EUNSUPPORTED, "no variant of kernel %s works there", bad);
-    }
-    bool usable = v->usable && bad == NULL;
-    return json_pack("{s:b, s:s?, s:b, s:o, s:o, s:o}", "usable", usable, "reason",
+    if (!v->usable) exo_error_set(&why, EXO_EUNSUPPORTED, "%s", v->reason);
+    bool usable = v->usable && exo_vk_is_useful(v, &why);
+    return json_pack("{s:b, s:s?, s:b, s:o, s:o, s:o, s:o, s:o}", "usable", usable, "reason",
                      usable ? NULL : why.message, "verdict_cached", v->cached, "copy_gbps",
                      figure_or_null(v->copy_gbps), "compute_gflops",
-                     figure_or_null(v->compute_gflops), "trials", trials_json(v));
+                     figure_or_null(v->compute_gflops), "read_gbps", figure_or_null(v->read_gbps),
+                     "on_cpu", usable ? on_cpu_json(v) : json_array(), "trials", trials_json(v));
 }
 
 /* ---- devices ---- */

@@ -1,8 +1,10 @@
-/* progress.c - one line on a terminal for work that takes longer than a second. */
+/* progress.c - one line on a terminal for work that takes longer than a second, and how it is
+ * interrupted. */
 #define _DEFAULT_SOURCE
 #include "base/clock.h"
 #include "cli/cli.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -10,8 +12,25 @@
 #define BAR_AFTER_MS 1000
 #define BAR_EVERY_MS 100
 
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int sig) {
+    (void)sig;
+    interrupted = 1;
+}
+
+void exo_cli_catch_signals(void) {
+    struct sigaction sa = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigaction(SIGINT, &sa, NULL);
+    sigaction(SIGTERM, &sa, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+bool exo_cli_interrupted(void) { return interrupted != 0; }
+
 bool exo_cli_progress(void *bar, uint64_t done, uint64_t total) {
     exo_bar *b = bar;
+    if (exo_cli_interrupted()) return false;
     uint64_t now = exo_now_ms();
     if (b->begin_ms == 0) b->begin_ms = now;
     if (now - b->begin_ms < BAR_AFTER_MS || now - b->drawn_ms < BAR_EVERY_MS || total == 0) {

@@ -7,13 +7,17 @@
  *
  * Exactness: every output row is a function of its own sequence only.  The order of every
  * floating-point sum is part of the operation's definition (compute/cpu/reference.h) and never
- * depends on the number of rows in a step, threads, pages or chunks.
+ * depends on the number of rows in a step, threads, pages or chunks.  A backend may compute rows
+ * of prompts by other kernels than generated ones (plan_has_classes): then a row's bits depend on
+ * its class and the classes of the positions before it, and still on nothing else of the step.
  *
  * Thread: COMPUTE for everything that touches a device; the query functions are ANY. */
 #ifndef EXO_COMPUTE_BACKEND_H
 #define EXO_COMPUTE_BACKEND_H
 
 #include "compute/dtype.h"
+#include "compute/head.h"
+#include "compute/op_kinds.h"
 
 #include <stdatomic.h>
 
@@ -48,7 +52,10 @@ typedef struct {
 
 /* ---- a step's rows ---- */
 
-enum { EXO_ROW_LOGITS = 1u << 0 }; /* this row's logits are wanted */
+enum {
+    EXO_ROW_LOGITS = 1u << 0, /* this row's logits are wanted */
+    EXO_ROW_PROMPT = 1u << 1, /* the row's class: its token was given, not generated */
+};
 
 typedef struct {
     uint32_t seq;   /* sequence slot, < max_seqs */
@@ -66,17 +73,19 @@ typedef enum {
     EXO_OP_ATTENTION, /* out = softmax(q k / sqrt(head_dim)) v over the row's own sequence */
     EXO_OP_HEAD,      /* logits = W norm(x) for the rows that want them, packed in row order */
     EXO_OP_ROUND_F16, /* slot rounded to f16 in place (the f16 wire profile, after each layer) */
+    EXO_OP_NORM,      /* out = norm(in) or out += norm(in), scaled */
+    EXO_OP_COPY,      /* equal pieces of one slot into another */
+    EXO_OP_ROUTE,     /* scores of experts -> the chosen ones and their weights */
+    EXO_OP_EXPERTS,   /* [norm] -> 1..2 matrices of each chosen expert -> [bias] -> epilogue */
+    EXO_OP_MIX,       /* out = sum of the chosen experts' outputs by weight, or out += */
 } exo_op_kind;
 
-typedef enum {
-    EXO_EPILOGUE_STORE,    /* out[i] = y_i for each part i */
-    EXO_EPILOGUE_ADD,      /* out[0] += y_0: the residual */
-    EXO_EPILOGUE_SILU_MUL, /* out[0] = silu(y_0) * y_1: gate and up */
-} exo_epilogue;
-
 typedef struct {
-    uint32_t out;            /* slot, width n_cols */
-    const exo_weight *table; /* (n_vocab, n_cols) */
+    uint32_t out;                /* slot, width n_cols */
+    const exo_weight *table;     /* (n_vocab, n_cols) */
+    float scale;                 /* on the row; 0 = 1 */
+    const exo_weight *positions; /* (n_positions, n_cols): the row's position is added, or NULL */
+    const exo_buffer *bias;      /* (n_cols) added to every row, or NULL */
 } exo_op_embed;
 
 typedef struct {
@@ -91,11 +100,14 @@ typedef struct {
 } exo_op_matmul;
 
 typedef struct {
-    uint32_t q, k, v; /* slots: (n_heads * head_dim), (n_kv_heads * head_dim) twice */
+    uint32_t q, k,
+        v; /* slots: (n_heads * head_dim), (n_kv_heads * head_dim), (n_kv_heads * v_dim) */
     const exo_buffer *q_norm, *k_norm; /* (head_dim) f32 or NULL */
     float norm_eps;
     uint32_t n_heads, n_kv_heads, head_dim;
-    uint32_t rope_dims;          /* rotated leading dimensions of each head, even */
+    uint32_t v_dim;              /* of a value; 0 = head_dim */
+    uint32_t rope_offset;        /* first rotated dimension of each head */
+    uint32_t rope_dims;          /* rotated dimensions from there on, even */
     bool rope_neox;              /* pairs (i, i + rope_dims/2) instead of (2i, 2i + 1) */
     const double *rope_inv_freq; /* (rope_dims / 2) host, borrowed for the plan's life */
     float rope_scale;            /* factor on cos and sin (yarn's attention factor); 1 otherwise */
@@ -104,19 +116,78 @@ typedef struct {
 } exo_op_rope_kv;
 
 typedef struct {
-    uint32_t q, out; /* slots, width n_heads * head_dim */
+    uint32_t q, out; /* slots, width n_heads * head_dim and n_heads * v_dim */
     uint32_t n_heads, n_kv_heads, head_dim;
-    float scale; /* on q k, usually 1/sqrt(head_dim) */
+    uint32_t v_dim;          /* of a value; 0 = head_dim */
+    float scale;             /* on q k, usually 1/sqrt(head_dim) */
+    float softcap;           /* score = softcap * tanh(score / softcap); 0 = none */
+    uint32_t window;         /* positions a row sees, its own included; 0 = all before it */
+    bool bidirectional;      /* rows see all of their sequence that is in the step or before */
+    const exo_buffer *sinks; /* (n_heads) f32: one more score that weighs no value, or NULL */
     const exo_buffer *k_pages, *v_pages;
     exo_dtype kv_type;
 } exo_op_attention;
 
 typedef struct {
     uint32_t in;            /* slot, width K */
-    const exo_buffer *norm; /* (K) f32 */
+    const exo_buffer *norm; /* (K) f32, or NULL: no norm */
     float norm_eps;
-    const exo_weight *w; /* (n_vocab, K) */
+    const exo_weight *w;    /* (n_vocab, K) */
+    const exo_buffer *bias; /* (n_vocab) f32 or NULL */
+    float scale;            /* on the logits; 0 = 1 */
+    float softcap;          /* logit = softcap * tanh(logit / softcap); 0 = none */
 } exo_op_head;
+
+typedef struct {
+    uint32_t in, out; /* slots of one width; may be the same */
+    exo_norm_kind norm;
+    const exo_buffer *weight, *bias; /* (width) f32; bias of EXO_NORM_LAYER, or NULL */
+    float eps;
+    float scale; /* on the result; 0 = 1 */
+    bool add;    /* out += */
+} exo_op_norm;
+
+/* Piece i of n is `width` elements from i * in_stride + in_offset of `in` to i * out_stride +
+ * out_offset of `out`; a stride of 0 repeats a piece. */
+typedef struct {
+    uint32_t in, out; /* two slots */
+    uint32_t n, width;
+    uint32_t in_offset, in_stride, out_offset, out_stride;
+} exo_op_copy;
+
+typedef struct {
+    uint32_t in;  /* slot of scores, width n_experts */
+    uint32_t out; /* slot, width 2 * n_used: expert numbers, then their weights, best first */
+    uint32_t n_experts, n_used;
+    exo_gating gating;
+    uint32_t n_groups, n_groups_used; /* experts only from the best groups; 0 = no groups */
+    const exo_buffer *choice_bias;    /* (n_experts) added for the choice only, or NULL */
+    bool normalize;                   /* weights sum to 1 */
+    float scale;                      /* on the weights; 0 = 1 */
+} exo_op_route;
+
+/* Matrices of all experts lie one behind another: (n_experts * rows, K), rows a multiple of 16. */
+typedef struct {
+    uint32_t in;    /* slot: (K) for all, or (n_used, K) with `split` */
+    bool split;     /* the r-th chosen expert reads the r-th piece of `in` */
+    uint32_t route; /* slot as ROUTE writes it; EXO_NO_SLOT: expert r is r-th, all of them */
+    const exo_buffer *norm; /* (K) f32 or NULL; not with split */
+    float norm_eps;
+    uint32_t n_experts, n_used;
+    uint32_t n_parts; /* 1, or 2 for a gated epilogue */
+    const exo_weight *w[2];
+    const exo_buffer *bias[2]; /* (n_experts, rows) f32 or NULL */
+    uint32_t out;              /* slot, width n_used * rows */
+    exo_epilogue epilogue;     /* not ADD */
+} exo_op_experts;
+
+typedef struct {
+    uint32_t in;    /* slot, width n_used * width of out */
+    uint32_t route; /* slot as ROUTE writes it */
+    uint32_t out;   /* slot */
+    uint32_t n_used;
+    bool add; /* out += */
+} exo_op_mix;
 
 typedef struct {
     exo_op_kind kind;
@@ -127,6 +198,11 @@ typedef struct {
         exo_op_attention attention;
         exo_op_head head;
         uint32_t round_slot;
+        exo_op_norm norm;
+        exo_op_copy copy;
+        exo_op_route route;
+        exo_op_experts experts;
+        exo_op_mix mix;
     } u;
 } exo_op;
 
@@ -145,12 +221,15 @@ typedef struct {
 
 /* The parameter block of one step.  All pointers are host memory, borrowed for the call. */
 typedef struct {
-    const exo_row *rows; /* (n_rows); rows of one sequence in ascending position */
+    const exo_row *rows; /* (n_rows); rows of one sequence in ascending position, prompt first */
     uint32_t n_rows;
     const uint32_t *block_table; /* (max_seqs, max_seq_pages): page of each 32 positions */
     const float *x_in; /* (n_rows, width of slot 0), or NULL when the plan begins with EMBED */
     float *x_out;      /* (n_rows, width of slot 0), or NULL when the plan ends with HEAD */
     float *logits;     /* (rows with EXO_ROW_LOGITS, n_vocab), or NULL */
+    const exo_head_ask *asks; /* (rows with EXO_ROW_LOGITS), or NULL: all logits are wanted; only
+                                 for a plan that takes asks */
+    exo_head_top *tops;       /* the same rows; filled, instead of the logits, for those that ask */
     const atomic_bool *cancel; /* polled between operations; NULL = never */
 } exo_plan_args;
 
@@ -196,8 +275,16 @@ typedef struct exo_backend {
 
     exo_status (*plan_create)(exo_device *d, const exo_plan_desc *desc, exo_plan **out,
                               exo_error *err);
+    /* True when EXO_ROW_PROMPT makes a difference: keys and values of a position then belong to its
+     * class.  False: the flag is ignored. */
+    bool (*plan_has_classes)(const exo_plan *p);
     exo_status (*plan_run)(exo_plan *p, const exo_plan_args *args, exo_error *err);
     void (*plan_destroy)(exo_plan *p);
+    /* True when steps of this plan may ask instead of reading logits; NULL: never. */
+    bool (*plan_takes_asks)(const exo_plan *p);
+    /* The logits of the i-th row that wanted them in the last step that succeeded: out (n_vocab).
+     * For rows whose answer did not do. */
+    exo_status (*plan_read_logits)(exo_plan *p, uint32_t i, float *out, exo_error *err);
 } exo_backend;
 
 extern const exo_backend exo_backend_cpu;

@@ -24,6 +24,7 @@ typedef struct {
     uint32_t n_vocab;          /* of the HEAD, or 0 */
     uint32_t embed_vocab;      /* least rows of an EMBED table, or 0 */
     uint32_t n_pages;          /* least pages of a pool, or UINT32_MAX */
+    uint32_t n_positions;      /* that an EMBED has rows for, or UINT32_MAX */
     uint32_t *last_pos;        /* (max_seqs) the caller's room for the check */
     uint32_t *logit_rows;      /* (max_rows) the caller's; rows of the step that want logits */
     uint32_t n_logit_rows;
@@ -33,7 +34,7 @@ typedef struct {
 exo_status exo_plan_check(const exo_plan_desc *desc, const exo_plan_objects *objects,
                           exo_error *err);
 
-/* Fills n_vocab, embed_vocab and n_pages of a plan that passed. */
+/* Fills n_vocab, embed_vocab, n_pages and n_positions of a plan that passed. */
 void exo_plan_bounds_find(exo_plan_bounds *b, const exo_plan_objects *objects);
 
 /* Also fills logit_rows. */

@@ -19,6 +19,7 @@ typedef struct {
     uint32_t older, newer;   /* among cached pages; free: newer = next free */
     exo_prefix prefix;       /* up to this page's end; serial 0 = not known */
     uint64_t previous;       /* serial of the prefix before it */
+    uint32_t n_prompt;
     int32_t tokens[EXO_KV_PAGE_TOKENS];
 } page_state;
 
@@ -47,13 +48,20 @@ exo_status exo_pages_create(uint32_t n_pages, exo_pages **out, exo_error *err) {
         exo_pages_destroy(p);
         return exo_error_set(err, EXO_ENOMEM, "no memory for %" PRIu32 " pages", n_pages);
     }
-    for (uint32_t i = 0; i < p->n_buckets; i++) p->buckets[i] = EXO_NO_PAGE;
-    for (uint32_t i = 0; i < n_pages; i++)
-        p->pages[i].newer = i + 1 < n_pages ? i + 1 : EXO_NO_PAGE;
-    p->first_free = 0;
-    p->oldest = p->newest = EXO_NO_PAGE;
+    exo_pages_reset(p);
     *out = p;
     return EXO_OK;
+}
+
+void exo_pages_reset(exo_pages *p) {
+    memset(p->pages, 0, p->n_pages * sizeof *p->pages);
+    for (uint32_t i = 0; i < p->n_buckets; i++) p->buckets[i] = EXO_NO_PAGE;
+    for (uint32_t i = 0; i < p->n_pages; i++)
+        p->pages[i].newer = i + 1 < p->n_pages ? i + 1 : EXO_NO_PAGE;
+    p->n_free = p->n_pages;
+    p->n_cached = 0;
+    p->first_free = 0;
+    p->oldest = p->newest = EXO_NO_PAGE;
 }
 
 void exo_pages_destroy(exo_pages *p) {
@@ -69,17 +77,17 @@ static uint32_t *bucket_of(const exo_pages *p, uint64_t hash) {
     return &p->buckets[hash & (p->n_buckets - 1)];
 }
 
-static uint64_t hash_after(exo_prefix prefix, const int32_t *tokens) {
-    return exo_hash64(tokens, EXO_KV_PAGE_TOKENS * sizeof *tokens, prefix.hash);
+static uint64_t hash_after(exo_prefix prefix, exo_page_content c) {
+    return exo_hash64(c.tokens, EXO_KV_PAGE_TOKENS * sizeof *c.tokens, prefix.hash + c.n_prompt);
 }
 
 static uint32_t find_known(const exo_pages *p, exo_prefix prefix, uint64_t hash,
-                           const int32_t *tokens) {
+                           exo_page_content c) {
     uint32_t i = *bucket_of(p, hash);
     for (; i != EXO_NO_PAGE; i = p->pages[i].next_in_bucket) {
         const page_state *s = &p->pages[i];
-        if (s->prefix.hash == hash && s->previous == prefix.serial &&
-            memcmp(s->tokens, tokens, sizeof s->tokens) == 0)
+        if (s->prefix.hash == hash && s->previous == prefix.serial && s->n_prompt == c.n_prompt &&
+            memcmp(s->tokens, c.tokens, sizeof s->tokens) == 0)
             break;
     }
     return i;
@@ -92,21 +100,22 @@ static void forget(exo_pages *p, uint32_t page) {
     p->pages[page].prefix = (exo_prefix){0};
 }
 
-uint32_t exo_pages_find(const exo_pages *p, exo_prefix *prefix, const int32_t *tokens) {
-    uint32_t page = find_known(p, *prefix, hash_after(*prefix, tokens), tokens);
+uint32_t exo_pages_find(const exo_pages *p, exo_prefix *prefix, exo_page_content content) {
+    uint32_t page = find_known(p, *prefix, hash_after(*prefix, content), content);
     if (page != EXO_NO_PAGE) *prefix = p->pages[page].prefix;
     return page;
 }
 
-void exo_pages_publish(exo_pages *p, uint32_t page, exo_prefix *prefix, const int32_t *tokens) {
-    uint64_t hash = hash_after(*prefix, tokens);
-    uint32_t known = find_known(p, *prefix, hash, tokens);
+void exo_pages_publish(exo_pages *p, uint32_t page, exo_prefix *prefix, exo_page_content content) {
+    uint64_t hash = hash_after(*prefix, content);
+    uint32_t known = find_known(p, *prefix, hash, content);
     if (known == EXO_NO_PAGE) {
         page_state *s = &p->pages[page];
         EXO_ASSERT(s->n_holders > 0 && s->prefix.serial == 0);
         s->prefix = (exo_prefix){.serial = ++p->last_serial, .hash = hash};
         s->previous = prefix->serial;
-        memcpy(s->tokens, tokens, sizeof s->tokens);
+        s->n_prompt = content.n_prompt;
+        memcpy(s->tokens, content.tokens, sizeof s->tokens);
         s->next_in_bucket = *bucket_of(p, hash);
         *bucket_of(p, hash) = page;
         known = page;

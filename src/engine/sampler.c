@@ -169,3 +169,84 @@ exo_status exo_sampler_draw(exo_sampler *s, const exo_sampling *p, exo_tokens hi
     if (p->want_logprobs || p->n_logprobs > 0) write_logprobs(s, p, logits, out);
     return EXO_OK;
 }
+
+/* ---- the draw from the highest ids ---- */
+
+#define SCORES_ASKED  16 /* the 16th highest score is mostly a few units below the first */
+#define HIGHEST_ASKED 64
+#define LEAST_T       1e-4f /* 1 / T times a logit stays far from what an f32 holds */
+
+exo_head_ask exo_sampler_ask(const exo_sampling *p, uint32_t n_vocab, uint32_t position) {
+    exo_head_ask ask = {.kind = EXO_HEAD_LOGITS, .position = position};
+    if (p->n_bias > 0 || has_penalties(p) || p->want_logprobs || p->n_logprobs > 0) return ask;
+    bool has_top_k = p->top_k > 0 && p->top_k < n_vocab;
+    if (!(p->temperature > 0)) {
+        ask.kind = EXO_HEAD_HIGHEST;
+        ask.n_ids = 1;
+    } else if (!exo_filter_active(p, n_vocab)) {
+        if (p->temperature < LEAST_T) return ask;
+        ask.kind = EXO_HEAD_SCORES;
+        ask.n_ids = SCORES_ASKED;
+        ask.temperature = p->temperature;
+        ask.seed = p->seed;
+        ask.choice = p->choice;
+    } else if (has_top_k) {
+        if (p->top_k > EXO_HEAD_MAX_ASK) return ask;
+        ask.kind = EXO_HEAD_HIGHEST;
+        ask.n_ids = p->top_k;
+    } else if (!(p->typical_p > 0 && p->typical_p < 1)) {
+        ask.kind = EXO_HEAD_HIGHEST;
+        ask.n_ids = HIGHEST_ASKED;
+        ask.total = p->top_p > 0 && p->top_p < 1;
+    }
+    return ask;
+}
+
+/* No id that was not found can have this score. */
+static bool beats_the_rest(const exo_gumbel *g, int32_t id, float logit, float bound) {
+    double b = (double)bound, magnitude = b < 0 ? -b : b;
+    double error = EXO_HEAD_SCORE_ERROR + EXO_HEAD_SCORE_SHARE * (magnitude + 40);
+    return exo_gumbel_score(g, id, logit) > b + error;
+}
+
+static uint32_t filter_top(exo_sampler *s, const exo_sampling *p, const exo_head_top *top) {
+    for (uint32_t i = 0; i < top->n_found; i++) {
+        s->candidates[i] = (exo_candidate){.logit = top->logits[i], .id = top->ids[i]};
+    }
+    const exo_filter_bounds bounds = {
+        .max = top->highest,
+        .bound = top->bound,
+        .total_low = (double)top->total * (1 - EXO_HEAD_TOTAL_ERROR),
+        .total_high = (double)top->total * (1 + EXO_HEAD_TOTAL_ERROR),
+    };
+    return exo_filter_run_top(p, s->n_vocab, s->candidates, top->n_found, &bounds, s->ids);
+}
+
+bool exo_sampler_draw_top(exo_sampler *s, const exo_sampling *p, const exo_head_ask *ask,
+                          const exo_head_top *top, exo_draw *out) {
+    *out = (exo_draw){.id = -1};
+    if (ask->kind == EXO_HEAD_LOGITS || top->n_found == 0 || top->n_found > EXO_HEAD_MAX_IDS) {
+        return false;
+    }
+    for (uint32_t i = 0; i < top->n_found; i++) s->adjusted[top->ids[i]] = top->logits[i];
+    if (!(p->temperature > 0)) {
+        out->id = exo_logits_argmax(s->adjusted, top->ids, top->n_found);
+        return out->id >= 0;
+    }
+    const exo_gumbel g = {
+        .seed = p->seed,
+        .choice = p->choice,
+        .position = ask->position,
+        .temperature = p->temperature,
+    };
+    if (ask->kind == EXO_HEAD_SCORES) {
+        int32_t id = exo_gumbel_argmax(&g, s->adjusted, top->ids, top->n_found);
+        if (id < 0 || !beats_the_rest(&g, id, s->adjusted[id], top->bound)) return false;
+        out->id = id;
+        return true;
+    }
+    uint32_t n = filter_top(s, p, top);
+    if (n == 0) return false;
+    out->id = exo_gumbel_argmax(&g, s->adjusted, s->ids, n);
+    return out->id >= 0;
+}

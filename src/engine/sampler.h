@@ -10,6 +10,7 @@
 #ifndef EXO_ENGINE_SAMPLER_H
 #define EXO_ENGINE_SAMPLER_H
 
+#include "compute/head.h"
 #include "engine/request.h"
 
 typedef struct exo_sampler exo_sampler;
@@ -35,6 +36,14 @@ void exo_sampler_destroy(exo_sampler *s);
  * EXO_EINTERNAL when no logit is finite. */
 exo_status exo_sampler_draw(exo_sampler *s, const exo_sampling *p, exo_tokens history,
                             size_t n_prompt, const float *logits, exo_draw *out, exo_error *err);
+
+/* What this draw has to know of the logits, for a device that can tell it without handing over the
+ * row; kind EXO_HEAD_LOGITS: all of them.  position is that of the token to draw. */
+exo_head_ask exo_sampler_ask(const exo_sampling *p, uint32_t n_vocab, uint32_t position);
+/* exo_sampler_draw from the answer to `ask`.  True: out is what the whole row would give.  False:
+ * the answer leaves it open. */
+bool exo_sampler_draw_top(exo_sampler *s, const exo_sampling *p, const exo_head_ask *ask,
+                          const exo_head_top *top, exo_draw *out);
 
 /* The counter-based generator itself: Philox4x32-10 keyed by seed; tested against its
  * published vectors.  Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011. */

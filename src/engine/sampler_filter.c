@@ -201,3 +201,54 @@ uint32_t exo_filter_run(const exo_sampling *p, const float *logits, uint32_t n_v
     for (uint32_t i = 0; i < s.n; i++) ids[i] = s.c[i].id;
     return s.n;
 }
+
+/* ---- from the highest ids only ---- */
+
+/* Top-p of the vocabulary: false unless the least and the greatest possible total keep the same
+ * prefix, and that lies within the candidates. */
+static bool top_p_of_top(survivors *s, float p, const exo_filter_bounds *b) {
+    weigh(s, b->max);
+    uint64_t here = total_weight(s);
+    uint64_t low = part_of(p, exo_softmax_part(b->total_low));
+    uint64_t high = part_of(p, exo_softmax_part(b->total_high));
+    if (high > here) return false;
+    keep_prefix(s, high);
+    uint64_t last = UINT64_MAX, kept = total_weight(s); /* weight of the last one kept */
+    double key = DBL_MAX;
+    int32_t id = -1;
+    for (uint32_t i = 0; i < s->n; i++) {
+        const exo_candidate *c = &s->c[i];
+        if (c->key > key || (c->key == key && c->id < id)) continue;
+        key = c->key;
+        id = c->id;
+        last = c->weight;
+    }
+    return s->n == 1 || kept - last < low; /* the one before does not reach even the least */
+}
+
+uint32_t exo_filter_run_top(const exo_sampling *p, uint32_t n_vocab, exo_candidate *c, uint32_t n,
+                            const exo_filter_bounds *b, int32_t *ids) {
+    survivors s = {.c = c, .n = n};
+    bool has_top_k = p->top_k > 0 && p->top_k < n_vocab, is_whole = true;
+    bool has_typical = is_part(p->typical_p), has_top_p = is_part(p->top_p);
+    for (uint32_t i = 0; i < n; i++) c[i].key = (double)c[i].logit;
+    if (has_top_k) {
+        if (p->top_k > n) return 0;
+        for (uint32_t i = 0; i < n; i++) c[i].weight = 1;
+        keep_prefix(&s, p->top_k);
+        weigh(&s, b->max);
+    } else if (has_typical) {
+        return 0;
+    } else if (has_top_p) {
+        if (!top_p_of_top(&s, p->top_p, b)) return 0;
+        has_top_p = false;
+    } else {
+        is_whole = (double)b->bound <= (double)b->max + exo_dlog((double)p->min_p);
+    }
+    if (!is_whole) return 0;
+    if (has_typical) typical(&s, p->typical_p, b->max);
+    if (has_top_p) keep_prefix(&s, part_of(p->top_p, total_weight(&s)));
+    if (p->min_p > 0) min_p(&s, p->min_p);
+    for (uint32_t i = 0; i < s.n; i++) ids[i] = s.c[i].id;
+    return s.n;
+}

@@ -186,10 +186,17 @@ exo_status exo_sched_add(exo_sched *s, uint64_t id, exo_tokens prompt, exo_error
     return EXO_OK;
 }
 
+exo_page_content exo_sched_content(const exo_sched *s, const exo_seq *q, uint32_t i) {
+    uint32_t first = i * EXO_KV_PAGE_TOKENS, n = 0;
+    if (s->desc.has_classes && q->n_prompt > first) n = q->n_prompt - first;
+    if (n > EXO_KV_PAGE_TOKENS) n = EXO_KV_PAGE_TOKENS;
+    return (exo_page_content){q->tokens + first, n};
+}
+
 void exo_sched_publish(exo_sched *s, exo_seq *q) {
     while ((q->n_whole + 1) * EXO_KV_PAGE_TOKENS <= q->n_rows) {
         exo_pages_publish(s->pages, q->pages[q->n_whole], &q->prefix,
-                          q->tokens + (size_t)q->n_whole * EXO_KV_PAGE_TOKENS);
+                          exo_sched_content(s, q, q->n_whole));
         q->n_whole++;
     }
 }

@@ -26,6 +26,8 @@ typedef struct {
     uint32_t chunk_tokens;  /* prompt rows per step; 0 = max_rows */
     uint32_t max_in_flight; /* steps handed out and not yet answered; 0 = 1 */
     uint32_t max_waiting;   /* queued requests; 0 = 256 */
+    bool has_classes; /* a stage computes rows of prompts by other kernels (exo_shard_has_classes):
+                         rows carry EXO_ROW_PROMPT, pages are shared within a class only */
 } exo_sched_desc;
 
 /* EXO_EINVAL names the limit that is out of range. */
@@ -74,6 +76,11 @@ exo_status exo_sched_result(exo_sched *s, uint64_t number, const uint32_t *seqs,
 /* Ends a request (answered, cancelled, failed): its slot is free for others, rows of it that are
  * in flight are answered as not live.  An unknown id is ignored. */
 void exo_sched_end(exo_sched *s, uint64_t id);
+
+/* All KV is lost (a stage moved to another device): steps in flight are forgotten, and every
+ * running sequence waits to be read again from its tokens, in order of arrival.  Returns the number
+ * of the last step that must not be answered any more. */
+uint64_t exo_sched_reread(exo_sched *s);
 
 /* Prompt and drawn tokens of a live request, for its admission; valid until the next call.
  * Empty: unknown id. */

@@ -70,6 +70,8 @@ void exo_seq_list_remove(exo_seq_list *l, exo_seq *q);
 
 /* Publishes what became whole, gives pages and slot back; the sequence is in no list then. */
 void exo_sched_vacate(exo_sched *s, exo_seq *q);
+/* What page i of q holds once it is whole: a position's class is fixed by the prompt's length. */
+exo_page_content exo_sched_content(const exo_sched *s, const exo_seq *q, uint32_t i);
 /* Makes the pages known that rows of earlier steps have filled. */
 void exo_sched_publish(exo_sched *s, exo_seq *q);
 

@@ -35,8 +35,10 @@ static uint32_t rng(uint32_t n) { /* below n */
     return (uint32_t)((z >> 32) * n >> 32);
 }
 
-static uint64_t hash_after(uint64_t before, int32_t token) {
-    return exo_hash64(&token, sizeof token, before);
+static bool with_classes; /* a position's content depends on whether it is the prompt's */
+
+static uint64_t hash_after(uint64_t before, int32_t token, bool is_prompt) {
+    return exo_hash64(&token, sizeof token, before + (with_classes && is_prompt));
 }
 
 /* Few different tokens, so that answers share prefixes too. */
@@ -65,7 +67,7 @@ typedef struct {
 static void append(request *r, int32_t token) {
     uint32_t i = r->n_tokens++;
     r->tokens[i] = token;
-    r->hash[i] = hash_after(i == 0 ? 1 : r->hash[i - 1], token);
+    r->hash[i] = hash_after(i == 0 ? 1 : r->hash[i - 1], token, i < r->n_prompt);
 }
 
 /* Beginnings that requests share, of two kinds of page in random order: pages of equal tokens
@@ -83,16 +85,32 @@ static void make_roots(int32_t roots[4][MAX_CTX]) {
     }
 }
 
+/* The next turn of a conversation: an earlier request's prompt and the beginning of its answer. */
+static void take_up(const world *w, request *r, const request *earlier) {
+    static request so_far;
+    so_far = *earlier;
+    uint32_t n = earlier->n_prompt + rng(3 * EXO_KV_PAGE_TOKENS);
+    r->n_prompt = n < w->limit ? n : w->limit - 1;
+    while (so_far.n_tokens < r->n_prompt) {
+        append(&so_far, token_after(so_far.hash[so_far.n_tokens - 1]));
+    }
+    for (uint32_t k = 0; k < r->n_prompt; k++) append(r, so_far.tokens[k]);
+}
+
 static void make_requests(world *w) {
     static int32_t roots[4][MAX_CTX];
     make_roots(roots);
     for (int i = 0; i < N_REQUESTS; i++) {
         request *r = &w->requests[i];
+        r->n_wanted = 1 + rng(rng(4) == 0 ? w->limit : 20);
+        if (i > 0 && rng(3) == 0) {
+            take_up(w, r, &w->requests[rng((uint32_t)i)]);
+            continue;
+        }
         uint32_t n = 1 + rng(rng(3) == 0 ? w->limit - 1 : w->limit / 2), common = rng(n + 1);
         const int32_t *root = roots[rng(4)];
-        for (uint32_t k = 0; k < n; k++) append(r, k < common ? root[k] : (int32_t)rng(3));
         r->n_prompt = n;
-        r->n_wanted = 1 + rng(rng(4) == 0 ? w->limit : 20);
+        for (uint32_t k = 0; k < n; k++) append(r, k < common ? root[k] : (int32_t)rng(3));
     }
 }
 
@@ -125,6 +143,8 @@ static void run_row(stage *s, const exo_step *step, const exo_row *row) {
     assert_non_null(r);
     assert_in_range(row->pos, 0, r->n_tokens - 1);
     assert_int_equal(row->token, r->tokens[row->pos]);
+    bool is_prompt = (row->flags & EXO_ROW_PROMPT) != 0;
+    assert_int_equal(is_prompt, with_classes && row->pos < r->n_prompt);
     for (uint32_t i = 0; i <= row->pos; i++) {
         uint32_t page = s->table[row->seq][i / EXO_KV_PAGE_TOKENS];
         assert_in_range(page, 0, MAX_PAGES - 1);
@@ -305,6 +325,7 @@ static exo_sched_desc random_desc(void) {
         .ctx_tokens = 40 + rng(MAX_CTX - 40),
         .max_in_flight = 1 + rng(6),
     };
+    d.has_classes = with_classes;
     d.max_rows = d.max_seqs + rng(64);
     d.chunk_tokens = 1 + rng(d.max_rows);
     return d;
@@ -331,10 +352,19 @@ static void test_so_with_cancellation(void **state) {
     run_worlds(1000, 60, 15);
 }
 
+/* A page that one request generated is never taken for another one's prompt, or the reverse. */
+static void test_so_with_classes(void **state) {
+    (void)state;
+    with_classes = true;
+    run_worlds(2000, 60, 15);
+    with_classes = false;
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_request_is_answered_from_its_own_prefix),
         cmocka_unit_test(test_so_with_cancellation),
+        cmocka_unit_test(test_so_with_classes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

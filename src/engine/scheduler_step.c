@@ -35,11 +35,14 @@ static void put_rows(const builder *b, exo_seq *q, uint32_t n) {
     EXO_ASSERT(q->n_rows + n <= q->n_tokens && exo_pages_for(q->n_rows + n) <= q->n_pages);
     EXO_ASSERT(b->step->n_rows + n <= b->step->cap_rows);
     for (; n > 0; n--, q->n_rows++) {
-        b->step->rows[b->step->n_rows++] =
-            (exo_row){.seq = q->slot, .pos = q->n_rows, .token = q->tokens[q->n_rows]};
+        bool prompt = b->s->desc.has_classes && q->n_rows < q->n_prompt;
+        b->step->rows[b->step->n_rows++] = (exo_row){.seq = q->slot,
+                                                     .pos = q->n_rows,
+                                                     .token = q->tokens[q->n_rows],
+                                                     .flags = prompt ? EXO_ROW_PROMPT : 0u};
     }
     if (q->n_rows < q->n_tokens) return;
-    b->step->rows[b->step->n_rows - 1].flags = EXO_ROW_LOGITS;
+    b->step->rows[b->step->n_rows - 1].flags |= EXO_ROW_LOGITS;
     q->is_drawing = true;
     b->due->due[b->due->n_due++] =
         (exo_draw_due){.seq = q, .id = q->id, .slot = q->slot, .pos = q->n_tokens};
@@ -113,8 +116,7 @@ static uint32_t find_prefix(const exo_sched *s, exo_seq *q, uint32_t *n_cached) 
     *n_cached = 0;
     q->prefix = (exo_prefix){0};
     for (; n < limit; n++) {
-        uint32_t page =
-            exo_pages_find(s->pages, &q->prefix, q->tokens + (size_t)n * EXO_KV_PAGE_TOKENS);
+        uint32_t page = exo_pages_find(s->pages, &q->prefix, exo_sched_content(s, q, n));
         if (page == EXO_NO_PAGE) break;
         q->pages[n] = page;
         if (!exo_pages_is_held(s->pages, page)) ++*n_cached;

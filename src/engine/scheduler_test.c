@@ -160,6 +160,26 @@ static void test_pages_of_an_answer_are_found_again(void **state) {
     finish(&f);
 }
 
+/* The same where a stage tells classes apart: what was generated is computed again as a prompt. */
+static void test_pages_of_an_answer_are_of_another_class(void **state) {
+    (void)state;
+    fixture f = start(&(exo_sched_desc){
+        .max_seqs = 2, .n_pages = 20, .ctx_tokens = 200, .max_rows = 128, .has_classes = true});
+    add(&f, 1, 0, 60);
+    for (int32_t i = 0; i < 5; i++) {
+        assert_true(next(&f));
+        assert_int_equal(f.step.rows[0].flags & EXO_ROW_PROMPT, i == 0 ? EXO_ROW_PROMPT : 0);
+        assert_int_equal(f.step.rows[f.step.n_rows - 1].flags,
+                         EXO_ROW_LOGITS | (i == 0 ? EXO_ROW_PROMPT : 0));
+        answer_one(&f, f.step.number, 0, 60 + i);
+    }
+    exo_sched_end(f.sched, 1);
+    add(&f, 2, 0, 70);
+    assert_true(next(&f));
+    assert_int_equal(cached(&f, 2), 32); /* the first page is the prompt's alone */
+    finish(&f);
+}
+
 static void test_requests_at_once_share_from_the_next_step_on(void **state) {
     (void)state;
     fixture f = start(&(exo_sched_desc){.max_seqs = 4,
@@ -399,6 +419,7 @@ int main(void) {
         cmocka_unit_test(test_prompt_in_chunks_then_decoding),
         cmocka_unit_test(test_equal_prefix_is_computed_once),
         cmocka_unit_test(test_pages_of_an_answer_are_found_again),
+        cmocka_unit_test(test_pages_of_an_answer_are_of_another_class),
         cmocka_unit_test(test_requests_at_once_share_from_the_next_step_on),
         cmocka_unit_test(test_decoding_goes_before_prompts_and_first_come_first_served),
         cmocka_unit_test(test_youngest_is_put_back_and_comes_back),

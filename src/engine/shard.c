@@ -1,6 +1,7 @@
-/* shard.c - the forward pass of a layer range, as one plan over a paged KV pool.
+/* shard.c - a layer range with its paged KV pool, run through one plan.
  *
- * Owns plan, pool and block table; weights are loaded by shard_weights.c.  Knows nothing of
+ * Owns plan, pool and block table; weights are loaded by shard_weights.c, the operations of the
+ * plan are written by graph.c.  Knows nothing of
  * requests or of other shards.
  *
  * A row at position p replaces that sequence's KV at p, and attention of a row reads positions
@@ -9,24 +10,16 @@
 #include "engine/shard.h"
 
 #include "base/mem.h"
-#include "engine/shard_weights.h"
+#include "engine/graph.h"
+#include "model/arch.h"
 
-#include <math.h>
 #include <string.h>
 
 #define DEFAULT_CTX_TOKENS 8192
 #define DEFAULT_MAX_SEQS   8
 #define DEFAULT_MAX_ROWS   512
 #define MAX_SEQ_PAGES      65536 /* a page's index travels as u16 */
-#define MAX_OPS_PER_LAYER  7
-#define MAX_OPS_AROUND     3 /* embedding, its rounding, head */
 #define NO_PAGE            UINT32_MAX
-
-/* One layer's part of the page pool. */
-typedef struct {
-    exo_buffer *k; /* (n_pages, n_kv_heads, head_dim, 32) */
-    exo_buffer *v; /* (n_pages, n_kv_heads, 32, head_dim) */
-} layer_kv;
 
 struct exo_shard {
     exo_shard_desc desc; /* resolved */
@@ -36,7 +29,7 @@ struct exo_shard {
     const exo_hparams *hparams;
 
     exo_shard_weights weights;
-    layer_kv *kv; /* (layers of the shard) */
+    exo_layer_kv *kv; /* (layers of the shard) */
     uint64_t kv_bytes;
     exo_plan *plan;
 
@@ -47,11 +40,12 @@ struct exo_shard {
 
     float *logits; /* (max_logit_rows, n_vocab); NULL without head */
     size_t logits_bytes;
-    uint32_t n_logits; /* rows of them that the last run filled */
+    uint32_t n_logits;   /* rows of them that the last run filled */
+    exo_head_ask *asks;  /* (max_logit_rows) of the next run; NULL: this plan takes none */
+    exo_head_ask *asked; /* (max_logit_rows) of the last run; kind LOGITS: the row is there */
+    exo_head_top *tops;  /* (max_logit_rows) */
+    exo_shard_rows count;
 };
-
-/* The activations of one row.  Slot 0 is the residual stream. */
-enum { SLOT_X, SLOT_Q, SLOT_K, SLOT_V, SLOT_ATTN, SLOT_FF, N_SLOTS };
 
 /* ---- what a shard can be ---- */
 
@@ -79,6 +73,14 @@ static exo_status check_range(const exo_hparams *h, const exo_shard_desc *d, exo
     if (d->has_head && d->layer_end != h->n_layers) {
         return exo_error_set(err, EXO_EINVAL, "the head stands after layer %u, not %u",
                              h->n_layers - 1, d->layer_end - 1);
+    }
+    if (d->has_head && h->arch->encoder) {
+        return exo_error_set(err, EXO_EUNSUPPORTED,
+                             "a %s model makes embeddings, not text: use exo embed", h->arch->name);
+    }
+    if (d->embeddings && (d->has_head || d->layer_end != h->n_layers)) {
+        return exo_error_set(err, EXO_EINVAL, "embeddings come after layer %u, without the head",
+                             h->n_layers - 1);
     }
     if (d->kv_type != EXO_F32 && d->kv_type != EXO_F16) {
         const exo_dtype_info *type = exo_dtype_get(d->kv_type);
@@ -109,7 +111,8 @@ static exo_status check_sizes(const exo_hparams *h, const exo_shard_desc *d, exo
         return exo_error_set(err, EXO_EINVAL, "a pool of %u pages: a context of %u tokens takes %u",
                              d->n_pages, d->ctx_tokens, pages_of(d->ctx_tokens));
     }
-    size_t page_bytes = exo_kv_page_bytes(d->kv_type, h->n_kv_heads, h->head_dim);
+    uint32_t wide = max_u32(h->head_dim, h->v_dim);
+    size_t page_bytes = exo_kv_page_bytes(d->kv_type, h->n_kv_heads, wide);
     if (d->n_pages == NO_PAGE || d->n_pages > SIZE_MAX / 2 / EXO_MAX_LAYERS / page_bytes) {
         return exo_error_set(err, EXO_EINVAL, "a pool of %u pages is beyond this machine's memory",
                              d->n_pages);
@@ -136,132 +139,20 @@ exo_status exo_shard_desc_resolve(const exo_model *m, exo_shard_desc *d, exo_err
     return st;
 }
 
-/* ---- the forward pass ---- */
-
-/* x += W_o attention(rope(q), rope(k), v), where q, k, v = W norm(x) + bias */
-static exo_op *build_attention(const exo_shard *s, uint32_t i, exo_op *op) {
-    const exo_hparams *h = s->hparams;
-    const exo_layer_weights *w = &s->weights.layers[i];
-    const layer_kv *kv = &s->kv[i];
-
-    /* (n_embd) -> q (n_heads, head_dim), k and v (n_kv_heads, head_dim) */
-    *op++ = (exo_op){.kind = EXO_OP_MATMUL,
-                     .u.matmul = {.in = SLOT_X,
-                                  .norm = w->attn_norm,
-                                  .norm_eps = h->norm_eps,
-                                  .n_parts = 3,
-                                  .w = {w->q, w->k, w->v},
-                                  .bias = {w->q_bias, w->k_bias, w->v_bias},
-                                  .out = {SLOT_Q, SLOT_K, SLOT_V},
-                                  .epilogue = EXO_EPILOGUE_STORE}};
-    /* q and k turned by their position; k and v into the page of that position */
-    *op++ = (exo_op){.kind = EXO_OP_ROPE_KV,
-                     .u.rope_kv = {.q = SLOT_Q,
-                                   .k = SLOT_K,
-                                   .v = SLOT_V,
-                                   .q_norm = w->q_norm,
-                                   .k_norm = w->k_norm,
-                                   .norm_eps = h->norm_eps,
-                                   .n_heads = h->n_heads,
-                                   .n_kv_heads = h->n_kv_heads,
-                                   .head_dim = h->head_dim,
-                                   .rope_dims = h->rope_dims,
-                                   .rope_neox = h->rope_neox,
-                                   .rope_inv_freq = h->rope_inv_freq,
-                                   .rope_scale = h->rope_scale,
-                                   .k_pages = kv->k,
-                                   .v_pages = kv->v,
-                                   .kv_type = s->desc.kv_type}};
-    /* each group of n_heads / n_kv_heads query heads reads one head of k and v */
-    *op++ = (exo_op){.kind = EXO_OP_ATTENTION,
-                     .u.attention = {.q = SLOT_Q,
-                                     .out = SLOT_ATTN,
-                                     .n_heads = h->n_heads,
-                                     .n_kv_heads = h->n_kv_heads,
-                                     .head_dim = h->head_dim,
-                                     .scale = 1.0f / sqrtf((float)h->head_dim),
-                                     .k_pages = kv->k,
-                                     .v_pages = kv->v,
-                                     .kv_type = s->desc.kv_type}};
-    /* (n_heads * head_dim) -> (n_embd), added to the residual */
-    *op++ = (exo_op){.kind = EXO_OP_MATMUL,
-                     .u.matmul = {.in = SLOT_ATTN,
-                                  .n_parts = 1,
-                                  .w = {w->o},
-                                  .out = {SLOT_X},
-                                  .epilogue = EXO_EPILOGUE_ADD}};
-    return op;
-}
-
-/* x += W_down (silu(W_gate norm(x)) * W_up norm(x)) */
-static exo_op *build_ffn(const exo_shard *s, uint32_t i, exo_op *op) {
-    const exo_layer_weights *w = &s->weights.layers[i];
-
-    /* (n_embd) -> (n_ff) twice -> (n_ff) */
-    *op++ = (exo_op){.kind = EXO_OP_MATMUL,
-                     .u.matmul = {.in = SLOT_X,
-                                  .norm = w->ffn_norm,
-                                  .norm_eps = s->hparams->norm_eps,
-                                  .n_parts = 2,
-                                  .w = {w->gate, w->up},
-                                  .out = {SLOT_FF, EXO_NO_SLOT},
-                                  .epilogue = EXO_EPILOGUE_SILU_MUL}};
-    /* (n_ff) -> (n_embd), added to the residual */
-    *op++ = (exo_op){.kind = EXO_OP_MATMUL,
-                     .u.matmul = {.in = SLOT_FF,
-                                  .n_parts = 1,
-                                  .w = {w->down},
-                                  .out = {SLOT_X},
-                                  .epilogue = EXO_EPILOGUE_ADD}};
-    return op;
-}
-
-/* With the f16 wire the residual is rounded wherever a cut could be, so that cuts are invisible. */
-static exo_op *build_cut(const exo_shard *s, exo_op *op) {
-    if (s->desc.wire_f16) *op++ = (exo_op){.kind = EXO_OP_ROUND_F16, .u.round_slot = SLOT_X};
-    return op;
-}
-
-/* Returns the end of the operations written. */
-static exo_op *build_forward(const exo_shard *s, exo_op *op) {
-    if (s->desc.has_embedding) {
-        *op++ = (exo_op){.kind = EXO_OP_EMBED,
-                         .u.embed = {.out = SLOT_X, .table = s->weights.embedding}};
-        op = build_cut(s, op);
-    }
-    for (uint32_t i = 0; i < s->weights.n_layers; i++) {
-        op = build_attention(s, i, op);
-        op = build_ffn(s, i, op);
-        op = build_cut(s, op);
-    }
-    if (s->desc.has_head) {
-        *op++ = (exo_op){.kind = EXO_OP_HEAD,
-                         .u.head = {.in = SLOT_X,
-                                    .norm = s->weights.final_norm,
-                                    .norm_eps = s->hparams->norm_eps,
-                                    .w = s->weights.head}};
-    }
-    return op;
-}
+/* ---- making one ---- */
 
 static exo_status create_plan(exo_shard *s, exo_error *err) {
-    const exo_hparams *h = s->hparams;
-    const uint32_t widths[N_SLOTS] = {
-        [SLOT_X] = h->n_embd,
-        [SLOT_Q] = h->n_heads * h->head_dim,
-        [SLOT_K] = h->n_kv_heads * h->head_dim,
-        [SLOT_V] = h->n_kv_heads * h->head_dim,
-        [SLOT_ATTN] = h->n_heads * h->head_dim,
-        [SLOT_FF] = h->n_ff,
-    };
-    size_t cap = (size_t)s->weights.n_layers * MAX_OPS_PER_LAYER + MAX_OPS_AROUND;
+    const exo_graph graph = {s->hparams, &s->desc, &s->weights, s->kv};
+    uint32_t widths[EXO_GRAPH_SLOTS];
+    exo_graph_widths(&graph, widths);
+    size_t cap = exo_graph_max_ops(&graph);
     exo_op *ops = exo_calloc(cap, sizeof *ops);
     if (ops == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for a plan of %zu ops", cap);
     const exo_plan_desc desc = {
         .ops = ops,
-        .n_ops = (size_t)(build_forward(s, ops) - ops),
+        .n_ops = exo_graph_build(&graph, ops),
         .slot_width = widths,
-        .n_slots = N_SLOTS,
+        .n_slots = EXO_GRAPH_SLOTS,
         .max_rows = s->desc.max_rows,
         .max_logit_rows = s->desc.max_logit_rows,
         .max_seqs = s->desc.max_seqs,
@@ -272,21 +163,34 @@ static exo_status create_plan(exo_shard *s, exo_error *err) {
     return st;
 }
 
+/* Room for asks, where the plan takes them. */
+static exo_status create_asks(exo_shard *s, exo_error *err) {
+    if (s->backend->plan_takes_asks == NULL || !s->backend->plan_takes_asks(s->plan)) return EXO_OK;
+    s->asks = exo_calloc(s->desc.max_logit_rows, sizeof *s->asks);
+    s->asked = exo_calloc(s->desc.max_logit_rows, sizeof *s->asked);
+    s->tops = exo_calloc(s->desc.max_logit_rows, sizeof *s->tops);
+    if (s->asks != NULL && s->asked != NULL && s->tops != NULL) return EXO_OK;
+    return exo_error_set(err, EXO_ENOMEM, "no memory for answers of %u rows",
+                         s->desc.max_logit_rows);
+}
+
 /* ---- life ---- */
 
 static exo_status create_kv(exo_shard *s, exo_error *err) {
     const exo_hparams *h = s->hparams;
     uint32_t n_layers = s->weights.n_layers;
-    size_t bytes = s->desc.n_pages * exo_kv_page_bytes(s->desc.kv_type, h->n_kv_heads, h->head_dim);
+    exo_dtype type = s->desc.kv_type;
+    size_t k_bytes = s->desc.n_pages * exo_kv_page_bytes(type, h->n_kv_heads, h->head_dim);
+    size_t v_bytes = s->desc.n_pages * exo_kv_page_bytes(type, h->n_kv_heads, h->v_dim);
     s->kv = exo_calloc(n_layers, sizeof *s->kv);
     if (s->kv == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for the list of pools");
     for (uint32_t i = 0; i < n_layers; i++) {
-        exo_status st = s->backend->allocate(s->device, bytes, &s->kv[i].k, err);
-        if (st == EXO_OK) st = s->backend->allocate(s->device, bytes, &s->kv[i].v, err);
+        exo_status st = s->backend->allocate(s->device, k_bytes, &s->kv[i].k, err);
+        if (st == EXO_OK) st = s->backend->allocate(s->device, v_bytes, &s->kv[i].v, err);
         if (st != EXO_OK) {
             return exo_error_wrap(err, st, "KV pool of %u pages, layer %u", s->desc.n_pages, i);
         }
-        s->kv_bytes += 2 * (uint64_t)bytes;
+        s->kv_bytes += (uint64_t)k_bytes + v_bytes;
     }
     return EXO_OK;
 }
@@ -329,6 +233,7 @@ exo_status exo_shard_create(exo_model *m, const exo_backend *backend, exo_device
     if (st == EXO_OK) st = create_kv(s, err);
     if (st == EXO_OK) st = create_tables(s, err);
     if (st == EXO_OK) st = create_plan(s, err);
+    if (st == EXO_OK) st = create_asks(s, err);
     if (st != EXO_OK) {
         exo_shard_destroy(s);
         return st;
@@ -341,6 +246,9 @@ void exo_shard_destroy(exo_shard *s) {
     if (s == NULL) return;
     if (s->plan != NULL) s->backend->plan_destroy(s->plan);
     exo_pages_free(s->logits, s->logits_bytes);
+    exo_free(s->asks);
+    exo_free(s->asked);
+    exo_free(s->tops);
     exo_free(s->next_pos);
     exo_free(s->n_assigned);
     exo_free(s->block_table);
@@ -358,6 +266,7 @@ const exo_shard_desc *exo_shard_get_desc(const exo_shard *s) { return &s->desc; 
 uint64_t exo_shard_weight_bytes(const exo_shard *s) { return s->weights.bytes; }
 uint64_t exo_shard_kv_bytes(const exo_shard *s) { return s->kv_bytes; }
 const exo_model *exo_shard_model(const exo_shard *s) { return s->model; }
+bool exo_shard_has_classes(const exo_shard *s) { return s->backend->plan_has_classes(s->plan); }
 
 /* ---- steps ---- */
 
@@ -435,6 +344,18 @@ static exo_status check_rows(exo_shard *s, const exo_step *step, exo_error *err)
     return EXO_OK;
 }
 
+static bool is_asked(const exo_shard *s, uint32_t i) {
+    return s->asked != NULL && s->asked[i].kind != EXO_HEAD_LOGITS;
+}
+
+/* The questions become this run's; the next run begins without. */
+static void take_asks(exo_shard *s) {
+    size_t bytes = s->asks != NULL ? s->desc.max_logit_rows * sizeof *s->asks : 0;
+    if (bytes == 0) return;
+    memcpy(s->asked, s->asks, bytes);
+    memset(s->asks, 0, bytes);
+}
+
 exo_status exo_shard_run(exo_shard *s, const exo_step *step, const float *x_in, float *x_out,
                          const atomic_bool *cancel, exo_error *err) {
     s->n_logits = 0;
@@ -452,13 +373,54 @@ exo_status exo_shard_run(exo_shard *s, const exo_step *step, const float *x_in, 
         .x_in = s->desc.has_embedding ? NULL : x_in,
         .x_out = s->desc.has_head ? NULL : x_out,
         .logits = s->logits,
+        .asks = s->asked,
+        .tops = s->tops,
         .cancel = cancel,
     };
+    take_asks(s);
     st = s->backend->plan_run(s->plan, &args, err);
-    if (st == EXO_OK && s->desc.has_head) s->n_logits = exo_step_n_logits(step);
-    return st;
+    if (st != EXO_OK || !s->desc.has_head) return st;
+    s->n_logits = exo_step_n_logits(step);
+    for (uint32_t i = 0; i < s->n_logits; i++) {
+        if (is_asked(s, i)) {
+            s->count.n_asked++;
+        } else {
+            s->count.n_read++;
+        }
+    }
+    return EXO_OK;
 }
 
+/* ---- logits ---- */
+
 const float *exo_shard_logits(const exo_shard *s, uint32_t i) {
-    return i < s->n_logits ? s->logits + (size_t)i * s->hparams->n_vocab : NULL;
+    if (i >= s->n_logits || is_asked(s, i)) return NULL;
+    return s->logits + (size_t)i * s->hparams->n_vocab;
 }
+
+void exo_shard_ask(exo_shard *s, uint32_t i, const exo_head_ask *ask) {
+    if (s->asks != NULL && i < s->desc.max_logit_rows) s->asks[i] = *ask;
+}
+
+const exo_head_ask *exo_shard_asked(const exo_shard *s, uint32_t i) {
+    return i < s->n_logits && is_asked(s, i) ? &s->asked[i] : NULL;
+}
+
+const exo_head_top *exo_shard_top(const exo_shard *s, uint32_t i) {
+    return i < s->n_logits && is_asked(s, i) ? &s->tops[i] : NULL;
+}
+
+exo_status exo_shard_read_logits(exo_shard *s, uint32_t i, exo_error *err) {
+    if (i >= s->n_logits) {
+        return exo_error_set(err, EXO_EINVAL, "logits %u of a run with %u", i, s->n_logits);
+    }
+    if (!is_asked(s, i)) return EXO_OK;
+    float *row = s->logits + (size_t)i * s->hparams->n_vocab;
+    exo_status st = s->backend->plan_read_logits(s->plan, i, row, err);
+    if (st != EXO_OK) return st;
+    s->asked[i].kind = EXO_HEAD_LOGITS;
+    s->count.n_read++;
+    return EXO_OK;
+}
+
+exo_shard_rows exo_shard_count_rows(const exo_shard *s) { return s->count; }

@@ -16,6 +16,7 @@ typedef struct {
     uint32_t layer_begin, layer_end; /* [a, b) */
     bool has_embedding;              /* tokens in; otherwise activations */
     bool has_head;                   /* logits out; otherwise activations */
+    bool embeddings;                 /* last layer, no head: activations after the final norm */
     uint32_t rank, n_ranks;          /* tensor parallel; 0 of 1 (0 of 0 means the same) */
     exo_dtype kv_type;               /* EXO_F32 or EXO_F16; all-zero = F32 */
     bool wire_f16;                   /* residual rounded to f16 after every layer */
@@ -41,14 +42,33 @@ const exo_model *exo_shard_model(const exo_shard *s);
 uint64_t exo_shard_weight_bytes(const exo_shard *s);
 uint64_t exo_shard_kv_bytes(const exo_shard *s);
 
+/* True when its device computes rows with EXO_ROW_PROMPT by other kernels than the others. */
+bool exo_shard_has_classes(const exo_shard *s);
+
 /* Runs a step: x_in (n_rows, n_embd) unless has_embedding; x_out likewise unless has_head.
  * Logits stay in the shard until the next run.  A step without rows only assigns its pages.
  * EXO_EINVAL when a row, slot or page is out of range, or when a row's position or one before it
  * has no page yet.  Allocates nothing. */
 exo_status exo_shard_run(exo_shard *s, const exo_step *step, const float *x_in, float *x_out,
                          const atomic_bool *cancel, exo_error *err);
-/* (n_vocab) logits of the i-th row that wanted them in the last run; borrowed. */
+/* (n_vocab) logits of the i-th row that wanted them in the last run; borrowed.  NULL for a row that
+ * asked, until exo_shard_read_logits has read it. */
 const float *exo_shard_logits(const exo_shard *s, uint32_t i);
+
+/* What the next run should find out of its i-th row of logits instead of handing the row over (a
+ * question for one run); without effect on a device that hands over rows in any case. */
+void exo_shard_ask(exo_shard *s, uint32_t i, const exo_head_ask *ask);
+/* The question that row asked in the last run, and the answer; NULL: its logits are there. */
+const exo_head_ask *exo_shard_asked(const exo_shard *s, uint32_t i);
+const exo_head_top *exo_shard_top(const exo_shard *s, uint32_t i);
+/* Reads the logits of a row whose answer did not do. */
+exo_status exo_shard_read_logits(exo_shard *s, uint32_t i, exo_error *err);
+
+/* Rows of logits that runs so far decided by an answer, or handed over whole. */
+typedef struct {
+    uint64_t n_asked, n_read; /* n_read counts rows read after they had asked, too */
+} exo_shard_rows;
+exo_shard_rows exo_shard_count_rows(const exo_shard *s);
 
 /* Forgets the pages of a slot: the next sequence in it must be given all of its own. */
 void exo_shard_clear_seq(exo_shard *s, uint32_t seq);

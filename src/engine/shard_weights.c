@@ -7,6 +7,8 @@
 
 #include "base/mem.h"
 
+#include <stddef.h>
+
 /* One load in progress. */
 typedef struct {
     const exo_weights_source *from;
@@ -25,14 +27,21 @@ static exo_status tensor_done(loader *l, const exo_tensor *t) {
     return exo_error_set(l->err, EXO_ECANCELED, "loading was stopped");
 }
 
+/* Matrices of several experts become one with all their rows; an absent one (NULL) stays NULL. */
 static exo_status load_matrix(loader *l, const exo_tensor *t, exo_weight **out) {
+    if (t == NULL) return EXO_OK;
     const exo_backend *be = l->from->backend;
+    uint64_t n_rows = t->dims[1] * t->dims[2];
+    if (n_rows > UINT32_MAX) {
+        return exo_error_set(l->err, EXO_EUNSUPPORTED, "tensor %.*s has %llu rows", (int)t->name.n,
+                             t->name.s, (unsigned long long)n_rows);
+    }
     if (!be->supports(t->type)) {
         return exo_error_set(l->err, EXO_EUNSUPPORTED,
                              "tensor %.*s is %s, which this %s backend does not compute with",
                              (int)t->name.n, t->name.s, exo_dtype_get(t->type)->name, be->name);
     }
-    exo_status st = be->weight_create(l->from->device, t->type, (uint32_t)t->dims[1],
+    exo_status st = be->weight_create(l->from->device, t->type, (uint32_t)n_rows,
                                       (uint32_t)t->dims[0], t->data, out, l->err);
     if (st != EXO_OK) return exo_error_wrap(l->err, st, "tensor %.*s", (int)t->name.n, t->name.s);
     l->held += be->weight_bytes(*out);
@@ -50,42 +59,96 @@ static exo_status load_vector(loader *l, const exo_tensor *t, exo_buffer **out) 
     return tensor_done(l, t);
 }
 
+/* Where a tensor of a layer goes. */
+typedef struct {
+    size_t from, to; /* offsets in exo_layer_tensors and exo_layer_weights */
+} place;
+
+#define AT(name)                                                                                   \
+    { offsetof(exo_layer_tensors, name), offsetof(exo_layer_weights, name) }
+static const place vectors[] = {
+    AT(attn_norm),
+    AT(attn_norm_bias),
+    AT(q_bias),
+    AT(k_bias),
+    AT(v_bias),
+    AT(o_bias),
+    AT(q_norm),
+    AT(k_norm),
+    AT(sinks),
+    AT(attn_post_norm),
+    AT(attn_out_norm),
+    AT(attn_out_norm_bias),
+    AT(ffn_norm),
+    AT(ffn_norm_bias),
+    AT(gate_bias),
+    AT(up_bias),
+    AT(down_bias),
+    AT(ffn_post_norm),
+    AT(layer_out_norm),
+    AT(layer_out_norm_bias),
+    AT(router_bias),
+    AT(choice_bias),
+    AT(gate_exps_bias),
+    AT(up_exps_bias),
+    AT(down_exps_bias),
+    AT(q_a_norm),
+    AT(kv_a_norm),
+    AT(attn_post_norm_bias),
+    AT(ffn_post_norm_bias),
+};
+static const place matrices[] = {
+    AT(q),         AT(k),           AT(v),           AT(o),       AT(gate),      AT(up),
+    AT(down),      AT(router),      AT(gate_exps),   AT(up_exps), AT(down_exps), AT(gate_shared),
+    AT(up_shared), AT(down_shared), AT(shared_gate), AT(q_a),     AT(q_b),       AT(kv_a),
+    AT(k_rope),    AT(kv_b),        AT(k_b),         AT(v_b),
+};
+#undef AT
+#define N_VECTORS  (sizeof vectors / sizeof *vectors)
+#define N_MATRICES (sizeof matrices / sizeof *matrices)
+
+static const exo_tensor *tensor_at(const exo_layer_tensors *t, const place *p) {
+    return *(const exo_tensor *const *)(const void *)((const char *)t + p->from);
+}
+static exo_buffer **vector_at(exo_layer_weights *w, const place *p) {
+    return (exo_buffer **)(void *)((char *)w + p->to);
+}
+static exo_weight **matrix_at(exo_layer_weights *w, const place *p) {
+    return (exo_weight **)(void *)((char *)w + p->to);
+}
+
 static exo_status load_layer(loader *l, uint32_t il, exo_layer_weights *w) {
     exo_layer_tensors t = {0};
     exo_status st = exo_model_layer(l->from->model, il, &t, l->err);
-    const struct {
-        const exo_tensor *from;
-        exo_buffer **to;
-    } vectors[] = {
-        {t.attn_norm, &w->attn_norm}, {t.q_bias, &w->q_bias}, {t.k_bias, &w->k_bias},
-        {t.v_bias, &w->v_bias},       {t.q_norm, &w->q_norm}, {t.k_norm, &w->k_norm},
-        {t.ffn_norm, &w->ffn_norm},
-    };
-    const struct {
-        const exo_tensor *from;
-        exo_weight **to;
-    } matrices[] = {
-        {t.q, &w->q},       {t.k, &w->k},   {t.v, &w->v},       {t.o, &w->o},
-        {t.gate, &w->gate}, {t.up, &w->up}, {t.down, &w->down},
-    };
-    for (size_t i = 0; st == EXO_OK && i < sizeof vectors / sizeof *vectors; i++) {
-        st = load_vector(l, vectors[i].from, vectors[i].to);
+    for (size_t i = 0; st == EXO_OK && i < N_VECTORS; i++) {
+        st = load_vector(l, tensor_at(&t, &vectors[i]), vector_at(w, &vectors[i]));
     }
-    for (size_t i = 0; st == EXO_OK && i < sizeof matrices / sizeof *matrices; i++) {
-        st = load_matrix(l, matrices[i].from, matrices[i].to);
+    for (size_t i = 0; st == EXO_OK && i < N_MATRICES; i++) {
+        st = load_matrix(l, tensor_at(&t, &matrices[i]), matrix_at(w, &matrices[i]));
     }
     return st;
 }
 
-static exo_status load_head(loader *l, exo_shard_weights *w) {
-    exo_status st = load_vector(l, exo_model_final_norm(l->from->model), &w->final_norm);
+static exo_status load_first(loader *l, exo_shard_weights *w) {
+    const exo_outer_tensors *t = exo_model_outer(l->from->model);
+    exo_status st = load_matrix(l, t->embedding, &w->embedding);
+    if (st == EXO_OK) st = load_matrix(l, t->positions, &w->positions);
+    if (st == EXO_OK) st = load_vector(l, t->token_type, &w->token_type);
+    if (st == EXO_OK) st = load_vector(l, t->embd_norm, &w->embd_norm);
+    return st == EXO_OK ? load_vector(l, t->embd_norm_bias, &w->embd_norm_bias) : st;
+}
+
+static exo_status load_last(loader *l, exo_shard_weights *w) {
+    const exo_outer_tensors *t = exo_model_outer(l->from->model);
+    exo_status st = load_vector(l, t->final_norm, &w->final_norm);
+    if (st == EXO_OK) st = load_vector(l, t->final_norm_bias, &w->final_norm_bias);
+    if (st == EXO_OK) st = load_vector(l, t->head_bias, &w->head_bias);
     if (st != EXO_OK) return st;
-    const exo_tensor *t = exo_model_head(l->from->model);
-    if (w->embedding != NULL && t == exo_model_embedding(l->from->model)) {
+    if (w->embedding != NULL && t->head == t->embedding) {
         w->head = w->embedding;
         return EXO_OK;
     }
-    return load_matrix(l, t, &w->head);
+    return load_matrix(l, t->head, &w->head);
 }
 
 exo_status exo_shard_weights_load(const exo_weights_source *from, const exo_shard_desc *d,
@@ -100,13 +163,14 @@ exo_status exo_shard_weights_load(const exo_weights_source *from, const exo_shar
         out->n_layers = 0;
         st = exo_error_set(err, EXO_ENOMEM, "no memory for the list of layers");
     }
-    if (st == EXO_OK && d->has_embedding) {
-        st = load_matrix(&l, exo_model_embedding(from->model), &out->embedding);
-    }
+    if (st == EXO_OK && d->has_embedding) st = load_first(&l, out);
     for (uint32_t i = 0; st == EXO_OK && i < out->n_layers; i++) {
         st = load_layer(&l, d->layer_begin + i, &out->layers[i]);
     }
-    if (st == EXO_OK && d->has_head) st = load_head(&l, out);
+    if (st == EXO_OK && d->has_head) st = load_last(&l, out);
+    if (st == EXO_OK && d->embeddings) {
+        st = load_vector(&l, exo_model_final_norm(from->model), &out->final_norm);
+    }
     out->bytes = l.held;
     if (st != EXO_OK) exo_shard_weights_finish(out, from->backend, from->device);
     return st;
@@ -115,20 +179,25 @@ exo_status exo_shard_weights_load(const exo_weights_source *from, const exo_shar
 void exo_shard_weights_finish(exo_shard_weights *w, const exo_backend *backend,
                               exo_device *device) {
     for (uint32_t i = 0; i < w->n_layers; i++) {
-        exo_layer_weights *y = &w->layers[i];
-        exo_weight *matrices[] = {y->q, y->k, y->v, y->o, y->gate, y->up, y->down};
-        exo_buffer *vectors[] = {y->attn_norm, y->q_bias, y->k_bias,  y->v_bias,
-                                 y->q_norm,    y->k_norm, y->ffn_norm};
-        for (size_t k = 0; k < sizeof matrices / sizeof *matrices; k++) {
-            if (matrices[k] != NULL) backend->weight_destroy(device, matrices[k]);
+        for (size_t k = 0; k < N_MATRICES; k++) {
+            exo_weight *m = *matrix_at(&w->layers[i], &matrices[k]);
+            if (m != NULL) backend->weight_destroy(device, m);
         }
-        for (size_t k = 0; k < sizeof vectors / sizeof *vectors; k++) {
-            if (vectors[k] != NULL) backend->deallocate(device, vectors[k]);
+        for (size_t k = 0; k < N_VECTORS; k++) {
+            exo_buffer *v = *vector_at(&w->layers[i], &vectors[k]);
+            if (v != NULL) backend->deallocate(device, v);
         }
     }
-    if (w->head != NULL && w->head != w->embedding) backend->weight_destroy(device, w->head);
-    if (w->embedding != NULL) backend->weight_destroy(device, w->embedding);
-    if (w->final_norm != NULL) backend->deallocate(device, w->final_norm);
+    if (w->head == w->embedding) w->head = NULL;
+    exo_weight *const outer[] = {w->head, w->embedding, w->positions};
+    exo_buffer *const around[] = {w->token_type, w->embd_norm,  w->embd_norm_bias,
+                                  w->head_bias,  w->final_norm, w->final_norm_bias};
+    for (size_t k = 0; k < sizeof outer / sizeof *outer; k++) {
+        if (outer[k] != NULL) backend->weight_destroy(device, outer[k]);
+    }
+    for (size_t k = 0; k < sizeof around / sizeof *around; k++) {
+        if (around[k] != NULL) backend->deallocate(device, around[k]);
+    }
     exo_free(w->layers);
     *w = (exo_shard_weights){0};
 }

@@ -10,22 +10,34 @@
 
 #include "engine/shard.h"
 
+/* Shapes and meaning: exo_layer_tensors.  NULL where the layer has none. */
 typedef struct {
-    exo_buffer *attn_norm; /* (n_embd) */
-    exo_weight *q, *k, *v; /* (n_heads*head_dim, n_embd), (n_kv_heads*head_dim, ...) */
-    exo_buffer *q_bias, *k_bias, *v_bias; /* one per row of q, k, v; NULL unless qkv_bias */
-    exo_buffer *q_norm, *k_norm;          /* (head_dim); NULL unless qk_norm */
-    exo_weight *o;                        /* (n_embd, n_heads*head_dim) */
-    exo_buffer *ffn_norm;                 /* (n_embd) */
-    exo_weight *gate, *up;                /* (n_ff, n_embd) */
-    exo_weight *down;                     /* (n_embd, n_ff) */
+    exo_buffer *attn_norm, *attn_norm_bias;
+    exo_weight *q, *k, *v, *o;
+    exo_buffer *q_bias, *k_bias, *v_bias, *o_bias;
+    exo_buffer *q_norm, *k_norm, *sinks;
+    exo_buffer *attn_post_norm, *attn_post_norm_bias, *attn_out_norm, *attn_out_norm_bias;
+    exo_buffer *ffn_norm, *ffn_norm_bias;
+    exo_weight *gate, *up, *down;
+    exo_buffer *gate_bias, *up_bias, *down_bias;
+    exo_buffer *ffn_post_norm, *ffn_post_norm_bias, *layer_out_norm, *layer_out_norm_bias;
+    exo_weight *router;
+    exo_buffer *router_bias, *choice_bias;
+    exo_weight *gate_exps, *up_exps, *down_exps; /* all experts, one behind another */
+    exo_buffer *gate_exps_bias, *up_exps_bias, *down_exps_bias;
+    exo_weight *gate_shared, *up_shared, *down_shared, *shared_gate;
+    exo_weight *q_a, *q_b, *kv_a, *k_rope, *kv_b, *k_b, *v_b;
+    exo_buffer *q_a_norm, *kv_a_norm;
 } exo_layer_weights;
 
 typedef struct {
-    exo_weight *embedding;     /* (n_vocab, n_embd); NULL without the embedding */
-    exo_weight *head;          /* (n_vocab, n_embd); the embedding when tied; NULL without head */
-    exo_buffer *final_norm;    /* (n_embd); NULL without head */
-    exo_layer_weights *layers; /* (n_layers) */
+    exo_weight *embedding; /* (n_vocab, n_embd); NULL without the embedding */
+    exo_weight *positions;
+    exo_buffer *token_type, *embd_norm, *embd_norm_bias;
+    exo_weight *head; /* (n_vocab, n_embd); the embedding when tied; NULL without head */
+    exo_buffer *head_bias;
+    exo_buffer *final_norm, *final_norm_bias; /* (n_embd); NULL without head */
+    exo_layer_weights *layers;                /* (n_layers) */
     uint32_t n_layers;
     uint64_t bytes; /* device memory of all of them */
 } exo_shard_weights;

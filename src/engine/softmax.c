@@ -17,4 +17,6 @@ uint64_t exo_softmax_total(const float *logits, uint32_t n, float max) {
     return total;
 }
 
+uint64_t exo_softmax_part(double sum) { return (uint64_t)(sum * ONE); }
+
 double exo_softmax_log(uint64_t total) { return exo_dlog((double)total / ONE); }

@@ -17,6 +17,8 @@ uint64_t exo_softmax_weight(double x);
 /* Sum of all weights; logits that are not finite weigh nothing. */
 uint64_t exo_softmax_total(const float *logits, uint32_t n, float max);
 
+/* A sum of e^(logit - max) in the same units, rounded down. */
+uint64_t exo_softmax_part(double sum);
 /* log(total / 2^44): log probability = (logit - max) - this. */
 double exo_softmax_log(uint64_t total);
 

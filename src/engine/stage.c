@@ -22,7 +22,8 @@ typedef struct {
 
 struct exo_stage {
     exo_shard *shard;
-    const exo_shard_desc *desc;
+    exo_shard_desc own_desc;    /* the shard's; it outlives a shard that is replaced */
+    const exo_shard_desc *desc; /* own_desc */
     uint32_t n_vocab;
     exo_sampler *sampler; /* NULL without head */
     slot *slots;          /* (max_seqs) */
@@ -37,7 +38,8 @@ exo_status exo_stage_create(exo_shard *shard_take, exo_stage **out, exo_error *e
         return exo_error_set(err, EXO_ENOMEM, "no memory for a stage");
     }
     s->shard = shard_take;
-    s->desc = exo_shard_get_desc(shard_take);
+    s->own_desc = *exo_shard_get_desc(shard_take);
+    s->desc = &s->own_desc;
     s->n_vocab = exo_model_hparams(exo_shard_model(shard_take))->n_vocab;
     s->slots = exo_calloc(s->desc->max_seqs, sizeof *s->slots);
     if (s->slots == NULL) st = exo_error_set(err, EXO_ENOMEM, "no memory for sequence slots");
@@ -64,6 +66,14 @@ void exo_stage_destroy(exo_stage *s) {
 }
 
 exo_shard *exo_stage_shard(exo_stage *s) { return s->shard; }
+
+exo_shard *exo_stage_give_shard(exo_stage *s) {
+    exo_shard *shard = s->shard;
+    s->shard = NULL;
+    return shard;
+}
+
+void exo_stage_take_shard(exo_stage *s, exo_shard *shard_take) { s->shard = shard_take; }
 
 /* ---- admission ---- */
 
@@ -155,12 +165,32 @@ static exo_status extend_histories(exo_stage *s, const exo_step *step, exo_error
     return EXO_OK;
 }
 
+/* Asks for what each draw of the step needs: a hash needs all logits, most draws a few ids. */
+static void ask_for_draws(exo_stage *s, const exo_step *step) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; s->desc->has_head && i < step->n_rows; i++) {
+        const exo_row *r = &step->rows[i];
+        if ((r->flags & EXO_ROW_LOGITS) == 0) continue;
+        const slot *p = &s->slots[r->seq];
+        exo_head_ask ask = exo_sampler_ask(&p->request.sampling, s->n_vocab, r->pos + 1);
+        if (p->hash != NULL) ask.kind = EXO_HEAD_LOGITS;
+        exo_shard_ask(s->shard, n++, &ask);
+    }
+}
+
 /* The i-th logits row of the step becomes a token. */
 static exo_status draw_row(exo_stage *s, const exo_row *r, uint32_t i, exo_stage_result *out,
                            exo_error *err) {
     slot *p = &s->slots[r->seq];
-    const float *logits = exo_shard_logits(s->shard, i);
     *out = (exo_stage_result){.seq = r->seq, .pos = r->pos + 1};
+    const exo_head_ask *asked = exo_shard_asked(s->shard, i);
+    if (asked != NULL && exo_sampler_draw_top(s->sampler, &p->request.sampling, asked,
+                                              exo_shard_top(s->shard, i), &out->draw)) {
+        return EXO_OK;
+    }
+    exo_status st = exo_shard_read_logits(s->shard, i, err);
+    if (st != EXO_OK) return st;
+    const float *logits = exo_shard_logits(s->shard, i);
     if (p->hash != NULL) {
         if (r->pos >= p->hash_next) {
             exo_sha256_update(p->hash, logits, s->n_vocab * sizeof *logits);
@@ -169,8 +199,8 @@ static exo_status draw_row(exo_stage *s, const exo_row *r, uint32_t i, exo_stage
         exo_sha256_peek(p->hash, out->logits_hash);
     }
     const exo_tokens history = {p->tokens, (size_t)r->pos + 1};
-    exo_status st = exo_sampler_draw(s->sampler, &p->request.sampling, history, p->request.n_prompt,
-                                     logits, &out->draw, err);
+    st = exo_sampler_draw(s->sampler, &p->request.sampling, history, p->request.n_prompt, logits,
+                          &out->draw, err);
     if (st != EXO_OK) exo_error_wrap(err, st, "slot %u, position %u", r->seq, r->pos + 1);
     return st;
 }
@@ -185,6 +215,7 @@ exo_status exo_stage_run(exo_stage *s, const exo_step *step, const float *x_in, 
                              s->desc->max_seqs);
     }
     exo_status st = extend_histories(s, step, err);
+    if (st == EXO_OK) ask_for_draws(s, step);
     if (st == EXO_OK) st = exo_shard_run(s->shard, step, x_in, x_out, cancel, err);
     if (!s->desc->has_head) return st;
     uint32_t n = 0;

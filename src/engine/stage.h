@@ -23,8 +23,13 @@ typedef struct {
 
 /* Takes the shard over; on failure it is destroyed. */
 exo_status exo_stage_create(exo_shard *shard_take, exo_stage **out, exo_error *err);
-void exo_stage_destroy(exo_stage *s); /* destroys the shard */
-exo_shard *exo_stage_shard(exo_stage *s);
+void exo_stage_destroy(exo_stage *s);     /* destroys the shard */
+exo_shard *exo_stage_shard(exo_stage *s); /* NULL between give and take */
+/* For a shard that moves to another device: the caller's now, until take brings one of the same
+ * description; between them a stage can only be destroyed.  Requests, histories and hashes stay,
+ * KV does not: every request is admitted again. */
+exo_shard *exo_stage_give_shard(exo_stage *s);
+void exo_stage_take_shard(exo_stage *s, exo_shard *shard_take);
 
 /* Slot seq now serves r (copied) and has no pages; history: prompt and already generated ids.
  * A request that comes back with more history takes its logits hash along from the slot it had;

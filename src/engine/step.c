@@ -12,7 +12,7 @@
 #define HEADER_BYTES 8
 #define PAGE_BYTES   8
 #define ROW_BYTES    12
-#define KNOWN_FLAGS  EXO_ROW_LOGITS
+#define KNOWN_FLAGS  (EXO_ROW_LOGITS | EXO_ROW_PROMPT)
 
 exo_status exo_step_init(exo_step *s, uint32_t cap_rows, uint32_t cap_pages, exo_error *err) {
     *s = (exo_step){0};

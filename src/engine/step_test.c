@@ -97,8 +97,8 @@ static void refuses_what_is_not_a_step(void **state) {
     refuse(bad, n, 4, 4, "page entry 0 has sequence 256");
     memcpy(bad, good, n), exo_put_u16(bad + rows + 12, EXO_MAX_SEQS);
     refuse(bad, n, 4, 4, "row 1 has sequence 256");
-    memcpy(bad, good, n), exo_put_u16(bad + rows + 2, 2);
-    refuse(bad, n, 4, 4, "unknown flags 0x2");
+    memcpy(bad, good, n), exo_put_u16(bad + rows + 2, 4);
+    refuse(bad, n, 4, 4, "unknown flags 0x4");
 }
 
 /* Whatever decodes encodes to the very same bytes, and nothing else happens to memory. */

@@ -92,6 +92,35 @@ static inline void chain_close(chain *c) {
     if (c->device != NULL) c->backend->close(c->device);
 }
 
+/* ---- a device that fails ---- */
+
+static exo_backend flaky;        /* the CPU under another table */
+static atomic_int flaky_steps;   /* until its steps fail */
+static atomic_int flaky_n_opens; /* devices opened so far */
+
+static inline exo_status flaky_run(exo_plan *p, const exo_plan_args *args, exo_error *err) {
+    if (atomic_fetch_sub(&flaky_steps, 1) <= 0) {
+        return exo_error_set(err, EXO_EIO, "flaky:0 is lost");
+    }
+    return exo_backend_cpu.plan_run(p, args, err);
+}
+
+static inline exo_status flaky_open(uint32_t index, const exo_device_desc *desc, exo_device **out,
+                                    exo_error *err) {
+    atomic_fetch_add(&flaky_n_opens, 1);
+    return exo_backend_cpu.open(index, desc, out, err);
+}
+
+/* A backend that computes as the CPU does and loses its devices after so many steps. */
+static inline const exo_backend *flaky_backend(int steps) {
+    flaky = exo_backend_cpu;
+    flaky.name = "flaky";
+    flaky.open = flaky_open;
+    flaky.plan_run = flaky_run;
+    atomic_store(&flaky_steps, steps);
+    return &flaky;
+}
+
 static inline exo_shard *chain_last(const chain *c) { return c->shards[c->n - 1]; }
 
 static inline void chain_run(const chain *c, const exo_step *step) {

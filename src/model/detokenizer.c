@@ -12,7 +12,9 @@
 static const char replacement[] = "\xEF\xBF\xBD"; /* U+FFFD */
 
 void exo_detokenizer_init(exo_detokenizer *d, const exo_tokenizer *t) {
-    *d = (exo_detokenizer){.t = t, .started = !t->vocab.add_space_prefix};
+    const exo_vocab *v = &t->vocab;
+    bool spaced = v->add_space_prefix || v->remove_extra_spaces || v->kind == EXO_VOCAB_WPM;
+    *d = (exo_detokenizer){.t = t, .started = !spaced};
 }
 
 void exo_detokenizer_init_continue(exo_detokenizer *d, const exo_tokenizer *t) {

@@ -9,6 +9,7 @@
 #include "base/le.h"
 #include "base/mem.h"
 #include "model/gguf_part.h"
+#include "model/hf.h"
 #include "model/paths.h"
 
 #include <errno.h>
@@ -22,7 +23,9 @@
 struct exo_gguf {
     exo_gguf_part *parts; /* (n_parts); [0] has the metadata */
     uint32_t n_parts;
-    bool mapped;         /* the parts' bytes are mappings of files */
+    bool mapped;  /* the parts' bytes are mappings of files */
+    bool foreign; /* parts[0] is other.head */
+    exo_gguf_foreign other;
     exo_tensor *tensors; /* (n_tensors) of all parts, in file order */
     size_t n_tensors;
     const exo_str **names; /* (n_tensors) sorted */
@@ -31,9 +34,10 @@ struct exo_gguf {
 
 /* ---- mapping ---- */
 
-static exo_status map_file(const char *path, exo_gguf_part *p, exo_error *err) {
+exo_status exo_mapping_open(const char *path, exo_mapping *out, exo_error *err) {
     struct stat st;
     exo_status status = EXO_OK;
+    *out = (exo_mapping){0};
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not block */
     if (fd < 0 || fstat(fd, &st) != 0) {
         status = exo_error_set(err, errno == ENOENT ? EXO_ENOTFOUND : EXO_EIO, "cannot open: %s",
@@ -45,8 +49,8 @@ static exo_status map_file(const char *path, exo_gguf_part *p, exo_error *err) {
         goto done;
     }
     if (st.st_size < 4 || (uint64_t)st.st_size > SIZE_MAX) {
-        status =
-            exo_error_set(err, EXO_EFORMAT, "not a GGUF file (%lld bytes)", (long long)st.st_size);
+        status = exo_error_set(err, EXO_EFORMAT, "not a GGUF file, nor safetensors (%lld bytes)",
+                               (long long)st.st_size);
         goto done;
     }
     void *bytes = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
@@ -54,11 +58,23 @@ static exo_status map_file(const char *path, exo_gguf_part *p, exo_error *err) {
         status = exo_error_set(err, EXO_EIO, "cannot map: %s", strerror(errno));
         goto done;
     }
-    p->bytes = bytes;
-    p->n_bytes = (size_t)st.st_size;
+    *out = (exo_mapping){bytes, (size_t)st.st_size};
 done:
     if (fd >= 0) close(fd);
     return status;
+}
+
+void exo_mapping_close(exo_mapping *m) {
+    if (m->bytes != NULL) munmap((void *)m->bytes, m->n_bytes);
+    *m = (exo_mapping){0};
+}
+
+static exo_status map_file(const char *path, exo_gguf_part *p, exo_error *err) {
+    exo_mapping map;
+    exo_status st = exo_mapping_open(path, &map, err);
+    p->bytes = map.bytes;
+    p->n_bytes = map.n_bytes;
+    return st;
 }
 
 static exo_status open_part(const char *path, exo_gguf_part *p, exo_error *err) {
@@ -170,6 +186,14 @@ static exo_status open_files(exo_gguf *g, const char *path, exo_error *err) {
     return open_parts(g, path, &split, err);
 }
 
+static void release_foreign(exo_gguf_foreign *f) {
+    for (size_t i = 0; i < f->n_maps; i++) exo_mapping_close(&f->maps[i]);
+    exo_free(f->maps);
+    exo_free(f->tensors);
+    exo_buf_finish(&f->head);
+    exo_arena_finish(&f->memory);
+}
+
 static exo_status finish_open(exo_gguf *g, exo_status st, exo_gguf **out, exo_error *err) {
     if (st == EXO_OK) st = join_tensors(g, err);
     if (st != EXO_OK) {
@@ -182,6 +206,7 @@ static exo_status finish_open(exo_gguf *g, exo_status st, exo_gguf **out, exo_er
 
 exo_status exo_gguf_open(const char *path, exo_gguf **out, exo_error *err) {
     *out = NULL;
+    if (exo_hf_is_folder(path)) return exo_hf_open(path, out, err);
     exo_gguf *g = exo_calloc(1, sizeof *g);
     if (g == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory");
     return finish_open(g, open_files(g, path, err), out, err);
@@ -202,6 +227,32 @@ exo_status exo_gguf_open_memory(const void *bytes, size_t n, exo_gguf **out, exo
     return finish_open(g, exo_gguf_part_parse(&g->parts[0], err), out, err);
 }
 
+exo_status exo_gguf_assemble(const exo_gguf_foreign *f_take, exo_gguf **out, exo_error *err) {
+    *out = NULL;
+    exo_gguf *g = exo_calloc(1, sizeof *g);
+    exo_gguf_part *part = exo_calloc(1, sizeof *part);
+    if (g == NULL || part == NULL) {
+        exo_gguf_foreign f = *f_take;
+        release_foreign(&f);
+        exo_free(g);
+        exo_free(part);
+        return exo_error_set(err, EXO_ENOMEM, "out of memory");
+    }
+    g->foreign = true;
+    g->other = *f_take;
+    g->parts = part;
+    g->n_parts = 1;
+    part->bytes = (const uint8_t *)g->other.head.data;
+    part->n_bytes = g->other.head.n;
+    exo_status st = exo_gguf_part_parse(part, err);
+    if (st == EXO_OK) {
+        part->tensors = g->other.tensors;
+        part->n_tensors = part->cap_tensors = g->other.n_tensors;
+        g->other.tensors = NULL;
+    }
+    return finish_open(g, st, out, err);
+}
+
 void exo_gguf_close(exo_gguf *g) {
     if (g == NULL) return;
     for (uint32_t i = 0; g->parts != NULL && i < g->n_parts; i++) {
@@ -209,6 +260,7 @@ void exo_gguf_close(exo_gguf *g) {
         exo_gguf_part_finish(p);
         if (g->mapped && p->bytes != NULL) munmap((void *)p->bytes, p->n_bytes);
     }
+    if (g->foreign) release_foreign(&g->other);
     exo_free(g->parts);
     exo_free(g->tensors);
     exo_free(g->names);
@@ -227,9 +279,24 @@ const exo_tensor *exo_gguf_find(const exo_gguf *g, const char *name) {
 
 uint64_t exo_gguf_bytes(const exo_gguf *g) { return g->bytes; }
 
+const exo_gguf_part *exo_gguf_head(const exo_gguf *g) { return &g->parts[0]; }
+
+bool exo_gguf_rotates_halves(const exo_gguf *g) { return g->foreign && g->other.rotate_half; }
+
+bool exo_gguf_is_foreign(const exo_gguf *g) { return g->foreign; }
+
+/* Pages of a file come back when they are touched; memory would not. */
+static bool is_in_file(const exo_gguf *g, const exo_tensor *t) {
+    for (size_t i = 0; g->foreign && i < g->other.n_maps; i++) {
+        const exo_mapping *m = &g->other.maps[i];
+        if (m->bytes != NULL && t->data >= m->bytes && t->data < m->bytes + m->n_bytes) return true;
+    }
+    return g->mapped;
+}
+
 /* Only pages that lie wholly within the tensor: their neighbours may still be needed. */
 void exo_gguf_drop_pages(const exo_gguf *g, const exo_tensor *t) {
-    if (!g->mapped || t->bytes == 0) return;
+    if (t->bytes == 0 || !is_in_file(g, t)) return;
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)t->data;
     uintptr_t first = (begin + page - 1) & ~(page - 1);
     uintptr_t end = (begin + (uintptr_t)t->bytes) & ~(page - 1);

@@ -43,7 +43,8 @@ typedef struct {
     uint64_t bytes;
 } exo_tensor;
 
-/* Opens a file; for "...-00001-of-0000N.gguf" all N parts (any part's name will do). */
+/* Opens a file; for "...-00001-of-0000N.gguf" all N parts (any part's name will do); for a folder
+ * with config.json and safetensors, what a GGUF file of that model would be (model/hf.h). */
 exo_status exo_gguf_open(const char *path, exo_gguf **out, exo_error *err);
 /* Parses bytes that stay valid and unchanged until close (fuzzing, the built-in model). */
 exo_status exo_gguf_open_memory(const void *bytes, size_t n, exo_gguf **out, exo_error *err);
@@ -66,6 +67,11 @@ bool exo_gguf_array(const exo_gguf *g, const char *key, exo_gguf_type *elem, siz
 bool exo_gguf_array_str(const exo_gguf *g, const char *key, size_t i, exo_str *out);
 bool exo_gguf_array_i64(const exo_gguf *g, const char *key, size_t i, int64_t *out);
 bool exo_gguf_array_f64(const exo_gguf *g, const char *key, size_t i, double *out);
+
+/* Rotary pairs are (i, i + dims/2) even where the architecture's GGUF files have (2i, 2i+1). */
+bool exo_gguf_rotates_halves(const exo_gguf *g);
+/* Whether it is a folder of safetensors. */
+bool exo_gguf_is_foreign(const exo_gguf *g);
 
 /* Tells the OS that a tensor's pages are not needed any more (they were packed). */
 void exo_gguf_drop_pages(const exo_gguf *g, const exo_tensor *t);

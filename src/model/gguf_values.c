@@ -100,3 +100,25 @@ bool exo_gguf_kv_u32(const exo_gguf_kv *kv, uint32_t *out) {
     *out = (uint32_t)v;
     return true;
 }
+
+static uint64_t scalar_bytes(exo_gguf_type type) {
+    switch (type) {
+    case EXO_GGUF_U16:
+    case EXO_GGUF_I16: return 2;
+    case EXO_GGUF_U32:
+    case EXO_GGUF_I32:
+    case EXO_GGUF_F32: return 4;
+    case EXO_GGUF_U64:
+    case EXO_GGUF_I64:
+    case EXO_GGUF_F64: return 8;
+    default: return 1;
+    }
+}
+
+const uint8_t *exo_gguf_kv_end(const exo_gguf_kv *kv) {
+    if (kv->elem != EXO_GGUF_STRING) return kv->first + kv->n * scalar_bytes(kv->elem);
+    uint64_t i = kv->marks != NULL && kv->n > 0 ? (kv->n - 1) / EXO_GGUF_MARK_EVERY : 0;
+    const uint8_t *p = kv->first + (kv->marks != NULL && kv->n > 0 ? kv->marks[i] : 0);
+    for (i *= EXO_GGUF_MARK_EVERY; i < kv->n; i++) p += 8 + exo_get_u64(p);
+    return p;
+}

@@ -56,8 +56,12 @@ void exo_gguf_add_bool(exo_gguf_writer *w, const char *key, bool v) {
 }
 
 void exo_gguf_add_str(exo_gguf_writer *w, const char *key, const char *s) {
+    exo_gguf_add_strn(w, key, s, strlen(s));
+}
+
+void exo_gguf_add_strn(exo_gguf_writer *w, const char *key, const char *s, size_t n) {
     put_key(w, key, EXO_GGUF_STRING);
-    exo_gguf_put_str(&w->kvs, s, strlen(s));
+    exo_gguf_put_str(&w->kvs, s, n);
 }
 
 void exo_gguf_add_array(exo_gguf_writer *w, const char *key, exo_gguf_type elem, uint64_t n) {

@@ -23,6 +23,7 @@ void exo_gguf_add_u32(exo_gguf_writer *w, const char *key, uint32_t v);
 void exo_gguf_add_f32(exo_gguf_writer *w, const char *key, float v);
 void exo_gguf_add_bool(exo_gguf_writer *w, const char *key, bool v);
 void exo_gguf_add_str(exo_gguf_writer *w, const char *key, const char *s);
+void exo_gguf_add_strn(exo_gguf_writer *w, const char *key, const char *s, size_t n);
 /* Begins an array; the caller appends exactly n elements to w->kvs. */
 void exo_gguf_add_array(exo_gguf_writer *w, const char *key, exo_gguf_type elem, uint64_t n);
 void exo_gguf_add_tensor(exo_gguf_writer *w, const char *name, exo_dtype type, uint32_t n_dims,

@@ -291,6 +291,11 @@ struct exo_jstmt {
 
 /* ---- one compilation or one render ---- */
 
+typedef struct exo_jprinting {
+    const void *container;
+    const struct exo_jprinting *outer;
+} exo_jprinting;
+
 typedef struct {
     exo_arena arena;
     exo_buf text; /* the output so far; its end also serves as scratch: exo_jmark, exo_jtake */
@@ -301,7 +306,8 @@ typedef struct {
     uint32_t depth, max_depth;
     uint32_t line; /* being parsed or run */
     exo_jscope *globals;
-    exo_jvalue body; /* see EXO_J_EXPR_BODY */
+    exo_jvalue body;               /* see EXO_J_EXPR_BODY */
+    const exo_jprinting *printing; /* containers whose text is being made, the innermost first */
     int64_t now_unix;
 } exo_jctx;
 
@@ -372,10 +378,13 @@ bool exo_jis_numeric(uint32_t cp); /* str.isnumeric */
 bool exo_jis_word(uint32_t cp);    /* \w */
 bool exo_jis_upper(uint32_t cp);
 bool exo_jis_lower(uint32_t cp);
+bool exo_jis_titlecase(uint32_t cp);              /* U+01C5 and its like */
+bool exo_jis_identifier(uint32_t cp, bool first); /* may stand in a name of Python, or begin one */
 bool exo_jis_printable(uint32_t cp);
 void exo_jput_upper(exo_jctx *c, uint32_t cp);
 void exo_jput_title(exo_jctx *c, uint32_t cp);
 void exo_jput_lower(exo_jctx *c, uint32_t cp);
+void exo_jput_folded(exo_jctx *c, uint32_t cp);              /* for comparison without case */
 double exo_jparse_double(const char *s, size_t n, bool *ok); /* the whole of s, any locale */
 
 /* jinja_value.c: making values.  String functions never return anything but a string. */
@@ -460,6 +469,7 @@ void exo_jsort(exo_jctx *c, exo_jvalue *keys, exo_jvalue *items, size_t n, bool 
 const exo_jnative *exo_jnative_find(const exo_jnative *table, size_t n, const exo_jstr *name);
 const exo_jnative *exo_jfilter_find(const exo_jstr *name);                 /* jinja_filters.c */
 const exo_jnative *exo_jseq_filter_find(const exo_jstr *name);             /* jinja_seq.c */
+const exo_jnative *exo_jweb_filter_find(const exo_jstr *name);             /* jinja_web.c */
 const exo_jnative *exo_jtest_find(const exo_jstr *name);                   /* jinja_tests.c */
 const exo_jnative *exo_jstr_method_find(const exo_jstr *name);             /* jinja_str_methods.c */
 const exo_jnative *exo_jmethod_find(exo_jtype type, const exo_jstr *name); /* jinja_methods.c */
@@ -473,6 +483,7 @@ exo_jvalue exo_jstr_replace(exo_jctx *c, const exo_jstr *s, const exo_jstr *from
 exo_jvalue exo_jstr_escape(exo_jctx *c, const exo_jstr *s); /* for HTML; the result is markup */
 exo_jvalue exo_jstr_upper(exo_jctx *c, const exo_jstr *s);
 exo_jvalue exo_jstr_lower(exo_jctx *c, const exo_jstr *s);
+exo_jvalue exo_jstr_casefold(exo_jctx *c, const exo_jstr *s);
 exo_jvalue exo_jstr_capitalize(exo_jctx *c, const exo_jstr *s);
 exo_jvalue exo_jstr_pad(exo_jctx *c, const exo_jstr *s, int64_t width, uint32_t fill, int side);
 exo_jlist *exo_jstr_lines(exo_jctx *c, const exo_jstr *s, bool keep_ends);
@@ -511,6 +522,8 @@ typedef struct {
 } exo_jparser;
 
 exo_jstmt *exo_jparse(exo_jctx *c, const exo_jtoken *tokens);
+/* jinja_check.c: fails for an unknown filter or test; soft: body belongs to an if. */
+void exo_jcheck(exo_jctx *c, const exo_jstmt *body, bool soft);
 
 /* jinja_parse_expr.c: what statements need of the expression parser */
 bool exo_jat_op(const exo_jparser *p, const char *op);

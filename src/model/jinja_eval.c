@@ -103,7 +103,10 @@ static void add_star_star(exo_jctx *c, exo_jdict *kw, exo_jvalue star_star) {
     }
 }
 
-static exo_jargs eval_args(exo_jctx *c, const exo_jcall_args *args, exo_jscope *scope) {
+/* caller (or NULL) stands between the named arguments and those of `**`. */
+static exo_jargs eval_args(exo_jctx *c, const exo_jcall_args *args, exo_jscope *scope,
+                           const exo_jvalue *caller) {
+    static const exo_jstr caller_name = {.s = "caller", .n = 6, .n_chars = 6};
     exo_jargs a = {0};
     if (args->args.n > 0 || args->star != NULL) {
         exo_jlist *l = exo_jlist_new(c, args->args.n);
@@ -113,12 +116,13 @@ static exo_jargs eval_args(exo_jctx *c, const exo_jcall_args *args, exo_jscope *
         if (args->star != NULL) add_star(c, l, exo_jeval(c, args->star, scope));
         if (l != NULL) a = (exo_jargs){.v = l->items, .n = l->n};
     }
-    if (args->kw_values.n == 0 && args->star_star == NULL) return a;
+    if (args->kw_values.n == 0 && args->star_star == NULL && caller == NULL) return a;
     a.kw = exo_jdict_new(c);
     for (size_t i = 0; i < args->kw_values.n && exo_jok(c); i++) {
         exo_jvalue v = exo_jeval(c, args->kw_values.items[i], scope);
         exo_jdict_set_name(c, a.kw, args->kw_names[i], v);
     }
+    if (caller != NULL) exo_jdict_set_name(c, a.kw, &caller_name, *caller);
     if (args->star_star != NULL && exo_jok(c)) {
         add_star_star(c, a.kw, exo_jeval(c, args->star_star, scope));
     }
@@ -127,12 +131,9 @@ static exo_jargs eval_args(exo_jctx *c, const exo_jcall_args *args, exo_jscope *
 
 exo_jvalue exo_jeval_call(exo_jctx *c, const exo_jexpr *e, exo_jscope *scope,
                           const exo_jvalue *caller) {
-    static const exo_jstr caller_name = {.s = "caller", .n = 6, .n_chars = 6};
     exo_jvalue callee = exo_jeval(c, e->call.subject, scope);
     if (!exo_jok(c)) return exo_jundefined;
-    exo_jargs a = eval_args(c, &e->call.args, scope);
-    if (caller != NULL && a.kw == NULL) a.kw = exo_jdict_new(c);
-    if (caller != NULL) exo_jdict_set_name(c, a.kw, &caller_name, *caller);
+    exo_jargs a = eval_args(c, &e->call.args, scope, caller);
     if (!exo_jok(c)) return exo_jundefined;
     c->line = e->line;
     return exo_jcall(c, callee, &a);
@@ -140,7 +141,7 @@ exo_jvalue exo_jeval_call(exo_jctx *c, const exo_jexpr *e, exo_jscope *scope,
 
 static exo_jvalue eval_filter(exo_jctx *c, const exo_jexpr *e, exo_jscope *scope) {
     exo_jvalue subject = exo_jeval(c, e->call.subject, scope);
-    exo_jargs a = exo_jok(c) ? eval_args(c, &e->call.args, scope) : (exo_jargs){0};
+    exo_jargs a = exo_jok(c) ? eval_args(c, &e->call.args, scope, NULL) : (exo_jargs){0};
     if (!exo_jok(c)) return exo_jundefined;
     c->line = e->line;
     if (e->call.native != NULL) return exo_jcall_native(c, e->call.native, subject, &a);

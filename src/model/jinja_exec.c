@@ -79,10 +79,26 @@ static bool passes_test(exo_jctx *c, const exo_jloop *loop, exo_jvalue item) {
 }
 
 /* The next item that the loop's `if` lets through. */
+/* What a loop's `if` hands on to the loop: its targets, in tuples where they are. */
+static exo_jvalue shaped(exo_jctx *c, const exo_jexpr *target, exo_jvalue item) {
+    if (target->kind != EXO_J_EXPR_TUPLE) return item;
+    const exo_jlist *parts = exo_jiterate(c, item);
+    exo_jlist *tuple = exo_jlist_new(c, target->list.n);
+    for (size_t i = 0; exo_jok(c) && i < parts->n; i++) {
+        bool named = i < target->list.n; /* else unpacking will say so */
+        exo_jvalue part = parts->items[i];
+        exo_jlist_append(c, tuple, named ? shaped(c, target->list.items[i], part) : part);
+    }
+    return exo_jlist_value(EXO_J_TUPLE, tuple);
+}
+
 static bool fetch(exo_jctx *c, exo_jloop *loop, exo_jvalue *out) {
     while (exo_jok(c) && loop->next < loop->items->n) {
         exo_jvalue item = loop->items->items[loop->next++];
-        if (loop->filtered && !passes_test(c, loop, item)) continue;
+        if (loop->filtered) {
+            item = shaped(c, loop->stmt->loop.target, item);
+            if (!exo_jok(c) || !passes_test(c, loop, item)) continue;
+        }
         *out = item;
         return exo_jok(c);
     }

@@ -114,6 +114,8 @@ static exo_jvalue filter_format(exo_jctx *c, exo_jvalue self, const exo_jargs *a
 }
 
 static exo_jvalue filter_center(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    if (a->v[0].type == EXO_J_NONE)
+        return exo_jfail(c, "'NoneType' object cannot be interpreted as an integer");
     return exo_jstr_pad(c, exo_jto_str(c, self).s, exo_jarg_int(c, a, 0, 80), ' ', 0);
 }
 
@@ -342,5 +344,6 @@ static const exo_jnative filters[] = {
 
 const exo_jnative *exo_jfilter_find(const exo_jstr *name) {
     const exo_jnative *f = exo_jnative_find(filters, sizeof filters / sizeof *filters, name);
-    return f != NULL ? f : exo_jseq_filter_find(name);
+    if (f == NULL) f = exo_jseq_filter_find(name);
+    return f != NULL ? f : exo_jweb_filter_find(name);
 }

@@ -312,10 +312,15 @@ static bool read_spec(exo_jctx *c, const exo_jstr *s, field *f) {
     return pos == s->n;
 }
 
+#define MAX_NESTED 2 /* "{:{}}", as in Python */
+
 typedef struct {
     const exo_jargs *args;
     size_t next;
+    bool counted, numbered; /* "{}" and "{0}" do not go together */
 } brace_args;
+
+static exo_jvalue expand(exo_jctx *c, brace_args *b, const exo_jstr *format, int nested);
 
 /* "", "0", "name", each followed by .attr and [item] */
 static exo_jvalue lookup(exo_jctx *c, brace_args *b, const exo_jstr *path) {
@@ -328,6 +333,10 @@ static exo_jvalue lookup(exo_jctx *c, brace_args *b, const exo_jstr *path) {
     exo_jvalue v = exo_jundefined, name = exo_jsubstr(c, path, 0, end);
     if (digits) {
         size_t pos = 0;
+        b->counted |= end == 0;
+        b->numbered |= end > 0;
+        if (b->counted && b->numbered)
+            return exo_jfail(c, "cannot switch between automatic and manual field numbering");
         size_t i = end == 0 ? b->next++ : (size_t)read_count(c, name.s, &pos, MAX_WIDTH);
         if (i >= b->args->n) return exo_jfail(c, "Replacement index %zu out of range", i);
         v = b->args->v[i];
@@ -348,8 +357,8 @@ static exo_jvalue lookup(exo_jctx *c, brace_args *b, const exo_jstr *path) {
     return v;
 }
 
-/* The field between braces: path[!conversion][:spec] */
-static void brace_field(exo_jctx *c, brace_args *b, const exo_jstr *inside) {
+/* The field between braces: path[!conversion][:spec]; the spec may hold fields. */
+static void brace_field(exo_jctx *c, brace_args *b, const exo_jstr *inside, int nested) {
     const char *colon = inside->n > 0 ? memchr(inside->s, ':', inside->n) : NULL;
     size_t end = colon == NULL ? inside->n : (size_t)(colon - inside->s);
     exo_jvalue spec = exo_jsubstr(c, inside, end + 1, inside->n);
@@ -359,6 +368,7 @@ static void brace_field(exo_jctx *c, brace_args *b, const exo_jstr *inside) {
     exo_jvalue path = exo_jsubstr(c, inside, 0, end);
     exo_jvalue v = lookup(c, b, path.s);
     field f;
+    spec = expand(c, b, spec.s, nested + 1);
     bool valid = read_spec(c, spec.s, &f) && (bang == NULL) == (conversion == 0);
     if (!valid) exo_jfail(c, "Invalid format specifier");
     if (conversion == 'r') {
@@ -372,29 +382,47 @@ static void brace_field(exo_jctx *c, brace_args *b, const exo_jstr *inside) {
     if (spec.s->n > 0 && v.type != EXO_J_STRING && !is_number(v)) {
         exo_jfail(c, "unsupported format string passed to %s.__format__", exo_jtype_name(v));
     }
+    if (f.grouped && v.type == EXO_J_STRING) exo_jfail(c, "Cannot specify ',' with 's'.");
     if (exo_jok(c)) put_field(c, &f, v);
 }
 
-exo_jvalue exo_jformat_braces(exo_jctx *c, const exo_jstr *format, const exo_jargs *a) {
-    brace_args b = {.args = a};
+/* The brace that ends what format->s[pos] begins, or SIZE_MAX. */
+static size_t closing_brace(const exo_jstr *format, size_t pos) {
+    int open = 0;
+    for (; pos < format->n; pos++) {
+        open += format->s[pos] == '{';
+        open -= format->s[pos] == '}';
+        if (open == 0) return pos;
+    }
+    return SIZE_MAX;
+}
+
+static exo_jvalue expand(exo_jctx *c, brace_args *b, const exo_jstr *format, int nested) {
     size_t mark = exo_jmark(c), pos = 0;
+    if (nested >= MAX_NESTED && format->n > 0 && memchr(format->s, '{', format->n) != NULL)
+        exo_jfail(c, "Max string recursion exceeded");
     while (pos < format->n && exo_jok(c)) {
         char ch = format->s[pos];
-        bool doubled = pos + 1 < format->n && format->s[pos + 1] == ch;
+        bool doubled = pos + 1 < format->n && format->s[pos + 1] == ch && nested == 0;
         if (ch != '{' && ch != '}') {
             exo_jput(c, &format->s[pos++], 1);
         } else if (doubled) {
             exo_jput(c, &ch, 1);
             pos += 2;
         } else {
-            const char *close = memchr(format->s + pos, '}', format->n - pos);
-            if (ch == '}' || close == NULL) {
-                return exo_jfail(c, "Single '%c' encountered in format string", ch);
+            size_t close = ch == '{' ? closing_brace(format, pos) : SIZE_MAX;
+            if (close == SIZE_MAX) {
+                exo_jfail(c, "Single '%c' encountered in format string", ch);
+                break;
             }
-            size_t end = (size_t)(close - format->s);
-            brace_field(c, &b, exo_jsubstr(c, format, pos + 1, end).s);
-            pos = end + 1;
+            brace_field(c, b, exo_jsubstr(c, format, pos + 1, close).s, nested);
+            pos = close + 1;
         }
     }
     return exo_jtake(c, mark);
+}
+
+exo_jvalue exo_jformat_braces(exo_jctx *c, const exo_jstr *format, const exo_jargs *a) {
+    brace_args b = {.args = a};
+    return expand(c, &b, format, 0);
 }

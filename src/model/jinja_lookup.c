@@ -145,18 +145,20 @@ static exo_jvalue slice_string(exo_jctx *c, const exo_jstr *s, int64_t start, in
     return exo_jtake(c, mark);
 }
 
+/* stop: the index behind the last one, as given; a range shows it. */
+static exo_jvalue slice_range(exo_jctx *c, const exo_jrange *range, int64_t start, int64_t stop,
+                              int64_t step, int64_t count) {
+    exo_jrange *r = exo_jalloc(c, 1, sizeof *r);
+    if (r == NULL) return exo_jundefined;
+    *r = (exo_jrange){.start = range->start + start * range->step,
+                      .stop = range->start + stop * range->step,
+                      .step = range->step * step,
+                      .n = count};
+    return (exo_jvalue){.type = EXO_J_RANGE, .range = r};
+}
+
 static exo_jvalue slice_items(exo_jctx *c, exo_jvalue object, int64_t start, int64_t step,
                               int64_t count) {
-    if (object.type == EXO_J_RANGE) {
-        exo_jrange *r = exo_jalloc(c, 1, sizeof *r);
-        if (r == NULL) return exo_jundefined;
-        *r = *object.range;
-        r->start += start * r->step;
-        r->step *= step;
-        r->n = count;
-        r->stop = r->start + count * r->step;
-        return (exo_jvalue){.type = EXO_J_RANGE, .range = r};
-    }
     exo_jlist *l = exo_jlist_new(c, (size_t)count);
     for (int64_t i = 0; i < count && exo_jok(c); i++) {
         exo_jlist_append(c, l, object.list->items[start + i * step]);
@@ -186,6 +188,7 @@ exo_jvalue exo_jslice(exo_jctx *c, exo_jvalue object, const exo_jvalue bounds[3]
     int64_t count = 0;
     if (step > 0 && start < stop) count = (stop - start - 1) / step + 1;
     if (step < 0 && stop < start) count = (start - stop - 1) / -step + 1;
+    if (range) return slice_range(c, object.range, start, stop, step, count);
     return string ? slice_string(c, object.s, start, step, count)
                   : slice_items(c, object, start, step, count);
 }

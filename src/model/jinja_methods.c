@@ -116,6 +116,21 @@ static const exo_jnative list_methods[] = {
     {"clear", list_clear, "", 0},
 };
 
+static exo_jvalue range_index(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    exo_jlist *l = exo_jiterate(c, self);
+    return l != NULL ? list_index(c, exo_jlist_value(EXO_J_LIST, l), a) : exo_jundefined;
+}
+
+static exo_jvalue range_count(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    exo_jlist *l = exo_jiterate(c, self);
+    return l != NULL ? list_count(c, exo_jlist_value(EXO_J_LIST, l), a) : exo_jundefined;
+}
+
+static const exo_jnative range_methods[] = {
+    {"index", range_index, "value", 1},
+    {"count", range_count, "value", 1},
+};
+
 static const exo_jnative tuple_methods[] = {
     {"index", list_index, "value", 1},
     {"count", list_count, "value", 1},
@@ -266,7 +281,7 @@ static const struct {
 } types[] = {
     METHODS(EXO_J_LIST, list_methods),     METHODS(EXO_J_TUPLE, tuple_methods),
     METHODS(EXO_J_DICT, dict_methods),     METHODS(EXO_J_LOOP, loop_methods),
-    METHODS(EXO_J_CYCLER, cycler_methods),
+    METHODS(EXO_J_CYCLER, cycler_methods), METHODS(EXO_J_RANGE, range_methods),
 };
 
 #undef METHODS

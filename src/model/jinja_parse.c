@@ -196,7 +196,11 @@ static exo_jstmt *parse_block(exo_jparser *p) {
     const exo_jstr *name = exo_jexpect_ident(p);
     s->block.scoped = exo_jaccept_name(p, "scoped");
     exo_jaccept_name(p, "required");
+    const exo_jparser outside = *p; /* what a block uses is not looked for by macros around it */
     s->block.body = parse_until(p, "endblock");
+    p->uses_caller = outside.uses_caller;
+    p->uses_varargs = outside.uses_varargs;
+    p->uses_kwargs = outside.uses_kwargs;
     if (exo_jok(p->c) && p->t->kind == EXO_J_TOK_NAME && exo_jstr_equal(p->t->value.s, name)) {
         exo_jadvance(p);
     }

@@ -101,7 +101,21 @@ static void repr_items(exo_jctx *c, const exo_jlist *l) {
     }
 }
 
+/* Whether the container's text is being made: where it is within itself, Python prints dots. */
+static bool is_open(const exo_jctx *c, const void *container) {
+    for (const exo_jprinting *p = c->printing; p != NULL; p = p->outer) {
+        if (p->container == container) return true;
+    }
+    return false;
+}
+
 static void repr_dict(exo_jctx *c, const exo_jdict *d) {
+    const exo_jprinting printing = {d, c->printing};
+    if (is_open(c, d)) {
+        exo_jputs(c, "{...}");
+        return;
+    }
+    c->printing = &printing;
     exo_jputs(c, "{");
     for (size_t i = 0; i < d->n && exo_jok(c); i++) {
         if (i > 0) exo_jputs(c, ", ");
@@ -110,28 +124,22 @@ static void repr_dict(exo_jctx *c, const exo_jdict *d) {
         exo_jprint_repr(c, d->entries[i].value);
     }
     exo_jputs(c, "}");
+    c->printing = printing.outer;
 }
 
 static void repr_sequence(exo_jctx *c, exo_jvalue v) {
-    switch ((exo_jtype)v.type) {
-    case EXO_J_LIST:
-        exo_jputs(c, "[");
-        repr_items(c, v.list);
-        exo_jputs(c, "]");
-        break;
-    case EXO_J_TUPLE:
-        exo_jputs(c, "(");
-        repr_items(c, v.list);
-        exo_jputs(c, v.list->n == 1 ? ",)" : ")");
-        break;
-    case EXO_J_VIEW:
-        exo_jputs(c, exo_jtype_name(v));
-        exo_jputs(c, "([");
-        repr_items(c, v.list);
-        exo_jputs(c, "])");
-        break;
-    default: repr_dict(c, v.dict); break;
+    const exo_jprinting printing = {v.list, c->printing};
+    bool list = v.type == EXO_J_LIST, tuple = v.type == EXO_J_TUPLE;
+    if (is_open(c, v.list)) {
+        exo_jputs(c, list ? "[...]" : "(...)");
+        return;
     }
+    c->printing = &printing;
+    if (!list && !tuple) exo_jputs(c, exo_jtype_name(v)); /* a view */
+    exo_jputs(c, list ? "[" : tuple ? "(" : "([");
+    repr_items(c, v.list);
+    exo_jputs(c, list ? "]" : !tuple ? "])" : v.list->n == 1 ? ",)" : ")");
+    c->printing = printing.outer;
 }
 
 static void repr_object(exo_jctx *c, exo_jvalue v) {
@@ -191,8 +199,8 @@ void exo_jprint_repr(exo_jctx *c, exo_jvalue v) {
         break;
     case EXO_J_LIST:
     case EXO_J_TUPLE:
-    case EXO_J_VIEW:
-    case EXO_J_DICT: repr_sequence(c, v); break;
+    case EXO_J_VIEW: repr_sequence(c, v); break;
+    case EXO_J_DICT: repr_dict(c, v.dict); break;
     default: repr_object(c, v); break;
     }
     exo_jleave(c);

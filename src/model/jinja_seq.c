@@ -4,6 +4,8 @@
  * Templates lean on that ("{% if x|selectattr(...) %}" is always taken). */
 #include "model/jinja.h"
 
+#include <math.h>
+
 #include <string.h>
 
 /* ---- sorting ---- */
@@ -83,19 +85,32 @@ static exo_jlist *copy_items(exo_jctx *c, exo_jvalue v) {
     return exo_jok(c) ? copy : NULL;
 }
 
-static exo_jlist *keys_of(exo_jctx *c, const exo_jlist *l, exo_jvalue attribute, bool cased) {
-    exo_jlist *keys = exo_jlist_new(c, l->n);
-    for (size_t i = 0; i < l->n && exo_jok(c); i++) {
-        exo_jcharge(c, 1);
-        exo_jlist_append(c, keys, sort_key(c, l->items[i], attribute, cased));
+/* Lists of what "a.b,c" names of an item: they compare one by one, and equals (two undefined
+ * values, say) are never asked which is less. */
+static exo_jvalue sort_keys(exo_jctx *c, exo_jvalue item, exo_jvalue attribute, bool cased) {
+    exo_jlist *keys = exo_jlist_new(c, 1);
+    if (attribute.type != EXO_J_STRING) {
+        exo_jlist_append(c, keys, sort_key(c, item, attribute, cased));
+        return exo_jlist_value(EXO_J_LIST, keys);
     }
-    return exo_jok(c) ? keys : NULL;
+    const exo_jstr *s = attribute.s;
+    for (size_t from = 0, end; from <= s->n && exo_jok(c); from = end + 1) {
+        const char *comma = from < s->n ? memchr(s->s + from, ',', s->n - from) : NULL;
+        end = comma != NULL ? (size_t)(comma - s->s) : s->n;
+        exo_jlist_append(c, keys, sort_key(c, item, exo_jsubstr(c, s, from, end), cased));
+    }
+    return exo_jlist_value(EXO_J_LIST, keys);
 }
 
 /* sort(reverse=false, case_sensitive=false, attribute=none) */
 static exo_jvalue filter_sort(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
-    exo_jlist *l = copy_items(c, self);
-    exo_jlist *keys = l == NULL ? NULL : keys_of(c, l, a->v[2], exo_jarg_bool(a, 1, false));
+    exo_jlist *l = copy_items(c, self), *keys = exo_jlist_new(c, l == NULL ? 0 : l->n);
+    bool cased = exo_jarg_bool(a, 1, false);
+    for (size_t i = 0; l != NULL && i < l->n && exo_jok(c); i++) {
+        exo_jcharge(c, 1);
+        exo_jlist_append(c, keys, sort_keys(c, l->items[i], a->v[2], cased));
+    }
+    if (!exo_jok(c)) keys = NULL;
     if (keys != NULL) exo_jsort(c, keys->items, l->items, l->n, exo_jarg_bool(a, 0, false));
     return exo_jlist_value(EXO_J_LIST, l);
 }
@@ -276,10 +291,18 @@ static exo_jvalue filter_sum(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
 
 /* batch(linecount, fill_with=none) */
 static exo_jvalue filter_batch(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
-    int64_t size = exo_jarg_int(c, a, 0, 1);
+    exo_jvalue count = a->v[0];
+    int64_t size = -1; /* no number of items equals what is no number */
+    if (count.type == EXO_J_INT) size = count.i;
+    if (count.type == EXO_J_BOOL) size = count.b;
+    if (count.type == EXO_J_FLOAT && count.f == floor(count.f) && fabs(count.f) < 0x1p53)
+        size = (int64_t)count.f;
+    if (exo_jgiven(a, 1)) size = exo_jarg_int(c, a, 0, 1);
     exo_jlist *l = exo_jiterate(c, self), *out = exo_jlist_new(c, 0), *row = NULL;
     for (size_t i = 0; l != NULL && i < l->n && exo_jok(c); i++) {
         if (row == NULL || (int64_t)row->n == size) {
+            if (row == NULL && size == 0) /* full before anything is in it */
+                exo_jlist_append(c, out, exo_jlist_value(EXO_J_LIST, exo_jlist_new(c, 0)));
             row = exo_jlist_new(c, 0);
             exo_jlist_append(c, out, exo_jlist_value(EXO_J_LIST, row));
         }

@@ -16,6 +16,11 @@ static exo_jvalue lower(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     return exo_jstr_lower(c, self.s);
 }
 
+static exo_jvalue casefold(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    (void)a;
+    return exo_jstr_casefold(c, self.s);
+}
+
 static exo_jvalue capitalize(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
     return exo_jstr_capitalize(c, self.s);
@@ -379,6 +384,29 @@ static exo_jvalue format(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     return exo_jformat_braces(c, self.s, a);
 }
 
+static exo_jvalue format_map(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    const exo_jargs named = {.kw = a->v[0].type == EXO_J_DICT ? a->v[0].dict : NULL};
+    return exo_jformat_braces(c, self.s, &named);
+}
+
+static exo_jvalue expandtabs(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    int64_t size = exo_jarg_int(c, a, 0, 8), column = 0;
+    if (a->v[0].type == EXO_J_NONE)
+        return exo_jfail(c, "'NoneType' object cannot be interpreted as an integer");
+    if (size > (int64_t)EXO_J_MAX_TEXT_BYTES) return exo_jfail(c, "result is too long");
+    size_t mark = exo_jmark(c);
+    exo_jcharge(c, self.s->n / 4);
+    for (size_t pos = 0; pos < self.s->n && exo_jok(c);) {
+        uint32_t cp = exo_jutf8_next(self.s->s, self.s->n, &pos);
+        int64_t gap = cp == '\t' && size > 0 ? size - column % size : 0;
+        if (cp != '\t') exo_jput_char(c, cp);
+        exo_jcharge(c, (size_t)gap / 8);
+        for (int64_t i = 0; i < gap && exo_jok(c); i++) exo_jput(c, " ", 1);
+        column = cp == '\n' || cp == '\r' ? 0 : column + (cp == '\t' ? gap : 1);
+    }
+    return exo_jtake(c, mark);
+}
+
 /* ---- classes ---- */
 
 static exo_jvalue all_chars(exo_jvalue self, bool (*is)(uint32_t)) {
@@ -426,6 +454,38 @@ static exo_jvalue all_ascii(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     return exo_jbool(self.s->n == self.s->n_chars);
 }
 
+/* Capitals follow what has no case, small letters follow letters. */
+static exo_jvalue is_title(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    (void)a;
+    bool inside = false, found = false;
+    exo_jcharge(c, self.s->n / 4);
+    for (size_t pos = 0; pos < self.s->n;) {
+        uint32_t cp = exo_jutf8_next(self.s->s, self.s->n, &pos);
+        bool capital = exo_jis_upper(cp) || exo_jis_titlecase(cp), small = exo_jis_lower(cp);
+        if ((capital && inside) || (small && !inside)) return exo_jbool(false);
+        inside = capital || small;
+        found |= inside;
+    }
+    return exo_jbool(found);
+}
+
+static exo_jvalue is_identifier(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    (void)a;
+    exo_jcharge(c, self.s->n / 4);
+    for (size_t pos = 0; pos < self.s->n;) {
+        bool first = pos == 0;
+        if (!exo_jis_identifier(exo_jutf8_next(self.s->s, self.s->n, &pos), first))
+            return exo_jbool(false);
+    }
+    return exo_jbool(self.s->n > 0);
+}
+
+static exo_jvalue all_printable(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    (void)a;
+    exo_jcharge(c, self.s->n / 4);
+    return self.s->n == 0 ? exo_jbool(true) : all_chars(self, exo_jis_printable);
+}
+
 static exo_jvalue all_lower(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
     exo_jcharge(c, self.s->n / 4);
@@ -441,7 +501,7 @@ static exo_jvalue all_upper(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
 static const exo_jnative methods[] = {
     {"upper", upper, "", 0},
     {"lower", lower, "", 0},
-    {"casefold", lower, "", 0},
+    {"casefold", casefold, "", 0},
     {"capitalize", capitalize, "", 0},
     {"swapcase", swapcase, "", 0},
     {"title", title, "", 0},
@@ -469,6 +529,8 @@ static const exo_jnative methods[] = {
     {"replace", replace, "old new count", 2},
     {"join", join, "iterable", 1},
     {"format", format, "*", 0},
+    {"format_map", format_map, "mapping", 1},
+    {"expandtabs", expandtabs, "tabsize", 0},
     {"isdigit", all_digit, "", 0},
     {"isdecimal", all_digit, "", 0},
     {"isnumeric", all_numeric, "", 0},
@@ -476,6 +538,9 @@ static const exo_jnative methods[] = {
     {"isalnum", all_alnum, "", 0},
     {"isspace", all_space, "", 0},
     {"isascii", all_ascii, "", 0},
+    {"istitle", is_title, "", 0},
+    {"isidentifier", is_identifier, "", 0},
+    {"isprintable", all_printable, "", 0},
     {"islower", all_lower, "", 0},
     {"isupper", all_upper, "", 0},
 };

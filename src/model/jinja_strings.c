@@ -117,6 +117,10 @@ exo_jvalue exo_jstr_lower(exo_jctx *c, const exo_jstr *s) {
     return map_chars(c, s, exo_jput_lower);
 }
 
+exo_jvalue exo_jstr_casefold(exo_jctx *c, const exo_jstr *s) {
+    return map_chars(c, s, exo_jput_folded);
+}
+
 exo_jvalue exo_jstr_capitalize(exo_jctx *c, const exo_jstr *s) {
     size_t mark = exo_jmark(c), pos = 0;
     exo_jcharge(c, s->n / 4);

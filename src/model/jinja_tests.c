@@ -156,16 +156,22 @@ static exo_jvalue is_ge(exo_jctx *c, exo_jvalue v, const exo_jargs *a) {
     return exo_jbool(exo_jcompare(c, EXO_J_GE, v, a->v[0]));
 }
 
+/* A name that may be looked up; fails for what cannot be a key. */
+static bool is_name(exo_jctx *c, exo_jvalue v) {
+    const exo_jdict none = {0};
+    exo_jvalue found;
+    if (v.type == EXO_J_STRING) return true;
+    return exo_jdict_get(c, &none, v, &found);
+}
+
 static exo_jvalue is_filter(exo_jctx *c, exo_jvalue v, const exo_jargs *a) {
-    (void)c;
     (void)a;
-    return exo_jbool(v.type == EXO_J_STRING && exo_jfilter_find(v.s) != NULL);
+    return exo_jbool(is_name(c, v) && exo_jfilter_find(v.s) != NULL);
 }
 
 static exo_jvalue is_test(exo_jctx *c, exo_jvalue v, const exo_jargs *a) {
-    (void)c;
     (void)a;
-    return exo_jbool(v.type == EXO_J_STRING && exo_jtest_find(v.s) != NULL);
+    return exo_jbool(is_name(c, v) && exo_jtest_find(v.s) != NULL);
 }
 
 static const exo_jnative tests[] = {

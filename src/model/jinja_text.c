@@ -96,6 +96,15 @@ bool exo_jis_lower(uint32_t cp) {
     return category(cp) == UTF8PROC_CATEGORY_LL || cp == 0xAA || cp == 0xBA;
 }
 
+bool exo_jis_titlecase(uint32_t cp) { return category(cp) == UTF8PROC_CATEGORY_LT; }
+
+bool exo_jis_identifier(uint32_t cp, bool first) {
+    utf8proc_category_t k = category(cp);
+    bool letter = cp == '_' || exo_jis_alpha(cp) || k == UTF8PROC_CATEGORY_NL;
+    return letter || (!first && (k == UTF8PROC_CATEGORY_MN || k == UTF8PROC_CATEGORY_MC ||
+                                 k == UTF8PROC_CATEGORY_ND || k == UTF8PROC_CATEGORY_PC));
+}
+
 bool exo_jis_printable(uint32_t cp) {
     if (cp == ' ') return true;
     utf8proc_category_t k = category(cp);
@@ -140,6 +149,14 @@ void exo_jput_lower(exo_jctx *c, uint32_t cp) {
         return;
     }
     exo_jput_char(c, (uint32_t)utf8proc_tolower((utf8proc_int32_t)cp));
+}
+
+void exo_jput_folded(exo_jctx *c, uint32_t cp) {
+    utf8proc_int32_t parts[8];
+    int boundary = 0;
+    utf8proc_ssize_t n =
+        utf8proc_decompose_char((utf8proc_int32_t)cp, parts, 8, UTF8PROC_CASEFOLD, &boundary);
+    for (utf8proc_ssize_t i = 0; i < n; i++) exo_jput_char(c, (uint32_t)parts[i]);
 }
 
 double exo_jparse_double(const char *s, size_t n, bool *ok) {

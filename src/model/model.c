@@ -71,6 +71,7 @@ static exo_status open_model(exo_model *m, const char *path, exo_error *err) {
     if (st != EXO_OK) return st; /* names the file already */
     st = refuse_lone_part(path, m->file, err);
     if (st == EXO_OK) st = exo_hparams_read(m->file, (exo_str){id, n}, &m->hp, err);
+    if (st == EXO_OK && exo_gguf_rotates_halves(m->file)) m->hp.rope_neox = true;
     if (st == EXO_OK) st = exo_model_tensors_bind(m->file, &m->hp, &m->tensors, err);
     if (st == EXO_OK) st = exo_tokenizer_create(m->file, &m->tokenizer, err);
     if (st == EXO_OK) st = compile_template(m, err);
@@ -117,9 +118,10 @@ const exo_error *exo_model_template_error(const exo_model *m) {
     return m->template_error.status != EXO_OK ? &m->template_error : NULL;
 }
 const char *exo_model_id(const exo_model *m) { return m->id; }
-const exo_tensor *exo_model_embedding(const exo_model *m) { return m->tensors.embedding; }
-const exo_tensor *exo_model_head(const exo_model *m) { return m->tensors.head; }
-const exo_tensor *exo_model_final_norm(const exo_model *m) { return m->tensors.final_norm; }
+const exo_outer_tensors *exo_model_outer(const exo_model *m) { return &m->tensors.outer; }
+const exo_tensor *exo_model_embedding(const exo_model *m) { return m->tensors.outer.embedding; }
+const exo_tensor *exo_model_head(const exo_model *m) { return m->tensors.outer.head; }
+const exo_tensor *exo_model_final_norm(const exo_model *m) { return m->tensors.outer.final_norm; }
 
 exo_status exo_model_layer(const exo_model *m, uint32_t il, exo_layer_tensors *out,
                            exo_error *err) {
@@ -140,9 +142,16 @@ uint64_t exo_model_range_bytes(const exo_model *m, uint32_t a, uint32_t b, bool 
         memcpy(all, &m->tensors.layers[il], sizeof all);
         for (int i = 0; i < N_LAYER_TENSORS; i++) bytes += all[i] != NULL ? all[i]->bytes : 0;
     }
-    const exo_model_tensors *t = &m->tensors;
-    if (embedding) bytes += t->embedding->bytes;
-    if (head) bytes += t->final_norm->bytes;
-    if (head && !(embedding && m->hp.tied_head)) bytes += t->head->bytes;
+    const exo_outer_tensors *t = &m->tensors.outer;
+    const exo_tensor *first[] = {t->embedding, t->positions, t->token_type, t->embd_norm,
+                                 t->embd_norm_bias};
+    const exo_tensor *last[] = {t->final_norm, t->final_norm_bias, t->head_bias};
+    for (size_t i = 0; embedding && i < sizeof first / sizeof *first; i++) {
+        bytes += first[i] != NULL ? first[i]->bytes : 0;
+    }
+    for (size_t i = 0; head && i < sizeof last / sizeof *last; i++) {
+        bytes += last[i] != NULL ? last[i]->bytes : 0;
+    }
+    if (head && t->head != NULL && !(embedding && m->hp.tied_head)) bytes += t->head->bytes;
     return bytes;
 }

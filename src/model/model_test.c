@@ -166,7 +166,7 @@ static void a_split_model_equals_the_whole(void **ud) {
     const exo_hparams *a = exo_model_hparams(split), *b = exo_model_hparams(whole);
     assert_string_equal(a->name, b->name);
     assert_int_equal(a->n_layers, b->n_layers);
-    assert_memory_equal(a->rope_inv_freq, b->rope_inv_freq, sizeof a->rope_inv_freq);
+    assert_memory_equal(a->rope.inv_freq, b->rope.inv_freq, sizeof a->rope.inv_freq);
     for (size_t i = 0; i < exo_gguf_n_tensors(exo_model_file(whole)); i++) {
         const exo_tensor *t = exo_gguf_tensor(exo_model_file(whole), i);
         char name[64];

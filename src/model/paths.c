@@ -36,10 +36,13 @@ bool exo_path_split(const char *path, exo_split_name *out) {
 }
 
 const char *exo_path_id(const char *path, size_t *n) {
-    const char *slash = strrchr(path, '/');
-    const char *id = slash != NULL ? slash + 1 : path;
+    size_t end = strlen(path), begin;
+    while (end > 1 && path[end - 1] == '/') end--; /* a folder's path may end in slashes */
+    for (begin = end; begin > 0 && path[begin - 1] != '/';) begin--;
+    const char *id = path + begin;
     exo_split_name split;
-    *n = strlen(id);
+    *n = end - begin;
+    if (id[*n] == '/') return id;
     if (exo_path_split(id, &split)) {
         *n = split.stem_n;
     } else if (ends_in_gguf(id, *n)) {

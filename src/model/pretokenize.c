@@ -1,87 +1,28 @@
-/* pretokenize.c - the word rules of the BPE families, as regular expressions run by PCRE2.
+/* pretokenize.c - runs a family's word rules over text, by PCRE2.
  *
- * Owns the table from names in model files to rules.  Knows nothing of vocabularies.
- * The rules are those of the models' own tokenizers, with two changes that keep their meaning:
- * white space is spelled out, because PCRE2's \s also holds U+180E, which Unicode took out; and
- * what can never be given back is possessive, so that long runs cost linear time without JIT. */
+ * Owns the compiled expressions and the order of cuts.  Knows neither names nor vocabularies.
+ * Each expression sees one piece of what the expressions before it cut, from its beginning to its
+ * end; a match of no characters is a cut without a word. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "model/pretokenize.h"
 
+#include "base/assert.h"
 #include "base/mem.h"
 
 #include <pcre2.h>
-#include <string.h>
 
 struct exo_pretokenizer {
-    bool ignore_merges, add_bos;
+    const exo_pre_family *family;
     pcre2_general_context *memory;
     pcre2_match_context *limits;
-    pcre2_code *code;
+    pcre2_code *codes[EXO_PRE_MAX_RULES];
+    bool fast[EXO_PRE_MAX_RULES]; /* machine code was made */
+    size_t n_codes;
 };
 
 struct exo_pretokenizer_scratch {
     pcre2_match_data *match;
 };
-
-#define WHITE                                                                                      \
-    "\\x{9}-\\x{D}\\x{20}\\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}"    \
-    "\\x{205F}\\x{3000}"
-#define SPACE     "[" WHITE "]"
-#define NOT_SPACE "[^" WHITE "]"
-#define LAST_SPACES                                                                                \
-    SPACE "+(?!" NOT_SPACE ")|" SPACE "+" /* all but the one that belongs to the next word */
-
-#define GPT2_LETTERS  "'(?:[stmd]|re|ve|ll)| ?\\p{L}++"
-#define GPT2_SYMBOLS  " ?[^" WHITE "\\p{L}\\p{N}]++"
-#define GPT4_LETTERS  "'(?i:[stmd]|re|ve|ll)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}++"
-#define GPT4_SYMBOLS  " ?[^" WHITE "\\p{L}\\p{N}]++[\\r\\n]*+"
-#define GPT4_NEWLINES SPACE "*[\\r\\n]++"
-
-static const char rule_gpt2[] = GPT2_LETTERS "| ?\\p{N}++|" GPT2_SYMBOLS "|" LAST_SPACES;
-/* As GPT-2 after every digit was set apart: a digit ends the white space before it. */
-static const char rule_digits[] =
-    GPT2_LETTERS "|\\p{N}|" GPT2_SYMBOLS "|" SPACE "+(?![^" WHITE "\\p{N}])|" SPACE "+";
-static const char rule_llama3[] =
-    GPT4_LETTERS "|\\p{N}{1,3}+|" GPT4_SYMBOLS "|" GPT4_NEWLINES "|" LAST_SPACES;
-static const char rule_qwen2[] =
-    GPT4_LETTERS "|\\p{N}|" GPT4_SYMBOLS "|" GPT4_NEWLINES "|" LAST_SPACES;
-/* Qwen 3.5: combining marks belong to the letters. */
-static const char rule_qwen35[] =
-    "'(?i:[stmd]|re|ve|ll)|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]++|\\p{N}|"
-    " ?[^" WHITE "\\p{L}\\p{M}\\p{N}]++[\\r\\n]*+|" GPT4_NEWLINES "|" LAST_SPACES;
-
-typedef struct {
-    const char *name;
-    const char *rule;
-    bool ignore_merges, add_bos;
-} family;
-
-static const family families[] = {
-    {"llama-bpe", rule_llama3, true, true},   {"llama3", rule_llama3, true, true},
-    {"llama-v3", rule_llama3, true, true},    {"falcon3", rule_llama3, true, true},
-    {"falcon-h1", rule_llama3, true, true},   {"pixtral", rule_llama3, true, true},
-    {"midm-2.0", rule_llama3, true, true},    {"lfm2", rule_llama3, true, true},
-    {"smaug-bpe", rule_llama3, false, false}, {"dbrx", rule_llama3, false, false},
-    {"glm4", rule_llama3, false, false},      {"chatglm-bpe", rule_llama3, false, false},
-    {"qwen2", rule_qwen2, false, false},      {"deepseek-r1-qwen", rule_qwen2, false, false},
-    {"stablelm2", rule_qwen2, false, false},  {"megrez", rule_qwen2, false, false},
-    {"hunyuan", rule_qwen2, false, false},    {"grok-2", rule_qwen2, false, false},
-    {"qwen35", rule_qwen35, false, false},    {"gpt-2", rule_gpt2, false, false},
-    {"phi-2", rule_gpt2, false, false},       {"mpt", rule_gpt2, false, false},
-    {"olmo", rule_gpt2, false, false},        {"jais", rule_gpt2, false, false},
-    {"exaone4", rule_gpt2, false, false},     {"smollm", rule_digits, false, false},
-    {"starcoder", rule_digits, false, false}, {"refact", rule_digits, false, false},
-    {"command-r", rule_digits, false, false}, {"codeshell", rule_digits, false, false},
-    {"exaone", rule_digits, false, false},
-};
-
-static const family *find_family(exo_str name) {
-    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
-        const family *f = &families[i];
-        if (strlen(f->name) == name.n && memcmp(f->name, name.s, name.n) == 0) return f;
-    }
-    return NULL;
-}
 
 static void *pcre_malloc(size_t n, void *ud) {
     (void)ud;
@@ -93,43 +34,57 @@ static void pcre_free(void *p, void *ud) {
     exo_free(p);
 }
 
+static exo_status no_memory(exo_error *err) {
+    return exo_error_set(err, EXO_ENOMEM, "out of memory for the pre-tokenizer");
+}
+
+/* ---- life ---- */
+
 static exo_status compile(exo_pretokenizer *p, const char *rule, exo_error *err) {
     int code;
     PCRE2_SIZE at;
     pcre2_compile_context *cc = pcre2_compile_context_create(p->memory);
-    if (cc == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for the pre-tokenizer");
-    p->code = pcre2_compile((PCRE2_SPTR)rule, PCRE2_ZERO_TERMINATED,
-                            PCRE2_UTF | PCRE2_UCP | PCRE2_ANCHORED, &code, &at, cc);
+    if (cc == NULL) return no_memory(err);
+    pcre2_code *compiled = pcre2_compile((PCRE2_SPTR)rule, PCRE2_ZERO_TERMINATED,
+                                         PCRE2_UTF | PCRE2_UCP, &code, &at, cc);
     pcre2_compile_context_free(cc);
-    if (p->code == NULL && (code == PCRE2_ERROR_NOMEMORY || code == PCRE2_ERROR_HEAP_FAILED))
-        return exo_error_set(err, EXO_ENOMEM, "out of memory for the pre-tokenizer");
-    if (p->code == NULL)
+    if (compiled == NULL && (code == PCRE2_ERROR_NOMEMORY || code == PCRE2_ERROR_HEAP_FAILED))
+        return no_memory(err);
+    if (compiled == NULL)
         return exo_error_set(err, EXO_EINTERNAL, "pre-tokenizer rule: PCRE2 error %d at %zu", code,
                              at);
-    /* Without JIT (iOS, hardened kernels) pcre2_match interprets: slower, the same words. */
-    (void)pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE);
+    /* Without JIT (iOS, hardened kernels) the expression is interpreted: slower, the same words. */
+    p->fast[p->n_codes] = pcre2_jit_compile(compiled, PCRE2_JIT_COMPLETE) == 0;
+    p->codes[p->n_codes++] = compiled;
     return EXO_OK;
+}
+
+static exo_status init(exo_pretokenizer *p, exo_error *err) {
+    p->memory = pcre2_general_context_create(pcre_malloc, pcre_free, NULL);
+    if (p->memory != NULL) p->limits = pcre2_match_context_create(p->memory);
+    if (p->limits == NULL) return no_memory(err);
+    pcre2_set_match_limit(p->limits, UINT32_MAX); /* the rules are linear, texts may be long */
+    pcre2_set_depth_limit(p->limits, UINT32_MAX);
+    exo_status status = EXO_OK;
+    for (size_t i = 0; status == EXO_OK && p->family->rules[i] != NULL; i++) {
+        EXO_ASSERT(i < EXO_PRE_MAX_RULES);
+        status = compile(p, p->family->rules[i], err);
+    }
+    return status;
 }
 
 exo_status exo_pretokenizer_create(exo_str name, exo_pretokenizer **out, exo_error *err) {
     *out = NULL;
-    const family *f = find_family(name);
-    if (f == NULL)
-        return exo_error_set(err, EXO_EUNSUPPORTED, "unknown pre-tokenizer \"%.*s\"",
+    const exo_pre_family *family = exo_pre_family_find(name);
+    if (family == NULL)
+        return exo_error_set(err, EXO_EUNSUPPORTED,
+                             "unknown pre-tokenizer \"%.*s\" (tokenizer.ggml.pre): a newer exo may "
+                             "know it",
                              name.n < 64 ? (int)name.n : 64, name.s);
     exo_pretokenizer *p = exo_calloc(1, sizeof *p);
-    if (p == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for the pre-tokenizer");
-    p->ignore_merges = f->ignore_merges;
-    p->add_bos = f->add_bos;
-    p->memory = pcre2_general_context_create(pcre_malloc, pcre_free, NULL);
-    if (p->memory != NULL) p->limits = pcre2_match_context_create(p->memory);
-    exo_status status = EXO_ENOMEM;
-    if (p->limits == NULL) {
-        exo_error_set(err, EXO_ENOMEM, "out of memory for the pre-tokenizer");
-    } else {
-        pcre2_set_match_limit(p->limits, UINT32_MAX); /* the rules are linear, texts may be long */
-        status = compile(p, f->rule, err);
-    }
+    if (p == NULL) return no_memory(err);
+    p->family = family;
+    exo_status status = init(p, err);
     if (status != EXO_OK) {
         exo_pretokenizer_destroy(p);
         return status;
@@ -140,15 +95,13 @@ exo_status exo_pretokenizer_create(exo_str name, exo_pretokenizer **out, exo_err
 
 void exo_pretokenizer_destroy(exo_pretokenizer *p) {
     if (p == NULL) return;
-    pcre2_code_free(p->code);
+    for (size_t i = 0; i < p->n_codes; i++) pcre2_code_free(p->codes[i]);
     pcre2_match_context_free(p->limits);
     pcre2_general_context_free(p->memory);
     exo_free(p);
 }
 
-bool exo_pretokenizer_ignore_merges(const exo_pretokenizer *p) { return p->ignore_merges; }
-
-bool exo_pretokenizer_add_bos(const exo_pretokenizer *p) { return p->add_bos; }
+unsigned exo_pretokenizer_flags(const exo_pretokenizer *p) { return p->family->flags; }
 
 exo_pretokenizer_scratch *exo_pretokenizer_scratch_create(const exo_pretokenizer *p) {
     exo_pretokenizer_scratch *s = exo_malloc(sizeof *s);
@@ -167,14 +120,55 @@ void exo_pretokenizer_scratch_destroy(exo_pretokenizer_scratch *s) {
     exo_free(s);
 }
 
-exo_status exo_pretokenizer_word(const exo_pretokenizer *p, exo_pretokenizer_scratch *scratch,
-                                 const uint8_t *s, size_t n, size_t *word, exo_error *err) {
-    *word = 0;
-    int rc = pcre2_match(p->code, s, n, 0, PCRE2_NO_UTF_CHECK, scratch->match, p->limits);
-    if (rc == PCRE2_ERROR_NOMEMORY)
-        return exo_error_set(err, EXO_ENOMEM, "out of memory for the pre-tokenizer");
-    if (rc >= 0) *word = pcre2_get_ovector_pointer(scratch->match)[1];
-    if (*word == 0) /* the rules cover every character */
-        return exo_error_set(err, EXO_EINTERNAL, "pre-tokenizer: PCRE2 result %d", rc);
+/* ---- cutting ---- */
+
+typedef struct {
+    const exo_pretokenizer *p;
+    pcre2_match_data *match;
+    exo_pretokenizer_fn fn;
+    void *ud;
+    exo_error *err;
+} cutting;
+
+/* Where the next match of rule i at or behind `from` begins and ends; both n where there is none.
+ */
+static exo_status next_match(const cutting *c, size_t i, const uint8_t *s, size_t n, size_t from,
+                             uint32_t options, size_t *begin, size_t *end) {
+    const exo_pretokenizer *p = c->p;
+    int rc = PCRE2_ERROR_JIT_STACKLIMIT;
+    options |= PCRE2_NO_UTF_CHECK;
+    if (p->fast[i]) rc = pcre2_jit_match(p->codes[i], s, n, from, options, c->match, p->limits);
+    if (rc == PCRE2_ERROR_JIT_STACKLIMIT)
+        rc = pcre2_match(p->codes[i], s, n, from, options | PCRE2_NO_JIT, c->match, p->limits);
+    *begin = *end = n;
+    if (rc == PCRE2_ERROR_NOMATCH) return EXO_OK;
+    if (rc == PCRE2_ERROR_NOMEMORY || rc == PCRE2_ERROR_HEAPLIMIT) return no_memory(c->err);
+    if (rc < 0)
+        return exo_error_set(c->err, EXO_EINTERNAL, "pre-tokenizer \"%s\": PCRE2 result %d",
+                             p->family->name, rc);
+    const PCRE2_SIZE *found = pcre2_get_ovector_pointer(c->match);
+    *begin = found[0];
+    *end = found[1];
     return EXO_OK;
+}
+
+static exo_status cut(const cutting *c, size_t i, const uint8_t *s, size_t n) {
+    if (n == 0) return EXO_OK;
+    if (i == c->p->n_codes) return c->fn(c->ud, s, n) ? EXO_OK : no_memory(c->err);
+    uint32_t options = 0;
+    for (size_t done = 0, begin, end; done < n; done = end) {
+        exo_status status = next_match(c, i, s, n, done, options, &begin, &end);
+        if (status == EXO_OK) status = cut(c, i + 1, s + done, begin - done);
+        if (status == EXO_OK) status = cut(c, i + 1, s + begin, end - begin);
+        if (status != EXO_OK) return status;
+        options = begin == end ? PCRE2_NOTEMPTY_ATSTART : 0; /* not the same cut again */
+    }
+    return EXO_OK;
+}
+
+exo_status exo_pretokenizer_split(const exo_pretokenizer *p, exo_pretokenizer_scratch *scratch,
+                                  const uint8_t *s, size_t n, exo_pretokenizer_fn fn, void *ud,
+                                  exo_error *err) {
+    const cutting c = {.p = p, .match = scratch->match, .fn = fn, .ud = ud, .err = err};
+    return cut(&c, 0, s, n);
 }

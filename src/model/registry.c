@@ -1,13 +1,14 @@
-/* registry.c - finding model files by id.
+/* registry.c - finding model files, and folders of safetensors, by id.
  *
  * Looks into EXO_MODELS_DIRS (colon-separated), then the data directory's models/; the built-in
  * model comes before both.  An id is never a path: anything with a slash, or ending in .gguf, is
  * taken as a path by who calls, and ids with ".." or a slash are refused here. */
-#define _POSIX_C_SOURCE 200809L /* opendir, stat */
+#define _DEFAULT_SOURCE /* opendir, d_type, stat */
 #include "model/model.h"
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "model/hf.h"
 #include "model/paths.h"
 
 #include <dirent.h>
@@ -71,7 +72,7 @@ static void add_model(found_models *all, const char *dir, const char *name, uint
     exo_buf path = {0};
     exo_buf_printf(&path, "%s/%s", dir, name);
     m.path = path.data;
-    if (m.id == NULL || !exo_buf_ok(&path) || !is_file(m.path) ||
+    if (m.id == NULL || !exo_buf_ok(&path) || !(is_file(m.path) || exo_hf_is_folder(m.path)) ||
         exo_grow((void **)&all->items, &all->cap, all->n + 1, sizeof m) != 0) {
         exo_free(m.id);
         exo_buf_finish(&path);
@@ -80,11 +81,17 @@ static void add_model(found_models *all, const char *dir, const char *name, uint
     all->items[all->n++] = m;
 }
 
+/* Perhaps safetensors; what cannot be one is not looked into. */
+static bool is_folder_name(const struct dirent *e) {
+    return e->d_name[0] != '.' &&
+           (e->d_type == DT_DIR || e->d_type == DT_LNK || e->d_type == DT_UNKNOWN);
+}
+
 static bool list_dir(void *ud, const char *dir, uint32_t i) {
     DIR *d = opendir(dir);
     if (d == NULL) return true;
     for (struct dirent *e; (e = readdir(d)) != NULL;) {
-        if (is_model_name(e->d_name)) add_model(ud, dir, e->d_name, i);
+        if (is_model_name(e->d_name) || is_folder_name(e)) add_model(ud, dir, e->d_name, i);
     }
     closedir(d);
     return true;
@@ -155,7 +162,7 @@ exo_status exo_models_resolve(const char *name, const char *data_dir, char *out,
     exo_status st = EXO_OK;
     if (cap > 0) out[0] = '\0';
     if (is_path(name)) {
-        if (is_file(name)) {
+        if (is_file(name) || exo_hf_is_folder(name)) {
             copy_out(&l, name);
         } else {
             st = exo_error_set(err, EXO_ENOTFOUND, "model file %s not found", exo_path_tail(name));

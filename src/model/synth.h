@@ -9,9 +9,15 @@
 
 #include <exo/base.h>
 
+/* Weight types, then mixes of them (model/mix.h); in any case of letters. */
+#define EXO_SYNTH_TYPES                                                                            \
+    "f32 f16 bf16 q4_0 q4_1 q5_0 q5_1 q8_0 q2_K q3_K q4_K q5_K q6_K iq4_nl iq4_xs mxfp4 "          \
+    "iq2_xxs iq2_xs iq2_s iq3_xxs iq3_s iq1_s iq1_m "                                              \
+    "q3_K_S q3_K_M q3_K_L q4_K_S q4_K_M q5_K_S q5_K_M"
+
 typedef struct {
     const char *shape; /* "llama-3.2-1b"; exo_synth_shapes() */
-    const char *type;  /* "f32", "f16", "bf16", "q4_0", "q8_0", "q4_K", "q6_K", "q4_K_M" */
+    const char *type;  /* one of EXO_SYNTH_TYPES */
     uint64_t seed;
     uint32_t n_layers; /* 0 = the shape's own; fewer makes a small file of the same widths */
 } exo_synth_desc;

@@ -7,6 +7,7 @@
 #include "base/hash.h"
 #include "base/le.h"
 #include "base/mem.h"
+#include "compute/blocks.h"
 #include "model/hparams.h"
 
 #include <dirent.h>
@@ -55,49 +56,10 @@ static void write_ok(const exo_synth_desc *desc) {
 
 /* ---- weights ---- */
 
-/* One block as numbers, written from the formats' descriptions alone. */
-static void decode(exo_dtype type, const uint8_t *b, float *out) {
-    float d = exo_f16_to_f32(exo_get_u16(b));
-    switch (type) {
-    case EXO_F32: out[0] = exo_get_f32(b); break;
-    case EXO_F16: out[0] = d; break;
-    case EXO_BF16: out[0] = exo_bf16_to_f32(exo_get_u16(b)); break;
-    case EXO_Q4_0:
-        for (int i = 0; i < 16; i++) {
-            out[i] = d * (float)((b[2 + i] & 15) - 8);
-            out[i + 16] = d * (float)((b[2 + i] >> 4) - 8);
-        }
-        break;
-    case EXO_Q8_0:
-        for (int i = 0; i < 32; i++) {
-            assert_int_not_equal(b[2 + i], 0x80);
-            out[i] = d * (float)(int8_t)b[2 + i];
-        }
-        break;
-    case EXO_Q4_K:
-        for (int i = 0; i < 256; i++) {
-            int j = i / 32;
-            const uint8_t *s = b + 4;
-            int scale = j < 4 ? s[j] & 63 : (s[j + 4] & 15) | (s[j - 4] >> 6) << 4;
-            int min = j < 4 ? s[j + 4] & 63 : s[j + 4] >> 4 | (s[j] >> 6) << 4;
-            int byte = b[16 + 32 * (j / 2) + i % 32], q = j % 2 == 0 ? byte & 15 : byte >> 4;
-            out[i] = d * (float)(scale * q) - exo_f16_to_f32(exo_get_u16(b + 2)) * (float)min;
-        }
-        break;
-    default: /* Q6_K */
-        d = exo_f16_to_f32(exo_get_u16(b + 208));
-        for (int i = 0; i < 256; i++) {
-            int n = i / 128, l = i % 32, quarter = i % 128 / 32;
-            int low = b[64 * n + 32 * (quarter % 2) + l] >> (quarter < 2 ? 0 : 4) & 15;
-            int high = b[128 + 32 * n + l] >> 2 * quarter & 3;
-            int scale = (int8_t)b[192 + 8 * n + 2 * quarter + l / 16];
-            out[i] = d * (float)scale * (float)((low | high << 4) - 32);
-        }
-    }
-}
-
-static const exo_dtype all_types[] = {EXO_F32,  EXO_F16,  EXO_BF16, EXO_Q4_0,
-                                      EXO_Q8_0, EXO_Q4_K, EXO_Q6_K};
+static const exo_dtype all_types[] = {
+    EXO_F32,   EXO_F16,   EXO_BF16,    EXO_Q4_0,   EXO_Q8_0,  EXO_Q4_K,    EXO_Q6_K,   EXO_Q4_1,
+    EXO_Q5_0,  EXO_Q5_1,  EXO_Q2_K,    EXO_Q3_K,   EXO_Q5_K,  EXO_IQ4_NL,  EXO_IQ4_XS, EXO_MXFP4,
+    EXO_IQ1_S, EXO_IQ1_M, EXO_IQ2_XXS, EXO_IQ2_XS, EXO_IQ2_S, EXO_IQ3_XXS, EXO_IQ3_S};
 #define N_TYPES (sizeof all_types / sizeof *all_types)
 
 static void weights_have_the_wanted_mean_and_deviation(void **ud) {
@@ -112,7 +74,7 @@ static void weights_have_the_wanted_mean_and_deviation(void **ud) {
         double sum = 0, squares = 0, n = 0;
         for (size_t i = 0; i < n_blocks; i++) {
             float v[256];
-            decode(w.type, bytes + i * info->block_bytes, v);
+            exo_dequantize(w.type, bytes + i * info->block_bytes, info->block_elems, v);
             for (uint32_t k = 0; k < info->block_elems; k++, n++) {
                 assert_true(fabsf(v[k]) < 0.2f);
                 sum += (double)v[k];
@@ -307,7 +269,7 @@ static void every_listed_shape_is_known(void **ud) {
         assert_true(shape->n_vocab >= EXO_SYNTH_MIN_VOCAB && shape->head_dim <= EXO_MAX_HEAD_DIM);
         assert_int_equal(shape->n_heads % shape->n_kv_heads, 0);
     }
-    assert_int_equal(n, 11);
+    assert_int_equal(n, 34);
 }
 
 /* ---- failures ---- */
@@ -324,7 +286,8 @@ static void bad_requests_are_named(void **ud) {
     unlink(path);
     fails(&(exo_synth_desc){"llama-9", "q4_0", 0, 0}, EXO_EINVAL, "unknown shape \"llama-9\"");
     fails(&(exo_synth_desc){NULL, "q4_0", 0, 0}, EXO_EINVAL, "unknown shape");
-    fails(&(exo_synth_desc){"test-256", "q5_1", 0, 0}, EXO_EINVAL, "unknown type \"q5_1\"");
+    fails(&(exo_synth_desc){"test-256", "q5_7", 0, 0}, EXO_EINVAL, "unknown type \"q5_7\"");
+    fails(&(exo_synth_desc){"test-256", "i8", 0, 0}, EXO_EINVAL, "unknown type \"i8\"");
     fails(&(exo_synth_desc){"test-256", NULL, 0, 0}, EXO_EINVAL, "unknown type");
     fails(&(exo_synth_desc){"test-256", "f32", 0, 5}, EXO_EINVAL, "5 layers, but test-256 has 4");
     exo_error err = {0};

@@ -6,49 +6,68 @@
 #include "model/tokenizer_impl.h"
 
 #include "base/mem.h"
+#include "model/utf8.h"
 
 #include <string.h>
 
 #define MAX_TEXT_BYTES INT32_MAX /* positions in a word are 32 bits wide */
 
+static const char replacement[] = "\xEF\xBF\xBD"; /* U+FFFD */
+
 /* ---- life ---- */
 
-static exo_status read_kind(const exo_gguf *g, exo_vocab_kind *kind, exo_error *err) {
+static const struct {
+    const char *name; /* tokenizer.ggml.model */
+    exo_vocab_kind kind;
+    const char *pre; /* in place of tokenizer.ggml.pre */
+} kinds[] = {
+    {"llama", EXO_VOCAB_SPM, NULL},      {"gpt2", EXO_VOCAB_BPE, NULL},
+    {"bert", EXO_VOCAB_WPM, NULL},       {"t5", EXO_VOCAB_UGM, NULL},
+    {"gemma4", EXO_VOCAB_BPE, "gemma4"}, {"whitespace", EXO_VOCAB_BPE, "whitespace"},
+};
+
+static exo_status read_kind(const exo_gguf *g, exo_vocab_kind *kind, exo_str *pre, exo_error *err) {
     exo_str model;
     if (!exo_gguf_str(g, "tokenizer.ggml.model", &model))
         return exo_error_set(err, EXO_EFORMAT, "tokenizer.ggml.model is missing");
-    if (model.n == 5 && memcmp(model.s, "llama", 5) == 0) {
-        *kind = EXO_VOCAB_SPM;
-    } else if (model.n == 4 && memcmp(model.s, "gpt2", 4) == 0) {
-        *kind = EXO_VOCAB_BPE;
-    } else {
-        return exo_error_set(err, EXO_EUNSUPPORTED,
-                             "tokenizer model \"%.*s\" is not supported (llama and gpt2 are)",
-                             model.n < 64 ? (int)model.n : 64, model.s);
-    }
-    return EXO_OK;
-}
-
-static exo_status init(exo_tokenizer *t, const exo_gguf *g, exo_error *err) {
-    exo_vocab_kind kind = EXO_VOCAB_SPM;
-    exo_str pre;
-    exo_status status = read_kind(g, &kind, err);
-    if (status != EXO_OK) return status;
-    bool add_bos = true; /* SPM */
-    if (kind == EXO_VOCAB_BPE) {
-        if (!exo_gguf_str(g, "tokenizer.ggml.pre", &pre))
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        if (strlen(kinds[i].name) != model.n || memcmp(kinds[i].name, model.s, model.n) != 0)
+            continue;
+        *kind = kinds[i].kind;
+        if (*kind != EXO_VOCAB_BPE) return EXO_OK;
+        if (kinds[i].pre != NULL) {
+            *pre = (exo_str){kinds[i].pre, strlen(kinds[i].pre)};
+        } else if (!exo_gguf_str(g, "tokenizer.ggml.pre", pre)) {
             return exo_error_set(err, EXO_EUNSUPPORTED,
                                  "tokenizer.ggml.pre is missing: how this vocabulary cuts text "
                                  "into words is unknown; convert the model anew");
-        status = exo_pretokenizer_create(pre, &t->pre, err);
-        if (status != EXO_OK) return status;
-        add_bos = exo_pretokenizer_add_bos(t->pre);
+        }
+        return EXO_OK;
     }
-    status = exo_vocab_init(&t->vocab, g, kind, add_bos, err);
-    if (status == EXO_OK) status = exo_special_init(&t->special, &t->vocab, err);
-    if (status == EXO_OK && kind == EXO_VOCAB_BPE)
-        status = exo_bpe_merges_init(&t->merges, &t->vocab, g, err);
-    return status;
+    return exo_error_set(err, EXO_EUNSUPPORTED,
+                         "tokenizer model \"%.*s\" is not supported (llama, gpt2, bert, t5, "
+                         "gemma4 and whitespace are)",
+                         model.n < 64 ? (int)model.n : 64, model.s);
+}
+
+static exo_status init(exo_tokenizer *t, const exo_gguf *g, exo_error *err) {
+    exo_vocab_desc desc = {0};
+    exo_str pre = {0};
+    exo_status status = read_kind(g, &desc.kind, &pre, err);
+    if (status == EXO_OK && desc.kind == EXO_VOCAB_BPE) {
+        status = exo_pretokenizer_create(pre, &t->pre, err);
+        if (status == EXO_OK) desc.pre = exo_pretokenizer_flags(t->pre);
+    }
+    if (status == EXO_OK) status = exo_vocab_init(&t->vocab, g, &desc, err);
+    if (status == EXO_OK) status = exo_special_init(&t->special, &t->vocab, g, err);
+    if (status != EXO_OK) return status;
+    switch (desc.kind) {
+    case EXO_VOCAB_SPM: break;
+    case EXO_VOCAB_BPE: return exo_bpe_merges_init(&t->merges, &t->vocab, g, err);
+    case EXO_VOCAB_WPM: return exo_wpm_init(t, err);
+    case EXO_VOCAB_UGM: return exo_ugm_init(t, err);
+    }
+    return EXO_OK;
 }
 
 exo_status exo_tokenizer_create(const exo_gguf *g, exo_tokenizer **out, exo_error *err) {
@@ -67,7 +86,8 @@ exo_status exo_tokenizer_create(const exo_gguf *g, exo_tokenizer **out, exo_erro
 void exo_tokenizer_destroy(exo_tokenizer *t) {
     if (t == NULL) return;
     exo_bpe_merges_finish(&t->merges);
-    exo_special_finish(&t->special);
+    exo_trie_finish(&t->trie);
+    exo_trie_finish(&t->special);
     exo_vocab_finish(&t->vocab);
     exo_pretokenizer_destroy(t->pre);
     exo_free(t);
@@ -129,15 +149,39 @@ bool exo_word_ids(exo_tokenize_call *c, const uint8_t *s, size_t n, exo_word_fn 
 
 /* ---- a call ---- */
 
-static exo_status begin(exo_tokenize_call *c, size_t n, exo_error *err) {
+exo_status exo_ids_no_memory(exo_error *err) {
+    return exo_error_set(err, EXO_ENOMEM, "out of memory for the ids");
+}
+
+/* Each byte that is no part of a well-formed sequence becomes U+FFFD, as in llama.cpp. */
+static bool repair(exo_tokenize_call *c, const uint8_t *s, size_t n) {
+    for (const uint8_t *end = s + n; s < end; s++) {
+        size_t valid = exo_utf8_valid(s, (size_t)(end - s));
+        exo_buf_append(&c->repaired, s, valid);
+        s += valid;
+        if (s == end) break;
+        exo_buf_append(&c->repaired, replacement, 3);
+    }
+    return exo_buf_ok(&c->repaired);
+}
+
+static exo_status begin(exo_tokenize_call *c, size_t *n, exo_error *err) {
     bool ok = true;
-    if (c->t->pre != NULL) {
+    exo_vocab_kind kind = c->t->vocab.kind; /* the other two take broken bytes as they come */
+    if ((kind == EXO_VOCAB_BPE || kind == EXO_VOCAB_WPM) && exo_utf8_valid(c->text, *n) != *n) {
+        ok = repair(c, c->text, *n);
+        c->text = (const uint8_t *)exo_buf_str(&c->repaired);
+        *n = c->repaired.n;
+    }
+    if (ok && *n > MAX_TEXT_BYTES)
+        return exo_error_set(err, EXO_ETOOLONG, "a text of %zu bytes; 2 GiB is the limit", *n);
+    if (ok && c->t->pre != NULL) {
         c->match = exo_pretokenizer_scratch_create(c->t->pre);
         ok = c->match != NULL;
     }
-    if (ok && n >= EXO_WORD_CACHE_MIN_BYTES) {
+    if (ok && *n >= EXO_WORD_CACHE_MIN_BYTES) {
         c->n_words = 1024;
-        while (c->n_words < n / 16 && c->n_words < EXO_WORD_CACHE_MAX_SLOTS) c->n_words *= 2;
+        while (c->n_words < *n / 16 && c->n_words < EXO_WORD_CACHE_MAX_SLOTS) c->n_words *= 2;
         c->words = exo_calloc(c->n_words, sizeof *c->words);
         ok = c->words != NULL;
     }
@@ -147,15 +191,24 @@ static exo_status begin(exo_tokenize_call *c, size_t n, exo_error *err) {
 static void finish(exo_tokenize_call *c) {
     exo_pretokenizer_scratch_destroy(c->match);
     exo_merger_finish(&c->merger);
+    exo_buf_finish(&c->repaired);
     exo_buf_finish(&c->escaped);
     exo_free(c->words);
+    exo_free(c->best);
 }
 
 static exo_status plain_text(exo_tokenize_call *c, const uint8_t *s, size_t n, exo_error *err) {
     if (n == 0) return EXO_OK;
-    bool spm = c->t->vocab.kind == EXO_VOCAB_SPM;
-    return spm ? exo_spm_text(c, s, n, err) : exo_bpe_text(c, s, n, err);
+    switch (c->t->vocab.kind) {
+    case EXO_VOCAB_SPM: return exo_spm_text(c, s, n, err);
+    case EXO_VOCAB_BPE: return exo_bpe_text(c, s, n, err);
+    case EXO_VOCAB_WPM: return exo_wpm_text(c, s, n, err);
+    case EXO_VOCAB_UGM: return exo_ugm_text(c, s, n, err);
+    }
+    return EXO_OK;
 }
+
+static bool is_blank(uint8_t c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
 static exo_status whole_text(exo_tokenize_call *c, size_t n, unsigned flags, exo_error *err) {
     const exo_tokenizer *t = c->t;
@@ -163,18 +216,21 @@ static exo_status whole_text(exo_tokenize_call *c, size_t n, unsigned flags, exo
     size_t done = 0; /* everything before it is in the ids */
     for (size_t i = 0; i < n;) {
         int32_t id = EXO_NO_TOKEN;
-        if (t->special.first[s[i]] != t->special.first[s[i] + 1])
+        if (t->special.first[s[i]] != 0)
             id = exo_special_match(&t->special, &t->vocab, s + i, n - i,
                                    (flags & EXO_TOKENIZE_SPECIAL) != 0);
         if (id == EXO_NO_TOKEN) {
             i++;
             continue;
         }
-        exo_status status = plain_text(c, s + done, i - done, err);
+        const exo_token *token = &t->vocab.tokens[id];
+        size_t end = i;
+        while ((token->strip & EXO_STRIP_LEFT) != 0 && end > done && is_blank(s[end - 1])) end--;
+        exo_status status = plain_text(c, s + done, end - done, err);
         if (status != EXO_OK) return status;
-        if (!exo_ids_push(c->ids, id))
-            return exo_error_set(err, EXO_ENOMEM, "out of memory for the ids");
-        i += t->vocab.tokens[id].n_text;
+        if (!exo_ids_push(c->ids, id)) return exo_ids_no_memory(err);
+        i += token->n_text;
+        while ((token->strip & EXO_STRIP_RIGHT) != 0 && i < n && is_blank(s[i])) i++;
         done = i;
     }
     return plain_text(c, s + done, n - done, err);
@@ -182,18 +238,16 @@ static exo_status whole_text(exo_tokenize_call *c, size_t n, unsigned flags, exo
 
 exo_status exo_tokenize(const exo_tokenizer *t, const char *text, size_t n, unsigned flags,
                         exo_ids *ids, exo_error *err) {
-    if (n > MAX_TEXT_BYTES)
-        return exo_error_set(err, EXO_ETOOLONG, "a text of %zu bytes; 2 GiB is the limit", n);
     exo_tokenize_call c = {.t = t, .text = (const uint8_t *)text, .ids = ids, .first_id = ids->n};
-    bool bos = (flags & EXO_TOKENIZE_BOS) != 0 && t->vocab.add_bos;
-    bool eos = (flags & EXO_TOKENIZE_BOS) != 0 && t->vocab.add_eos;
-    exo_status status = begin(&c, n, err);
-    if (status == EXO_OK && bos && !exo_ids_push(ids, t->vocab.bos)) status = EXO_ENOMEM;
-    if (status == EXO_OK) status = whole_text(&c, n, flags, err);
-    if (status == EXO_OK && eos && !exo_ids_push(ids, t->vocab.eos)) status = EXO_ENOMEM;
+    const exo_vocab *v = &t->vocab;
+    bool add = (flags & EXO_TOKENIZE_BOS) != 0, ok = true;
+    exo_status status = begin(&c, &n, err);
+    if (status == EXO_OK && add && v->add_bos) ok = exo_ids_push(ids, v->bos);
+    if (status == EXO_OK && ok) status = whole_text(&c, n, flags, err);
+    if (status == EXO_OK && ok && add && v->add_eos) ok = exo_ids_push(ids, v->eos);
+    if (status == EXO_OK && ok && add && v->add_sep) ok = exo_ids_push(ids, v->sep);
     finish(&c);
-    if (status == EXO_OK) return EXO_OK;
-    ids->n = c.first_id;
-    if (status == EXO_ENOMEM) exo_error_set(err, status, "out of memory for the ids");
+    if (status == EXO_OK && !ok) status = exo_ids_no_memory(err);
+    if (status != EXO_OK) ids->n = c.first_id;
     return status;
 }

@@ -1,8 +1,8 @@
-/* tokenizer.h - text to token ids and back: SPM with byte fallback, byte-level BPE.
+/* tokenizer.h - text to token ids and back: SentencePiece BPE and Unigram, BPE, WordPiece.
  *
- * Exact: the same ids as the model's own tokenizer on any Unicode text, which is taken as it
- * comes, without normalisation.  The pre-tokenizer is named by the file; a name that exo does
- * not know is an error that says it.
+ * Exact: the same ids as the model's own tokenizer on any Unicode text, normalised as that does
+ * it.  The pre-tokenizer of a BPE vocabulary is named by the file; a name that exo does not know
+ * is an error that says it, for another rule would give other ids.
  * Thread: ANY after creation (read-only). */
 #ifndef EXO_MODEL_TOKENIZER_H
 #define EXO_MODEL_TOKENIZER_H
@@ -30,12 +30,13 @@ bool exo_tokenizer_is_end(const exo_tokenizer *t, int32_t id);
 exo_str exo_tokenizer_piece(const exo_tokenizer *t, int32_t id);
 
 enum {
-    EXO_TOKENIZE_BOS = 1u << 0,     /* add BOS (and EOS) where the model wants them */
+    EXO_TOKENIZE_BOS = 1u << 0,     /* add BOS, EOS and SEP where the model wants them */
     EXO_TOKENIZE_SPECIAL = 1u << 1, /* text that spells a control token becomes that token */
 };
 /* Appends to *ids, or leaves them as they were on failure.  Tokens that the vocabulary calls
- * user-defined are found in the text with and without EXO_TOKENIZE_SPECIAL.  Invalid UTF-8 is
- * tokenised as its bytes.  n log n at worst. */
+ * user-defined are found in the text with and without EXO_TOKENIZE_SPECIAL.  A byte that is no
+ * UTF-8 counts as U+FFFD; SentencePiece BPE spells it with byte tokens.  n log n at worst.
+ * EXO_EFORMAT: the file's character map is broken where this text needs it. */
 exo_status exo_tokenize(const exo_tokenizer *t, const char *text, size_t n, unsigned flags,
                         exo_ids *ids, exo_error *err);
 

@@ -1,7 +1,8 @@
-/* tokenizer_bpe.c - byte-level BPE: one word's bytes, merged by rank.
+/* tokenizer_bpe.c - BPE by rank: one word's bytes, or characters, merged in the order of a list.
  *
- * Owns the table of merges, keyed by the two ids.  Works on plain bytes: the printable stand-ins
- * in which files write tokens are decoded once, at load.
+ * Owns the table of merges, keyed by the two ids.  Most vocabularies are byte-level: the printable
+ * stand-ins in which their files write tokens are decoded once, at load, and words are plain
+ * bytes.  Raw ones merge characters and have byte tokens for the rest.
  * A merge that names a token the vocabulary does not have can never apply, so it is left out. */
 #include "model/tokenizer_impl.h"
 
@@ -9,6 +10,7 @@
 #include "model/utf8.h"
 
 #include <string.h>
+#include <utf8proc.h>
 
 #define MERGES     "tokenizer.ggml.merges"
 #define MAX_MERGES (1u << 26)
@@ -33,7 +35,7 @@ const exo_bpe_pair *exo_bpe_merges_find(const exo_tokenizer *t, int32_t left, in
     return p->left == EXO_NO_TOKEN ? NULL : p;
 }
 
-/* "left right" in stand-ins, decoded at buf (2 * max_key bytes): the keys of left and right, one
+/* "left right", decoded at buf (2 * max_key bytes): the keys of left and right, one
  * behind the other.  False where that cannot be two tokens. */
 static bool parse_merge(const exo_vocab *v, exo_str s, uint8_t *buf, exo_vocab_query parts[2]) {
     size_t n_left, n_right;
@@ -41,9 +43,16 @@ static bool parse_merge(const exo_vocab *v, exo_str s, uint8_t *buf, exo_vocab_q
     const char *space = memchr(s.s + 1, ' ', s.n - 1);
     if (space == NULL) return false;
     size_t at = (size_t)(space - s.s);
-    if (!exo_bpe_decode((const uint8_t *)s.s, at, buf, &n_left)) return false;
-    if (!exo_bpe_decode((const uint8_t *)s.s + at + 1, s.n - at - 1, buf + n_left, &n_right))
+    const uint8_t *right = (const uint8_t *)s.s + at + 1;
+    if (v->raw) {
+        n_left = at;
+        n_right = s.n - at - 1;
+        memcpy(buf, s.s, n_left);
+        memcpy(buf + n_left, right, n_right);
+    } else if (!exo_bpe_decode((const uint8_t *)s.s, at, buf, &n_left) ||
+               !exo_bpe_decode(right, s.n - at - 1, buf + n_left, &n_right)) {
         return false;
+    }
     parts[0] = (exo_vocab_query){.s = buf, .n = (uint32_t)n_left};
     parts[1] = (exo_vocab_query){.s = buf + n_left, .n = (uint32_t)n_right};
     return n_left > 0 && n_right > 0;
@@ -123,21 +132,22 @@ void exo_bpe_merges_finish(exo_bpe_merges *m) {
 
 static bool pair_merge(const void *ctx, const exo_symbol *l, const exo_symbol *r, uint32_t *order,
                        int32_t *id) {
+    const exo_tokenize_call *c = ctx;
     if (l->id == EXO_NO_TOKEN || r->id == EXO_NO_TOKEN) return false;
-    const exo_bpe_pair *p = exo_bpe_merges_find(ctx, l->id, r->id);
+    const exo_bpe_pair *p = exo_bpe_merges_find(c->t, l->id, r->id);
     if (p == NULL) return false;
     *order = p->rank;
     *id = p->id;
     return true;
 }
 
-static bool merge_word(exo_tokenize_call *c, const uint8_t *s, size_t n) {
+static bool merge_bytes(exo_tokenize_call *c, const uint8_t *s, size_t n) {
     exo_merger *m = &c->merger;
     m->n_symbols = 0;
     for (size_t i = 0; i < n; i++) {
         if (!exo_merger_add(m, 1, c->t->vocab.byte_ids[s[i]])) return false;
     }
-    if (!exo_merger_run(m, pair_merge, c->t)) return false;
+    if (!exo_merger_run(m, pair_merge, c)) return false;
     for (uint32_t i = 0; i != EXO_NO_SYMBOL; i = m->symbols[i].next) {
         int32_t id = m->symbols[i].id; /* a byte that the vocabulary lacks has none */
         if (id != EXO_NO_TOKEN && !exo_ids_push(c->ids, id)) return false;
@@ -145,27 +155,73 @@ static bool merge_word(exo_tokenize_call *c, const uint8_t *s, size_t n) {
     return true;
 }
 
-static bool whole_or_merged_word(exo_tokenize_call *c, const uint8_t *s, size_t n) {
+static bool whole_or_merged_bytes(exo_tokenize_call *c, const uint8_t *s, size_t n) {
     int32_t id = exo_vocab_find(&c->t->vocab, s, n);
-    return id != EXO_NO_TOKEN ? exo_ids_push(c->ids, id) : merge_word(c, s, n);
+    return id != EXO_NO_TOKEN ? exo_ids_push(c->ids, id) : merge_bytes(c, s, n);
+}
+
+static void append_small(exo_buf *out, const uint8_t *s, size_t n) {
+    uint8_t bytes[4];
+    for (size_t i = 0, len; i < n; i += len) {
+        exo_utf8_step(s + i, n - i, &len);
+        int32_t code = utf8proc_tolower((int32_t)exo_utf8_decode(s + i, len));
+        exo_buf_append(out, bytes, exo_utf8_encode((uint32_t)code, bytes));
+    }
+}
+
+static bool merge_raw(exo_tokenize_call *c, const uint8_t *s, size_t n) {
+    exo_buf_clear(&c->escaped);
+    if (c->t->vocab.escaped) {
+        exo_escape_spaces(&c->escaped, s, n);
+    } else if (c->t->vocab.lowercase) {
+        append_small(&c->escaped, s, n);
+    } else {
+        exo_buf_append(&c->escaped, s, n);
+    }
+    return exo_merge_escaped(c, pair_merge);
+}
+
+/* ---- a text ---- */
+
+static bool on_word(void *ud, const uint8_t *s, size_t n) {
+    return exo_word_ids(ud, s, n, merge_bytes);
+}
+
+static bool on_word_or_token(void *ud, const uint8_t *s, size_t n) {
+    return exo_word_ids(ud, s, n, whole_or_merged_bytes);
+}
+
+/* What the rule leaves between words is all white space. */
+static bool begins_with_space(const uint8_t *s, size_t n) {
+    size_t len;
+    exo_utf8_step(s, n, &len);
+    uint32_t code = exo_utf8_decode(s, len);
+    utf8proc_category_t category = utf8proc_category((int32_t)code);
+    return (code >= '\t' && code <= '\r') || code == 0x85 ||
+           (category >= UTF8PROC_CATEGORY_ZS && category <= UTF8PROC_CATEGORY_ZP);
+}
+
+static bool on_raw_word(void *ud, const uint8_t *s, size_t n) {
+    exo_tokenize_call *c = ud;
+    const exo_vocab *v = &c->t->vocab;
+    unsigned flags = exo_pretokenizer_flags(c->t->pre);
+    if ((flags & EXO_PRE_NO_SPACES) != 0 && begins_with_space(s, n)) return true;
+    if (s[0] == '\n' && (flags & EXO_PRE_WHOLE_NEWLINES) != 0) {
+        int32_t id = exo_vocab_find(v, s, n);
+        if (id != EXO_NO_TOKEN) return exo_ids_push(c->ids, id);
+    }
+    bool ok = true;
+    for (size_t word; ok && n > 0; s += word, n -= word) {
+        word = v->escaped && v->words_are_apart ? exo_escaped_word(s, n) : n;
+        ok = exo_word_ids(c, s, word, merge_raw);
+    }
+    return ok;
 }
 
 exo_status exo_bpe_text(exo_tokenize_call *c, const uint8_t *s, size_t n, exo_error *err) {
-    const exo_pretokenizer *pre = c->t->pre;
-    exo_word_fn fresh = exo_pretokenizer_ignore_merges(pre) ? whole_or_merged_word : merge_word;
-    size_t word;
-    for (const uint8_t *end = s + n; s < end; s += word) {
-        for (size_t valid = exo_utf8_valid(s, (size_t)(end - s)); valid > 0; valid -= word) {
-            exo_status status = exo_pretokenizer_word(pre, c->match, s, valid, &word, err);
-            if (status != EXO_OK) return status;
-            if (!exo_word_ids(c, s, word, fresh))
-                return exo_error_set(err, EXO_ENOMEM, "out of memory for the ids");
-            s += word;
-        }
-        if (s == end) break;
-        exo_utf8_step(s, (size_t)(end - s), &word); /* broken bytes are a word of their own */
-        if (!merge_word(c, s, word))
-            return exo_error_set(err, EXO_ENOMEM, "out of memory for the ids");
-    }
-    return EXO_OK;
+    unsigned flags = exo_pretokenizer_flags(c->t->pre);
+    exo_pretokenizer_fn fn = (flags & EXO_PRE_RAW) != 0           ? on_raw_word
+                             : (flags & EXO_PRE_WHOLE_WORDS) != 0 ? on_word_or_token
+                                                                  : on_word;
+    return exo_pretokenizer_split(c->t->pre, c->match, s, n, fn, c, err);
 }

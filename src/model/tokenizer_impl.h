@@ -1,13 +1,16 @@
 /* tokenizer_impl.h - what the tokenizer's own files share; nobody else includes it.
  *
- * Text becomes ids in four steps, each in its file:
+ * Text becomes ids in steps, each in its file:
  *   tokenizer.c          finds special tokens and hands on the text between them
- *   pretokenize.c        (BPE) cuts that text into words by the model's regular expression
+ *   pretokenize.c        (BPE) cuts that text into words by the model's regular expressions
  *   tokenizer_{bpe,spm}  turns one word into symbols and says which neighbours may merge
  *   tokenizer_merge.c    merges best pair first until none is left
- * tokenizer_vocab.c reads and checks the vocabulary; detokenizer.c goes the other way.
+ *   tokenizer_wpm.c      (WordPiece) normalises, cuts words, covers each with the longest tokens
+ *   tokenizer_ugm.c      (Unigram) normalises, finds the tokens of the highest total score
+ * tokenizer_vocab.c reads and checks the vocabulary, tokenizer_meta.c what the metadata say about
+ * its use; detokenizer.c goes the other way.
  * A word gives the same ids wherever it stands, so one call remembers words it has seen
- * (exo_word_cache); nothing is remembered between calls, which keeps a tokenizer read-only. */
+ * (exo_word_ids); nothing is remembered between calls, which keeps a tokenizer read-only. */
 #ifndef EXO_MODEL_TOKENIZER_IMPL_H
 #define EXO_MODEL_TOKENIZER_IMPL_H
 
@@ -31,13 +34,16 @@ typedef enum { /* tokenizer.ggml.token_type */
 #define EXO_VOCAB_MAX_END_IDS 32
 #define EXO_NO_TOKEN          (-1)
 
+enum { EXO_STRIP_LEFT = 1, EXO_STRIP_RIGHT = 2 };
+
 typedef struct {
     uint32_t text;  /* offset in blob: the text as the file has it */
     uint32_t bytes; /* offset in blob: the bytes the token stands for */
     uint16_t n_text, n_bytes;
-    uint8_t type; /* exo_token_type */
-    bool shown;   /* false: adds nothing to detokenised text */
-    bool indexed; /* exo_vocab_find finds it */
+    uint8_t type;  /* exo_token_type */
+    uint8_t strip; /* EXO_STRIP_*: white space beside it in a text belongs to it */
+    bool shown;    /* false: adds nothing to detokenised text */
+    bool indexed;  /* exo_vocab_find finds it */
 } exo_token;
 
 typedef struct {
@@ -46,32 +52,52 @@ typedef struct {
     int32_t id;    /* EXO_NO_TOKEN: empty */
 } exo_vocab_slot;
 
-typedef enum { EXO_VOCAB_SPM, EXO_VOCAB_BPE } exo_vocab_kind;
+typedef enum { EXO_VOCAB_SPM, EXO_VOCAB_BPE, EXO_VOCAB_WPM, EXO_VOCAB_UGM } exo_vocab_kind;
+
+/* What tokenizer.ggml.model and .pre say before any token is read. */
+typedef struct {
+    exo_vocab_kind kind;
+    unsigned pre; /* EXO_PRE_*; BPE */
+} exo_vocab_desc;
 
 typedef struct {
     exo_vocab_kind kind;
+    bool raw;     /* tokens are found by their texts, not by bytes written with stand-ins */
+    bool escaped; /* raw, and a space is written as U+2581 */
     uint32_t n;
     exo_token *tokens; /* (n) */
-    float *scores;     /* (n) SPM; NULL for BPE */
+    float *scores;     /* (n) SPM, UGM; else NULL */
     uint8_t *blob;     /* all texts and bytes */
     size_t n_blob;
-    exo_vocab_slot *slots; /* (n_slots) tokens that merging may produce, by text (SPM) or bytes */
+    exo_vocab_slot *slots; /* (n_slots) tokens that merging may produce, by text (raw) or bytes */
     uint32_t n_slots;      /* a power of two, at most 2/3 full */
     uint64_t secret;       /* odd, drawn at load: no crafted vocabulary makes the tables slow */
     uint32_t max_key;      /* the longest of them */
-    int32_t byte_ids[256]; /* a lone byte: <0xXX> (SPM) or its one-byte token (BPE); else unk */
-    int32_t bos, eos, unk; /* EXO_NO_TOKEN: none */
+    int32_t byte_ids[256]; /* a lone byte: <0xXX> (raw) or its one-byte token (BPE); else unk */
+    int32_t bos, eos, unk, sep; /* EXO_NO_TOKEN: none */
     int32_t end_ids[EXO_VOCAB_MAX_END_IDS];
     uint32_t n_end_ids;
-    bool add_bos, add_eos;
-    bool add_space_prefix; /* SPM */
-    bool words_are_apart;  /* SPM: no token goes on with a space after another character */
+    bool add_bos, add_eos, add_sep;
+    bool add_space_prefix;    /* SPM, UGM */
+    bool remove_extra_spaces; /* UGM */
+    bool lowercase;           /* WPM, and BPE that drops white space */
+    bool strip_accents;       /* WPM */
+    bool words_are_apart;     /* escaped: none goes on with a space after another character */
+    uint8_t *charsmap;        /* (n_charsmap) UGM: see tokenizer_charsmap.c; NULL: none */
+    size_t n_charsmap;
 } exo_vocab;
 
-/* v is zeroed memory; finish it on failure too.  add_bos: what a silent file means. */
-exo_status exo_vocab_init(exo_vocab *v, const exo_gguf *g, exo_vocab_kind kind, bool add_bos,
+/* v is zeroed memory; finish it on failure too. */
+exo_status exo_vocab_init(exo_vocab *v, const exo_gguf *g, const exo_vocab_desc *desc,
                           exo_error *err);
 void exo_vocab_finish(exo_vocab *v);
+/* tokenizer_meta.c: ids and flags that the metadata name, over the kind's defaults; v->tokens and
+ * v->end_ids (by their names) are there already. */
+exo_status exo_vocab_read_meta(exo_vocab *v, const exo_gguf *g, const exo_vocab_desc *desc,
+                               exo_error *err);
+/* Whether the text is that of a token which ends an answer, whatever the metadata name. */
+bool exo_vocab_is_end_name(exo_str s);
+void exo_vocab_add_end(exo_vocab *v, int32_t id); /* EXO_NO_TOKEN is allowed */
 /* The id of a token that merging may produce, or EXO_NO_TOKEN. */
 int32_t exo_vocab_find(const exo_vocab *v, const uint8_t *s, size_t n);
 /* Whether exo_vocab_find would find id.  Also for ids beyond the list. */
@@ -112,20 +138,37 @@ exo_status exo_gguf_strings_init(exo_gguf_strings *w, const exo_gguf *g, const c
                                  exo_error *err);
 exo_str exo_gguf_strings_next(exo_gguf_strings *w); /* w->left > 0 */
 
-/* ---- special tokens ---- */
+/* ---- tokens by their beginnings ---- */
 
-/* Sorted by text, so that one text position narrows a range byte by byte, as in a trie. */
+#define EXO_TRIE_MAX_BYTES 512 /* of a token: every position of a text may have to look so far */
+
 typedef struct {
-    int32_t *ids; /* (n) */
-    uint32_t n;
-    uint32_t first[257]; /* ids[first[b]..first[b+1]) begin with byte b */
-} exo_special_index;
+    uint32_t first_child; /* n_children of them stand side by side, in the order of their bytes */
+    int32_t id;           /* the token that ends here, or EXO_NO_TOKEN */
+    uint16_t n_children;
+    uint8_t byte; /* that leads here from the parent */
+} exo_trie_node;
 
-exo_status exo_special_init(exo_special_index *x, const exo_vocab *v, exo_error *err);
-void exo_special_finish(exo_special_index *x);
-/* The longest special token that s begins with, or EXO_NO_TOKEN. */
-int32_t exo_special_match(const exo_special_index *x, const exo_vocab *v, const uint8_t *s,
-                          size_t n, bool control_too);
+typedef struct {
+    exo_trie_node *nodes; /* (n) the root first */
+    uint32_t n;
+    uint32_t first[256]; /* the root's children by their bytes; 0: none */
+} exo_trie;
+
+/* Of the tokens ids (n), which it sorts; none has an empty text.  EXO_EFORMAT names two that are
+ * the same `what`, or one that is too long.  Finish it on failure too. */
+exo_status exo_trie_init(exo_trie *t, const exo_vocab *v, int32_t *ids, size_t n, const char *what,
+                         exo_error *err);
+void exo_trie_finish(exo_trie *t);
+uint32_t exo_trie_next(const exo_trie *t, uint32_t node, uint8_t byte); /* 0: none */
+/* The longest token that s begins with and its length, or EXO_NO_TOKEN and 0. */
+int32_t exo_trie_longest(const exo_trie *t, const uint8_t *s, size_t n, size_t *len);
+
+/* Tokens that text may spell out; sets their strip flags. */
+exo_status exo_special_init(exo_trie *x, exo_vocab *v, const exo_gguf *g, exo_error *err);
+/* The longest special token that s (n > 0) begins with, or EXO_NO_TOKEN. */
+int32_t exo_special_match(const exo_trie *x, const exo_vocab *v, const uint8_t *s, size_t n,
+                          bool control_too);
 
 /* ---- merging ---- */
 
@@ -197,24 +240,48 @@ typedef struct {
     exo_word_slot *words; /* (n_words) a power of two; NULL for a short text */
     uint32_t n_words;
     exo_merger merger;
-    exo_buf escaped;                 /* SPM: a word with its spaces written as U+2581 */
+    exo_buf repaired; /* the text with U+FFFD for each broken byte, if it had any */
+    exo_buf escaped;  /* a word with its spaces written as U+2581; UGM: a normalised text */
     exo_pretokenizer_scratch *match; /* BPE */
+    struct exo_best *best;           /* UGM */
+    size_t best_cap;
 } exo_tokenize_call;
 
 struct exo_tokenizer {
     exo_vocab vocab;
-    exo_special_index special;
+    exo_trie special;
     exo_pretokenizer *pre; /* BPE */
     exo_bpe_merges merges; /* BPE */
+    exo_trie trie;         /* WPM, UGM: all that text may become */
+    double unknown_score;  /* UGM: of a character that no token covers */
 };
 
 bool exo_ids_push(exo_ids *ids, int32_t id); /* false: no memory */
-/* Appends a word's ids: those found before, or what fresh appends.  False: no memory. */
+/* Appends a word's ids: those found before, or what fresh appends.  False: no memory.  The word
+ * is part of c->text. */
 typedef bool (*exo_word_fn)(exo_tokenize_call *c, const uint8_t *s, size_t n);
 bool exo_word_ids(exo_tokenize_call *c, const uint8_t *s, size_t n, exo_word_fn fresh);
+exo_status exo_ids_no_memory(exo_error *err); /* EXO_ENOMEM, with its message */
 
+/* tokenizer_spm.c: text in which a space is written as U+2581.
+ * Bytes of the first word of s (n > 0 bytes): spaces and what follows up to the next ones. */
+size_t exo_escaped_word(const uint8_t *s, size_t n);
+void exo_escape_spaces(exo_buf *out, const uint8_t *s, size_t n);
+/* Takes c->escaped for a word: merges its characters as fn says (ctx is c), and appends tokens, or
+ * byte tokens for what is none.  False: no memory. */
+bool exo_merge_escaped(exo_tokenize_call *c, exo_merge_fn fn);
+
+/* tokenizer_charsmap.c: SentencePiece's precompiled replacements.  What s (n > 0) begins with and
+ * is replaced: *used bytes of s by *text; *used is 0 where nothing is.  False: the map is broken.
+ */
+bool exo_charsmap_find(const exo_vocab *v, const uint8_t *s, size_t n, size_t *used, exo_str *text);
+
+exo_status exo_wpm_init(exo_tokenizer *t, exo_error *err);
+exo_status exo_ugm_init(exo_tokenizer *t, exo_error *err);
 /* A whole run of text between special tokens. */
 exo_status exo_bpe_text(exo_tokenize_call *c, const uint8_t *s, size_t n, exo_error *err);
 exo_status exo_spm_text(exo_tokenize_call *c, const uint8_t *s, size_t n, exo_error *err);
+exo_status exo_wpm_text(exo_tokenize_call *c, const uint8_t *s, size_t n, exo_error *err);
+exo_status exo_ugm_text(exo_tokenize_call *c, const uint8_t *s, size_t n, exo_error *err);
 
 #endif

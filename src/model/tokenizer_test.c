@@ -172,27 +172,138 @@ static void words_bound_merges(void **state) {
     check_words("qwen2", "hell'llo", "hell|'|ll|o");
 }
 
-static void broken_utf8_is_bytes(void **state) {
+/* Each broken byte is U+FFFD to byte-level BPE; SentencePiece's pieces are spelled in bytes, and a
+ * first byte has those that it promises. */
+static void broken_utf8_is_kept_apart(void **state) {
     (void)state;
-    static const char text[] = "a\xFF"
-                               "a\xC3";
-    exo_tokenizer *all[] = {create_bpe("gpt-2"), create_spm()};
-    const int32_t bpe[] = {'a', 0xFF, 'a', 0xC3};
-    const int32_t spm[] = {BYTE(256) + 1, BYTE(0xFF), BYTE(256) + 2, BYTE(0xC3)};
-    const int32_t *want[] = {bpe, spm};
-    for (int i = 0; i < 2; i++) {
-        exo_ids ids = {0};
-        exo_buf out = {0};
-        assert_int_equal(exo_tokenize(all[i], text, 4, 0, &ids, NULL), EXO_OK);
-        assert_int_equal(ids.n, 4);
-        assert_memory_equal(ids.ids, want[i], sizeof bpe);
-        decode(all[i], &ids, &out);
-        assert_string_equal(exo_buf_str(&out), "a\xEF\xBF\xBD"
-                                               "a\xEF\xBF\xBD");
-        exo_ids_finish(&ids);
-        exo_buf_finish(&out);
-        exo_tokenizer_destroy(all[i]);
-    }
+    exo_tokenizer *t = create_bpe("gpt-2");
+    check(t,
+          "a\xFF\x80"
+          "aa\xC3",
+          "a|ï|¿|½|ï|¿|½|aa|ï|¿|½");
+    exo_tokenizer_destroy(t);
+    t = create_spm();
+    check(t,
+          "a\x80"
+          "aa\xC3",
+          "▁a|<0x80>|aa|<0xC3>");
+    check(t,
+          "a\xE2"
+          "ab",
+          "▁a|<0xE2>|<0x61>|<0x62>");
+    exo_tokenizer_destroy(t);
+}
+
+/* ---- the other kinds ---- */
+
+static void check_way_back(const exo_tokenizer *t, const char *text, const char *want) {
+    exo_ids ids = {0};
+    exo_buf out = {0};
+    assert_int_equal(exo_tokenize(t, text, strlen(text), EXO_TOKENIZE_BOS, &ids, NULL), EXO_OK);
+    decode(t, &ids, &out);
+    assert_string_equal(exo_buf_str(&out), want);
+    exo_ids_finish(&ids);
+    exo_buf_finish(&out);
+}
+
+static void wordpiece(void **state) {
+    (void)state;
+    toy_vocab v;
+    toy_wpm(&v);
+    exo_tokenizer *t = create(&v);
+    check(t, "", "");
+    check(t, "Hello  a\n", "▁hello|▁a");
+    check(t, "heb helloz", "▁he|b|[UNK]"); /* what cannot be covered is unknown as a whole */
+    check(t, "a!a", "▁a|▁!|▁a");
+    check(t, "日a日", "▁日|▁a|▁日");
+    check(t, "Über", "▁uber");
+    check(t,
+          "U\xCC\x88"
+          "ber",
+          "▁uber");
+    check(t, "\xEA\xB0\x80", "▁ᄀ|ᅡ");          /* a syllable is its letters */
+    check(t, "he\xE2\x80\x8Bllo\x07", "▁hello"); /* control characters are nothing */
+    check(t,
+          "a\xFF"
+          "a",
+          "[UNK]");
+    check_flags(t, "a", EXO_TOKENIZE_BOS, "[CLS]|▁a|[SEP]");
+    check_way_back(t, "Hello\n a-", "hello a -");
+    exo_tokenizer_destroy(t);
+    v.no_flag = "normalizer.lowercase";
+    t = create(&v);
+    check(t, "É hello Hello", "▁É|▁hello|[UNK]");
+    exo_tokenizer_destroy(t);
+}
+
+static void unigram(void **state) {
+    (void)state;
+    toy_vocab v;
+    toy_ugm(&v);
+    exo_tokenizer *t = create(&v);
+    check(t, "", "");
+    check(t, "abc", "abc");
+    check(t, "ab", "ab");
+    check(t, " a b", "▁a|▁|b");
+    check(t, "xya", "<unk>|a"); /* a run of unknown characters is one token */
+    check(t, "axb", "a|<unk>|b");
+    check(t, "\xFF\xFE", "<unk>");
+    check(t, "a<tool>b", "a|<tool>|b");
+    check_flags(t, "c", EXO_TOKENIZE_BOS, "c|</s>");
+    exo_tokenizer_destroy(t);
+    uint8_t charsmap[TOY_CHARSMAP_BYTES];
+    toy_charsmap(charsmap);
+    v.charsmap = charsmap;
+    v.flag = "add_space_prefix";
+    t = create(&v);
+    check(t, "A", "▁|bc");
+    check(t, "aQb\tc", "▁ab|▁|c");
+    check_way_back(t, "ab  c", "ab  c");
+    exo_tokenizer_destroy(t);
+    v.flag = "remove_extra_whitespaces";
+    t = create(&v);
+    check(t, "  a\t a  ", "▁a|▁a");
+    exo_tokenizer_destroy(t);
+}
+
+static void raw_bpe(void **state) {
+    (void)state;
+    toy_vocab v;
+    toy_raw(&v);
+    exo_tokenizer *t = create(&v);
+    check(t, "ab ab", "ab|▁ab");
+    check(t, "a  b", "a|▁▁|b");
+    check(t, "a\n\nb\n\n\n", "a|\n\n|b|\n|\n|\n");
+    check(t, "éx", "é|<0x78>");
+    check_way_back(t, " ab\n x日", " ab\n x日");
+    check_flags(t, "a", EXO_TOKENIZE_BOS, "<bos>|a"); /* whatever the file says */
+    exo_tokenizer_destroy(t);
+    v.model = "whitespace";
+    v.no_flag = "add_bos_token";
+    v.flag = "normalizer.lowercase";
+    t = create(&v);
+    check(t, " AB\n a", "ab|a");
+    exo_tokenizer_destroy(t);
+}
+
+static void tokens_swallow_spaces(void **state) {
+    (void)state;
+    toy_vocab v;
+    toy_bpe(&v, "gpt-2");
+    v.name = "Some Phi-3 mini";
+    exo_tokenizer *t = create(&v);
+    check(t, "a <tool> \n a", "a|Ġ|<tool>|a");
+    exo_tokenizer_destroy(t);
+    toy_bpe(&v, "roberta-bpe");
+    toy_add(&v, "<mask>", 4, 0);
+    v.n_types = v.n_tokens;
+    t = create(&v);
+    check(t, "a <mask> a", "a|Ġ|<mask>|Ġa");
+    exo_tokenizer_destroy(t);
+    v.pre = "jina-v2-code";
+    t = create(&v);
+    check(t, "a \t<mask> a", "a|<mask>|Ġa");
+    exo_tokenizer_destroy(t);
 }
 
 /* ---- special tokens ---- */
@@ -312,8 +423,8 @@ static void unknown_kinds_are_named(void **state) {
     check_refused(&v, EXO_EUNSUPPORTED, "\"no-such-rule\"");
     v.pre = NULL;
     check_refused(&v, EXO_EUNSUPPORTED, "tokenizer.ggml.pre is missing");
-    v.model = "bert";
-    check_refused(&v, EXO_EUNSUPPORTED, "\"bert\"");
+    v.model = "rwkv";
+    check_refused(&v, EXO_EUNSUPPORTED, "\"rwkv\"");
     v.model = NULL;
     check_refused(&v, EXO_EFORMAT, "tokenizer.ggml.model is missing");
 }
@@ -357,6 +468,30 @@ static void broken_entries_are_refused(void **state) {
     toy_bpe(&v, "llama-bpe");
     v.n_ids = 1;
     check_refused(&v, EXO_EFORMAT, "bos_token_id");
+}
+
+static void broken_charsmaps_are_refused(void **state) {
+    (void)state;
+    uint8_t charsmap[TOY_CHARSMAP_BYTES];
+    toy_vocab v;
+    toy_ugm(&v);
+    v.charsmap = charsmap;
+    toy_charsmap(charsmap);
+    exo_put_u32(charsmap, TOY_CHARSMAP_BYTES);
+    check_refused(&v, EXO_EFORMAT, "precompiled_charsmap");
+    toy_charsmap(charsmap);
+    charsmap[TOY_CHARSMAP_BYTES - 1] = 'x'; /* the last text has no end */
+    check_refused(&v, EXO_EFORMAT, "precompiled_charsmap");
+    toy_charsmap(charsmap);
+    exo_put_u32(charsmap + 4, 0x1FFFFFu << 10); /* children far away */
+    exo_tokenizer *t = create(&v);
+    exo_ids ids = {0};
+    exo_error err = {0};
+    assert_int_equal(exo_tokenize(t, "A", 1, 0, &ids, &err), EXO_EFORMAT);
+    assert_non_null(strstr(err.message, "outside of itself"));
+    assert_int_equal(ids.n, 0);
+    exo_ids_finish(&ids);
+    exo_tokenizer_destroy(t);
 }
 
 /* Gaps in the list, bytes without a token and merges that lead nowhere do no harm. */
@@ -420,6 +555,15 @@ static void allocation_failures(void **state) {
     check_every_allocation(&v);
     toy_spm(&v);
     check_every_allocation(&v);
+    toy_wpm(&v);
+    check_every_allocation(&v);
+    uint8_t charsmap[TOY_CHARSMAP_BYTES];
+    toy_ugm(&v);
+    toy_charsmap(charsmap);
+    v.charsmap = charsmap;
+    check_every_allocation(&v);
+    toy_raw(&v);
+    check_every_allocation(&v);
 }
 
 int main(void) {
@@ -430,7 +574,12 @@ int main(void) {
         cmocka_unit_test(spm_merges_by_score_then_leftmost),
         cmocka_unit_test(spm_tokens_may_span_words),
         cmocka_unit_test(words_bound_merges),
-        cmocka_unit_test(broken_utf8_is_bytes),
+        cmocka_unit_test(broken_utf8_is_kept_apart),
+        cmocka_unit_test(wordpiece),
+        cmocka_unit_test(unigram),
+        cmocka_unit_test(raw_bpe),
+        cmocka_unit_test(tokens_swallow_spaces),
+        cmocka_unit_test(broken_charsmaps_are_refused),
         cmocka_unit_test(special_tokens),
         cmocka_unit_test(plain_text_never_becomes_control),
         cmocka_unit_test(bos_and_eos),

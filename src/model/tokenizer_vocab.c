@@ -18,28 +18,7 @@
 #define TYPES  "tokenizer.ggml.token_type"
 #define SCORES "tokenizer.ggml.scores"
 
-static const uint8_t spm_space[3] = {0xE2, 0x96, 0x81}; /* U+2581 */
-
-/* Tokens that end an answer, whatever the metadata names. */
-static const char *const end_names[] = {
-    "</s>",
-    "<eos>",
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<|im_end|>",
-    "<|end|>",
-    "<|endoftext|>",
-    "<|end_of_text|>",
-    "<end_of_turn>",
-    "<EOT>",
-    "_<EOT>",
-    "[EOS]",
-    "[EOT]",
-    "<end_of_utterance>",
-    "<|return|>",
-    "<|call|>",
-    "<｜end▁of▁sentence｜>",
-};
+static const uint8_t escaped_space[3] = {0xE2, 0x96, 0x81}; /* U+2581 */
 
 /* ---- hashing ---- */
 
@@ -82,12 +61,12 @@ static uint32_t first_slot(const exo_vocab *v, uint64_t hash) {
 
 static const uint8_t *key_of(const exo_vocab *v, int32_t id) {
     const exo_token *t = &v->tokens[id];
-    return v->blob + (v->kind == EXO_VOCAB_SPM ? t->text : t->bytes);
+    return v->blob + (v->raw ? t->text : t->bytes);
 }
 
 static size_t key_bytes(const exo_vocab *v, int32_t id) {
     const exo_token *t = &v->tokens[id];
-    return v->kind == EXO_VOCAB_SPM ? t->n_text : t->n_bytes;
+    return v->raw ? t->n_text : t->n_bytes;
 }
 
 /* Where a key of n > 0 bytes is, or the empty slot where it belongs; hash and word by hash_key. */
@@ -199,10 +178,10 @@ static bool byte_token(exo_str s, uint8_t *out) {
     return high >= 0 && low >= 0;
 }
 
-static size_t spm_unescape(exo_str s, uint8_t *out) {
+static size_t unescape(exo_str s, uint8_t *out) {
     size_t k = 0;
     for (size_t i = 0; i < s.n;) {
-        if (s.n - i >= 3 && memcmp(s.s + i, spm_space, 3) == 0) {
+        if (s.n - i >= 3 && memcmp(s.s + i, escaped_space, 3) == 0) {
             out[k++] = ' ';
             i += 3;
         } else {
@@ -216,18 +195,10 @@ static size_t spm_unescape(exo_str s, uint8_t *out) {
 static bool has_inner_space(exo_str s) {
     bool other = false;
     for (size_t i = 0; i < s.n;) {
-        bool space = s.n - i >= 3 && memcmp(s.s + i, spm_space, 3) == 0;
+        bool space = s.n - i >= 3 && memcmp(s.s + i, escaped_space, 3) == 0;
         if (space && other) return true;
         other = other || !space;
         i += space ? 3 : 1;
-    }
-    return false;
-}
-
-static bool is_end_name(exo_str s) {
-    if (s.n < 4 || s.n > 32 || (s.s[s.n - 1] != '>' && s.s[s.n - 1] != ']')) return false;
-    for (size_t i = 0; i < sizeof end_names / sizeof end_names[0]; i++) {
-        if (strlen(end_names[i]) == s.n && memcmp(end_names[i], s.s, s.n) == 0) return true;
     }
     return false;
 }
@@ -242,19 +213,20 @@ static size_t token_bytes(exo_vocab *v, int32_t id, exo_str s, uint8_t *out, boo
     t->shown = t->type == EXO_TOKEN_NORMAL || t->type == EXO_TOKEN_USER_DEFINED ||
                t->type == EXO_TOKEN_BYTE;
     if (t->type == EXO_TOKEN_BYTE) {
-        if (v->kind == EXO_VOCAB_SPM) v->byte_ids[out[0]] = id;
+        if (v->raw) v->byte_ids[out[0]] = id;
         return 1;
     }
-    if (!special && v->kind == EXO_VOCAB_SPM) {
+    if (!special && v->escaped) {
         *key = true;
-        return spm_unescape(s, out);
+        return unescape(s, out);
     }
-    if (!special && t->type != EXO_TOKEN_USER_DEFINED &&
+    if (!special && !v->raw && t->type != EXO_TOKEN_USER_DEFINED &&
         exo_bpe_decode((const uint8_t *)s.s, s.n, out, &n)) {
         *key = true;
         return n;
     }
     if (n > 0) memcpy(out, s.s, n); /* as it stands: an added token of a BPE vocabulary */
+    *key = !special && v->raw;
     return n;
 }
 
@@ -346,9 +318,9 @@ static exo_status read_tokens(exo_vocab *v, const exo_gguf *g, exo_error *err) {
         exo_str s = exo_gguf_strings_next(&w);
         exo_token *t = &v->tokens[id];
         bool special = t->type == EXO_TOKEN_CONTROL || t->type == EXO_TOKEN_USER_DEFINED;
-        if ((special || !typed) && is_end_name(s)) {
+        if ((special || !typed) && exo_vocab_is_end_name(s)) {
             t->type = EXO_TOKEN_CONTROL;
-            if (v->n_end_ids < EXO_VOCAB_MAX_END_IDS) v->end_ids[v->n_end_ids++] = (int32_t)id;
+            exo_vocab_add_end(v, (int32_t)id);
         }
         t->text = (uint32_t)v->n_blob;
         t->n_text = (uint16_t)s.n;
@@ -368,65 +340,6 @@ static exo_status read_tokens(exo_vocab *v, const exo_gguf *g, exo_error *err) {
     return status;
 }
 
-/* ---- ids that the metadata names ---- */
-
-static exo_status read_id(const exo_vocab *v, const exo_gguf *g, const char *key, int32_t *id,
-                          exo_error *err) {
-    uint32_t value;
-    if (!exo_gguf_u32(g, key, &value)) return EXO_OK; /* absent, or -1 for "none" */
-    if (value >= v->n)
-        return exo_error_set(err, EXO_EFORMAT, "%s is %u, but there are %u tokens", key, value,
-                             v->n);
-    *id = (int32_t)value;
-    return EXO_OK;
-}
-
-/* Keeps the default where the file is silent. */
-static void read_flag(const exo_gguf *g, const char *key, bool *flag) {
-    bool value;
-    if (exo_gguf_bool(g, key, &value)) *flag = value;
-}
-
-static void add_end(exo_vocab *v, int32_t id) {
-    for (uint32_t i = 0; i < v->n_end_ids; i++) {
-        if (v->end_ids[i] == id) return;
-    }
-    if (id >= 0 && v->n_end_ids < EXO_VOCAB_MAX_END_IDS) v->end_ids[v->n_end_ids++] = id;
-}
-
-static exo_status read_ids(exo_vocab *v, const exo_gguf *g, exo_error *err) {
-    int32_t eot = EXO_NO_TOKEN, eom = EXO_NO_TOKEN;
-    v->bos = v->eos = v->unk = EXO_NO_TOKEN;
-    if (v->kind == EXO_VOCAB_SPM) { /* SentencePiece's own defaults */
-        v->unk = 0;
-        v->bos = v->n > 1 ? 1 : EXO_NO_TOKEN;
-        v->eos = v->n > 2 ? 2 : EXO_NO_TOKEN;
-    }
-    const struct {
-        const char *key;
-        int32_t *id;
-    } ids[] = {
-        {"tokenizer.ggml.bos_token_id", &v->bos},     {"tokenizer.ggml.eos_token_id", &v->eos},
-        {"tokenizer.ggml.unknown_token_id", &v->unk}, {"tokenizer.ggml.eot_token_id", &eot},
-        {"tokenizer.ggml.eom_token_id", &eom},
-    };
-    for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) {
-        exo_status status = read_id(v, g, ids[i].key, ids[i].id, err);
-        if (status != EXO_OK) return status;
-    }
-    add_end(v, v->eos);
-    add_end(v, eot);
-    add_end(v, eom);
-    read_flag(g, "tokenizer.ggml.add_bos_token", &v->add_bos);
-    read_flag(g, "tokenizer.ggml.add_eos_token", &v->add_eos);
-    read_flag(g, "tokenizer.ggml.add_space_prefix", &v->add_space_prefix);
-    if (v->add_bos && v->bos == EXO_NO_TOKEN)
-        return exo_error_set(err, EXO_EFORMAT, "the model wants BOS, but names no bos_token_id");
-    if (v->add_eos && v->eos == EXO_NO_TOKEN)
-        return exo_error_set(err, EXO_EFORMAT, "the model wants EOS, but names no eos_token_id");
-    return EXO_OK;
-}
-
 /* What a byte becomes that nothing longer covers. */
 static void fill_bytes(exo_vocab *v) {
     for (int b = 0; b < 256; b++) {
@@ -436,19 +349,21 @@ static void fill_bytes(exo_vocab *v) {
     }
 }
 
-exo_status exo_vocab_init(exo_vocab *v, const exo_gguf *g, exo_vocab_kind kind, bool add_bos,
+exo_status exo_vocab_init(exo_vocab *v, const exo_gguf *g, const exo_vocab_desc *desc,
                           exo_error *err) {
-    v->kind = kind;
-    v->add_bos = add_bos;
-    v->add_space_prefix = kind == EXO_VOCAB_SPM;
+    bool bpe = desc->kind == EXO_VOCAB_BPE;
+    v->kind = desc->kind;
+    v->raw = !bpe || (desc->pre & EXO_PRE_RAW) != 0;
+    v->escaped = !bpe || (desc->pre & EXO_PRE_ESCAPED_SPACES) != 0;
     v->secret = exo_now_ns() * 0x9E3779B97F4A7C15u ^ (uint64_t)(uintptr_t)v;
     v->secret = (v->secret ^ v->secret >> 29) * 0xBF58476D1CE4E5B9u | 1;
     memset(v->byte_ids, 0xFF, sizeof v->byte_ids); /* EXO_NO_TOKEN */
+    bool scored = v->kind == EXO_VOCAB_SPM || v->kind == EXO_VOCAB_UGM;
     exo_status status = alloc_tables(v, g, err);
     if (status == EXO_OK) status = read_types(v, g, err);
-    if (status == EXO_OK && kind == EXO_VOCAB_SPM) status = read_scores(v, g, err);
+    if (status == EXO_OK && scored) status = read_scores(v, g, err);
     if (status == EXO_OK) status = read_tokens(v, g, err);
-    if (status == EXO_OK) status = read_ids(v, g, err);
+    if (status == EXO_OK) status = exo_vocab_read_meta(v, g, desc, err);
     if (status == EXO_OK) fill_bytes(v);
     return status;
 }
@@ -458,5 +373,6 @@ void exo_vocab_finish(exo_vocab *v) {
     exo_free(v->scores);
     exo_free(v->blob);
     exo_free(v->slots);
+    exo_free(v->charsmap);
     *v = (exo_vocab){0};
 }

@@ -33,6 +33,30 @@ static inline exo_utf8_kind exo_utf8_step(const uint8_t *s, size_t n, size_t *le
     return EXO_UTF8_WHOLE;
 }
 
+/* The length that a first byte promises; 1 for a byte that begins no sequence. */
+static inline size_t exo_utf8_promised(uint8_t lead) {
+    return lead < 0xC0 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+}
+
+/* The code point of a well-formed sequence of len bytes. */
+static inline uint32_t exo_utf8_decode(const uint8_t *s, size_t len) {
+    uint32_t c = len == 1 ? s[0] : s[0] & (0x7Fu >> len);
+    for (size_t i = 1; i < len; i++) c = c << 6 | (s[i] & 0x3Fu);
+    return c;
+}
+
+/* Writes c (no surrogate, at most U+10FFFF); returns its length. */
+static inline size_t exo_utf8_encode(uint32_t c, uint8_t out[4]) {
+    if (c < 0x80) {
+        out[0] = (uint8_t)c;
+        return 1;
+    }
+    size_t n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    for (size_t i = n; --i > 0; c >>= 6) out[i] = (uint8_t)(0x80 | (c & 0x3F));
+    out[0] = (uint8_t)(0xF00u >> n | c);
+    return n;
+}
+
 /* Bytes of s, from its beginning, that are well-formed UTF-8. */
 static inline size_t exo_utf8_valid(const uint8_t *s, size_t n) {
     size_t i = 0, len;

@@ -41,6 +41,7 @@ typedef enum {
     EXO_MSG_STEP = 18,    /* lane. header: exo_step; body: activations (n_rows, n_embd) */
     EXO_MSG_RESULT = 19,  /* lane. header: fixed results (stage_wire.h); back to the coordinator */
     EXO_MSG_FAIL = 20,    /* lane. JSON {"reason"}: the stage could not run a step */
+    EXO_MSG_DEVICE = 24,  /* lane. JSON: a stage moves to another device (stage_move.h) */
 } exo_msg_type;
 
 enum { EXO_FRAME_JSON = 1u << 0 };

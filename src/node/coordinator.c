@@ -12,8 +12,11 @@
 #include <string.h>
 
 #define RESULT_DEADLINE_US 60000000u /* a step in flight for so long has failed */
-#define CHUNK_TARGET_US    100000u   /* one prompt chunk, while nobody else decodes */
-#define CHUNK_SHARED_US    40000u    /* while others wait for their next token */
+#define MOVE_DEADLINE_US                                                                           \
+    600000000u                     /* a stage that loads its layers on the CPU for so long, too    \
+                                    */
+#define CHUNK_TARGET_US    100000u /* one prompt chunk, while nobody else decodes */
+#define CHUNK_SHARED_US    40000u  /* while others wait for their next token */
 #define CHUNK_MIN_TOKENS   8u
 #define CHUNK_FIRST_TOKENS 64u /* before anything was measured */
 
@@ -41,6 +44,9 @@ struct exo_coordinator {
     uint32_t ctx_tokens, max_rows, max_seqs, n_vocab;
     uint32_t n_in_flight;
     uint64_t last_progress_us;
+    uint64_t stale;  /* steps up to this number were given up: their results are dropped */
+    uint64_t moving; /* bit i: stage i loads its layers on the CPU, no step goes out */
+    uint64_t moving_since_us;
     double us_per_row; /* of prompt chunks on this stage; 0 = not measured */
     exo_buf text;
 };
@@ -61,7 +67,8 @@ exo_status exo_coordinator_create(const exo_coordinator_desc *d, exo_coordinator
                          .ctx_tokens = c->ctx_tokens,
                          .max_rows = c->max_rows,
                          .chunk_tokens = d->chunk_tokens ? d->chunk_tokens : CHUNK_FIRST_TOKENS,
-                         .max_in_flight = d->n_stages};
+                         .max_in_flight = d->n_stages,
+                         .has_classes = d->has_classes};
     exo_status st = exo_sched_create(&sd, &c->sched, err);
     if (st == EXO_OK) st = exo_step_init(&c->step, c->max_rows, EXO_MAX_STEP_PAGES, err);
     if (st != EXO_OK) goto fail;
@@ -175,6 +182,58 @@ void exo_coordinator_fail(exo_coordinator *c, exo_status status, const char *rea
     while (c->requests != NULL) end_with_error(c, c->requests, status, reason);
 }
 
+/* ---- a stage's device failed ---- */
+
+/* Every answer under way hears of it; what was sent stays sent. */
+static void announce(exo_coordinator *c, const exo_move_note *note) {
+    exo_node_move move = {.stage = note->stage};
+    memcpy(move.device_id, note->device_id, sizeof move.device_id);
+    memcpy(move.reason, note->reason, sizeof move.reason);
+    for (live *l = c->requests, *next; l != NULL; l = next) {
+        next = l->next;
+        exo_node_event e = {.message = "", .move = &move};
+        count_tokens(c, l, &e);
+        if (l->started) l->fn(l->ud, &e);
+    }
+}
+
+/* All stages are there again, one of them without KV: every answer goes on from its tokens. */
+static exo_status reread(exo_coordinator *c, const exo_move_note *note, exo_error *err) {
+    c->stale = exo_sched_reread(c->sched);
+    c->n_in_flight = 0;
+    c->us_per_row = 0;
+    c->last_progress_us = exo_now_us();
+    announce(c, note);
+    exo_move_note order = *note;
+    order.op = EXO_MOVE_REREAD;
+    return c->d.n_stages > 1 ? exo_stage_io_send_note(c->d.io, &order, err) : EXO_OK;
+}
+
+static exo_status move_own_stage(exo_coordinator *c, const char *why, exo_error *err) {
+    exo_status st = exo_stage_io_move(c->d.io, why, err);
+    if (st != EXO_OK) return st;
+    exo_move_note note = {.op = EXO_MOVE_MOVED};
+    memcpy(note.device_id, c->d.io->seat.device_id, sizeof note.device_id);
+    memcpy(note.reason, c->d.io->seat.reason, sizeof note.reason);
+    if (c->d.moved != NULL) c->d.moved(c->d.ud);
+    return reread(c, &note, err);
+}
+
+static exo_status take_note(exo_coordinator *c, const exo_frame *f, exo_error *err) {
+    exo_move_note note;
+    exo_status st = exo_move_note_decode(f, &note, err);
+    if (st != EXO_OK) return st;
+    uint64_t bit = UINT64_C(1) << note.stage;
+    if (note.op == EXO_MOVE_MOVING) {
+        c->moving |= bit;
+        c->moving_since_us = exo_now_us();
+    } else if (note.op == EXO_MOVE_MOVED) {
+        c->moving &= ~bit;
+        return reread(c, &note, err);
+    }
+    return EXO_OK;
+}
+
 /* ---- steps out ---- */
 
 static exo_status admit(exo_coordinator *c, const exo_admission *a, exo_error *err) {
@@ -214,12 +273,20 @@ static exo_status take_results(exo_coordinator *c, uint64_t number, exo_error *e
 static exo_status hand_out(exo_coordinator *c, bool *any, exo_error *err) {
     uint32_t n_admitted = 0;
     exo_step_clear(&c->step);
+    *any = false;
+    if (c->moving != 0) return EXO_OK;
     *any = exo_sched_next(c->sched, &c->step, c->admitted, &n_admitted);
     if (!*any) return EXO_OK;
     exo_status st = EXO_OK;
     for (uint32_t i = 0; i < n_admitted && st == EXO_OK; i++) st = admit(c, &c->admitted[i], err);
-    if (st == EXO_OK) st = exo_stage_io_run(c->d.io, &c->step, err);
     if (st != EXO_OK) return st;
+    exo_error why = {0};
+    st = exo_stage_io_run(c->d.io, &c->step, &why);
+    if (exo_seat_can_move(&c->d.io->seat, st)) return move_own_stage(c, why.message, err);
+    if (st != EXO_OK) {
+        *err = why;
+        return st;
+    }
     size_chunks(c);
     if (c->n_in_flight++ == 0) c->last_progress_us = exo_now_us();
     if (c->d.n_stages == 1) return take_results(c, c->step.number, err);
@@ -271,7 +338,9 @@ static exo_status take_frame(exo_coordinator *c, bool *any, exo_error *err) {
     exo_frame f;
     exo_status st = exo_stage_io_recv(io, &f, any, err);
     if (st != EXO_OK || !*any) return st;
-    if (f.type != EXO_MSG_RESULT) return EXO_OK; /* unknown types are skipped */
+    if (f.type == EXO_MSG_DEVICE) return take_note(c, &f, err);
+    if (f.type != EXO_MSG_RESULT || f.seq <= c->stale)
+        return EXO_OK; /* unknown types are skipped */
     st =
         exo_results_decode(f.header, f.header_bytes, c->max_seqs, io->results, &io->n_results, err);
     return st != EXO_OK ? st : take_results(c, f.seq, err);
@@ -286,6 +355,13 @@ exo_status exo_coordinator_turn(exo_coordinator *c, uint64_t *deadline_us, exo_e
     *deadline_us = UINT64_MAX;
     if (handed || taken) {
         *deadline_us = now;
+    } else if (c->moving != 0) {
+        *deadline_us = c->moving_since_us + MOVE_DEADLINE_US;
+        if (now > *deadline_us) {
+            return exo_error_set(err, EXO_ETIMEDOUT,
+                                 "a stage was not loaded on its CPU within %u s",
+                                 MOVE_DEADLINE_US / 1000000);
+        }
     } else if (c->n_in_flight > 0) {
         *deadline_us = c->last_progress_us + RESULT_DEADLINE_US;
         if (now > *deadline_us) {

@@ -14,7 +14,10 @@ typedef struct {
     exo_stage_io *io;               /* borrowed */
     const exo_tokenizer *tokenizer; /* borrowed */
     uint32_t n_stages, n_pages;
-    uint32_t chunk_tokens; /* 0 = sized by time */
+    uint32_t chunk_tokens;   /* 0 = sized by time */
+    bool has_classes;        /* a stage tells rows of prompts apart */
+    void (*moved)(void *ud); /* stage 0 itself went on to the CPU; may be NULL */
+    void *ud;
 } exo_coordinator_desc;
 
 exo_status exo_coordinator_create(const exo_coordinator_desc *d, exo_coordinator **out,

@@ -85,6 +85,21 @@ static bool turns(rig *r, int n) {
 
 static void run_to_idle(rig *r) { assert_true(turns(r, 100000)); }
 
+/* The same rig on a device that is lost after so many steps. */
+static void open_flaky_rig(rig *r, int steps) {
+    open_rig(r, 0);
+    exo_seat_desc d = {.device = "flaky:0",
+                       .backend = flaky_backend(steps),
+                       .n_threads = 1,
+                       .model = model,
+                       .shard = *exo_shard_get_desc(exo_stage_shard(r->io.stage))};
+    exo_shard_destroy(exo_stage_give_shard(r->io.stage));
+    exo_shard *shard;
+    exo_error err = {0};
+    check(exo_seat_open(&r->io.seat, &d, &shard, &err), &err);
+    exo_stage_take_shard(r->io.stage, shard);
+}
+
 /* What request `who` is answered when it is alone. */
 static void answer_alone(uint32_t who, size_t n_prompt, uint32_t n_answer, asker *a) {
     rig r;
@@ -161,6 +176,59 @@ static void canceled_before_and_in_mid_answer(void **state) {
     run_to_idle(&r);
     expect_full_answer(&a[2], 30);
     for (uint32_t i = 0; i < 3; i++) asker_finish(&a[i]);
+    close_rig(&r);
+}
+
+/* Whatever the step at which the device is lost: several answers under way go on, with the same
+ * tokens, since this device counts as the CPU does. */
+static void a_lost_device_costs_no_answer(void **state) {
+    (void)state;
+    enum { N = 6 };
+    asker a[N], alone[N];
+    unsigned n_moved = 0;
+    for (uint32_t i = 0; i < N; i++) answer_alone(i, 20 + 9 * i, 12 + i, &alone[i]);
+    for (int steps = 0; steps < 40; steps += 3) {
+        rig r;
+        open_flaky_rig(&r, steps);
+        for (uint32_t i = 0; i < N; i++) {
+            submit(&r, i + 1, new_request(i, 20 + 9 * i, 12 + i, n_vocab), &a[i]);
+        }
+        run_to_idle(&r);
+        assert_string_equal(r.io.seat.device_id, "cpu:0");
+        assert_non_null(strstr(r.io.seat.reason, "flaky:0 is lost"));
+        for (uint32_t i = 0; i < N; i++) {
+            expect_full_answer(&a[i], 12 + i); /* started once */
+            assert_memory_equal(a[i].ids, alone[i].ids, (12 + i) * sizeof *a[i].ids);
+            assert_int_equal(a[i].n_text, alone[i].n_text); /* nothing is said twice */
+            assert_memory_equal(a[i].text, alone[i].text, a[i].n_text);
+            n_moved += a[i].n_moved;
+            if (a[i].n_moved > 0) assert_string_equal(a[i].move.device_id, "cpu:0");
+            asker_finish(&a[i]);
+        }
+        close_rig(&r);
+    }
+    assert_true(n_moved > N);
+    for (uint32_t i = 0; i < N; i++) asker_finish(&alone[i]);
+}
+
+/* The CPU cannot take over either: every answer ends with the reason. */
+static void a_lost_device_without_memory_for_another(void **state) {
+    (void)state;
+    asker a;
+    exo_error err = {0};
+    uint64_t deadline = 0;
+    rig r;
+    open_flaky_rig(&r, 3);
+    submit(&r, 1, new_request(1, 10, 20, n_vocab), &a);
+    for (int i = 0; i < 3; i++) check(exo_coordinator_turn(r.coordinator, &deadline, &err), &err);
+    exo_mem_fail_at(3); /* closing the lost device takes two, and can do without */
+    exo_status st = exo_coordinator_turn(r.coordinator, &deadline, &err);
+    exo_mem_fail_at(0);
+    assert_int_equal(st, EXO_ENOMEM);
+    exo_coordinator_fail(r.coordinator, EXO_EPEER, err.message);
+    expect_end(&a, EXO_EPEER, "");
+    assert_int_equal(a.n_answer, 3);
+    asker_finish(&a);
     close_rig(&r);
 }
 
@@ -325,6 +393,8 @@ int main(void) {
         cmocka_unit_test(company_changes_no_answer),
         cmocka_unit_test(too_few_pages_delay_but_change_nothing),
         cmocka_unit_test(canceled_before_and_in_mid_answer),
+        cmocka_unit_test(a_lost_device_costs_no_answer),
+        cmocka_unit_test(a_lost_device_without_memory_for_another),
         cmocka_unit_test(refusals_say_why_and_harm_nobody),
         cmocka_unit_test(an_answer_ends_with_the_context),
         cmocka_unit_test(a_shared_prefix_is_read_once),

@@ -23,6 +23,11 @@ json_t *exo_event_to_json(const exo_node_event *e) {
                           (json_int_t)e->n_cached, "n_answer", (json_int_t)e->n_answer);
     if (m == NULL) return NULL;
     if (e->n_text > 0) json_object_set_new(m, "text", json_stringn(e->text, e->n_text));
+    if (e->move != NULL) {
+        json_object_set_new(m, "move",
+                            json_pack("{s:i, s:s, s:s}", "stage", (int)e->move->stage, "device_id",
+                                      e->move->device_id, "reason", e->move->reason));
+    }
     if (!e->has_token) return m;
     json_object_set_new(m, "token", json_integer(e->draw.id));
     json_object_set_new(m, "pos", json_integer((json_int_t)e->pos));
@@ -76,6 +81,19 @@ static void draw_from_json(const json_t *m, exo_node_event *e) {
     }
 }
 
+static void move_from_json(const json_t *m, exo_event_copy *out) {
+    const char *device = json_string_value(json_object_get(m, "device_id"));
+    const char *reason = json_string_value(json_object_get(m, "reason"));
+    if (device == NULL || reason == NULL || strlen(device) >= sizeof out->move.device_id ||
+        strlen(reason) >= sizeof out->move.reason) {
+        return;
+    }
+    out->move.stage = get_count(m, "stage");
+    memcpy(out->move.device_id, device, strlen(device) + 1);
+    memcpy(out->move.reason, reason, strlen(reason) + 1);
+    out->event.move = &out->move;
+}
+
 void exo_event_from_json(const json_t *m, exo_event_copy *out) {
     *out = (exo_event_copy){0};
     exo_node_event *e = &out->event;
@@ -100,5 +118,6 @@ void exo_event_from_json(const json_t *m, exo_event_copy *out) {
     e->text = json_is_string(text) ? json_string_value(text) : "";
     e->n_text = json_string_length(text);
     if (has_token) draw_from_json(m, e);
+    move_from_json(json_object_get(m, "move"), out);
     if (hash_from_json(json_object_get(m, "logits_hash"), out->hash)) e->logits_hash = out->hash;
 }

@@ -82,6 +82,28 @@ static void start_and_failure_come_back(void **state) {
     json_decref(json);
 }
 
+static void a_move_comes_back(void **state) {
+    (void)state;
+    const exo_node_move move = {.stage = 2, .device_id = "cpu:0", .reason = "vulkan:0 \"is\" lost"};
+    const exo_node_event e = {.message = "", .n_answer = 9, .move = &move};
+    json_t *json;
+    exo_event_copy c;
+    send_over(&e, &json, &c);
+    assert_non_null(c.event.move);
+    assert_int_equal(c.event.status, EXO_OK);
+    assert_int_equal(c.event.finish, EXO_GOING_ON);
+    assert_false(c.event.has_token);
+    assert_int_equal(c.event.n_answer, 9);
+    assert_int_equal(c.event.move->stage, 2);
+    assert_string_equal(c.event.move->device_id, "cpu:0");
+    assert_string_equal(c.event.move->reason, "vulkan:0 \"is\" lost");
+    json_decref(json);
+    json = json_pack("{s:{s:s}}", "move", "device_id", "cpu:0"); /* no reason: no news */
+    exo_event_from_json(json, &c);
+    assert_null(c.event.move);
+    json_decref(json);
+}
+
 static void expect_nonsense(const char *text, exo_status status) {
     exo_event_copy c;
     json_t *m = json_loads(text, 0, NULL);
@@ -122,9 +144,8 @@ static void wrong_members_are_harmless(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_token_comes_back_whole),
-        cmocka_unit_test(start_and_failure_come_back),
-        cmocka_unit_test(nonsense_ends_the_answer),
+        cmocka_unit_test(a_token_comes_back_whole),   cmocka_unit_test(start_and_failure_come_back),
+        cmocka_unit_test(a_move_comes_back),          cmocka_unit_test(nonsense_ends_the_answer),
         cmocka_unit_test(wrong_members_are_harmless),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

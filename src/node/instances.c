@@ -7,9 +7,11 @@
  *
  *   EXO_MSG_INSTANCE   {"op": "create",  "instance", "model_id", "epoch", "min_nodes",
  *                       "fingerprint", "settings": {...}, "shards": [...]}   owner to participants
- *                      {"op": "loaded",  "instance", "stage", bytes, pages}  participant to owner
+ *                      {"op": "loaded",  "instance", "stage", bytes, pages, device,
+ *                       "has_classes"}                                       participant to owner
  *                      {"op": "connect", "instance", "n_pages"}              owner to participants
- *                      {"op": "ready",   "instance", "stage"}                participant to owner
+ *                      {"op": "ready",   the same; again when its device failed and the CPU of
+ *                                        its node took over}                 participant to owner
  *                      {"op": "stats",   "instance", "stage", counters}      participant to owner
  *                      {"op": "failed",  "instance", "stage", "reason"}      participant to owner
  *                      {"op": "delete",  "instance", "reason"}               owner to participants
@@ -179,18 +181,24 @@ static void on_report(exo_node *n, exo_loop_call *c) {
     }
     exo_instance_stage *s = &i->stages[i->my_stage];
     s->loaded = true;
-    s->ready = r->event == EXO_WORKER_READY;
+    s->ready = r->event != EXO_WORKER_LOADED;
     s->weight_bytes = r->weight_bytes;
     s->kv_bytes = r->kv_bytes;
     s->n_pages = r->n_pages;
+    snprintf(s->place.device_id, sizeof s->place.device_id, "%s", r->device_id);
+    snprintf(s->reason, sizeof s->reason, "%s", r->reason);
+    s->has_classes = r->has_classes;
     if (is_owner(i)) {
         advance(i);
+        if (r->event == EXO_WORKER_MOVED) n->record_changed = true;
     } else {
         send_to(n, i->owner,
-                json_pack("{s:s, s:s, s:i, s:I, s:I, s:i}", "op", s->ready ? "ready" : "loaded",
-                          "instance", i->id, "stage", (int)i->my_stage, "weight_bytes",
-                          (json_int_t)s->weight_bytes, "kv_bytes", (json_int_t)s->kv_bytes,
-                          "n_pages", (int)s->n_pages));
+                json_pack("{s:s, s:s, s:i, s:I, s:I, s:i, s:b, s:s, s:s}", "op",
+                          s->ready ? "ready" : "loaded", "instance", i->id, "stage",
+                          (int)i->my_stage, "weight_bytes", (json_int_t)s->weight_bytes, "kv_bytes",
+                          (json_int_t)s->kv_bytes, "n_pages", (int)s->n_pages, "has_classes",
+                          (int)s->has_classes, "device_id", s->place.device_id, "reason",
+                          s->reason));
     }
 done:
     exo_free(rc);
@@ -239,7 +247,8 @@ exo_status exo_instance_start_worker(exo_instance *i, exo_model *m, const exo_in
 static void give_lanes(exo_instance *i) {
     bool have = i->n_stages == 1 || (i->prev != NULL && i->next_lane != NULL);
     if (!i->connect_now || !have) return;
-    exo_worker_connect(i->worker, i->prev, i->next_lane, i->n_pages);
+    exo_worker_connect(i->worker, i->prev, i->next_lane,
+                       (exo_worker_common){i->n_pages, i->has_classes});
     i->prev = i->next_lane = NULL;
     i->connect_now = false;
 }
@@ -369,6 +378,7 @@ static void advance(exo_instance *i) {
         loaded &= i->stages[s].loaded;
         ready &= i->stages[s].ready;
         if (i->stages[s].n_pages < n_pages) n_pages = i->stages[s].n_pages;
+        i->has_classes |= i->stages[s].has_classes;
     }
     if (loaded && i->state == EXO_INSTANCE_LOADING) {
         send_to_participants(i, json_pack("{s:s, s:s, s:i}", "op", "connect", "instance", i->id,
@@ -499,6 +509,14 @@ static void on_stage_message(exo_instance *i, const exo_peer *from, const char *
     s->kv_bytes = (uint64_t)json_integer_value(json_object_get(m, "kv_bytes"));
     s->n_pages =
         n_pages > 0 && n_pages < INT32_MAX ? (uint32_t)n_pages : 0; /* 0 is refused later */
+    s->has_classes = json_is_true(json_object_get(m, "has_classes"));
+    const char *device = json_string_value(json_object_get(m, "device_id"));
+    const char *reason = json_string_value(json_object_get(m, "reason"));
+    if (device != NULL && reason != NULL) { /* not from a node of an older version */
+        snprintf(s->place.device_id, sizeof s->place.device_id, "%s", device);
+        snprintf(s->reason, sizeof s->reason, "%s", reason);
+        i->node->record_changed = true;
+    }
     advance(i);
 }
 

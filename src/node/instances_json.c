@@ -42,6 +42,8 @@ json_t *exo_instance_json(const exo_instance *i) {
     for (uint32_t s = 0; s < i->n_stages && shards != NULL; s++) {
         const exo_instance_stage *stage = &i->stages[s];
         json_t *j = exo_shard_place_json(&stage->place);
+        json_object_set_new(j, "device_reason",
+                            stage->reason[0] != '\0' ? json_string(stage->reason) : json_null());
         json_object_set_new(j, "loaded", json_boolean(stage->loaded));
         json_object_set_new(j, "weight_bytes", json_integer((json_int_t)stage->weight_bytes));
         json_object_set_new(j, "kv_bytes", json_integer((json_int_t)stage->kv_bytes));

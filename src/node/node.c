@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "engine/seat.h"
 #include "net/hello.h"
 #include "node/node_impl.h"
 
@@ -80,6 +81,22 @@ static void copy_desc(exo_node *n, const exo_node_desc *d) {
     if (n->d.max_seqs == 0) n->d.max_seqs = DEFAULT_MAX_SEQS;
 }
 
+/* The CPU stands in for a GPU that is not there: the node starts all the same. */
+static exo_status describe_device(exo_node *n, exo_error *err) {
+    exo_error why = {0};
+    exo_status st = exo_device_describe(n->device, &n->device_info, &why);
+    if (st == EXO_OK) return st;
+    if (!exo_seat_is_gpu(n->device)) {
+        if (err != NULL) *err = why;
+        return st;
+    }
+    exo_error_wrap(&why, st, "%s", n->device);
+    snprintf(n->device_reason, sizeof n->device_reason, "%s", why.message);
+    snprintf(n->device, sizeof n->device, "cpu:0");
+    exo_warn("cpu:0 computes instead: %s", n->device_reason);
+    return exo_device_describe(n->device, &n->device_info, err);
+}
+
 static exo_status start_net(exo_node *n, exo_error *err) {
     const exo_node_desc *d = &n->d;
     if (d->listen_addr == NULL) return EXO_OK;
@@ -153,7 +170,7 @@ exo_status exo_node_start(const exo_node_desc *d, exo_node **out, exo_error *err
         return st;
     }
     st = exo_identity_load(n->data_dir, &n->identity, err);
-    if (st == EXO_OK) st = exo_device_describe(n->device, &n->device_info, err);
+    if (st == EXO_OK) st = describe_device(n, err);
     if (st == EXO_OK) st = exo_models_create(n->data_dir, d->models, d->n_models, &n->models, err);
     if (st == EXO_OK) st = start_net(n, err);
     if (st == EXO_OK && pthread_create(&n->thread, NULL, loop_main, n) != 0) {

@@ -52,6 +52,13 @@ uint32_t exo_node_ctx(const exo_node *n, const exo_model *m);
 
 /* ---- answers ---- */
 
+/* A stage's device failed in mid-answer and its node's CPU took over: another numeric profile. */
+typedef struct {
+    uint32_t stage;
+    char device_id[32]; /* that computes from here on */
+    char reason[EXO_ERROR_BYTES];
+} exo_node_move;
+
 /* One event of an answer.  Pointers are borrowed for the call. */
 typedef struct {
     exo_status status; /* != EXO_OK: the last event; message says why */
@@ -64,6 +71,7 @@ typedef struct {
     size_t n_text;
     exo_finish finish;                     /* != EXO_GOING_ON: the last event */
     uint32_t n_prompt, n_cached, n_answer; /* token counts so far */
+    const exo_node_move *move;             /* nothing but this news: tokens sent so far stay */
     const uint8_t *logits_hash;            /* EXO_SHA256_BYTES when the request asked, else NULL */
 } exo_node_event;
 typedef void (*exo_node_event_fn)(void *ud, const exo_node_event *e);

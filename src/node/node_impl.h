@@ -96,8 +96,10 @@ typedef struct {
     exo_shard_place place;
     char listen[64]; /* where its node accepts links, as the owner sees it */
     bool loaded, ready;
+    char reason[EXO_ERROR_BYTES]; /* why place.device_id is not the device it was placed on; "" */
     uint64_t weight_bytes, kv_bytes;
     uint32_t n_pages;
+    bool has_classes; /* it computes rows of prompts by other kernels */
     exo_worker_stats stats;
 } exo_instance_stage;
 
@@ -122,6 +124,7 @@ typedef struct exo_instance {
     exo_lane *prev, *next_lane; /* until the worker has them */
     bool connect_now;           /* all stages are loaded: lanes may go to the worker */
     uint32_t n_pages;
+    bool has_classes; /* owner: a stage has */
     uint64_t deadline_ms;
     exo_waiter *waiters; /* owner */
 } exo_instance;
@@ -185,6 +188,7 @@ struct exo_node {
     exo_node_desc d; /* strings below are copies */
     char data_dir[1024], name[64], listen_addr[64], api_addr[64], device[32];
     exo_device_info device_info;
+    char device_reason[EXO_ERROR_BYTES]; /* why it is not the device asked for; "" */
     exo_identity *identity;
     exo_tls_ctx *tls;
     exo_models *models;

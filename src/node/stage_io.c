@@ -43,6 +43,7 @@ void exo_stage_io_finish(exo_stage_io *io) {
     exo_lane_destroy(io->prev);
     exo_lane_destroy(io->next);
     exo_stage_destroy(io->stage);
+    exo_seat_close(&io->seat);
     exo_step_finish(&io->step);
     exo_free(io->x_in);
     exo_free(io->x_out);
@@ -73,6 +74,13 @@ exo_status exo_stage_io_run(exo_stage_io *io, const exo_step *step, exo_error *e
         count(&io->counters->decode_steps, 1);
         count(&io->counters->decode_us, io->last_run_us);
     }
+    return st;
+}
+
+exo_status exo_stage_io_move(exo_stage_io *io, const char *why, exo_error *err) {
+    exo_shard *shard = NULL;
+    exo_status st = exo_seat_move(&io->seat, exo_stage_give_shard(io->stage), why, &shard, err);
+    if (st == EXO_OK) exo_stage_take_shard(io->stage, shard);
     return st;
 }
 
@@ -136,6 +144,17 @@ exo_status exo_stage_io_send_admit(exo_stage_io *io, uint32_t seq, const exo_req
 done:
     json_decref(json);
     exo_buf_finish(&body);
+    return st;
+}
+
+exo_status exo_stage_io_send_note(exo_stage_io *io, const exo_move_note *note, exo_error *err) {
+    char *text = exo_move_note_encode(note);
+    if (text == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for a note");
+    exo_frame f = {.type = EXO_MSG_DEVICE, .flags = EXO_FRAME_JSON, .epoch = io->epoch};
+    f.header = (const uint8_t *)text;
+    f.header_bytes = (uint32_t)strlen(text);
+    exo_status st = send_frame(io, &f, err);
+    free(text); /* jansson's allocator */
     return st;
 }
 

@@ -6,6 +6,7 @@
 #ifndef EXO_NODE_STAGE_IO_H
 #define EXO_NODE_STAGE_IO_H
 
+#include "engine/seat.h"
 #include "node/stage_wire.h"
 #include "node/worker.h"
 
@@ -16,6 +17,7 @@ typedef struct {
 
 typedef struct {
     exo_stage *stage;        /* owned */
+    exo_seat seat;           /* the device below it; all-zero: somebody else's */
     exo_lane *prev, *next;   /* owned; NULL in a pipeline of one */
     exo_lane_set *wait;      /* borrowed */
     const atomic_bool *stop; /* borrowed: set = cancel what runs */
@@ -40,6 +42,9 @@ void exo_stage_io_finish(exo_stage_io *io);
 
 /* Runs a step from x_in (unless it begins with tokens) into x_out or results. */
 exo_status exo_stage_io_run(exo_stage_io *io, const exo_step *step, exo_error *err);
+/* The device failed at a step (exo_seat_can_move): the stage goes on from the CPU, without KV.
+ * After a failure it can only be finished. */
+exo_status exo_stage_io_move(exo_stage_io *io, const char *why, exo_error *err);
 
 /* To the next stage: the step with x_out; what was drawn; an admission; why this stage gave up. */
 exo_status exo_stage_io_send_step(exo_stage_io *io, const exo_step *step, exo_error *err);
@@ -47,6 +52,7 @@ exo_status exo_stage_io_send_results(exo_stage_io *io, uint64_t number, exo_erro
 exo_status exo_stage_io_send_admit(exo_stage_io *io, uint32_t seq, const exo_request *r,
                                    exo_tokens history, exo_error *err);
 void exo_stage_io_send_fail(exo_stage_io *io, const char *reason);
+exo_status exo_stage_io_send_note(exo_stage_io *io, const exo_move_note *note, exo_error *err);
 
 /* From the previous stage: decodes a step into io->step and x_in. */
 exo_status exo_stage_io_take_step(exo_stage_io *io, const exo_frame *f, exo_error *err);

@@ -4,6 +4,7 @@
 
 #include "base/le.h"
 #include "base/mem.h"
+#include "cluster/placement.h"
 
 #include <string.h>
 
@@ -134,4 +135,43 @@ exo_status exo_results_decode(const uint8_t *bytes, size_t n_bytes, uint32_t cap
     }
     *n = count;
     return EXO_OK;
+}
+
+/* ---- a stage that moves ---- */
+
+static const char *const move_names[] = {"moving", "moved", "reread"};
+#define N_MOVE_OPS (sizeof move_names / sizeof move_names[0])
+
+char *exo_move_note_encode(const exo_move_note *n) {
+    json_t *json = json_pack("{s:s, s:i, s:s, s:s}", "op", move_names[n->op], "stage",
+                             (int)n->stage, "device_id", n->device_id, "reason", n->reason);
+    char *text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
+    json_decref(json);
+    return text;
+}
+
+exo_status exo_move_note_decode(const exo_frame *f, exo_move_note *out, exo_error *err) {
+    *out = (exo_move_note){0};
+    json_t *json = NULL;
+    exo_status st = exo_frame_json(f, &json, err);
+    if (st != EXO_OK) return st;
+    const char *op = json_string_value(json_object_get(json, "op"));
+    const char *device = json_string_value(json_object_get(json, "device_id"));
+    const char *reason = json_string_value(json_object_get(json, "reason"));
+    json_int_t stage = json_integer_value(json_object_get(json, "stage"));
+    size_t k = 0;
+    while (k < N_MOVE_OPS && (op == NULL || strcmp(op, move_names[k]) != 0)) k++;
+    bool fits = k < N_MOVE_OPS && stage >= 0 && stage < EXO_MAX_STAGES && device != NULL &&
+                reason != NULL && strlen(device) < sizeof out->device_id &&
+                strlen(reason) < sizeof out->reason;
+    if (fits) {
+        out->op = (exo_move_op)k;
+        out->stage = (uint32_t)stage;
+        memcpy(out->device_id, device, strlen(device) + 1);
+        memcpy(out->reason, reason, strlen(reason) + 1);
+    } else {
+        st = exo_error_set(err, EXO_EFORMAT, "a note on a stage's device that makes no sense");
+    }
+    json_decref(json);
+    return st;
 }

@@ -197,6 +197,44 @@ static void failed_allocations_leave_nothing(void **state) {
     }
 }
 
+static exo_status decode_note(const char *text, exo_move_note *out, exo_error *err) {
+    const exo_frame f = {.type = EXO_MSG_DEVICE,
+                         .flags = EXO_FRAME_JSON,
+                         .header = (const uint8_t *)text,
+                         .header_bytes = (uint32_t)strlen(text)};
+    return exo_move_note_decode(&f, out, err);
+}
+
+static void notes_on_moves_come_back(void **state) {
+    (void)state;
+    exo_error err = {0};
+    for (uint32_t op = EXO_MOVE_MOVING; op <= EXO_MOVE_REREAD; op++) {
+        const exo_move_note in = {
+            .op = (exo_move_op)op, .stage = 63 - op, .device_id = "cpu:0", .reason = "it is lost"};
+        exo_move_note out;
+        char *text = exo_move_note_encode(&in);
+        assert_non_null(text);
+        assert_int_equal(decode_note(text, &out, &err), EXO_OK);
+        assert_int_equal(out.op, op);
+        assert_int_equal(out.stage, 63 - op);
+        assert_string_equal(out.device_id, "cpu:0");
+        assert_string_equal(out.reason, "it is lost");
+        free(text);
+    }
+    static const char *const wrong[] = {"",
+                                        "[]",
+                                        "{}",
+                                        "{\"op\":\"flown\",\"stage\":1}",
+                                        "{\"op\":\"moved\",\"stage\":64}",
+                                        "{\"op\":\"moved\",\"stage\":-1}",
+                                        "{\"op\":7}"};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        exo_move_note out;
+        assert_int_equal(decode_note(wrong[i], &out, &err), EXO_EFORMAT);
+        assert_true(err.message[0] != '\0');
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(results_come_back),
@@ -204,6 +242,7 @@ int main(void) {
         cmocka_unit_test(every_truncation_of_results_is_refused),
         cmocka_unit_test(random_bytes_break_nothing),
         cmocka_unit_test(admissions_come_back),
+        cmocka_unit_test(notes_on_moves_come_back),
         cmocka_unit_test(failed_allocations_leave_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,8 +11,10 @@
 
 static json_t *number_or_null(double v) { return isnan(v) ? json_null() : json_real(v); }
 
-static json_t *device_json(const exo_device_info *d) {
-    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:o}", "device_id", d->id, "name",
+static json_t *device_json(const exo_node *n) {
+    const exo_device_info *d = &n->device_info;
+    return json_pack("{s:s, s:s?, s:s, s:s, s:s, s:I, s:I, s:I, s:o}", "device_id", d->id,
+                     "device_reason", n->device_reason[0] != '\0' ? n->device_reason : NULL, "name",
                      d->name, "vendor", d->vendor, "driver_version", d->driver, "compute_units",
                      (json_int_t)d->compute_units, "memory_total_bytes",
                      (json_int_t)d->memory_bytes, "memory_available_bytes",
@@ -33,7 +35,7 @@ static json_t *owned_instances(exo_node *n) {
 
 json_t *exo_node_record(exo_node *n) {
     return json_pack("{s:s, s:s, s:s, s:[o], s:o, s:o}", "name", n->name, "version", EXO_VERSION,
-                     "api", n->api_addr, "devices", device_json(&n->device_info), "models",
+                     "api", n->api_addr, "devices", device_json(n), "models",
                      exo_models_list(n->models), "instances", owned_instances(n));
 }
 

@@ -24,7 +24,8 @@
 typedef struct {
     exo_latch *ended;
     atomic_uint n_tokens, n_last; /* read while the answer is running */
-    unsigned n_started, n_after_end;
+    unsigned n_started, n_after_end, n_moved;
+    exo_node_move move; /* the last one */
     int32_t ids[MAX_ANSWER];
     char text[8192];
     size_t n_text;
@@ -39,6 +40,10 @@ static inline void record_event(void *ud, const exo_node_event *e) {
     asker *a = ud;
     if (atomic_load(&a->n_last) > 0) a->n_after_end++;
     if (e->started) a->n_started++;
+    if (e->move != NULL) {
+        a->n_moved++;
+        a->move = *e->move;
+    }
     unsigned n = atomic_load(&a->n_tokens);
     if (e->has_token && n < MAX_ANSWER) {
         a->ids[n] = e->draw.id;

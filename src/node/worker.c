@@ -20,11 +20,11 @@ typedef enum { MSG_CONNECT, MSG_SUBMIT, MSG_CANCEL } worker_msg_kind;
 typedef struct {
     exo_msg msg;
     worker_msg_kind kind;
-    exo_lane *prev, *next; /* connect */
-    uint32_t n_pages;      /* connect */
-    uint64_t id;           /* submit, cancel */
-    exo_request request;   /* submit */
-    exo_node_event_fn fn;  /* submit */
+    exo_lane *prev, *next;    /* connect */
+    exo_worker_common common; /* connect */
+    uint64_t id;              /* submit, cancel */
+    exo_request request;      /* submit */
+    exo_node_event_fn fn;     /* submit */
     void *ud;
 } worker_msg;
 
@@ -38,30 +38,49 @@ struct exo_worker {
     exo_lane_set *wait;
     exo_stage_counters counters;
     /* COMPUTE only from here */
-    const exo_backend *backend;
-    exo_device *device;
     exo_stage_io io;
     exo_coordinator *coordinator;
     bool connected;
-    exo_error failure; /* status EXO_OK while all is well */
+    bool moving;        /* a follower's shard is being made on the CPU */
+    bool awaits_reread; /* it has moved: what comes until the coordinator knows is stale */
+    exo_error upstream; /* what the lane said meanwhile */
+    exo_error failure;  /* status EXO_OK while all is well */
 };
 
 /* ---- loading ---- */
 
+static exo_status follow_note(exo_worker *w, const exo_frame *f, exo_error *err);
+
+/* While a follower loads, the stages before it go on sending until they know: it takes what comes,
+ * so that they do not wait for it, and passes on only news. */
+static exo_status drain(exo_worker *w) {
+    exo_frame f;
+    bool have = true;
+    while (have && w->upstream.status == EXO_OK) {
+        exo_status st = exo_stage_io_recv(&w->io, &f, &have, &w->upstream);
+        if (st == EXO_OK && have && f.type == EXO_MSG_DEVICE) follow_note(w, &f, &w->upstream);
+    }
+    return w->upstream.status;
+}
+
 static bool load_progress(void *ud, uint64_t done, uint64_t total) {
+    exo_worker *w = ud;
     (void)done;
     (void)total;
-    return !atomic_load(&((exo_worker *)ud)->stop);
+    return !atomic_load(&w->stop) && (!w->moving || drain(w) == EXO_OK);
 }
 
 static exo_status load(exo_worker *w, exo_error *err) {
-    exo_device_desc dd = {.n_threads = w->d.n_threads, .spin = true};
+    const exo_seat_desc seat = {.device = w->device_id,
+                                .backend = w->d.backend,
+                                .n_threads = w->d.n_threads,
+                                .model = w->d.model,
+                                .shard = w->d.shard,
+                                .progress = load_progress,
+                                .ud = w};
     exo_shard *shard = NULL;
     exo_stage *stage = NULL;
-    exo_status st = exo_device_open(w->device_id, &dd, &w->backend, &w->device, err);
-    if (st != EXO_OK) return st;
-    st = exo_shard_create(w->d.model, w->backend, w->device, &w->d.shard, load_progress, w, &shard,
-                          err);
+    exo_status st = exo_seat_open(&w->io.seat, &seat, &shard, err);
     if (st != EXO_OK) return st;
     st = exo_stage_create(shard, &stage, err);
     if (st != EXO_OK) return st;
@@ -70,17 +89,22 @@ static exo_status load(exo_worker *w, exo_error *err) {
 
 static void report(exo_worker *w, exo_worker_event event) {
     exo_worker_report r = {.event = event};
-    if (w->io.stage != NULL) {
-        const exo_shard *shard = exo_stage_shard(w->io.stage);
+    const exo_shard *shard = w->io.stage != NULL ? exo_stage_shard(w->io.stage) : NULL;
+    memcpy(r.device_id, w->io.seat.device_id, sizeof r.device_id);
+    memcpy(r.reason, w->io.seat.reason, sizeof r.reason);
+    if (shard != NULL) {
         r.weight_bytes = exo_shard_weight_bytes(shard);
         r.kv_bytes = exo_shard_kv_bytes(shard);
         r.n_pages = exo_shard_get_desc(shard)->n_pages;
+        r.has_classes = exo_shard_has_classes(shard);
     }
     if (event == EXO_WORKER_FAILED) {
         snprintf(r.message, sizeof r.message, "%s", w->failure.message);
     }
     w->d.report(w->d.ud, &r);
 }
+
+static void report_moved(void *ud) { report(ud, EXO_WORKER_MOVED); }
 
 static void fail(exo_worker *w, exo_error *err) {
     if (err->status == EXO_EPEER) exo_stage_io_hear_reason(&w->io, err);
@@ -111,8 +135,11 @@ static void connect_lanes(exo_worker *w, worker_msg *m) {
         exo_coordinator_desc cd = {.io = &w->io,
                                    .tokenizer = exo_model_tokenizer(w->d.model),
                                    .n_stages = w->d.n_stages,
-                                   .n_pages = m->n_pages,
-                                   .chunk_tokens = w->d.chunk_tokens};
+                                   .n_pages = m->common.n_pages,
+                                   .has_classes = m->common.has_classes,
+                                   .chunk_tokens = w->d.chunk_tokens,
+                                   .moved = report_moved,
+                                   .ud = w};
         if (exo_coordinator_create(&cd, &w->coordinator, &err) != EXO_OK) {
             fail(w, &err);
             return;
@@ -165,6 +192,38 @@ static exo_status follow_admit(exo_worker *w, const exo_frame *f, exo_error *err
     return st;
 }
 
+static exo_status follow_note(exo_worker *w, const exo_frame *f, exo_error *err) {
+    exo_move_note note;
+    exo_status st = exo_move_note_decode(f, &note, err);
+    if (st != EXO_OK) return st;
+    bool reread = note.op == EXO_MOVE_REREAD, last = w->d.stage + 1 == w->d.n_stages;
+    if (reread && !w->moving) w->awaits_reread = false;
+    return reread && last ? EXO_OK : exo_stage_io_send_note(&w->io, &note, err);
+}
+
+/* The device failed at a step: the CPU takes its place, and the coordinator hears of it first, so
+ * that it waits for as long as loading takes. */
+static exo_status follow_move(exo_worker *w, const char *why, exo_error *err) {
+    exo_move_note note = {.op = EXO_MOVE_MOVING, .stage = w->d.stage};
+    snprintf(note.reason, sizeof note.reason, "%s", why);
+    snprintf(note.device_id, sizeof note.device_id, "%s", w->io.seat.device_id);
+    exo_status st = exo_stage_io_send_note(&w->io, &note, err);
+    if (st != EXO_OK) return st;
+    w->moving = w->awaits_reread = true;
+    st = exo_stage_io_move(&w->io, why, err);
+    w->moving = false;
+    if (w->upstream.status != EXO_OK) { /* why loading was stopped */
+        *err = w->upstream;
+        return err->status;
+    }
+    if (st != EXO_OK) return st;
+    report(w, EXO_WORKER_MOVED);
+    note.op = EXO_MOVE_MOVED;
+    memcpy(note.device_id, w->io.seat.device_id, sizeof note.device_id);
+    memcpy(note.reason, w->io.seat.reason, sizeof note.reason);
+    return exo_stage_io_send_note(&w->io, &note, err);
+}
+
 static exo_status follow(exo_worker *w, uint64_t *deadline_us, exo_error *err) {
     exo_frame f;
     bool have;
@@ -172,11 +231,19 @@ static exo_status follow(exo_worker *w, uint64_t *deadline_us, exo_error *err) {
     exo_status st = exo_stage_io_recv(&w->io, &f, &have, err);
     if (st != EXO_OK || !have) return st;
     *deadline_us = 0;
+    if (f.type == EXO_MSG_DEVICE) return follow_note(w, &f, err);
+    if (w->awaits_reread) return EXO_OK;
     if (f.type == EXO_MSG_ADMIT) return follow_admit(w, &f, err);
     if (f.type != EXO_MSG_STEP) return EXO_OK; /* unknown types are skipped */
     st = exo_stage_io_take_step(&w->io, &f, err);
-    if (st == EXO_OK) st = exo_stage_io_run(&w->io, &w->io.step, err);
     if (st != EXO_OK) return st;
+    exo_error why = {0};
+    st = exo_stage_io_run(&w->io, &w->io.step, &why);
+    if (exo_seat_can_move(&w->io.seat, st)) return follow_move(w, why.message, err);
+    if (st != EXO_OK) {
+        *err = why;
+        return st;
+    }
     if (w->d.stage + 1 < w->d.n_stages) return exo_stage_io_send_step(&w->io, &w->io.step, err);
     return exo_stage_io_send_results(&w->io, w->io.step.number, err);
 }
@@ -210,7 +277,6 @@ static void *worker_main(void *arg) {
     }
     exo_stage_io_send_fail(&w->io, w->stop_reason);
     exo_stage_io_finish(&w->io);
-    if (w->device != NULL) w->backend->close(w->device);
     return NULL;
 }
 
@@ -254,8 +320,9 @@ static exo_status post(exo_worker *w, const worker_msg *m, exo_error *err) {
     return EXO_OK;
 }
 
-void exo_worker_connect(exo_worker *w, exo_lane *prev_take, exo_lane *next_take, uint32_t n_pages) {
-    worker_msg m = {.kind = MSG_CONNECT, .prev = prev_take, .next = next_take, .n_pages = n_pages};
+void exo_worker_connect(exo_worker *w, exo_lane *prev_take, exo_lane *next_take,
+                        exo_worker_common common) {
+    worker_msg m = {.kind = MSG_CONNECT, .prev = prev_take, .next = next_take, .common = common};
     if (post(w, &m, NULL) == EXO_OK) return;
     exo_lane_destroy(prev_take);
     exo_lane_destroy(next_take);

@@ -3,7 +3,8 @@
  * Stages form a ring: stage i sends to stage i + 1, the last one sends what it drew back to
  * stage 0, whose thread is also the coordinator (coordinator.h).  The thread loads the shard,
  * waits for its lanes, then runs steps until it is stopped or something fails; then it ends every
- * request it holds with the reason.
+ * request it holds with the reason.  A device that fails in mid-answer is not such a failure: the
+ * stage moves to the CPU and every answer is read again from its tokens (stage_wire.h).
  * Thread: create, connect, stop and destroy on LOOP; submit and cancel ANY.  Reports come on the
  * COMPUTE thread. */
 #ifndef EXO_NODE_WORKER_H
@@ -18,6 +19,7 @@ typedef struct exo_worker exo_worker;
 typedef enum {
     EXO_WORKER_LOADED, /* the shard is in memory: bytes and pages are known */
     EXO_WORKER_READY,  /* lanes are there: steps can come */
+    EXO_WORKER_MOVED,  /* its device failed; the stage goes on from device_id */
     EXO_WORKER_FAILED, /* ended by itself; message says why */
 } exo_worker_event;
 
@@ -25,12 +27,16 @@ typedef struct {
     exo_worker_event event;
     uint64_t weight_bytes, kv_bytes;
     uint32_t n_pages;
+    bool has_classes;             /* exo_shard_has_classes */
+    char device_id[32];           /* that computes the stage */
+    char reason[EXO_ERROR_BYTES]; /* why it is not the one asked for; "" while it is */
     char message[EXO_ERROR_BYTES];
 } exo_worker_report;
 
 typedef struct {
-    exo_model *model;   /* the worker takes its own reference */
-    const char *device; /* "cpu:0" */
+    exo_model *model;           /* the worker takes its own reference */
+    const char *device;         /* "cpu:0"; a GPU that fails is stood in for by the CPU */
+    const exo_backend *backend; /* NULL = the device's own */
     uint32_t n_threads;
     exo_shard_desc shard;
     uint32_t epoch; /* of the instance; frames of another epoch poison the lane */
@@ -41,8 +47,15 @@ typedef struct {
 } exo_worker_desc;
 
 exo_status exo_worker_create(const exo_worker_desc *d, exo_worker **out, exo_error *err);
-/* Hands over the lanes (NULL both for a pipeline of one) and the pool size of the instance. */
-void exo_worker_connect(exo_worker *w, exo_lane *prev_take, exo_lane *next_take, uint32_t n_pages);
+/* What an instance's stages have in common. */
+typedef struct {
+    uint32_t n_pages; /* the smallest pool */
+    bool has_classes; /* one of them tells rows of prompts apart */
+} exo_worker_common;
+
+/* Hands over the lanes (NULL both for a pipeline of one). */
+void exo_worker_connect(exo_worker *w, exo_lane *prev_take, exo_lane *next_take,
+                        exo_worker_common common);
 
 /* Stage 0 only.  fn gets exactly one last event, also when the worker has failed already. */
 exo_status exo_worker_submit(exo_worker *w, uint64_t id, const exo_request *r, exo_node_event_fn fn,

@@ -2,7 +2,7 @@
  *
  * The first byte chooses the message; the rest is its bytes:
  *   's' a step   'r' results   'a' an admission: header bytes u16, header, body
- *   'e' an event   'i' an instance   'q' a request (JSON)
+ *   'e' an event   'i' an instance   'm' a note on a stage that moves   'q' a request (JSON)
  * Beyond not crashing: what was understood is written again, and must be understood the same. */
 #define _DEFAULT_SOURCE
 #include "base/le.h"
@@ -109,6 +109,20 @@ static void fuzz_request(const json_t *j) {
     }
 }
 
+static void fuzz_note(const uint8_t *bytes, size_t n) {
+    exo_frame f = {.flags = EXO_FRAME_JSON, .header = bytes, .header_bytes = (uint32_t)n};
+    exo_move_note note, again;
+    if (exo_move_note_decode(&f, &note, NULL) != EXO_OK) return;
+    char *text = exo_move_note_encode(&note);
+    CHECK(text != NULL);
+    f.header = (const uint8_t *)text;
+    f.header_bytes = (uint32_t)strlen(text);
+    CHECK(exo_move_note_decode(&f, &again, NULL) == EXO_OK);
+    CHECK(again.op == note.op && again.stage == note.stage);
+    CHECK(strcmp(again.device_id, note.device_id) == 0 && strcmp(again.reason, note.reason) == 0);
+    free(text);
+}
+
 static void fuzz_event(const json_t *j) {
     exo_event_copy copy, again;
     exo_event_from_json(j, &copy);
@@ -187,6 +201,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n) {
     case 's': fuzz_step(bytes + 1, n - 1); break;
     case 'r': fuzz_results(bytes + 1, n - 1); break;
     case 'a': fuzz_admission(bytes + 1, n - 1); break;
+    case 'm': fuzz_note(bytes + 1, n - 1); break;
     case 'e':
     case 'i':
     case 'q': fuzz_json(kind, bytes + 1, n - 1); break;

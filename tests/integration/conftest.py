@@ -119,17 +119,19 @@ class Process:
 
 
 class Cluster:
-    """Nodes that know the first one by --peer."""
+    """Nodes that know the first one by --peer; `each` has more options and environment of each."""
 
-    def __init__(self, root: Path, n: int, model: str, options: list[str] | None = None):
+    def __init__(self, root: Path, n: int, model: str, options: list[str] | None = None,
+                 each: list[tuple[list[str], dict[str, str]]] | None = None):
         self.nodes: list[Process] = []
         self.link_ports = [free_port() for _ in range(n)]
         for i in range(n):
             peer = [] if i == 0 else ["--peer", f"127.0.0.1:{self.link_ports[0]}"]
+            more, env = each[i] if each else ([], {})
             self.nodes.append(Process(
                 ["node", "--name", f"n{i}", "--port", str(self.link_ports[i]), "-m", model,
-                 *peer, *(options or ["--threads", "1"])],
-                root / f"n{i}", {"EXO_CLUSTER_KEY": KEY}))
+                 *peer, *(options or ["--threads", "1"]), *more],
+                root / f"n{i}", {"EXO_CLUSTER_KEY": KEY, **env}))
         for node in self.nodes:
             node.wait_healthy()
         self.wait_for_nodes(n)

@@ -10,7 +10,7 @@ from conftest import ROOT, run
 
 TINY = str(ROOT / "models" / "exo-tiny.gguf")
 COMMANDS = ["run", "serve", "node", "check", "tokenize", "template", "bench", "perplexity",
-            "synth", "devices"]
+            "synth", "devices", "pull", "models", "embed", "convert"]
 
 
 @pytest.mark.parametrize("kind", ["f32", "f16"])
@@ -79,6 +79,9 @@ def test_version_names_commit_and_options() -> None:
     ["synth", "--shape", "test-256", "--type", "q9", "-o", "/tmp/never.gguf"],
     ["synth", "--shape", "test-256", "-o", "/dev/null"], ["node", "--peer", "no-port"],
     ["run", "-m", "tiny", "-p", "x", "--stop", ""], ["bench", "-m", "tiny", "--batch", "0"], ["check", "a", "b"],
+    ["run", "-m", "tiny", "-p", "x", "--device", "gpu"], ["serve", "-m", "tiny", "--device", "vulkan:x"],
+    ["bench", "-m", "tiny", "--device", "cpu:"],
+    ["embed", "-m", "tiny"], ["embed", "-m", "tiny", "-p", "x", "--ids", "[1]"],
 ])
 def test_bad_usage_is_exit_2_and_one_line(arguments: list[str]) -> None:
     done = run(*arguments)
@@ -91,6 +94,9 @@ def test_bad_usage_is_exit_2_and_one_line(arguments: list[str]) -> None:
     (["run", "-m", "no-such-model", "-p", "x"], [b"no-such-model"]),
     (["run", "-m", "tiny", "-p", "x", "--device", "cpu:9"], [b"cpu:9"]),
     (["run", "-m", "tiny", "-p", "word " * 3000], [b"tokens", b"2048"]),
+    (["embed", "-m", "tiny", "-p", "x"], [b"names no pooling"]),
+    (["embed", "-m", "tiny", "--ids", "[1, -2]"], [b"--ids[1]"]),
+    (["embed", "-m", "tiny", "--ids", "{"], [b"--ids"]),
 ])
 def test_failures_are_exit_1_and_one_line(arguments: list[str], words: list[bytes]) -> None:
     done = run(*arguments)
@@ -98,6 +104,19 @@ def test_failures_are_exit_1_and_one_line(arguments: list[str], words: list[byte
     assert done.stderr.count(b"\n") == 1
     for word in words:
         assert word in done.stderr
+
+
+def test_the_cpu_computes_where_a_gpu_is_not() -> None:
+    """In every build: without Vulkan, without its loader, or without a 30th device."""
+    arguments = ["run", "-m", "tiny", "-p", "x", "-n", "4", "--temp", "0", "--json"]
+    gpu = run(*arguments, "--device", "vulkan:29")
+    cpu = run(*arguments)
+    assert gpu.returncode == 0 and cpu.returncode == 0 and cpu.stderr == b""
+    assert gpu.stderr.count(b"\n") == 1 and b"vulkan:29" in gpu.stderr
+    got, want = json.loads(gpu.stdout), json.loads(cpu.stdout)
+    assert got["ids"] == want["ids"]
+    assert (got["device"], want["device"]) == ("cpu:0", "cpu:0")
+    assert "vulkan:29" in got["device_reason"] and want["device_reason"] is None
 
 
 def test_the_same_seed_gives_the_same_answer() -> None:
@@ -131,6 +150,20 @@ def test_perplexity_is_the_same_for_all_chunks_and_threads(models, tmp_path: Pat
             assert done.returncode == 0, done.stderr
             hashes.add(json.loads(done.stdout)["logits_sha256"])
     assert len(hashes) == 1
+
+
+def test_an_embedding_is_a_vector_of_length_one(models) -> None:
+    model = models("test-nomic-bert", "q8_0")
+    one = run("embed", "-m", model, "-p", "the day of the night", "--json", "--threads", "1")
+    assert one.returncode == 0, one.stderr
+    reply = json.loads(one.stdout)
+    assert len(reply["embedding"]) == 256
+    assert abs(sum(x * x for x in reply["embedding"]) - 1) < 1e-5
+    again = run("embed", "-m", model, "--ids", json.dumps(reply["prompt_ids"]), "--json",
+                "--threads", "2")
+    assert again.stdout == one.stdout
+    text = run("run", "-m", model, "-p", "x")
+    assert text.returncode == 1 and b"exo embed" in text.stderr
 
 
 def test_bench_reports_the_promised_members() -> None:

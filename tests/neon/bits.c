@@ -93,7 +93,8 @@ static uint64_t hash_attention(const exo_cpu_kernels *k, exo_dtype type) {
     uint64_t h = 0;
     for (size_t i = 0; i < N_DIMS; i++) {
         uint32_t hd = dims[i], ld = GROUP * hd;
-        exo_kv_pool pool = {k_pages, v_pages, exo_kv_page_bytes(type, 1, hd), hd, type};
+        size_t bytes = exo_kv_page_bytes(type, 1, hd);
+        exo_kv_pool pool = {k_pages, v_pages, bytes, bytes, hd, hd, type};
         for (uint32_t p = 0; p < PAGES * EXO_KV_PAGE_TOKENS; p++) {
             float row[MAX_DIM];
             test_floats(&rng, row, hd);
@@ -109,10 +110,12 @@ static uint64_t hash_attention(const exo_cpu_kernels *k, exo_dtype type) {
                                 .n_kv_heads = 1,
                                 .group = GROUP,
                                 .head_dim = hd,
+                                .v_dim = hd,
                                 .scale = 0.125f,
                                 .k_pages = k_pages,
                                 .v_pages = v_pages,
-                                .page_bytes = pool.page_bytes,
+                                .k_page_bytes = bytes,
+                                .v_page_bytes = bytes,
                                 .kv_type = type,
                                 .table = table,
                                 .scratch = scratch};

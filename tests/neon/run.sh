@@ -12,7 +12,8 @@ mkdir -p "$out"
 flags="-std=c11 -O2 -DEXO_TEST_HOOKS -Isrc -Iinclude -Wall -Wextra -Werror
     -ffp-contract=off -fno-math-errno -fno-strict-aliasing -Wno-psabi"
 common="src/base/mem.c src/base/error.c src/base/clock.c src/compute/backend.c
-    src/compute/dtype.c src/compute/dmath.c src/compute/plan_check.c"
+    src/compute/dtype.c src/compute/blocks.c src/compute/blocks_codes.c src/compute/dmath.c
+    src/compute/plan_check.c"
 for f in src/compute/cpu/*.c; do
     case $f in *_test.c | *_avx2.c | *_avx512.c | *_neon.c) ;; *) common="$common $f" ;; esac
 done
@@ -34,8 +35,9 @@ build() {
 }
 
 build arm64 aarch64-linux-gnu-gcc \
-    "ops_neon.c:-march=armv8-a" "matmul_neon.c:-march=armv8-a" \
-    "matmul_dotprod_neon.c:-march=armv8.2-a+dotprod"
+    "ops_neon.c:-march=armv8-a" "matmul_neon.c:-march=armv8-a" "unpacked_neon.c:-march=armv8-a" \
+    "matmul_dotprod_neon.c:-march=armv8.2-a+dotprod" \
+    "unpacked_dotprod_neon.c:-march=armv8.2-a+dotprod"
 qemu-aarch64-static -cpu max "$out/bits-arm64" > "$out/arm64.txt"
 qemu-aarch64-static -cpu cortex-a72 "$out/bits-arm64" > "$out/arm64-plain.txt"
 case $(uname -m) in
@@ -43,6 +45,7 @@ x86_64)
     avx2="-mavx2 -mfma -mf16c"
     avx512="-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mfma -mf16c"
     build native "${CC:-cc}" "ops_avx2.c:$avx2" "matmul_avx2.c:$avx2" "kquants_avx2.c:$avx2" \
+        "unpacked_avx2.c:$avx2" "unpacked_avx512.c:$avx512" \
         "ops_avx512.c:$avx512" "matmul_avx512.c:$avx512" "kquants_avx512.c:$avx512"
     "$out/bits-native" > "$out/native.txt"
     ;;

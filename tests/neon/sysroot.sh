@@ -1,10 +1,11 @@
 #!/bin/sh
 # The libraries exo needs, for arm64, from Debian's archive, unpacked into a folder of their own:
 # nothing is installed and the system's own list of architectures stays as it is.
-# Usage: tests/neon/sysroot.sh FOLDER.  A folder that is complete is left alone.
+# Usage: tests/neon/sysroot.sh FOLDER.  A folder that has them all is left alone.
 set -eu
 root=$(realpath -m "$1")
-[ ! -e "$root/complete" ] || exit 0
+packages="libc6-dev libuv1-dev libmicrohttpd-dev libcurl4-openssl-dev libjansson-dev libssl-dev libpcre2-dev libutf8proc-dev libvulkan-dev"
+[ "$(cat "$root/complete" 2> /dev/null || true)" != "$packages" ] || exit 0
 apt=$root/apt
 mkdir -p "$apt/lists/partial" "$apt/archives/partial"
 : > "$apt/status"
@@ -16,8 +17,8 @@ private() {
 }
 # A source without arm64 packages fails here and does no harm: Debian's own is what counts.
 private update > /dev/null 2>&1 || true
-private install -y --no-install-recommends --download-only libc6-dev libuv1-dev libmicrohttpd-dev \
-    libjansson-dev libssl-dev libpcre2-dev libutf8proc-dev > /dev/null
+# shellcheck disable=SC2086 # a list
+private install -y --no-install-recommends --download-only $packages > /dev/null
 for package in "$apt"/archives/*.deb; do dpkg -x "$package" "$root"; done
 rm -rf "$apt"
-touch "$root/complete"
+echo "$packages" > "$root/complete"

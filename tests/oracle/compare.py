@@ -2,9 +2,11 @@
 """Compares exo's next-token distributions with llama.cpp's, on models of random weights.
 
   compare.py [SHAPE[:LAYERS]...] [--types f32,q4_0,...]
-      prints, for each shape and weight type, the largest deviation of a log-probability among
-      llama.cpp's 20 most probable tokens, how often both have the same token first, and by how
-      much exo's first token leads llama.cpp's where they differ.
+      prints a table: for each shape and weight type the largest deviation of a log-probability
+      among llama.cpp's most probable tokens; "*" where the most probable token differed once or
+      more.  Without shapes: one of every architecture.  Encoders: the largest deviation of an
+      element of the embedding, whose length is 1.  Models with experts take all of them, but for
+      f32.
 
 llama.cpp is that of the npm package node-llama-cpp, installed into build/oracle at first use.  EXO
 names the exo binary (default build/exo).  Both get the same token ids.
@@ -27,6 +29,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "integration"))
 from conftest import Process, run  # noqa: E402
+from gguf_edit import Gguf  # noqa: E402
 from javascript import Unavailable, node, npm_install  # noqa: E402
 
 VERSION = "3.22.1"
@@ -34,9 +37,23 @@ MODULES = ROOT / "build" / "oracle"
 BINARIES = {("Linux", "x86_64"): "linux-x64", ("Linux", "aarch64"): "linux-arm64",
             ("Darwin", "arm64"): "mac-arm64-metal"}
 TOP = 20
-TYPES = ("f32", "f16", "bf16", "q8_0", "q6_K", "q4_0", "q4_K", "q4_K_M")
+TYPES = ("f32", "f16", "bf16", "q8_0", "q6_K", "q4_0", "q4_K", "q4_K_M",
+         "q4_1", "q5_0", "q5_1", "iq4_nl", "mxfp4", "q2_K", "q3_K", "q5_K", "iq4_xs",
+         "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s", "iq1_s", "iq1_m",
+         "q3_K_S", "q3_K_M", "q3_K_L", "q4_K_S", "q5_K_S", "q5_K_M")
 PROMPT = [(37 * i * i + 11 * i + 5) % 508 for i in range(40)]
 LOOK_AT = [1, 2, 12, 33, 40]  # tokens read before looking
+ENCODERS = ("test-bert", "test-nomic-bert")
+SHAPES = ("test-256", "test-mixtral", "test-qwen2", "test-qwen2moe", "test-qwen3", "test-qwen3moe",
+          "test-gemma", "test-gemma2", "test-gemma3", "test-phi", "test-granite",
+          "test-granitemoe", "test-glm4", "test-gpt-oss", "test-deepseek2", "test-deepseek2-lite",
+          "test-olmo2", "test-starcoder2", "test-command-r", "test-smollm3", "test-internlm2",
+          "test-exaone", "test-ernie4_5", "test-seed_oss", *ENCODERS)
+WITH_EXPERTS = ("test-mixtral", "test-qwen2moe", "test-qwen3moe", "test-granitemoe",
+                "test-gpt-oss", "test-deepseek2", "test-deepseek2-lite")
+# What exo needs to be told so that both do the same: llama.cpp chooses longrope's factors by the
+# size of its context, which is 256 here.
+OPTIONS = {"test-phi": ("--ctx", "256")}
 
 
 def install() -> Path:
@@ -63,21 +80,21 @@ class Job:
     model: Path
     ids: list[int]
     at: list[int]
+    embed: bool = False
 
 
 Ranking = list[tuple[int, float]]  # (token id, log-probability), best first
 
 
-def ask_llama(jobs: list[Job], kv: str = "F32") -> list[list[Ranking]]:
-    """For each job, for each n of at: the most probable tokens."""
-    wire = [{"model": str(j.model), "ids": j.ids, "at": j.at} for j in jobs]
+def ask_llama(jobs: list[Job], kv: str = "F32") -> list[Any]:
+    """For each job, for each n of at: the most probable tokens; or its embedding."""
+    wire = [{"model": str(j.model), "ids": j.ids, "at": j.at, "embed": j.embed} for j in jobs]
     done = subprocess.run(
         [node(), str(HERE / "oracle.mjs"), str(install()), "--top", str(TOP), "--kv", kv],
         input=json.dumps(wire), capture_output=True, text=True, timeout=600, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"oracle.mjs failed: {done.stderr[-2000:]}")
-    return [[[(token, p) for token, p in top] for top in json.loads(line)]
-            for line in done.stdout.splitlines()]
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 class Exo:
@@ -116,6 +133,7 @@ class Deviation:
     gap: float = 0.0  # by how much a first token that differs is ahead, at most
 
     def add(self, exo: Exo, ids: list[int], theirs: Ranking) -> None:
+        """The first of theirs is the best; all that are given are compared."""
         ours = [exo.log_probability(ids, force=token) for token, _ in theirs]
         best = exo.log_probability(ids)
         worst = max(abs(a - b) for a, (_, b) in zip(ours, theirs))
@@ -126,12 +144,22 @@ class Deviation:
         self.n += 1
 
 
-def compare(job: Job, theirs: list[Ranking], data_dir: Path, *options: str) -> Deviation:
+def compare(job: Job, theirs: list[Ranking], data_dir: Path, *options: str,
+            top: int = TOP) -> Deviation:
     deviation = Deviation()
     with Exo(job.model, data_dir, *options) as exo:
         for n, ranking in zip(job.at, theirs, strict=True):
-            deviation.add(exo, job.ids[:n], ranking)
+            deviation.add(exo, job.ids[:n], ranking[:top])
     return deviation
+
+
+def compare_embedding(job: Job, theirs: list[float]) -> float:
+    """The largest difference of an element; theirs is brought to length 1 first."""
+    done = run("embed", "-m", str(job.model), "--ids", json.dumps(job.ids), "--json")
+    assert done.returncode == 0, done.stderr
+    ours = json.loads(done.stdout)["embedding"]
+    length = math.sqrt(sum(x * x for x in theirs))
+    return max(abs(a - b / length) for a, b in zip(ours, theirs, strict=True))
 
 
 def synth(shape: str, kind: str, path: Path) -> Path:
@@ -143,20 +171,43 @@ def synth(shape: str, kind: str, path: Path) -> Path:
     return path
 
 
+def every_expert(g: Gguf) -> None:
+    """Every row takes every expert.  Where two are nearly as good, rounding decides which one is
+    taken, and from there on the distance says nothing about the products that are compared."""
+    (arch,) = {key.split(".")[0] for key in g.values if key.endswith(".expert_count")}
+    g.values[f"{arch}.expert_used_count"] = g.values[f"{arch}.expert_count"]
+    if f"{arch}.expert_group_count" in g.values:
+        g.set_u32(f"{arch}.expert_group_count", 1)
+
+
+def cell(shape: str, kind: str, folder: Path) -> str:
+    embed = shape in ENCODERS
+    model = synth(shape, kind, folder / "model.gguf")
+    if shape in WITH_EXPERTS and kind != "f32":
+        g = Gguf(model)
+        every_expert(g)
+        g.write(model)
+    job = Job(model, PROMPT, LOOK_AT, embed)
+    theirs = ask_llama([job])[0]
+    if embed:
+        return f"{compare_embedding(job, theirs):.2g}"
+    d = compare(job, theirs, folder / "data", *OPTIONS.get(shape, ()))
+    return f"{d.largest:.2g}" + ("" if d.same_first == d.n else "*")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("shapes", nargs="*", default=["test-256", "test-qwen2", "test-qwen3"])
+    parser.add_argument("shapes", nargs="*", default=SHAPES)
     parser.add_argument("--types", default=",".join(TYPES))
     options = parser.parse_args()
-    print("| model | type | largest deviation | same first token | lead where not |\n"
-          "|---|---|---|---|---|")
+    kinds = options.types.split(",")
+    print("| shape | " + " | ".join(kinds) + " |\n|---|" + "---|" * len(kinds), flush=True)
     for shape in options.shapes:
-        for kind in options.types.split(","):
+        row = []
+        for kind in kinds:
             with tempfile.TemporaryDirectory() as folder:
-                job = Job(synth(shape, kind, Path(folder) / "model.gguf"), PROMPT, LOOK_AT)
-                d = compare(job, ask_llama([job])[0], Path(folder) / "data")
-            print(f"| {shape} | {kind} | {d.largest:.2g} | {d.same_first} of {d.n} | {d.gap:.2g} |",
-                  flush=True)
+                row.append(cell(shape, kind, Path(folder)))
+        print(f"| {shape} | " + " | ".join(row) + " |", flush=True)
 
 
 if __name__ == "__main__":

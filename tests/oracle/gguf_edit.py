@@ -81,6 +81,9 @@ class Gguf:
     def set_f32(self, key: str, value: float) -> None:
         self.values[key] = (F32, struct.pack("<f", value))
 
+    def set_u32(self, key: str, value: int) -> None:
+        self.values[key] = (U32, struct.pack("<I", value))
+
     def set_str(self, key: str, value: str) -> None:
         self.values[key] = (STRING, packed_str(value))
 

@@ -5,7 +5,8 @@
 // MODULES is a folder with node_modules/node-llama-cpp in it.  JOBS is a JSON list of
 // {"model": "a.gguf", "ids": [...], "at": [n, ...]}: which model, which tokens (taken as they are,
 // no BOS added), and after how many of them to look.  Prints one JSON line per job: a list with,
-// for each n of "at", the K most probable tokens as [id, log-probability], best first.
+// for each n of "at", the K most probable tokens as [id, log-probability], best first.  A job with
+// "embed": true is answered with one vector instead, the model's embedding of the ids.
 // Log-probabilities are the log-softmax, in double, of the model's raw logits: no filter, no
 // temperature.  Keys and values stay in f32 unless --kv says otherwise, and flash attention is off,
 // so that what is rounded is only what the weight format asks for.
@@ -32,8 +33,29 @@ function ranked(logits) {
         .map(([id, logit]) => [id, logit - max - Math.log(total)]);
 }
 
+// As the library's own embedding context does it, but without flash attention, which rounds keys
+// and values to f16.
+async function embedding(model, ids) {
+    const context = await model.createContext({
+        contextSize: 256,
+        batchSize: 256,
+        threads: 1,
+        flashAttention: false,
+        _embeddings: true
+    });
+    for await (const _ of context.getSequence().evaluate(ids, {_noSampling: true})) break;
+    const vector = Array.from(context._ctx.getEmbedding(ids.length));
+    await context.dispose();
+    return vector;
+}
+
 async function answer(llama, job) {
     const model = await llama.loadModel({modelPath: job.model, gpuLayers: 0});
+    if (job.embed) {
+        const vector = await embedding(model, job.ids);
+        await model.dispose();
+        return vector;
+    }
     const context = await model.createContext({
         contextSize: Math.max(256, job.ids.length + 1),
         threads: 1,

@@ -14,8 +14,9 @@ from typing import Callable
 
 import pytest
 
-from compare import (LOOK_AT, PROMPT, TYPES, Deviation, Job, Ranking, Unavailable, ask_llama,
-                     compare, install, synth)
+from compare import (ENCODERS, LOOK_AT, OPTIONS, PROMPT, SHAPES, TYPES, WITH_EXPERTS, Deviation, Job,
+                     Ranking, Unavailable, ask_llama, compare, compare_embedding, every_expert,
+                     install, synth)
 from gguf_edit import BF16_TENSOR, F16_TENSOR, F32_TENSOR, Gguf
 
 try:
@@ -23,16 +24,34 @@ try:
 except Unavailable as reason:
     pytest.skip(str(reason), allow_module_level=True)
 
-SHAPES = ("test-256", "test-qwen2", "test-qwen3")  # llama, qwen2, qwen3
+EVERY_TYPE = ("test-256", "test-qwen2", "test-qwen3")  # llama, qwen2, qwen3
 LONG = [(37 * i * i + 11 * i + 5) % 508 for i in range(1200)]  # where slow rotations show
 EXACT = 2e-4  # both compute in f32; only the order of sums differs
+GELU = 0.004  # llama.cpp looks gelu up in a table of f16
 TOLERANCE = {
     "f32": EXACT,
     "f16": 0.02,  # llama.cpp may round activations to f16
     "bf16": 0.15,  # llama.cpp rounds activations to bf16
     "q8_0": 0.3, "q4_0": 0.3,  # activations in int8 with an f32 scale here, f16 there
-    "q6_K": 0.3, "q4_K": 0.3, "q4_K_M": 0.3,  # equal until one activation rounds differently
-}
+}  # and the others, in blocks of 256: equal until one activation rounds differently
+ROUNDED = 0.3  # whatever multiplies with activations of 8 bits
+TOLERANCE.update({kind: ROUNDED for kind in TYPES if kind not in TOLERANCE})
+IN_256 = [kind for kind in TYPES if "_K" in kind or kind.startswith(("iq1", "iq2", "iq3", "iq4_xs"))]
+
+
+WITH_GELU = ("test-gemma", "test-gemma2", "test-gemma3", "test-starcoder2", "test-bert")
+
+
+ROUNDED_KINDS = ("q8_0", "q4_K_M")
+
+
+# All experts of test-deepseek2 together weigh 2.5, not 1: so does what is rounded in them.
+WIDER = {"test-deepseek2": 2}
+
+
+def tolerance(shape: str, kind: str) -> float:
+    wider = 1 if kind == "f32" else WIDER.get(shape, 1)
+    return max(wider * TOLERANCE[kind], GELU if shape in WITH_GELU else 0)
 
 
 @dataclass
@@ -44,6 +63,8 @@ class Case:
     ids: list[int] = field(default_factory=lambda: PROMPT)
     at: list[int] = field(default_factory=lambda: LOOK_AT)
     kv: str = "F32"
+    options: tuple[str, ...] | None = None  # of exo; None = as the shape needs them
+    top: int = 20  # tokens compared
 
 
 # ---- settings that exo synth does not make ----
@@ -141,8 +162,50 @@ def pairs_of_halves(g: Gguf) -> None:
                       lambda i: i // 64 * 64 + i % 2 * 32 + i % 64 // 2)
 
 
-PLAIN = {f"{s}-{k}": Case(s, k) for s in SHAPES for k in TYPES}
+def other_window(g: Gguf) -> None:
+    g.set_u32("gpt-oss.attention.sliding_window", 11)  # 12
+
+
+def no_sinks(g: Gguf) -> None:
+    g.set_vector("blk.1.attn_sinks.weight", [-1e9] * 4)
+
+
+def other_residual_scale(g: Gguf) -> None:
+    g.set_f32("granite.residual_scale", 0.49)  # 0.5
+
+
+def other_expert_scale(g: Gguf) -> None:
+    g.set_f32("deepseek2.expert_weights_scale", 2.4)  # 2.5
+
+
+def other_yarn_multiplier(g: Gguf) -> None:
+    g.set_f32("deepseek2.rope.scaling.yarn_log_multiplier", 0.08)  # 0.0707
+
+
+def no_choice_bias(g: Gguf) -> None:
+    g.set_vector("blk.1.exp_probs_b.bias", [0.0] * 16)
+
+
+def other_score_cap(g: Gguf) -> None:
+    g.set_f32("gemma2.final_logit_softcapping", 25)  # 30
+
+
+def other_local_base(g: Gguf) -> None:
+    g.set_f32("gemma3.rope.freq_base_swa", 30000)  # 10000
+
+
+PLAIN = {f"{s}-{k}": Case(s, k) for s in EVERY_TYPE for k in TYPES}
+# Choosing experts is compared in f32: see every_expert().
+ARCHITECTURES = {f"{s}-{k}": Case(s, k, at=[2, 40], top=8,
+                                  both=every_expert if s in WITH_EXPERTS and k != "f32" else None)
+                 for s in SHAPES if s not in EVERY_TYPE and s not in ENCODERS
+                 for k in ("f32", *ROUNDED_KINDS)}
+ARCHITECTURES["test-gpt-oss-mxfp4"] = Case("test-gpt-oss", "mxfp4", at=[2, 40], top=8,
+                                           both=every_expert)
 SPECIAL = {
+    "phi's long factors": Case("test-phi", ids=LONG, at=[700, 1200], options=()),
+    "yarn beyond its original context": Case("test-gpt-oss", ids=LONG, at=[700, 1200]),
+    "latents at 1200 tokens": Case("test-deepseek2", ids=LONG, at=[700, 1200]),
     "rope factors at 1200 tokens": Case("test-256", ids=LONG, at=[700, 1200]),
     "qwen2 with a tied head": Case("test-qwen2", both=tied_head),
     "qwen3 with a head of its own": Case("test-qwen3", both=own_head),
@@ -153,6 +216,14 @@ SPECIAL = {
     "keys and values in f16": Case("test-qwen3", kv="F16"),
 }
 WRONG = {
+    "window": Case("test-gpt-oss", theirs=other_window, at=[40]),
+    "sinks": Case("test-gpt-oss", theirs=no_sinks, at=[40]),
+    "residual scale": Case("test-granite", theirs=other_residual_scale, at=[40]),
+    "expert scale": Case("test-deepseek2", theirs=other_expert_scale, at=[40]),
+    "yarn multiplier": Case("test-deepseek2", theirs=other_yarn_multiplier, at=[40]),
+    "choice bias": Case("test-deepseek2", theirs=no_choice_bias, at=[40]),
+    "score cap": Case("test-gemma2", theirs=other_score_cap, at=[40]),
+    "local rope base": Case("test-gemma3", theirs=other_local_base, at=[40]),
     "rope base": Case("test-256", theirs=other_base, at=[40]),
     "epsilon": Case("test-qwen3", theirs=other_eps, at=[40]),
     "rope factors": Case("test-256", theirs=no_rope_factors, ids=LONG, at=[1200]),
@@ -162,7 +233,7 @@ WRONG = {
     "order of heads": Case("test-256", theirs=heads_share_wrongly, at=[40]),
     "pairs of a rotation": Case("test-256", theirs=pairs_of_halves, at=[40]),
 }
-CASES = {**PLAIN, **SPECIAL, **WRONG}
+CASES = {**PLAIN, **ARCHITECTURES, **SPECIAL, **WRONG}
 
 
 # ---- running ----
@@ -204,8 +275,11 @@ def measured(asked: dict[str, tuple[Job, list[Ranking]]],
     def measure(name: str) -> Deviation:
         if name not in done:
             job, ranking = asked[name]
-            options = ["--kv-f16"] if CASES[name].kv == "F16" else []
-            done[name] = compare(job, ranking, tmp_path_factory.mktemp("data"), *options)
+            case = CASES[name]
+            options = OPTIONS.get(case.shape, ()) if case.options is None else case.options
+            options = [*options, *(["--kv-f16"] if case.kv == "F16" else [])]
+            done[name] = compare(job, ranking, tmp_path_factory.mktemp("data"), *options,
+                                 top=case.top)
         return done[name]
 
     return measure
@@ -213,23 +287,40 @@ def measured(asked: dict[str, tuple[Job, list[Ranking]]],
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_every_architecture_and_type(measured: Callable[[str], Deviation], name: str) -> None:
-    d, tolerance = measured(name), TOLERANCE[PLAIN[name].kind]
-    assert d.largest < tolerance
-    assert d.gap < tolerance  # a different first token only where two are as good
+    d, most = measured(name), TOLERANCE[PLAIN[name].kind]
+    assert d.largest < most
+    assert d.gap < most  # a different first token only where two are as good
 
 
-@pytest.mark.parametrize("kind", ["q6_K", "q4_K", "q4_K_M"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_other_architecture(measured: Callable[[str], Deviation], name: str) -> None:
+    case = ARCHITECTURES[name]
+    d, most = measured(name), tolerance(case.shape, case.kind)
+    assert d.largest < most
+    assert d.gap < most
+
+
+@pytest.mark.parametrize("shape", ENCODERS)
+@pytest.mark.parametrize("kind", ["f32", "q8_0"])
+def test_embeddings(tmp_path: Path, shape: str, kind: str) -> None:
+    job = Job(synth(shape, kind, tmp_path / "m.gguf"), PROMPT, [], embed=True)
+    deviation = compare_embedding(job, ask_llama([job])[0])
+    exact = 2e-4 if shape in WITH_GELU else 1e-6
+    assert deviation < (exact if kind == "f32" else 0.01)
+
+
+@pytest.mark.parametrize("kind", IN_256)
 def test_k_quants_are_equal_until_one_activation_rounds_differently(
         measured: Callable[[str], Deviation], kind: str) -> None:
-    assert min(measured(f"{shape}-{kind}").smallest for shape in SHAPES) < 1e-4
+    assert min(measured(f"{shape}-{kind}").smallest for shape in EVERY_TYPE) < 1e-4
 
 
 @pytest.mark.parametrize("name", SPECIAL)
 def test_special_settings(measured: Callable[[str], Deviation], name: str) -> None:
-    tolerance = TOLERANCE["f16"] if SPECIAL[name].kv == "F16" else EXACT
-    assert measured(name).largest < tolerance
+    most = TOLERANCE["f16"] if SPECIAL[name].kv == "F16" else EXACT
+    assert measured(name).largest < most
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_an_error_would_be_noticed(measured: Callable[[str], Deviation], name: str) -> None:
-    assert measured(name).largest > 2 * EXACT
+    assert measured(name).largest > 2 * tolerance(WRONG[name].shape, "f32")

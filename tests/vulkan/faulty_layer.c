@@ -9,17 +9,21 @@
  *   abort:KERNEL        the same with SIGABRT
  *   crash-run:KERNEL    the process dies of SIGSEGV when its dispatch is submitted
  *   lost:N              the N-th vkQueueSubmit of the process, and all after it, lose the device
+ *   fail:FUNCTION:N     the N-th call of vkFUNCTION fails ("fail:AllocateMemory:2"); with N+ all
+ * from there on; with :CODE behind it as VK_ERROR_CODE or VK_CODE ("fail:
+ *                       WaitSemaphores:3+:TIMEOUT"), else as VK_ERROR_OUT_OF_DEVICE_MEMORY
+ *   hang:FUNCTION:N     the N-th call of vkFUNCTION never returns
+ *   report              says on stderr which fault has struck, and what a device leaves behind
  *
- * KERNEL is a pattern for the file names (without .spv) in the folder EXO_FAULTY_KERNELS: modules
- * carry no names, so a module is known by its bytes.  Tests switch the layer on through
- * VK_INSTANCE_LAYERS and VK_LAYER_PATH; it cannot be switched on by being installed. */
+ * KERNEL is a pattern for the name of the module's entry point, which is that of the kernel's file
+ * without .spv.  Tests switch the layer on through VK_INSTANCE_LAYERS and VK_LAYER_PATH; it cannot
+ * be switched on by being installed. */
 #define _GNU_SOURCE
 #define VK_NO_PROTOTYPES
 #include <vulkan/vulkan.h>
 
 #include <vulkan/vk_layer.h>
 
-#include <dirent.h>
 #include <fnmatch.h>
 #include <pthread.h>
 #include <signal.h>
@@ -27,6 +31,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum fault {
     FAULT_WRONG = 1u << 0,
@@ -73,16 +78,6 @@ static VkInstance current_instance;
     X(CmdDispatchIndirect)                                                                         \
     X(QueueSubmit)
 
-typedef struct {
-    void *key; /* the dispatch table that a device shares with its queues and command buffers */
-#define POINTER(name) PFN_vk##name name;
-    DEVICE_FUNCTIONS(POINTER)
-#undef POINTER
-} device_functions;
-
-#define MAX_DEVICES 32
-static device_functions devices[MAX_DEVICES];
-
 static _Noreturn void give_up(const char *why) {
     (void)fprintf(stderr, "faulty layer: %s\n", why);
     exit(1);
@@ -91,6 +86,165 @@ static _Noreturn void give_up(const char *why) {
 static void die(int signal_number) {
     (void)signal(signal_number, SIG_DFL); /* also under a sanitizer */
     (void)raise(signal_number);
+}
+
+/* ---- calls that fail ---- */
+
+/* Functions whose first argument belongs to a device, their parameters and arguments. */
+#define FAILING_FUNCTIONS(X)                                                                       \
+    X(AllocateMemory,                                                                              \
+      (VkDevice d, const VkMemoryAllocateInfo *i, const VkAllocationCallbacks *a,                  \
+       VkDeviceMemory *o),                                                                         \
+      (d, i, a, o), +1)                                                                            \
+    X(MapMemory,                                                                                   \
+      (VkDevice d, VkDeviceMemory m, VkDeviceSize at, VkDeviceSize n, VkMemoryMapFlags f,          \
+       void **o),                                                                                  \
+      (d, m, at, n, f, o), 0)                                                                      \
+    X(FlushMappedMemoryRanges, (VkDevice d, uint32_t n, const VkMappedMemoryRange *m), (d, n, m),  \
+      0)                                                                                           \
+    X(InvalidateMappedMemoryRanges, (VkDevice d, uint32_t n, const VkMappedMemoryRange *m),        \
+      (d, n, m), 0)                                                                                \
+    X(CreateBuffer,                                                                                \
+      (VkDevice d, const VkBufferCreateInfo *i, const VkAllocationCallbacks *a, VkBuffer *o),      \
+      (d, i, a, o), +1)                                                                            \
+    X(BindBufferMemory, (VkDevice d, VkBuffer b, VkDeviceMemory m, VkDeviceSize at),               \
+      (d, b, m, at), 0)                                                                            \
+    X(CreateBufferView,                                                                            \
+      (VkDevice d, const VkBufferViewCreateInfo *i, const VkAllocationCallbacks *a,                \
+       VkBufferView *o),                                                                           \
+      (d, i, a, o), +1)                                                                            \
+    X(CreateFence,                                                                                 \
+      (VkDevice d, const VkFenceCreateInfo *i, const VkAllocationCallbacks *a, VkFence *o),        \
+      (d, i, a, o), +1)                                                                            \
+    X(CreateSemaphore,                                                                             \
+      (VkDevice d, const VkSemaphoreCreateInfo *i, const VkAllocationCallbacks *a,                 \
+       VkSemaphore *o),                                                                            \
+      (d, i, a, o), +1)                                                                            \
+    X(CreateCommandPool,                                                                           \
+      (VkDevice d, const VkCommandPoolCreateInfo *i, const VkAllocationCallbacks *a,               \
+       VkCommandPool *o),                                                                          \
+      (d, i, a, o), +1)                                                                            \
+    X(AllocateCommandBuffers,                                                                      \
+      (VkDevice d, const VkCommandBufferAllocateInfo *i, VkCommandBuffer *o), (d, i, o), 0)        \
+    X(ResetCommandBuffer, (VkCommandBuffer d, VkCommandBufferResetFlags f), (d, f), 0)             \
+    X(EndCommandBuffer, (VkCommandBuffer d), (d), 0)                                               \
+    X(CreatePipelineCache,                                                                         \
+      (VkDevice d, const VkPipelineCacheCreateInfo *i, const VkAllocationCallbacks *a,             \
+       VkPipelineCache *o),                                                                        \
+      (d, i, a, o), +1)                                                                            \
+    X(CreatePipelineLayout,                                                                        \
+      (VkDevice d, const VkPipelineLayoutCreateInfo *i, const VkAllocationCallbacks *a,            \
+       VkPipelineLayout *o),                                                                       \
+      (d, i, a, o), +1)                                                                            \
+    X(CreateDescriptorSetLayout,                                                                   \
+      (VkDevice d, const VkDescriptorSetLayoutCreateInfo *i, const VkAllocationCallbacks *a,       \
+       VkDescriptorSetLayout *o),                                                                  \
+      (d, i, a, o), +1)                                                                            \
+    X(CreateDescriptorPool,                                                                        \
+      (VkDevice d, const VkDescriptorPoolCreateInfo *i, const VkAllocationCallbacks *a,            \
+       VkDescriptorPool *o),                                                                       \
+      (d, i, a, o), +1)                                                                            \
+    X(AllocateDescriptorSets,                                                                      \
+      (VkDevice d, const VkDescriptorSetAllocateInfo *i, VkDescriptorSet *o), (d, i, o), 0)        \
+    X(WaitSemaphores, (VkDevice d, const VkSemaphoreWaitInfo *i, uint64_t ns), (d, i, ns), 0)      \
+    X(GetSemaphoreCounterValue, (VkDevice d, VkSemaphore s, uint64_t * o), (d, s, o), 0)           \
+    X(DeviceWaitIdle, (VkDevice d), (d), 0)
+
+/* Functions that free what one of those made. */
+#define FREEING_FUNCTIONS(X)                                                                       \
+    X(FreeMemory, VkDeviceMemory)                                                                  \
+    X(DestroyBuffer, VkBuffer)                                                                     \
+    X(DestroyBufferView, VkBufferView)                                                             \
+    X(DestroyFence, VkFence)                                                                       \
+    X(DestroySemaphore, VkSemaphore)                                                               \
+    X(DestroyCommandPool, VkCommandPool)                                                           \
+    X(DestroyPipelineCache, VkPipelineCache)                                                       \
+    X(DestroyPipelineLayout, VkPipelineLayout)                                                     \
+    X(DestroyDescriptorSetLayout, VkDescriptorSetLayout)                                           \
+    X(DestroyDescriptorPool, VkDescriptorPool)                                                     \
+    X(DestroyShaderModule, VkShaderModule)                                                         \
+    X(DestroyPipeline, VkPipeline)
+
+typedef struct {
+    void *key; /* the dispatch table that a device shares with its queues and command buffers */
+#define POINTER(name)                                 PFN_vk##name name;
+#define POINTER_2(name, type)                         POINTER(name)
+#define POINTER_4(name, parameters, arguments, alive) POINTER(name)
+    DEVICE_FUNCTIONS(POINTER)
+    FAILING_FUNCTIONS(POINTER_4)
+    FREEING_FUNCTIONS(POINTER_2)
+#undef POINTER
+#undef POINTER_2
+#undef POINTER_4
+} device_functions;
+
+#define MAX_DEVICES 32
+static device_functions devices[MAX_DEVICES];
+
+static const struct {
+    const char *name;
+    VkResult code;
+} codes[] = {
+    {"OUT_OF_DEVICE_MEMORY", VK_ERROR_OUT_OF_DEVICE_MEMORY},
+    {"OUT_OF_HOST_MEMORY", VK_ERROR_OUT_OF_HOST_MEMORY},
+    {"DEVICE_LOST", VK_ERROR_DEVICE_LOST},
+    {"INITIALIZATION_FAILED", VK_ERROR_INITIALIZATION_FAILED},
+    {"UNKNOWN", VK_ERROR_UNKNOWN},
+    {"TIMEOUT", VK_TIMEOUT},
+};
+
+static bool is_listed(const char *what) {
+    const char *list = getenv("EXO_FAULTY");
+    return list != NULL && strstr(list, what) != NULL;
+}
+
+static _Noreturn void hang(void) {
+    for (;;) (void)pause();
+}
+
+/* The item of EXO_FAULTY that strikes call `number` of this function: "FUNCTION:N[+][:CODE]". */
+static bool strikes(const char *item, const char *function, uint64_t number, VkResult *code) {
+    size_t n = strlen(function);
+    char *end;
+    if (strncmp(item, function, n) != 0 || item[n] != ':') return false;
+    uint64_t at = strtoull(item + n + 1, &end, 10);
+    bool all = *end == '+';
+    if (all) end++;
+    *code = VK_ERROR_OUT_OF_DEVICE_MEMORY;
+    for (size_t i = 0; *end == ':' && i < sizeof codes / sizeof codes[0]; i++) {
+        if (strcmp(end + 1, codes[i].name) == 0) *code = codes[i].code;
+    }
+    return number == at || (all && number > at);
+}
+
+/* Counts a call of vkFUNCTION; what it should fail with, or VK_SUCCESS. */
+static VkResult strike(const char *function, uint64_t *calls) {
+    const char *list = getenv("EXO_FAULTY");
+    char copy[1024], *rest = copy;
+    VkResult code, result = VK_SUCCESS;
+    (void)snprintf(copy, sizeof copy, "%s", list != NULL ? list : "");
+    (void)pthread_mutex_lock(&lock);
+    uint64_t number = ++*calls;
+    (void)pthread_mutex_unlock(&lock);
+    for (char *item; (item = strsep(&rest, ",")) != NULL;) {
+        bool fails = strncmp(item, "fail:", 5) == 0, hangs = strncmp(item, "hang:", 5) == 0;
+        if ((!fails && !hangs) || !strikes(item + 5, function, number, &code)) continue;
+        if (is_listed("report")) {
+            (void)fprintf(stderr, "faulty layer: struck %s, call %llu\n", function,
+                          (unsigned long long)number);
+        }
+        if (hangs) hang();
+        result = code;
+    }
+    return result;
+}
+
+static long n_alive; /* objects of all devices; locked */
+
+static void count_alive(long change) {
+    (void)pthread_mutex_lock(&lock);
+    n_alive += change;
+    (void)pthread_mutex_unlock(&lock);
 }
 
 static device_functions *device_of(const void *dispatchable) {
@@ -127,6 +281,21 @@ static tag get_tag(char kind, uint64_t handle) {
     return copy;
 }
 
+enum { /* SPIR-V's numbers */
+       OP_NAME = 5,
+       OP_ENTRY_POINT = 15,
+       OP_TYPE_FLOAT = 22,
+       OP_TYPE_VECTOR = 23,
+       OP_TYPE_POINTER = 32,
+       OP_STORE = 62,
+       OP_ACCESS_CHAIN = 65,
+       OP_IN_BOUNDS_ACCESS_CHAIN = 66,
+       OP_FNEGATE = 127,
+       STORAGE_BUFFER = 12,
+       HEADER_WORDS = 5,
+       BOUND = 3, /* word of the header: one more than the largest id */
+};
+
 /* ---- which kernel is it ---- */
 
 /* The faults that EXO_FAULTY lists for a kernel of this name. */
@@ -146,52 +315,19 @@ static uint32_t faults_of_name(const char *name) {
     return faults;
 }
 
-static bool same_bytes(const char *file, const void *bytes, size_t n) {
-    static char content[1 << 20];
-    FILE *f = fopen(file, "rb");
-    if (f == NULL) return false;
-    size_t got = fread(content, 1, sizeof content, f);
-    (void)fclose(f);
-    return got == n && memcmp(content, bytes, n) == 0;
-}
-
+/* A module tells its kernel by the OpName that names its entry point. */
 static uint32_t faults_of_code(const uint32_t *code, size_t bytes) {
-    const char *folder = getenv("EXO_FAULTY_KERNELS");
-    DIR *d = opendir(folder != NULL ? folder : ".");
-    uint32_t faults = 0;
-    bool known = false;
-    if (d == NULL) give_up("EXO_FAULTY_KERNELS names no folder");
-    (void)pthread_mutex_lock(&lock); /* same_bytes' buffer */
-    for (struct dirent *e; (e = readdir(d)) != NULL;) {
-        char file[1024], name[256];
-        size_t n = strlen(e->d_name);
-        if (n < 5 || strcmp(e->d_name + n - 4, ".spv") != 0) continue;
-        (void)snprintf(file, sizeof file, "%s/%s", folder, e->d_name);
-        if (!same_bytes(file, code, bytes)) continue;
-        known = true;
-        (void)snprintf(name, sizeof name, "%.*s", (int)(n - 4), e->d_name);
-        faults |= faults_of_name(name);
+    uint32_t entry = 0;
+    for (size_t at = HEADER_WORDS; at < bytes / 4; at += code[at] >> 16) {
+        uint32_t op = code[at] & 0xffff;
+        if (code[at] >> 16 == 0) break;
+        if (op == OP_ENTRY_POINT) entry = code[at + 2];
+        if (op == OP_NAME && code[at + 1] == entry) return faults_of_name((char *)(code + at + 2));
     }
-    (void)pthread_mutex_unlock(&lock);
-    (void)closedir(d);
-    if (!known) give_up("a shader module that is no file of EXO_FAULTY_KERNELS");
-    return faults;
+    give_up("a shader module without the name of its kernel");
 }
 
 /* ---- wrong results ---- */
-
-enum { /* SPIR-V's numbers */
-       OP_TYPE_FLOAT = 22,
-       OP_TYPE_VECTOR = 23,
-       OP_TYPE_POINTER = 32,
-       OP_STORE = 62,
-       OP_ACCESS_CHAIN = 65,
-       OP_IN_BOUNDS_ACCESS_CHAIN = 66,
-       OP_FNEGATE = 127,
-       STORAGE_BUFFER = 12,
-       HEADER_WORDS = 5,
-       BOUND = 3, /* word of the header: one more than the largest id */
-};
 
 /* For each id: the type of the floats it points at in a storage buffer; a float type's own id. */
 typedef struct {
@@ -245,9 +381,34 @@ static uint32_t *negate_results(const uint32_t *code, size_t words, size_t *out_
 
 /* ---- the device's functions ---- */
 
+#define FAIL(name, parameters, arguments, alive)                                                   \
+    static VKAPI_ATTR VkResult VKAPI_CALL faulty_##name parameters {                               \
+        static uint64_t calls;                                                                     \
+        VkResult r = strike(#name, &calls);                                                        \
+        if (r == VK_SUCCESS) r = device_of(d)->name arguments;                                     \
+        if (r == VK_SUCCESS) count_alive(alive);                                                   \
+        return r;                                                                                  \
+    }
+FAILING_FUNCTIONS(FAIL)
+#undef FAIL
+
+#define FREE(name, type)                                                                           \
+    static VKAPI_ATTR void VKAPI_CALL faulty_##name(VkDevice d, type what,                         \
+                                                    const VkAllocationCallbacks *a) {              \
+        if (what != VK_NULL_HANDLE) count_alive(-1);                                               \
+        device_of(d)->name(d, what, a);                                                            \
+    }
+FREEING_FUNCTIONS(FREE)
+#undef FREE
+
 static VKAPI_ATTR void VKAPI_CALL faulty_DestroyDevice(VkDevice device,
                                                        const VkAllocationCallbacks *allocator) {
+    static uint64_t calls;
     device_functions *d = device_of(device);
+    (void)strike("DestroyDevice", &calls);
+    if (n_alive != 0 && is_listed("report")) {
+        (void)fprintf(stderr, "faulty layer: %ld objects are left\n", n_alive);
+    }
     PFN_vkDestroyDevice destroy = d->DestroyDevice;
     d->key = NULL;
     destroy(device, allocator);
@@ -256,6 +417,9 @@ static VKAPI_ATTR void VKAPI_CALL faulty_DestroyDevice(VkDevice device,
 static VKAPI_ATTR VkResult VKAPI_CALL
 faulty_CreateShaderModule(VkDevice device, const VkShaderModuleCreateInfo *info,
                           const VkAllocationCallbacks *allocator, VkShaderModule *out) {
+    static uint64_t calls;
+    VkResult failure = strike("CreateShaderModule", &calls);
+    if (failure != VK_SUCCESS) return failure;
     uint32_t faults = faults_of_code(info->pCode, info->codeSize);
     VkShaderModuleCreateInfo changed = *info;
     uint32_t *code = NULL;
@@ -268,6 +432,7 @@ faulty_CreateShaderModule(VkDevice device, const VkShaderModuleCreateInfo *info,
     VkResult r = device_of(device)->CreateShaderModule(device, &changed, allocator, out);
     free(code);
     if (r == VK_SUCCESS) set_tag('m', (uint64_t)(uintptr_t)*out, faults);
+    if (r == VK_SUCCESS) count_alive(1);
     return r;
 }
 
@@ -282,16 +447,23 @@ static VKAPI_ATTR VkResult VKAPI_CALL faulty_CreateComputePipelines(
     if (all & FAULT_CRASH) die(SIGSEGV);
     if (all & FAULT_ABORT) die(SIGABRT);
     if (all & FAULT_NO_PIPELINE) return VK_ERROR_UNKNOWN;
+    static uint64_t calls;
+    VkResult failure = strike("CreateComputePipelines", &calls);
+    if (failure != VK_SUCCESS) return failure;
     VkResult r = device_of(device)->CreateComputePipelines(device, cache, n, infos, allocator, out);
     for (uint32_t i = 0; i < n && r == VK_SUCCESS; i++) {
         set_tag('p', (uint64_t)(uintptr_t)out[i],
                 get_tag('m', (uint64_t)(uintptr_t)infos[i].stage.module).faults);
+        count_alive(1);
     }
     return r;
 }
 
 static VKAPI_ATTR VkResult VKAPI_CALL
 faulty_BeginCommandBuffer(VkCommandBuffer commands, const VkCommandBufferBeginInfo *info) {
+    static uint64_t calls;
+    VkResult failure = strike("BeginCommandBuffer", &calls);
+    if (failure != VK_SUCCESS) return failure;
     set_tag('c', (uint64_t)(uintptr_t)commands, 0);
     return device_of(commands)->BeginCommandBuffer(commands, info);
 }
@@ -346,6 +518,9 @@ static VKAPI_ATTR VkResult VKAPI_CALL faulty_QueueSubmit(VkQueue queue, uint32_t
     uint64_t number = ++n_submits, lost = lost_from();
     (void)pthread_mutex_unlock(&lock);
     if (lost != 0 && number >= lost) return VK_ERROR_DEVICE_LOST;
+    static uint64_t calls;
+    VkResult failure = strike("QueueSubmit", &calls);
+    if (failure != VK_SUCCESS) return failure;
     return device_of(queue)->QueueSubmit(queue, n, submits, fence);
 }
 
@@ -376,6 +551,9 @@ static VKAPI_ATTR VkResult VKAPI_CALL faulty_CreateInstance(const VkInstanceCrea
                                                             VkInstance *out) {
     VkLayerInstanceCreateInfo *link = instance_link(info);
     if (link == NULL) return VK_ERROR_INITIALIZATION_FAILED;
+    static uint64_t calls;
+    VkResult failure = strike("CreateInstance", &calls);
+    if (failure != VK_SUCCESS) return failure;
     next_instance_proc = link->u.pLayerInfo->pfnNextGetInstanceProcAddr;
     link->u.pLayerInfo = link->u.pLayerInfo->pNext;
     PFN_vkCreateInstance create =
@@ -391,6 +569,9 @@ static VKAPI_ATTR VkResult VKAPI_CALL faulty_CreateDevice(VkPhysicalDevice physi
                                                           VkDevice *out) {
     VkLayerDeviceCreateInfo *link = device_link(info);
     if (link == NULL) return VK_ERROR_INITIALIZATION_FAILED;
+    static uint64_t calls;
+    VkResult failure = strike("CreateDevice", &calls);
+    if (failure != VK_SUCCESS) return failure;
     PFN_vkGetInstanceProcAddr instance_proc = link->u.pLayerInfo->pfnNextGetInstanceProcAddr;
     next_device_proc = link->u.pLayerInfo->pfnNextGetDeviceProcAddr;
     link->u.pLayerInfo = link->u.pLayerInfo->pNext;
@@ -404,9 +585,15 @@ static VKAPI_ATTR VkResult VKAPI_CALL faulty_CreateDevice(VkPhysicalDevice physi
     }
     if (d == NULL) give_up("too many devices");
     d->key = *(void **)*out;
-#define LOAD(name) d->name = (PFN_vk##name)next_device_proc(*out, "vk" #name);
+#define LOAD(name)                                 d->name = (PFN_vk##name)next_device_proc(*out, "vk" #name);
+#define LOAD_2(name, type)                         LOAD(name)
+#define LOAD_4(name, parameters, arguments, alive) LOAD(name)
     DEVICE_FUNCTIONS(LOAD)
+    FAILING_FUNCTIONS(LOAD_4)
+    FREEING_FUNCTIONS(LOAD_2)
 #undef LOAD
+#undef LOAD_2
+#undef LOAD_4
     return r;
 }
 
@@ -420,10 +607,14 @@ static PFN_vkVoidFunction own_function(const char *name) {
         const char *name;
         PFN_vkVoidFunction function;
     } all[] = {
-#define OWN(name) {"vk" #name, (PFN_vkVoidFunction)faulty_##name},
+#define OWN(name)                                 {"vk" #name, (PFN_vkVoidFunction)faulty_##name},
+#define OWN_2(name, type)                         OWN(name)
+#define OWN_4(name, parameters, arguments, alive) OWN(name)
         OWN(GetInstanceProcAddr) OWN(GetDeviceProcAddr) OWN(CreateInstance) OWN(CreateDevice)
-            DEVICE_FUNCTIONS(OWN)
+            DEVICE_FUNCTIONS(OWN) FAILING_FUNCTIONS(OWN_4) FREEING_FUNCTIONS(OWN_2)
 #undef OWN
+#undef OWN_2
+#undef OWN_4
     };
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         if (strcmp(all[i].name, name) == 0) return all[i].function;

@@ -30,9 +30,12 @@ swiftshader() {
     if [ ! -s "$dir/libvk_swiftshader.so" ]; then
         work=$(mktemp -d) || return 1
         (
-            cd "$work" && timeout 300 apt-get download -qq -o APT::Sandbox::User=root chromium-common \
-                >/dev/null 2>&1 && dpkg -x chromium-common_*.deb tree
-        ) || { rm -rf "$work"; return 1; }
+            cd "$work" || exit 1
+            get() { timeout 300 apt-get download -qq -o APT::Sandbox::User=root chromium-common; }
+            # where there are no package lists yet, or old ones
+            get || { [ "$(id -u)" = 0 ] && timeout 120 apt-get update -qq && get; } || exit 1
+            dpkg -x chromium-common_*.deb tree
+        ) >/dev/null 2>&1 || { rm -rf "$work"; return 1; }
         found=$(find "$work/tree" -name libvk_swiftshader.so | head -n 1)
         # shellcheck disable=SC2015 # either both happen or the clean-up
         [ -n "$found" ] && cp "$found" "$dir/libvk_swiftshader.so.new" || { rm -rf "$work"; return 1; }

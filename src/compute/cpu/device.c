@@ -155,6 +155,12 @@ static exo_status cpu_weight_unpack(exo_device *d, const exo_weight *w, void *ds
 
 static size_t cpu_weight_bytes(const exo_weight *w) { return w->memory_bytes; }
 
+/* One kernel serves rows of both classes. */
+static bool has_classes(const exo_plan *p) {
+    (void)p;
+    return false;
+}
+
 const exo_backend exo_backend_cpu = {
     .name = "cpu",
     .initialize = cpu_initialize,
@@ -175,6 +181,7 @@ const exo_backend exo_backend_cpu = {
     .weight_unpack = cpu_weight_unpack,
     .weight_bytes = cpu_weight_bytes,
     .plan_create = exo_cpu_plan_create,
+    .plan_has_classes = has_classes,
     .plan_run = exo_cpu_plan_run,
     .plan_destroy = exo_cpu_plan_destroy,
 };

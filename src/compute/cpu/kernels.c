@@ -1,6 +1,7 @@
 /* kernels.c - which kernels this machine runs, and the facts all of them share. */
 #include "compute/cpu/kernels.h"
 
+#include "compute/blocks.h"
 #include "compute/cpu/reference.h"
 
 #include <stdlib.h>
@@ -46,16 +47,11 @@ exo_status exo_kernels_choose(const char *isa, const exo_cpu_kernels **out, exo_
 }
 
 exo_act_form exo_act_form_of(exo_dtype weight_type) {
-    switch (weight_type) {
-    case EXO_Q4_0:
-    case EXO_Q8_0: return EXO_ACT_Q32;
-    case EXO_Q4_K:
-    case EXO_Q6_K: return EXO_ACT_Q256;
-    default: return EXO_ACT_F32;
-    }
+    if (!exo_block_known(weight_type)) return EXO_ACT_F32;
+    return exo_dtype_get(weight_type)->block_elems == 32 ? EXO_ACT_Q32 : EXO_ACT_Q256;
 }
 
-size_t exo_attention_scratch(uint32_t head_dim) {
-    size_t lanes = ((size_t)head_dim + 15) / 16 * 16;
+size_t exo_attention_scratch(uint32_t v_dim) {
+    size_t lanes = ((size_t)v_dim + 15) / 16 * 16;
     return EXO_ATTENTION_QUERIES * (EXO_ATTN_SPLIT_TOKENS + 2 * lanes);
 }

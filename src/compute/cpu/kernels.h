@@ -18,8 +18,8 @@ static inline uint32_t exo_sum16_at(uint32_t j) { return 8 + exo_sum32_at(j); }
 
 /* The right-hand side of a product: n rows in the form that the weight type asks for.
  *   F32, F16, BF16   x
- *   Q4_0, Q8_0       q, d and sum32 with one scale per 32 elements
- *   Q4_K, Q6_K       q, d and sums with one scale per 256 elements */
+ *   blocks of 32     q, d and sum32 with one scale per 32 elements: Q4_0, Q8_0 and the like
+ *   blocks of 256    q, d and sums with one scale per 256 elements: Q4_K, IQ4_XS and the like */
 typedef struct {
     const float *x;       /* (n, ld_x) */
     const int8_t *q;      /* (n, ld_q) */
@@ -49,23 +49,41 @@ typedef struct {
     const float *q; /* (n_rows, ld_q): first row of the task */
     float *out;     /* (n_rows, ld_out); may be q */
     size_t ld_q, ld_out;
-    const uint32_t *pos; /* (n_rows) */
+    const uint32_t *pos; /* (n_rows) last position each row sees */
     uint32_t n_rows;
     uint32_t kv_head, n_kv_heads, group; /* group = query heads per kv head */
-    uint32_t head_dim;
+    uint32_t head_dim, v_dim;
     float scale;
+    float softcap;      /* 0 = none */
+    uint32_t window;    /* 0 = none */
+    const float *sinks; /* (n_heads) or NULL */
     const uint8_t *k_pages, *v_pages;
-    size_t page_bytes;
+    size_t k_page_bytes, v_page_bytes;
     exo_dtype kv_type;
     const uint32_t *table; /* the sequence's page of each 32 positions */
-    float *scratch;        /* exo_attention_scratch(head_dim) floats, 64-byte aligned */
+    float *scratch;        /* exo_attention_scratch(v_dim) floats, 64-byte aligned */
 } exo_attention_task;
 
 #define EXO_ATTENTION_QUERIES                                                                      \
     4 /* query heads and rows that a kernel takes through a split at once */
-size_t exo_attention_scratch(uint32_t head_dim);
+size_t exo_attention_scratch(uint32_t v_dim);
 
-/* Functions that return bool give false when an input is not finite. */
+/* The outputs of a row's experts, and their weights. */
+typedef struct {
+    const float *y; /* (n_used, n) */
+    const float *w; /* (n_used) */
+    uint32_t n_used, n;
+    bool add; /* out += */
+} exo_mix_row;
+
+/* bias may be NULL. */
+typedef struct {
+    const float *weight, *bias; /* (n) */
+    float eps;
+} exo_norm_weights;
+
+/* Functions that return bool give false when an input is not finite.  gelu_mul's up may be NULL:
+ * no gate. */
 typedef struct {
     const char *isa;    /* "reference", "avx2", "avx512", "neon", "neon-plain": for desc.isa */
     const char *driver; /* what people see: "avx512-vnni" */
@@ -74,7 +92,12 @@ typedef struct {
     bool (*norm)(float *out, const float *x, const float *weight, uint32_t n, float eps);
     bool (*quantize32)(const float *x, uint32_t n, int8_t *q, float *d, int32_t *sum);
     bool (*quantize256)(const float *x, uint32_t n, int8_t *q, float *d, int16_t *sums);
+    bool (*layer_norm)(float *out, const float *x, const exo_norm_weights *w, uint32_t n);
     void (*silu_mul)(float *out, const float *gate, const float *up, uint32_t n);
+    void (*gelu_mul)(float *out, const float *gate, const float *up, uint32_t n);
+    void (*swiglu_oai)(float *out, const float *gate, const float *up, uint32_t n);
+    void (*mix)(float *out, const exo_mix_row *m);
+    void (*softcap)(float *x, float cap, uint32_t n); /* in place */
     void (*rope)(float *head, const float *cos, const float *sin, uint32_t dims, bool neox);
     void (*attention)(const exo_attention_task *t);
     void (*round_f16)(float *x, uint32_t n);
@@ -87,6 +110,14 @@ extern const exo_cpu_kernels exo_kernels_avx2, exo_kernels_avx512;
 #elif defined(__aarch64__)
 extern const exo_cpu_kernels exo_kernels_neon, exo_kernels_neon_dotprod;
 #endif
+
+/* The types without a kernel of their own share one (unpacked.h): entries of a table. */
+#define EXO_UNPACKED_TYPES(kernel)                                                                 \
+    [EXO_Q4_1] = (kernel), [EXO_Q5_0] = (kernel), [EXO_Q5_1] = (kernel), [EXO_IQ4_NL] = (kernel),  \
+    [EXO_MXFP4] = (kernel), [EXO_Q2_K] = (kernel), [EXO_Q3_K] = (kernel), [EXO_Q5_K] = (kernel),   \
+    [EXO_IQ4_XS] = (kernel), [EXO_IQ2_XXS] = (kernel), [EXO_IQ2_XS] = (kernel),                    \
+    [EXO_IQ2_S] = (kernel), [EXO_IQ3_XXS] = (kernel), [EXO_IQ3_S] = (kernel),                      \
+    [EXO_IQ1_S] = (kernel), [EXO_IQ1_M] = (kernel)
 
 /* The best table this machine runs, or the one named (isa NULL: the environment variable
  * EXO_CPU_ISA, when set).  EXO_EINVAL for an unknown name, EXO_EUNSUPPORTED when the machine

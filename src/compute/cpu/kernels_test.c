@@ -60,6 +60,30 @@ static float *floats(size_t n) { return guarded(n * sizeof(float)); }
 static const uint32_t widths[] = {1, 3, 4, 8, 15, 16, 17, 32, 64, 80, 100, 172, 512, 2049};
 #define N_WIDTHS (sizeof widths / sizeof widths[0])
 
+static void check_layer_norm(const exo_cpu_kernels *k, const float *x, const float *y, uint32_t n) {
+    static float a[4096], b[4096];
+    for (int biased = 0; biased < 2; biased++) {
+        const exo_norm_weights w = {y, biased ? x : NULL, 1e-5f};
+        assert_true(k->layer_norm(a, x, &w, n));
+        assert_true(exo_ref_layer_norm(b, x, &w, n));
+        assert_same(k, a, b, sizeof a, "layer_norm", n, (unsigned)biased);
+    }
+}
+
+/* The n elements as the outputs of three experts. */
+static void check_mix(const exo_cpu_kernels *k, const float *x, const float *y, uint32_t n) {
+    static float a[4096], b[4096];
+    if (n < 3) return;
+    for (int add = 0; add < 2; add++) {
+        const exo_mix_row m = {x, y, 3, n / 3, add != 0};
+        memcpy(a, y, n * sizeof *a);
+        memcpy(b, y, n * sizeof *b);
+        k->mix(a, &m);
+        exo_ref_mix(b, &m);
+        assert_same(k, a, b, sizeof a, "mix", n, (unsigned)add);
+    }
+}
+
 static void check_elements(const exo_cpu_kernels *k) {
     static float x[4096], y[4096], a[4096], b[4096];
     test_rng rng = {1};
@@ -76,6 +100,22 @@ static void check_elements(const exo_cpu_kernels *k) {
         k->silu_mul(a, x, y, n);
         exo_ref_silu_mul(b, x, y, n);
         assert_same(k, a, b, sizeof a, "silu_mul", n, 0);
+        k->gelu_mul(a, x, y, n);
+        exo_ref_gelu_mul(b, x, y, n);
+        assert_same(k, a, b, sizeof a, "gelu_mul", n, 0);
+        k->gelu_mul(a, x, NULL, n);
+        exo_ref_gelu_mul(b, x, NULL, n);
+        assert_same(k, a, b, sizeof a, "gelu", n, 0);
+        k->swiglu_oai(a, x, x, n);
+        exo_ref_swiglu_oai(b, x, x, n);
+        assert_same(k, a, b, sizeof a, "swiglu_oai", n, 0);
+        memcpy(a, x, sizeof a);
+        memcpy(b, x, sizeof b);
+        k->softcap(a, 30, n);
+        exo_ref_softcap(b, 30, n);
+        assert_same(k, a, b, sizeof a, "softcap", n, 0);
+        check_layer_norm(k, x, y, n);
+        check_mix(k, x, y, n);
         for (uint32_t e = 0; e < n; e++) a[e] = b[e] = x[e] * (e % 3 == 0 ? 1e-6f : 1000.0f);
         k->round_f16(a, n);
         exo_ref_round_f16(b, n);
@@ -333,95 +373,137 @@ static void test_extreme_quants(void **state) {
 #define N_PAGES 24
 
 typedef struct {
-    uint32_t head_dim, n_kv_heads, group;
+    uint32_t head_dim, v_dim, n_kv_heads, group;
     exo_dtype type;
+    uint32_t window;
+    float softcap;
+    const float *sinks;
 } heads;
 
 static void run_attention(const exo_cpu_kernels *k, const heads *h, exo_kv_pool *pool,
                           const float *q, float *out, const uint32_t *pos, uint32_t n_rows) {
     static const uint32_t table[N_PAGES] = {7,  3,  0,  11, 5,  9, 1,  4,  20, 2,  15, 8,
                                             10, 23, 12, 13, 14, 6, 16, 17, 18, 19, 21, 22};
-    size_t floats_needed = exo_attention_scratch(h->head_dim);
+    size_t floats_needed = exo_attention_scratch(h->v_dim);
     float *scratch = floats(floats_needed);
-    size_t ld = (size_t)h->n_kv_heads * h->group * h->head_dim;
+    size_t n_heads = (size_t)h->n_kv_heads * h->group;
     for (uint32_t head = 0; head < h->n_kv_heads; head++) {
-        exo_attention_task t = {q,
-                                out,
-                                ld,
-                                ld,
-                                pos,
-                                n_rows,
-                                head,
-                                h->n_kv_heads,
-                                h->group,
-                                h->head_dim,
-                                0.125f,
-                                pool->k_pages,
-                                pool->v_pages,
-                                pool->page_bytes,
-                                h->type,
-                                table,
-                                scratch};
+        exo_attention_task t = {.q = q,
+                                .out = out,
+                                .ld_q = n_heads * h->head_dim,
+                                .ld_out = n_heads * h->v_dim,
+                                .pos = pos,
+                                .n_rows = n_rows,
+                                .kv_head = head,
+                                .n_kv_heads = h->n_kv_heads,
+                                .group = h->group,
+                                .head_dim = h->head_dim,
+                                .v_dim = h->v_dim,
+                                .scale = 0.125f,
+                                .softcap = h->softcap,
+                                .window = h->window,
+                                .sinks = h->sinks,
+                                .k_pages = pool->k_pages,
+                                .v_pages = pool->v_pages,
+                                .k_page_bytes = pool->k_page_bytes,
+                                .v_page_bytes = pool->v_page_bytes,
+                                .kv_type = h->type,
+                                .table = table,
+                                .scratch = scratch};
         k->attention(&t);
     }
     unguard(scratch, floats_needed * sizeof(float));
 }
 
-static void check_heads(const heads *h, const uint32_t *pos, uint32_t n_rows) {
-    test_rng rng = {h->head_dim * 101 + h->group};
-    size_t width = (size_t)h->n_kv_heads * h->head_dim, ld = width * h->group;
-    exo_kv_pool pool = {.page_bytes = exo_kv_page_bytes(h->type, h->n_kv_heads, h->head_dim),
-                        .head_dim = h->head_dim,
-                        .kv_type = h->type};
-    pool.k_pages = guarded(N_PAGES * pool.page_bytes);
-    pool.v_pages = guarded(N_PAGES * pool.page_bytes);
-    float *kv = floats(width), *q = floats(n_rows * ld), *want = floats(n_rows * ld);
-    float *got = floats(n_rows * ld);
+static void fill_pool(const heads *h, exo_kv_pool *pool, test_rng *rng) {
+    uint32_t dim = h->head_dim > h->v_dim ? h->head_dim : h->v_dim;
+    size_t width = (size_t)h->n_kv_heads * dim;
+    float *kv = floats(width);
+    pool->k_pages = guarded(N_PAGES * pool->k_page_bytes);
+    pool->v_pages = guarded(N_PAGES * pool->v_page_bytes);
     for (uint32_t i = 0; i < N_PAGES * EXO_KV_PAGE_TOKENS; i++) {
-        test_floats(&rng, kv, width);
+        test_floats(rng, kv, width);
         for (uint32_t head = 0; head < h->n_kv_heads; head++) {
-            const float *row = kv + (size_t)head * h->head_dim;
-            exo_ref_kv_store(&pool, i / EXO_KV_PAGE_TOKENS, i % EXO_KV_PAGE_TOKENS, head, row, row);
+            const float *row = kv + (size_t)head * dim;
+            exo_ref_kv_store(pool, i / EXO_KV_PAGE_TOKENS, i % EXO_KV_PAGE_TOKENS, head, row, row);
         }
     }
-    test_floats(&rng, q, n_rows * ld);
+    unguard(kv, width * sizeof(float));
+}
+
+static void check_heads(const heads *h, const uint32_t *pos, uint32_t n_rows) {
+    test_rng rng = {h->head_dim * 101 + h->group};
+    size_t n_heads = (size_t)h->n_kv_heads * h->group;
+    size_t n_q = n_rows * n_heads * h->head_dim, n_out = n_rows * n_heads * h->v_dim;
+    exo_kv_pool pool = {.k_page_bytes = exo_kv_page_bytes(h->type, h->n_kv_heads, h->head_dim),
+                        .v_page_bytes = exo_kv_page_bytes(h->type, h->n_kv_heads, h->v_dim),
+                        .head_dim = h->head_dim,
+                        .v_dim = h->v_dim,
+                        .kv_type = h->type};
+    fill_pool(h, &pool, &rng);
+    float *q = floats(n_q), *want = floats(n_out), *got = floats(n_out);
+    test_floats(&rng, q, n_q);
     run_attention(&exo_kernels_reference, h, &pool, q, want, pos, n_rows);
     size_t n;
     const exo_cpu_kernels *const *all = exo_kernels_all(&n);
     for (size_t i = 0; i < n; i++) {
         if (!all[i]->runs_here()) continue;
-        memset(got, 0x55, n_rows * ld * sizeof(float));
+        memset(got, 0x55, n_out * sizeof(float));
         run_attention(all[i], h, &pool, q, got, pos, n_rows);
-        assert_same(all[i], got, want, n_rows * ld * sizeof(float), "attention", h->head_dim,
-                    h->group);
-        memcpy(got, q, n_rows * ld * sizeof(float)); /* in place */
+        assert_same(all[i], got, want, n_out * sizeof(float), "attention", h->head_dim, h->group);
+        if (h->v_dim != h->head_dim) continue;
+        memcpy(got, q, n_out * sizeof(float)); /* in place */
         run_attention(all[i], h, &pool, got, got, pos, n_rows);
-        assert_same(all[i], got, want, n_rows * ld * sizeof(float), "attention in place",
-                    h->head_dim, h->group);
+        assert_same(all[i], got, want, n_out * sizeof(float), "attention in place", h->head_dim,
+                    h->group);
     }
-    unguard(pool.k_pages, N_PAGES * pool.page_bytes);
-    unguard(pool.v_pages, N_PAGES * pool.page_bytes);
-    unguard(kv, width * sizeof(float));
-    unguard(q, n_rows * ld * sizeof(float));
-    unguard(want, n_rows * ld * sizeof(float));
-    unguard(got, n_rows * ld * sizeof(float));
+    unguard(pool.k_pages, N_PAGES * pool.k_page_bytes);
+    unguard(pool.v_pages, N_PAGES * pool.v_page_bytes);
+    unguard(q, n_q * sizeof(float));
+    unguard(want, n_out * sizeof(float));
+    unguard(got, n_out * sizeof(float));
 }
+
+static const uint32_t attention_rows[][8] = {{0, 1, 2, 3, 4, 5, 6, 7},
+                                             {30, 31, 32, 33, 100, 101, 200, 201},
+                                             {252, 253, 254, 255, 256, 257, 258, 259},
+                                             {500, 510, 511, 512, 513, 600, 700, 767}};
 
 static void test_attention(void **state) {
     (void)state;
     static const uint32_t dims[] = {4, 8, 64, 72, 80, 128};
     static const uint32_t groups[] = {1, 2, 3, 4, 7};
-    static const uint32_t rows[][8] = {{0, 1, 2, 3, 4, 5, 6, 7},
-                                       {30, 31, 32, 33, 100, 101, 200, 201},
-                                       {252, 253, 254, 255, 256, 257, 258, 259},
-                                       {500, 510, 511, 512, 513, 600, 700, 767}};
     for (size_t d = 0; d < sizeof dims / sizeof dims[0]; d++) {
         for (size_t g = 0; g < sizeof groups / sizeof groups[0]; g++) {
-            heads h = {dims[d], 2, groups[g], (d + g) % 2 == 0 ? EXO_F32 : EXO_F16};
+            heads h = {.head_dim = dims[d],
+                       .v_dim = dims[d],
+                       .n_kv_heads = 2,
+                       .group = groups[g],
+                       .type = (d + g) % 2 == 0 ? EXO_F32 : EXO_F16};
             for (size_t r = 0; r < 4; r++) {
-                check_heads(&h, rows[r], 1);
-                check_heads(&h, rows[r], 8);
+                check_heads(&h, attention_rows[r], 1);
+                check_heads(&h, attention_rows[r], 8);
             }
+        }
+    }
+}
+
+/* Windows that end within a split, at its edge and over it; caps, sinks, narrow values. */
+static void test_attention_options(void **state) {
+    (void)state;
+    static const uint32_t windows[] = {0, 1, 3, 16, 33, 256, 300};
+    static const float sinks[6] = {0.5f, -2, 3, 0, 10, -90};
+    for (size_t w = 0; w < sizeof windows / sizeof windows[0]; w++) {
+        for (unsigned o = 0; o < 8; o++) {
+            heads h = {.head_dim = 24,
+                       .v_dim = o & 1 ? 40 : 24,
+                       .n_kv_heads = 2,
+                       .group = 3,
+                       .type = w % 2 == 0 ? EXO_F32 : EXO_F16,
+                       .window = windows[w],
+                       .softcap = o & 2 ? 0.75f : 0,
+                       .sinks = o & 4 ? sinks : NULL};
+            for (size_t r = 0; r < 4; r++) check_heads(&h, attention_rows[r], 8);
         }
     }
 }
@@ -431,7 +513,7 @@ int main(void) {
         cmocka_unit_test(test_elements),  cmocka_unit_test(test_rope),
         cmocka_unit_test(test_quantize),  cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_matmul),    cmocka_unit_test(test_extreme_quants),
-        cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_attention), cmocka_unit_test(test_attention_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,6 +11,7 @@ void exo_neon_q4_0(const exo_matmul_task *t);
 void exo_neon_q8_0(const exo_matmul_task *t);
 void exo_neon_q4_k(const exo_matmul_task *t);
 void exo_neon_q6_k(const exo_matmul_task *t);
+void exo_neon_unpacked(const exo_matmul_task *t); /* EXO_UNPACKED_TYPES */
 
 void exo_dotprod_f32(const exo_matmul_task *t);
 void exo_dotprod_f16(const exo_matmul_task *t);
@@ -19,5 +20,6 @@ void exo_dotprod_q4_0(const exo_matmul_task *t);
 void exo_dotprod_q8_0(const exo_matmul_task *t);
 void exo_dotprod_q4_k(const exo_matmul_task *t);
 void exo_dotprod_q6_k(const exo_matmul_task *t);
+void exo_dotprod_unpacked(const exo_matmul_task *t); /* EXO_UNPACKED_TYPES */
 
 #endif

@@ -11,6 +11,7 @@ void exo_avx512_q4_0(const exo_matmul_task *t);
 void exo_avx512_q8_0(const exo_matmul_task *t);
 void exo_avx512_q4_k(const exo_matmul_task *t);
 void exo_avx512_q6_k(const exo_matmul_task *t);
+void exo_avx512_unpacked(const exo_matmul_task *t); /* EXO_UNPACKED_TYPES */
 
 void exo_avx2_f32(const exo_matmul_task *t);
 void exo_avx2_f16(const exo_matmul_task *t);
@@ -19,5 +20,6 @@ void exo_avx2_q4_0(const exo_matmul_task *t);
 void exo_avx2_q8_0(const exo_matmul_task *t);
 void exo_avx2_q4_k(const exo_matmul_task *t);
 void exo_avx2_q6_k(const exo_matmul_task *t);
+void exo_avx2_unpacked(const exo_matmul_task *t); /* EXO_UNPACKED_TYPES */
 
 #endif

@@ -10,8 +10,9 @@ static bool always(void) { return true; }
 
 #define OPERATIONS                                                                                 \
     .norm = v16_norm, .quantize32 = v16_quantize32, .quantize256 = v16_quantize256,                \
-    .silu_mul = v16_silu_mul, .rope = v16_rope, .attention = v16_attention,                        \
-    .round_f16 = v16_round_f16_row, .read = v16_read
+    .layer_norm = v16_layer_norm, .silu_mul = v16_silu_mul, .gelu_mul = v16_gelu_mul,              \
+    .swiglu_oai = v16_swiglu_oai, .softcap = v16_softcap_row, .rope = v16_rope,                    \
+    .attention = v16_attention, .mix = v16_mix, .round_f16 = v16_round_f16_row, .read = v16_read
 
 const exo_cpu_kernels exo_kernels_neon_dotprod = {
     .isa = "neon",
@@ -23,7 +24,8 @@ const exo_cpu_kernels exo_kernels_neon_dotprod = {
                [EXO_Q4_0] = exo_dotprod_q4_0,
                [EXO_Q8_0] = exo_dotprod_q8_0,
                [EXO_Q4_K] = exo_dotprod_q4_k,
-               [EXO_Q6_K] = exo_dotprod_q6_k},
+               [EXO_Q6_K] = exo_dotprod_q6_k,
+               EXO_UNPACKED_TYPES(exo_dotprod_unpacked)},
     OPERATIONS,
 };
 
@@ -37,6 +39,7 @@ const exo_cpu_kernels exo_kernels_neon = {
                [EXO_Q4_0] = exo_neon_q4_0,
                [EXO_Q8_0] = exo_neon_q8_0,
                [EXO_Q4_K] = exo_neon_q4_k,
-               [EXO_Q6_K] = exo_neon_q6_k},
+               [EXO_Q6_K] = exo_neon_q6_k,
+               EXO_UNPACKED_TYPES(exo_neon_unpacked)},
     OPERATIONS,
 };

@@ -4,6 +4,8 @@
  * then with it, so that size and layout cannot disagree. */
 #include "compute/cpu/plan.h"
 
+#include "compute/cpu/reference.h"
+
 #include "base/mem.h"
 
 #include <string.h>
@@ -19,8 +21,12 @@ typedef struct {
     size_t norm_x;    /* K of the widest normed input that is multiplied as f32 */
     size_t k;         /* the widest input */
     size_t k_form[2]; /* of the widest Q32 and Q256 input */
-    uint32_t head_dim;
+    uint32_t v_dim;
     bool attention;
+    uint32_t n_scores;                      /* most of a ROUTE */
+    uint32_t n_experts;                     /* most of an EXPERTS */
+    size_t pairs;                           /* most per row */
+    size_t chosen_x, chosen_q, chosen_d[2]; /* most elements per row, over an EXPERTS's pairs */
 } needs;
 
 typedef struct {
@@ -46,6 +52,30 @@ static void need_product(needs *n, const exo_weight *w, bool norm) {
     }
 }
 
+exo_act_strides exo_act_strides_for(size_t k) {
+    return (exo_act_strides){
+        .x = (k + 15) / 16 * 16 + FLOAT_ROW_PAD,
+        .q = (k + ROW_PAD_BYTES - 1) / ROW_PAD_BYTES * ROW_PAD_BYTES + ROW_PAD_BYTES,
+        .d = {k / 32, k / 256},
+    };
+}
+
+static void need_experts(needs *n, const exo_op_experts *e) {
+    n->n_experts = n->n_experts > e->n_experts ? n->n_experts : e->n_experts;
+    n->pairs = max_size(n->pairs, e->n_used);
+    for (uint32_t i = 0; i < e->n_parts; i++) {
+        exo_act_strides ld = exo_act_strides_for(e->w[i]->n_cols);
+        exo_act_form form = exo_act_form_of(e->w[i]->type);
+        n->k = max_size(n->k, e->w[i]->n_cols);
+        if (form == EXO_ACT_F32) {
+            n->chosen_x = max_size(n->chosen_x, e->n_used * ld.x);
+        } else {
+            n->chosen_q = max_size(n->chosen_q, e->n_used * ld.q);
+            n->chosen_d[form - 1] = max_size(n->chosen_d[form - 1], e->n_used * ld.d[form - 1]);
+        }
+    }
+}
+
 static needs gather(const exo_plan_desc *desc) {
     needs n = {0};
     for (size_t i = 0; i < desc->n_ops; i++) {
@@ -55,9 +85,19 @@ static needs gather(const exo_plan_desc *desc) {
             for (uint32_t k = 0; k < m->n_parts; k++) need_product(&n, m->w[k], m->norm != NULL);
         } else if (op->kind == EXO_OP_HEAD) {
             need_product(&n, op->u.head.w, true);
+        } else if (op->kind == EXO_OP_EXPERTS) {
+            need_experts(&n, &op->u.experts);
+        } else if (op->kind == EXO_OP_ROUTE) {
+            n.n_scores = (uint32_t)max_size(n.n_scores, op->u.route.n_experts);
+        } else if (op->kind == EXO_OP_NORM) {
+            n.k = max_size(n.k, desc->slot_width[op->u.norm.in]);
+        } else if (op->kind == EXO_OP_EMBED) {
+            n.k = max_size(n.k, desc->slot_width[op->u.embed.out]);
         } else if (op->kind == EXO_OP_ATTENTION) {
             n.attention = true;
-            if (op->u.attention.head_dim > n.head_dim) n.head_dim = op->u.attention.head_dim;
+            const exo_op_attention *a = &op->u.attention;
+            uint32_t v_dim = a->v_dim != 0 ? a->v_dim : a->head_dim;
+            if (v_dim > n.v_dim) n.v_dim = v_dim;
         }
     }
     return n;
@@ -65,16 +105,31 @@ static needs gather(const exo_plan_desc *desc) {
 
 static void carve_act(carver *c, const exo_plan *p, const needs *n, uint32_t rows,
                       exo_act_space *a) {
-    if (n->norm_x > 0) a->x = carve(c, rows * p->ld_x, sizeof(float));
+    if (n->norm_x > 0) a->x = carve(c, rows * p->ld.x, sizeof(float));
     for (int f = 0; f < 2; f++) {
         if (n->k_form[f] == 0) continue;
-        a->q[f] = carve(c, rows * p->ld_q, 1);
-        a->d[f] = carve(c, rows * p->ld_d[f], sizeof(float));
+        a->q[f] = carve(c, rows * p->ld.q, 1);
+        a->d[f] = carve(c, rows * p->ld.d[f], sizeof(float));
     }
-    if (n->k_form[0] > 0) a->sum32 = carve(c, rows * p->ld_d[0], sizeof(int32_t));
+    if (n->k_form[0] > 0) a->sum32 = carve(c, rows * p->ld.d[0], sizeof(int32_t));
     if (n->k_form[1] > 0) {
-        a->sums = carve(c, rows * p->ld_d[1] * EXO_Q256_SUMS, sizeof(int16_t));
+        a->sums = carve(c, rows * p->ld.d[1] * EXO_Q256_SUMS, sizeof(int16_t));
     }
+}
+
+static void carve_chosen(carver *c, exo_plan *p, const needs *n) {
+    size_t rows = p->desc.max_rows;
+    if (n->pairs == 0) return;
+    p->pairs = carve(c, rows * n->pairs, sizeof *p->pairs);
+    p->expert_at = carve(c, n->n_experts + 1u, sizeof *p->expert_at);
+    if (n->chosen_x > 0) p->chosen.x = carve(c, rows * n->chosen_x, sizeof(float));
+    for (int f = 0; f < 2; f++) {
+        if (n->chosen_d[f] == 0) continue;
+        p->chosen.q[f] = carve(c, rows * n->chosen_q, 1);
+        p->chosen.d[f] = carve(c, rows * n->chosen_d[f], sizeof(float));
+    }
+    p->chosen.sum32 = carve(c, rows * n->chosen_d[0], sizeof(int32_t));
+    p->chosen.sums = carve(c, rows * n->chosen_d[1] * EXO_Q256_SUMS, sizeof(int16_t));
 }
 
 static void lay_out(carver *c, exo_plan *p, const needs *n) {
@@ -88,6 +143,7 @@ static void lay_out(carver *c, exo_plan *p, const needs *n) {
     p->slot_ld = carve(c, d->n_slots, sizeof *p->slot_ld);
     p->slots = carve(c, d->n_slots, sizeof *p->slots);
     p->pos = carve(c, d->max_rows, sizeof *p->pos);
+    p->pos_end = carve(c, d->max_rows, sizeof *p->pos_end);
     p->bounds.logit_rows = carve(c, d->max_rows, sizeof *p->bounds.logit_rows);
     p->blocks = carve(c, d->max_rows, sizeof *p->blocks);
     p->bounds.last_pos = carve(c, d->max_seqs, sizeof *p->bounds.last_pos);
@@ -100,11 +156,13 @@ static void lay_out(carver *c, exo_plan *p, const needs *n) {
         p->slots[i] = slot;
     }
     carve_act(c, p, n, d->max_rows, &p->act);
+    carve_chosen(c, p, n);
     for (uint32_t t = 0; t < n_threads; t++) {
         exo_thread_scratch s = {0};
         for (int i = 0; i < 2; i++) s.strip[i] = carve(c, p->strip_floats, sizeof(float));
         s.row = carve(c, n->k + 16, sizeof(float));
-        if (n->attention) s.attention = carve(c, exo_attention_scratch(n->head_dim), sizeof(float));
+        if (n->attention) s.attention = carve(c, exo_attention_scratch(n->v_dim), sizeof(float));
+        s.route = carve(c, EXO_ROUTE_SCRATCH(n->n_scores), sizeof(float));
         if (n_threads > 1) carve_act(c, p, n, 1, &s.own);
         if (c->base != NULL) p->threads[t] = s;
     }
@@ -141,11 +199,9 @@ static const exo_plan_objects objects = {shape_of, bytes_of};
 static void set_strides(exo_plan *p, const needs *n) {
     size_t strip = (size_t)p->desc.max_rows * STRIP_ROWS;
     p->strip_floats = max_size(strip, MIN_STRIP);
-    p->ld_x = (n->norm_x + 15) / 16 * 16 + FLOAT_ROW_PAD;
-    size_t k = max_size(n->k_form[0], n->k_form[1]);
-    p->ld_q = (k + ROW_PAD_BYTES - 1) / ROW_PAD_BYTES * ROW_PAD_BYTES + ROW_PAD_BYTES;
-    p->ld_d[0] = n->k_form[0] / 32;
-    p->ld_d[1] = n->k_form[1] / 256;
+    p->ld = exo_act_strides_for(max_size(n->k_form[0], n->k_form[1]));
+    p->ld.x = exo_act_strides_for(n->norm_x).x;
+    for (int f = 0; f < 2; f++) p->ld.d[f] = n->k_form[f] / (f == 0 ? 32 : 256);
 }
 
 /* The rope tables' sizes are known only after the operations have been read once. */

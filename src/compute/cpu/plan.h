@@ -22,6 +22,14 @@ typedef struct {
     int16_t *sums;
 } exo_act_space;
 
+/* Elements from one row to the next. */
+typedef struct {
+    size_t x, q, d[2]; /* d by form, as above */
+} exo_act_strides;
+
+/* Of rows of k elements, padded so that the columns of a tile fall into different cache sets. */
+exo_act_strides exo_act_strides_for(size_t k);
+
 typedef struct {
     const double *inv_freq; /* (dims / 2), borrowed */
     uint32_t dims;
@@ -33,6 +41,7 @@ typedef struct {
     float *strip[2]; /* (n, 16 * groups) results before the epilogue */
     float *row;      /* (max K) a normed row on its way to quantisation */
     float *attention;
+    float *route;      /* EXO_ROUTE_SCRATCH(most experts) */
     exo_act_space own; /* one row: steps of one row are prepared by every thread for itself */
 } exo_thread_scratch;
 
@@ -53,13 +62,17 @@ struct exo_plan {
     exo_rope_table *rope;
     uint32_t n_rope;
     exo_act_space act; /* max_rows rows, shared by the threads */
-    size_t ld_x, ld_q, ld_d[2];
+    exo_act_strides ld;
+    exo_act_space chosen; /* inputs of EXPERTS, one row per row and chosen expert */
     size_t strip_floats;
     exo_thread_scratch *threads;
 
     /* one step */
     const exo_plan_args *args;
-    uint32_t *pos; /* (max_rows) */
+    uint32_t *pos;       /* (max_rows) */
+    uint32_t *pos_end;   /* (max_rows) last position of the row's sequence in this step */
+    uint32_t *pairs;     /* (max_rows * n_used) row * n_used + rank, by expert, then by row */
+    uint32_t *expert_at; /* (n_experts + 1) where an expert's pairs begin */
     exo_row_block *blocks;
     uint32_t n_blocks;
     atomic_uint *taken;  /* [n_ops] work items handed out */

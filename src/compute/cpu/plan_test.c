@@ -102,7 +102,10 @@ static void test_bad_plans(void **state) {
     WITH(n.ops[3].u.attention.head_dim = 1024, "head_dim");
     WITH(n.ops[3].u.attention.v_pages = NULL, "page pool is missing");
     WITH(n.ops[3].u.attention.v_pages = n.norm, "page pool's size");
-    WITH(n.ops[N_OPS - 1].u.head.norm = NULL, "vector is missing");
+    WITH(n.ops[N_OPS - 1].u.head.w = NULL, "weight is missing");
+    WITH(n.ops[N_OPS - 1].u.head.softcap = -1, "soft cap");
+    WITH(n.ops[2].u.rope_kv.rope_offset = 2, "rope_dims");
+    WITH(n.ops[3].u.attention.v_dim = 32, "width of the output is 256, not 128");
     WITH(n.ops[1] = n.ops[N_OPS - 1], "not the last");
     WITH(n.ops[7].kind = (exo_op_kind)99, "no such operation");
 #undef WITH

@@ -156,7 +156,8 @@ static void test_attention(void **state) {
     static float k[N][HD], v[N][HD];
     uint32_t table[PAGES], pos = N - 1;
     float q[HD], out[HD], scratch[4096];
-    exo_kv_pool pool = {k_pages, v_pages, exo_kv_page_bytes(EXO_F32, 1, HD), HD, EXO_F32};
+    size_t bytes = exo_kv_page_bytes(EXO_F32, 1, HD);
+    exo_kv_pool pool = {k_pages, v_pages, bytes, bytes, HD, HD, EXO_F32};
     test_rng rng = {6};
     for (uint32_t i = 0; i < PAGES; i++) table[i] = (i * 3 + 1) % PAGES;
     for (uint32_t p = 0; p < N; p++) {
@@ -164,9 +165,24 @@ static void test_attention(void **state) {
         exo_ref_kv_store(&pool, table[p / 32], p % 32, 0, k[p], v[p]);
     }
     for (int d = 0; d < HD; d++) q[d] = test_float(&rng) * 3;
-    exo_attention_task t = {q,       out,   HD,     HD,   &pos,    1,       0,
-                            1,       1,     HD,     0.5f, k_pages, v_pages, pool.page_bytes,
-                            EXO_F32, table, scratch};
+    exo_attention_task t = {.q = q,
+                            .out = out,
+                            .ld_q = HD,
+                            .ld_out = HD,
+                            .pos = &pos,
+                            .n_rows = 1,
+                            .n_kv_heads = 1,
+                            .group = 1,
+                            .head_dim = HD,
+                            .v_dim = HD,
+                            .scale = 0.5f,
+                            .k_pages = k_pages,
+                            .v_pages = v_pages,
+                            .k_page_bytes = bytes,
+                            .v_page_bytes = bytes,
+                            .kv_type = EXO_F32,
+                            .table = table,
+                            .scratch = scratch};
     exo_ref_attention(&t);
     double sum = 0, want[HD] = {0};
     for (int p = 0; p < N; p++) {

@@ -36,14 +36,39 @@ static inline void test_floats(test_rng *r, float *x, size_t n) {
     }
 }
 
-/* The f16 scales of one block; sometimes any denormal. */
+/* Where a block has its f16 scales: byte offsets, -1 for none. */
+static inline void test_scales_at(exo_dtype type, int at[2]) {
+    at[0] = 0;
+    at[1] = -1;
+    switch (type) {
+    case EXO_Q4_1:
+    case EXO_Q5_1:
+    case EXO_Q4_K:
+    case EXO_Q5_K: at[1] = 2; return;
+    case EXO_Q2_K: at[0] = 80, at[1] = 82; return;
+    case EXO_Q3_K: at[0] = 108; return;
+    case EXO_Q6_K: at[0] = 208; return;
+    case EXO_MXFP4:
+    case EXO_IQ1_M: at[0] = -1; return;
+    default: return;
+    }
+}
+
+/* The scales of one block; sometimes any denormal. */
 static inline void test_put_scales(test_rng *r, exo_dtype type, uint8_t *block) {
-    bool k = type == EXO_Q4_K || type == EXO_Q6_K;
-    uint8_t *at[2] = {type == EXO_Q6_K ? block + 208 : block, block + 2};
-    for (int i = 0; i < (type == EXO_Q4_K ? 2 : 1); i++) {
+    int at[2];
+    bool wide = exo_dtype_get(type)->block_elems == 256;
+    test_scales_at(type, at);
+    for (int i = 0; i < 2; i++) {
+        if (at[i] < 0) continue;
         uint64_t bits = test_next(r);
-        float scale = (k ? 0.0002f : 0.002f) * (1 + 0.5f * test_float(r));
-        exo_put_u16(at[i], bits % 64 == 0 ? (uint16_t)(bits >> 8 & 0x83FF) : exo_f32_to_f16(scale));
+        float scale = (wide ? 0.0002f : 0.002f) * (1 + 0.5f * test_float(r));
+        exo_put_u16(block + at[i],
+                    bits % 64 == 0 ? (uint16_t)(bits >> 8 & 0x83FF) : exo_f32_to_f16(scale));
+    }
+    if (type == EXO_MXFP4) block[0] = (uint8_t)(test_next(r) % 64 == 0 ? 1 : 114 + block[0] % 8);
+    if (type == EXO_IQ1_M) { /* the top nibbles of four words, here of a scale below 1 */
+        for (int w = 0; w < 4; w++) block[49 + 2 * w] &= w == 3 ? 0x1F : 0xFF;
     }
 }
 
@@ -72,8 +97,10 @@ static inline uint64_t test_hash(const void *bytes, size_t n, uint64_t h) { /* F
     return h;
 }
 
-#define TEST_N_TYPES 7
-static const exo_dtype test_types[TEST_N_TYPES] = {EXO_F32,  EXO_F16,  EXO_BF16, EXO_Q4_0,
-                                                   EXO_Q8_0, EXO_Q4_K, EXO_Q6_K};
+#define TEST_N_TYPES 23
+static const exo_dtype test_types[TEST_N_TYPES] = {
+    EXO_F32,     EXO_F16,    EXO_BF16,  EXO_Q4_0,    EXO_Q8_0,  EXO_Q4_K,   EXO_Q6_K,  EXO_Q4_1,
+    EXO_Q5_0,    EXO_Q5_1,   EXO_Q2_K,  EXO_Q3_K,    EXO_Q5_K,  EXO_IQ4_NL, EXO_MXFP4, EXO_IQ4_XS,
+    EXO_IQ2_XXS, EXO_IQ2_XS, EXO_IQ2_S, EXO_IQ3_XXS, EXO_IQ3_S, EXO_IQ1_S,  EXO_IQ1_M};
 
 #endif

@@ -161,8 +161,10 @@ static inline void test_make_net_on(test_net *n, exo_device *device,
         }
         test_layer_ops(n, il, &n->ops[1 + il * OPS_A_LAYER]);
     }
-    n->ops[0] = (exo_op){.kind = EXO_OP_EMBED, .u.embed = {SLOT_X, n->table}};
-    n->ops[N_OPS - 1] = (exo_op){.kind = EXO_OP_HEAD, .u.head = {SLOT_X, n->norm, 1e-5f, n->table}};
+    n->ops[0] = (exo_op){.kind = EXO_OP_EMBED, .u.embed = {.out = SLOT_X, .table = n->table}};
+    n->ops[N_OPS - 1] =
+        (exo_op){.kind = EXO_OP_HEAD,
+                 .u.head = {.in = SLOT_X, .norm = n->norm, .norm_eps = 1e-5f, .w = n->table}};
     exo_plan_desc pd = test_plan_desc(n);
     test_must(test_backend->plan_create(n->device, &pd, &n->plan, NULL) == EXO_OK);
     for (uint32_t i = 0; i < MAX_SEQS * SEQ_PAGES; i++) n->pages[i] = i * 7 % N_PAGES;
@@ -192,8 +194,11 @@ static inline void test_free_net(test_net *n) {
     test_backend->close(n->device);
 }
 
+static uint32_t test_n_prompt; /* positions of sequence 0 that have the class of prompts */
+
 static inline exo_row test_row(uint32_t seq, uint32_t pos) {
-    return (exo_row){seq, pos, (int32_t)((pos * 31 + seq * 17) % VOCAB), EXO_ROW_LOGITS};
+    uint32_t flags = EXO_ROW_LOGITS | (seq == 0 && pos < test_n_prompt ? EXO_ROW_PROMPT : 0u);
+    return (exo_row){seq, pos, (int32_t)((pos * 31 + seq * 17) % VOCAB), flags};
 }
 
 static float test_logits[TOKENS][VOCAB]; /* of sequence 0 */
@@ -210,7 +215,10 @@ static inline uint64_t test_run_tokens(test_net *n, uint32_t chunk, bool with_ot
         for (uint32_t i = 0; i < m; i++) rows[first + i] = test_row(0, pos + i);
         exo_plan_args args = {
             .rows = rows, .n_rows = first + m, .block_table = n->pages, .logits = &out[0][0]};
-        test_must(test_backend->plan_run(n->plan, &args, NULL) == EXO_OK);
+        exo_error err = {.message = ""};
+        exo_status st = test_backend->plan_run(n->plan, &args, &err);
+        if (st != EXO_OK) fprintf(stderr, "step at %u: %s\n", pos, err.message);
+        test_must(st == EXO_OK);
         memcpy(test_logits[pos], out[first], m * sizeof test_logits[0]);
     }
     for (uint32_t i = 0; i < tokens * VOCAB; i++) test_must(isfinite((&test_logits[0][0])[i]));

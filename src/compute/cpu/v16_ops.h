@@ -82,6 +82,73 @@ static void v16_silu_mul(float *out, const float *gate, const float *up, uint32_
     }
 }
 
+static bool v16_layer_norm(float *out, const float *x, const exo_norm_weights *w, uint32_t n) {
+    v16 l = v16_set1(0), squares = l;
+    for (uint32_t i = 0; i < n; i += 16) l = v16_add(l, v16_load_upto(x + i, n - i));
+    v16 mean = v16_set1(v16_sum(l) / (float)n);
+    for (uint32_t i = 0; i < n; i += 16) {
+        v16 d = v16_sub(v16_load_upto(x + i, n - i), mean);
+        if (n - i < 16) d = v16_keep_first(d, n - i, 0);
+        squares = v16_fma(d, d, squares);
+    }
+    float sum = v16_sum(squares);
+    if (!(sum < INFINITY)) return false; /* a sum of squares: infinite or NaN */
+    v16 f = v16_set1(1.0f / sqrtf(sum / (float)n + w->eps));
+    for (uint32_t i = 0; i < n; i += 16) {
+        v16 d = v16_mul(v16_sub(v16_load_upto(x + i, n - i), mean), f);
+        v16 y = v16_mul(d, v16_load_upto(w->weight + i, n - i));
+        if (w->bias != NULL) y = v16_add(y, v16_load_upto(w->bias + i, n - i));
+        v16_store_upto(out + i, y, n - i);
+    }
+    return true;
+}
+
+static void v16_gelu_mul(float *out, const float *gate, const float *up, uint32_t n) {
+    v16 one = v16_set1(1.0f), a = v16_set1(EXO_GELU_A), b = v16_set1(EXO_GELU_B);
+    for (uint32_t i = 0; i < n; i += 16) {
+        v16 g = v16_load_upto(gate + i, n - i), t = v16_mul(g, a);
+        t = v16_fma(v16_mul(t, b), v16_mul(g, g), t);
+        v16 y = v16_div(g, v16_add(one, v16_exp(v16_sub(v16_set1(0), t))));
+        if (up != NULL) y = v16_mul(y, v16_load_upto(up + i, n - i));
+        v16_store_upto(out + i, y, n - i);
+    }
+}
+
+static void v16_swiglu_oai(float *out, const float *gate, const float *up, uint32_t n) {
+    v16 one = v16_set1(1.0f), top = v16_set1(EXO_SWIGLU_MAX), beta = v16_set1(EXO_SWIGLU_BETA);
+    for (uint32_t i = 0; i < n; i += 16) {
+        v16 x = v16_min(v16_load_upto(gate + i, n - i), top);
+        v16 y = v16_max(v16_load_upto(up + i, n - i), v16_set1(-EXO_SWIGLU_MAX));
+        v16 e = v16_exp(v16_sub(v16_set1(0), v16_mul(beta, x)));
+        y = v16_add(v16_min(y, top), one);
+        v16_store_upto(out + i, v16_mul(v16_div(x, v16_add(one, e)), y), n - i);
+    }
+}
+
+static void v16_mix(float *out, const exo_mix_row *m) {
+    for (uint32_t i = 0; i < m->n; i += 16) {
+        v16 acc = v16_set1(0);
+        for (uint32_t r = 0; r < m->n_used; r++) {
+            v16 y = v16_load_upto(m->y + (size_t)r * m->n + i, m->n - i);
+            acc = v16_fma(v16_set1(m->w[r]), y, acc);
+        }
+        if (m->add) acc = v16_add(v16_load_upto(out + i, m->n - i), acc);
+        v16_store_upto(out + i, acc, m->n - i);
+    }
+}
+
+static inline v16 v16_softcap(v16 x, float cap) {
+    v16 e = v16_add(v16_exp(v16_mul(x, v16_set1(2.0f / cap))), v16_set1(1.0f));
+    v16 tanh_x = v16_sub(v16_set1(1.0f), v16_div(v16_set1(2.0f), e));
+    return v16_mul(tanh_x, v16_set1(cap));
+}
+
+static void v16_softcap_row(float *x, float cap, uint32_t n) {
+    for (uint32_t i = 0; i < n; i += 16) {
+        v16_store_upto(x + i, v16_softcap(v16_load_upto(x + i, n - i), cap), n - i);
+    }
+}
+
 static void v16_round_f16_row(float *x, uint32_t n) {
     for (uint32_t i = 0; i < n; i += 16) {
         v16_store_upto(x + i, v16_round_f16(v16_load_upto(x + i, n - i)), n - i);
@@ -144,17 +211,19 @@ static bool v16_quantize256(const float *x, uint32_t n, int8_t *q, float *d, int
 /* ---- attention ---- */
 
 typedef struct {
-    const float *q; /* (head_dim) */
-    float *out;     /* (head_dim) */
-    uint32_t pos;
+    const float *q;      /* (head_dim) */
+    float *out;          /* (v_dim) */
+    uint32_t head;       /* of all query heads */
+    uint32_t first, pos; /* positions it sees */
 } v16_query;
 
 /* The tile's arrays in the task's scratch; rows of `weights` are EXO_ATTN_SPLIT_TOKENS wide. */
 typedef struct {
     float *weights, *part, *total; /* (queries, 256), (queries, lanes) twice */
-    uint32_t lanes;                /* head_dim rounded up to 16 */
+    uint32_t lanes;                /* v_dim rounded up to 16 */
     float max[EXO_ATTENTION_QUERIES], sum[EXO_ATTENTION_QUERIES];
-    uint32_t valid[EXO_ATTENTION_QUERIES]; /* positions of the split that a query sees */
+    uint32_t from[EXO_ATTENTION_QUERIES]; /* positions [from, to) of the split are seen; */
+    uint32_t to[EXO_ATTENTION_QUERIES];   /* none when they are equal */
 } v16_tile;
 
 EXO_INLINE v16 v16_load_kv(const uint8_t *p, size_t i, bool f16) {
@@ -168,9 +237,12 @@ EXO_INLINE v16 v16_load_kv_upto(const uint8_t *p, size_t i, uint32_t n, bool f16
                : v16_load_n((const float *)(const void *)p + i, n);
 }
 
-static inline const uint8_t *v16_page(const exo_attention_task *t, const uint8_t *pages,
-                                      uint32_t pos) {
-    return pages + t->table[pos / EXO_KV_PAGE_TOKENS] * t->page_bytes;
+static inline const uint8_t *v16_k_page(const exo_attention_task *t, uint32_t pos) {
+    return t->k_pages + t->table[pos / EXO_KV_PAGE_TOKENS] * t->k_page_bytes;
+}
+
+static inline const uint8_t *v16_v_page(const exo_attention_task *t, uint32_t pos) {
+    return t->v_pages + t->table[pos / EXO_KV_PAGE_TOKENS] * t->v_page_bytes;
 }
 
 /* Raw scores of Q queries against one page, at position `at` of the split. */
@@ -190,30 +262,37 @@ EXO_INLINE void v16_score_page(const exo_attention_task *t, const v16_query *qs,
     v16 scale = v16_set1(t->scale);
     EXO_UNROLL for (int q = 0; q < Q; q++) {
         float *w = tile->weights + q * EXO_ATTN_SPLIT_TOKENS + at;
-        v16_store(w, v16_mul(acc[q][0], scale));
-        v16_store(w + 16, v16_mul(acc[q][1], scale));
+        v16 lo = v16_mul(acc[q][0], scale), hi = v16_mul(acc[q][1], scale);
+        v16_store(w, t->softcap > 0 ? v16_softcap(lo, t->softcap) : lo);
+        v16_store(w + 16, t->softcap > 0 ? v16_softcap(hi, t->softcap) : hi);
     }
 }
 
-/* Scores to weights, in place; their maximum and sum. */
-static inline void v16_softmax(float *w, uint32_t n, float *max, float *sum) {
+/* Lanes before n (< 16) replaced by fill. */
+static inline v16 v16_drop_first(v16 a, uint32_t n, float fill) {
+    float f[16];
+    v16_store(f, a);
+    for (uint32_t i = 0; i < n; i++) f[i] = fill;
+    return v16_load(f);
+}
+
+/* The 16 scores or weights at w + i, those outside [from, n) replaced by fill. */
+static inline v16 v16_seen(const float *w, uint32_t i, uint32_t from, uint32_t n, float fill) {
+    v16 x = v16_load(w + i);
+    if (i < from) x = v16_drop_first(x, from - i, fill);
+    return n - i < 16 ? v16_keep_first(x, n - i, fill) : x;
+}
+
+/* Scores [from, n) to weights, in place; their maximum and sum. */
+static inline void v16_softmax(float *w, uint32_t from, uint32_t n, float *max, float *sum) {
     v16 top = v16_set1(-INFINITY), l = v16_set1(0);
-    uint32_t full = n / 16 * 16;
-    for (uint32_t i = 0; i < full; i += 16) top = v16_max(v16_load(w + i), top);
-    if (full < n) {
-        top = v16_max(v16_keep_first(v16_load(w + full), n - full, -INFINITY), top);
-    }
+    uint32_t start = from / 16 * 16;
+    for (uint32_t i = start; i < n; i += 16) top = v16_max(v16_seen(w, i, from, n, -INFINITY), top);
     *max = v16_top(top);
     v16 m = v16_set1(*max);
-    for (uint32_t i = 0; i < full; i += 16) {
-        v16 e = v16_exp(v16_sub(v16_load(w + i), m));
-        v16_store(w + i, e);
-        l = v16_add(l, e);
-    }
-    if (full < n) {
-        v16 e = v16_exp(v16_sub(v16_load(w + full), m));
-        v16_store(w + full, e);
-        l = v16_add(l, v16_keep_first(e, n - full, 0));
+    for (uint32_t i = start; i < n; i += 16) {
+        v16_store(w + i, v16_exp(v16_sub(v16_load(w + i), m)));
+        l = v16_add(l, v16_seen(w, i, from, n, 0));
     }
     *sum = v16_sum(l);
 }
@@ -223,7 +302,7 @@ static inline void v16_softmax(float *w, uint32_t n, float *max, float *sum) {
 EXO_INLINE void v16_weigh(const exo_attention_task *t, v16_tile *tile, uint32_t p0, uint32_t i,
                           uint32_t n, int q0, uint32_t d0, const int Q, const int V,
                           const bool f16) {
-    uint32_t width = t->head_dim - d0 - (uint32_t)(V - 1) * 16;
+    uint32_t width = t->v_dim - d0 - (uint32_t)(V - 1) * 16;
     v16 acc[EXO_ATTENTION_QUERIES][V16_VALUES];
     const float *w = tile->weights + q0 * EXO_ATTN_SPLIT_TOKENS;
     float *o = tile->part + (size_t)q0 * tile->lanes + d0;
@@ -231,10 +310,10 @@ EXO_INLINE void v16_weigh(const exo_attention_task *t, v16_tile *tile, uint32_t 
         EXO_UNROLL for (int v = 0; v < V; v++) acc[q][v] = v16_load(o + q * tile->lanes + v * 16);
     }
     while (i < n) {
-        const uint8_t *page = v16_page(t, t->v_pages, p0 + i);
+        const uint8_t *page = v16_v_page(t, p0 + i);
         uint32_t slot = i % EXO_KV_PAGE_TOKENS, end = i + EXO_KV_PAGE_TOKENS - slot;
-        size_t at = ((size_t)t->kv_head * EXO_KV_PAGE_TOKENS + slot) * t->head_dim + d0;
-        for (end = end < n ? end : n; i < end; i++, at += t->head_dim) {
+        size_t at = ((size_t)t->kv_head * EXO_KV_PAGE_TOKENS + slot) * t->v_dim + d0;
+        for (end = end < n ? end : n; i < end; i++, at += t->v_dim) {
             v16 x[V16_VALUES];
             EXO_UNROLL for (int v = 0; v < V - 1; v++) x[v] = v16_load_kv(page, at + v * 16, f16);
             x[V - 1] = v16_load_kv_upto(page, at + (V - 1) * 16, width, f16);
@@ -249,26 +328,35 @@ EXO_INLINE void v16_weigh(const exo_attention_task *t, v16_tile *tile, uint32_t 
     }
 }
 
-/* All value columns; positions that every query sees go through the wide tile. */
+/* V vectors of value columns from d on.  Positions [lo, hi) that every query sees go through the
+ * wide tile, those before and behind one query at a time: each sum stays in order. */
+EXO_INLINE void v16_columns(const exo_attention_task *t, v16_tile *tile, uint32_t p0, uint32_t d,
+                            const int Q, const int V, const bool f16) {
+    uint32_t lo = tile->from[0], hi = tile->to[0];
+    for (int q = 1; q < Q; q++) {
+        lo = tile->from[q] > lo ? tile->from[q] : lo;
+        hi = tile->to[q] < hi ? tile->to[q] : hi;
+    }
+    hi = hi < lo ? lo : hi;
+    for (int q = 0; q < Q; q++) {
+        uint32_t end = tile->to[q] < lo ? tile->to[q] : lo;
+        if (tile->from[q] < end) v16_weigh(t, tile, p0, tile->from[q], end, q, d, 1, V, f16);
+    }
+    v16_weigh(t, tile, p0, lo, hi, 0, d, Q, V, f16);
+    for (int q = 0; q < Q; q++) {
+        if (hi < tile->to[q]) v16_weigh(t, tile, p0, hi, tile->to[q], q, d, 1, V, f16);
+    }
+}
+
 EXO_INLINE void v16_values(const exo_attention_task *t, v16_tile *tile, uint32_t p0, const int Q,
                            const bool f16) {
-    uint32_t common = tile->valid[0];
-    for (int q = 1; q < Q; q++) common = tile->valid[q] < common ? tile->valid[q] : common;
     memset(tile->part, 0, (size_t)Q * tile->lanes * sizeof *tile->part);
-    for (uint32_t d = 0; d < t->head_dim;) {
-        bool wide = t->head_dim - d >= V16_VALUES * 16;
+    for (uint32_t d = 0; d < t->v_dim;) {
+        bool wide = t->v_dim - d >= V16_VALUES * 16;
         if (wide) {
-            v16_weigh(t, tile, p0, 0, common, 0, d, Q, V16_VALUES, f16);
+            v16_columns(t, tile, p0, d, Q, V16_VALUES, f16);
         } else {
-            v16_weigh(t, tile, p0, 0, common, 0, d, Q, 1, f16);
-        }
-        for (int q = 0; q < Q; q++) {
-            if (tile->valid[q] == common) continue;
-            if (wide) {
-                v16_weigh(t, tile, p0, common, tile->valid[q], q, d, 1, V16_VALUES, f16);
-            } else {
-                v16_weigh(t, tile, p0, common, tile->valid[q], q, d, 1, 1, f16);
-            }
+            v16_columns(t, tile, p0, d, Q, 1, f16);
         }
         d += wide ? V16_VALUES * 16 : 16;
     }
@@ -294,38 +382,67 @@ static inline void v16_combine(v16_tile *tile, int q, bool first, float m, float
     tile->max[q] = top;
 }
 
+/* The sink's share of the sum, and the outputs. */
+static inline void v16_finish(const exo_attention_task *t, const v16_query *query, v16_tile *tile,
+                              int q) {
+    float factor = 1;
+    if (t->sinks != NULL) {
+        float sink = t->sinks[query->head], top = sink > tile->max[q] ? sink : tile->max[q];
+        factor = v16_exp1(tile->max[q] - top);
+        tile->sum[q] = fmaf(tile->sum[q], factor, v16_exp1(sink - top));
+    }
+    v16 a = v16_set1(factor), inv = v16_set1(1.0f / tile->sum[q]);
+    for (uint32_t d = 0; d < t->v_dim; d += 16) {
+        v16 o = v16_load(tile->total + (size_t)q * tile->lanes + d);
+        v16_store_upto(query->out + d, v16_mul(v16_mul(o, a), inv), t->v_dim - d);
+    }
+}
+
+/* What the queries see of the n positions of the split at p0; returns the first of them all. */
+static inline uint32_t v16_see(v16_tile *tile, const v16_query *qs, int Q, uint32_t p0,
+                               uint32_t n) {
+    uint32_t least = n;
+    for (int q = 0; q < Q; q++) {
+        uint32_t from = qs[q].first < p0 ? 0 : qs[q].first - p0;
+        uint32_t to = qs[q].pos < p0 ? 0 : qs[q].pos - p0 + 1;
+        tile->to[q] = to < n ? to : n;
+        tile->from[q] = from < tile->to[q] ? from : tile->to[q];
+        if (tile->from[q] < tile->to[q] && tile->from[q] < least) least = tile->from[q];
+    }
+    return least;
+}
+
 EXO_INLINE void v16_attend(const exo_attention_task *t, const v16_query *qs, const int Q,
                            const bool f16) {
-    v16_tile tile = {.lanes = (t->head_dim + 15) / 16 * 16};
+    v16_tile tile = {.lanes = (t->v_dim + 15) / 16 * 16};
     tile.weights = t->scratch;
     tile.part = tile.weights + EXO_ATTENTION_QUERIES * EXO_ATTN_SPLIT_TOKENS;
     tile.total = tile.part + (size_t)EXO_ATTENTION_QUERIES * tile.lanes;
-    uint32_t last = 0;
-    for (int q = 0; q < Q; q++) last = qs[q].pos > last ? qs[q].pos : last;
-    for (uint32_t p0 = 0; p0 <= last; p0 += EXO_ATTN_SPLIT_TOKENS) {
+    uint32_t last = 0, first = UINT32_MAX;
+    for (int q = 0; q < Q; q++) {
+        last = qs[q].pos > last ? qs[q].pos : last;
+        first = qs[q].first < first ? qs[q].first : first;
+    }
+    uint32_t p0 = first / EXO_ATTN_SPLIT_TOKENS * EXO_ATTN_SPLIT_TOKENS;
+    for (; p0 <= last; p0 += EXO_ATTN_SPLIT_TOKENS) {
         uint32_t n = last - p0 < EXO_ATTN_SPLIT_TOKENS ? last - p0 + 1 : EXO_ATTN_SPLIT_TOKENS;
         float m[EXO_ATTENTION_QUERIES], l[EXO_ATTENTION_QUERIES];
-        for (uint32_t i = 0; i < n; i += EXO_KV_PAGE_TOKENS) {
-            v16_score_page(t, qs, &tile, v16_page(t, t->k_pages, p0 + i), i, Q, f16);
+        uint32_t i = v16_see(&tile, qs, Q, p0, n) / EXO_KV_PAGE_TOKENS * EXO_KV_PAGE_TOKENS;
+        for (; i < n; i += EXO_KV_PAGE_TOKENS) {
+            v16_score_page(t, qs, &tile, v16_k_page(t, p0 + i), i, Q, f16);
         }
         for (int q = 0; q < Q; q++) {
-            uint32_t seen = qs[q].pos < p0 ? 0 : qs[q].pos - p0 + 1;
-            tile.valid[q] = seen < n ? seen : n;
-            if (seen == 0) continue;
-            v16_softmax(tile.weights + q * EXO_ATTN_SPLIT_TOKENS, tile.valid[q], &m[q], &l[q]);
+            if (tile.from[q] == tile.to[q]) continue;
+            v16_softmax(tile.weights + q * EXO_ATTN_SPLIT_TOKENS, tile.from[q], tile.to[q], &m[q],
+                        &l[q]);
         }
         v16_values(t, &tile, p0, Q, f16);
         for (int q = 0; q < Q; q++) {
-            if (tile.valid[q] > 0) v16_combine(&tile, q, p0 == 0, m[q], l[q]);
+            if (tile.from[q] == tile.to[q]) continue;
+            v16_combine(&tile, q, qs[q].first >= p0, m[q], l[q]);
         }
     }
-    for (int q = 0; q < Q; q++) {
-        v16 inv = v16_set1(1.0f / tile.sum[q]);
-        for (uint32_t d = 0; d < t->head_dim; d += 16) {
-            v16 o = v16_mul(v16_load(tile.total + (size_t)q * tile.lanes + d), inv);
-            v16_store_upto(qs[q].out + d, o, t->head_dim - d);
-        }
-    }
+    for (int q = 0; q < Q; q++) v16_finish(t, &qs[q], &tile, q);
 }
 
 #define V16_ATTEND(Q, KV, F16)                                                                     \
@@ -367,9 +484,12 @@ static void v16_attention(const exo_attention_task *t) {
         uint32_t m = n - i < V16_QUERIES ? n - i : V16_QUERIES;
         for (uint32_t k = 0; k < m; k++) {
             uint32_t row = (i + k) / t->group, head = t->kv_head * t->group + (i + k) % t->group;
+            uint32_t pos = t->pos[row];
             qs[k].q = t->q + row * t->ld_q + (size_t)head * t->head_dim;
-            qs[k].out = t->out + row * t->ld_out + (size_t)head * t->head_dim;
-            qs[k].pos = t->pos[row];
+            qs[k].out = t->out + row * t->ld_out + (size_t)head * t->v_dim;
+            qs[k].head = head;
+            qs[k].first = t->window > 0 && pos >= t->window ? pos - t->window + 1 : 0;
+            qs[k].pos = pos;
         }
         i += v16_attend_some(t, qs, m);
     }

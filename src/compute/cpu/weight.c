@@ -2,7 +2,8 @@
  *
  * Both directions walk the same table, so unpacking is the inverse by construction.  A word is
  * four bytes of one row and lands at [word][row] of the record; a half is the block's f16 scale
- * and lands at [row].  Plain float types are transposed element by element. */
+ * and lands at [row]; so does the one byte that scales an MXFP4 block.  Plain float types are
+ * transposed element by element. */
 #define _DEFAULT_SOURCE /* MADV_HUGEPAGE */
 #include "compute/cpu/weight.h"
 
@@ -33,21 +34,59 @@ typedef struct {
     uint16_t n_words, n_halves;
     word_run words[3];
     half_run halves[2];
+    bool first_byte; /* the block's first byte is a scale of its own, at [row] */
 } layout;
+
+/* A whole block but for its f16 scale, which comes first. */
+#define CODEBOOK(n_words)                                                                          \
+    { 64 * (n_words), 32, 1, 1, {{2, n_words, QUANTS, 0}}, {{0, 0}}, false }
 
 static const layout layouts[EXO_DTYPE_LIMIT] = {
     [EXO_F32] = {.quant_bytes = 64},
     [EXO_F16] = {.quant_bytes = 32},
     [EXO_BF16] = {.quant_bytes = 32},
-    [EXO_Q4_0] = {256, 32, 1, 1, {{2, 4, QUANTS, 0}}, {{0, 0}}},
-    [EXO_Q8_0] = {512, 32, 1, 1, {{2, 8, QUANTS, 0}}, {{0, 0}}},
-    [EXO_Q4_K] = {2048, 256, 2, 2, {{16, 32, QUANTS, 0}, {4, 3, SCALES, 64}}, {{0, 0}, {2, 32}}},
+    [EXO_Q4_0] = {256, 32, 1, 1, {{2, 4, QUANTS, 0}}, {{0, 0}}, false},
+    [EXO_Q4_1] = {256, 64, 1, 2, {{4, 4, QUANTS, 0}}, {{0, 0}, {2, 32}}, false},
+    [EXO_Q5_0] = {320, 32, 2, 1, {{6, 4, QUANTS, 0}, {2, 1, QUANTS, 256}}, {{0, 0}}, false},
+    [EXO_Q5_1] =
+        {320, 64, 2, 2, {{8, 4, QUANTS, 0}, {4, 1, QUANTS, 256}}, {{0, 0}, {2, 32}}, false},
+    [EXO_Q8_0] = {512, 32, 1, 1, {{2, 8, QUANTS, 0}}, {{0, 0}}, false},
+    [EXO_IQ4_NL] = {256, 32, 1, 1, {{2, 4, QUANTS, 0}}, {{0, 0}}, false},
+    [EXO_MXFP4] = {256, 16, 1, 0, {{1, 4, QUANTS, 0}}, {{0, 0}}, true},
+    [EXO_Q2_K] =
+        {1024, 320, 2, 2, {{16, 16, QUANTS, 0}, {0, 4, SCALES, 64}}, {{80, 0}, {82, 32}}, false},
+    [EXO_Q3_K] = {1536,
+                  224,
+                  3,
+                  1,
+                  {{32, 16, QUANTS, 0}, {0, 8, QUANTS, 1024}, {96, 3, SCALES, 32}},
+                  {{108, 0}},
+                  false},
+    [EXO_Q4_K] =
+        {2048, 256, 2, 2, {{16, 32, QUANTS, 0}, {4, 3, SCALES, 64}}, {{0, 0}, {2, 32}}, false},
+    [EXO_Q5_K] = {2560,
+                  256,
+                  3,
+                  2,
+                  {{48, 32, QUANTS, 0}, {16, 8, QUANTS, 2048}, {4, 3, SCALES, 64}},
+                  {{0, 0}, {2, 32}},
+                  false},
     [EXO_Q6_K] = {3072,
                   288,
                   3,
                   1,
                   {{0, 32, QUANTS, 0}, {128, 16, QUANTS, 2048}, {192, 4, SCALES, 0}},
-                  {{208, 256}}},
+                  {{208, 256}},
+                  false},
+    [EXO_IQ4_XS] =
+        {2048, 128, 2, 2, {{8, 32, QUANTS, 0}, {4, 1, SCALES, 64}}, {{0, 0}, {2, 32}}, false},
+    [EXO_IQ2_XXS] = CODEBOOK(16),
+    [EXO_IQ2_XS] = CODEBOOK(18),
+    [EXO_IQ2_S] = CODEBOOK(20),
+    [EXO_IQ3_XXS] = CODEBOOK(24),
+    [EXO_IQ3_S] = CODEBOOK(27),
+    [EXO_IQ1_S] = CODEBOOK(12),
+    [EXO_IQ1_M] = {896, 0, 1, 0, {{0, 14, QUANTS, 0}}, {{0, 0}}, false},
 };
 
 bool exo_weight_supported(exo_dtype type) {
@@ -66,6 +105,7 @@ static void pack_block(const layout *l, const uint8_t *src, uint8_t *quants, uin
     for (uint32_t i = 0; i < l->n_halves; i++) {
         memcpy(scales + l->halves[i].dst + (size_t)r * 2, src + l->halves[i].src, 2);
     }
+    if (l->first_byte) scales[r] = src[0];
 }
 
 static void unpack_block(const layout *l, uint8_t *dst, const uint8_t *quants,
@@ -80,6 +120,7 @@ static void unpack_block(const layout *l, uint8_t *dst, const uint8_t *quants,
     for (uint32_t i = 0; i < l->n_halves; i++) {
         memcpy(dst + l->halves[i].src, scales + l->halves[i].dst + (size_t)r * 2, 2);
     }
+    if (l->first_byte) dst[0] = scales[r];
 }
 
 /* (rows <= 16, n) elements of `size` bytes to (n, 16). */

@@ -16,6 +16,17 @@
  *   Q8_0   32          u32 [8][16]: element 4j+i          d f16 [16]
  *   Q4_K   256         u32 [4][8][16]: sub-block 2c low   d f16 [16], dmin f16 [16],
  *                      nibble, 2c+1 high; 4t+i in it      u32 [3][16]: the 12 scale bytes
+ *   Q4_1   32          as Q4_0                            d, m f16 [16]
+ *   Q5_0   32          as Q4_0; u32 [16]: fifth bits      d f16 [16]
+ *   Q5_1   32          as Q5_0                            d, m f16 [16]
+ *   IQ4_NL 32          as Q4_0, indices                   d f16 [16]
+ *   MXFP4  32          as Q4_0, indices                   e u8 [16]
+ *   Q2_K   256         u32 [16][16], as in the file       d, dmin f16 [16], u32 [4][16]
+ *   Q3_K   256         low u32 [16][16], high             d f16 [16],
+ *                      u32 [8][16], as in the file        u32 [3][16]: the 12 scale bytes
+ *   Q5_K   256         low as Q4_K, high u32 [8][16]      as Q4_K
+ *   IQ4_XS 256         as Q4_K, indices, 8 runs of 16     d, high of scales u16 [16], low u32 [16]
+ *   IQ1, IQ2, IQ3      the block as it is, u32 [n][16]    d f16 [16]; IQ1_M has none
  *   Q6_K   256         low u32 [2][16][16], high          i8x4 [4][16], d f16 [16]
  *                      u32 [2][8][16], as in the file
  *

@@ -104,10 +104,10 @@ uint position_at(uint table, uint kv_head, uint p) {
         o##h##_3 = add_scaled(o##h##_3, w, v3);                                                    \
     }
 #define END_VALUES(h)                                                                              \
-    keep(t, first_split, uint(h), d0, sum_lanes4(o##h##_0), a##h, b##h);                           \
-    if (d0 + 1u < DIM4) keep(t, first_split, uint(h), d0 + 1u, sum_lanes4(o##h##_1), a##h, b##h);  \
-    if (d0 + 2u < DIM4) keep(t, first_split, uint(h), d0 + 2u, sum_lanes4(o##h##_2), a##h, b##h);  \
-    if (d0 + 3u < DIM4) keep(t, first_split, uint(h), d0 + 3u, sum_lanes4(o##h##_3), a##h, b##h);
+    keep(t, first_split, uint(h), d0, sum_lanes4(o##h##_0, 1), a##h, b##h);                        \
+    if (d0 + 1u < DIM4) keep(t, first_split, uint(h), d0 + 1u, sum_lanes4(o##h##_1, 1), a##h, b##h);  \
+    if (d0 + 2u < DIM4) keep(t, first_split, uint(h), d0 + 2u, sum_lanes4(o##h##_2, 1), a##h, b##h);  \
+    if (d0 + 3u < DIM4) keep(t, first_split, uint(h), d0 + 3u, sum_lanes4(o##h##_3, 1), a##h, b##h);
 /* M' = max(M, m); a = exp(M - M'); b = exp(m - M'); L = L a + l b; O = O a + o b */
 #define JOIN_SPLIT(h)                                                                              \
     if (first_split) {                                                                             \

@@ -50,9 +50,9 @@ float sum_lanes(float value, uint first) {
     return v;
 }
 
-vec4 sum_lanes4(vec4 value) {
+vec4 sum_lanes4(vec4 value, uint first) {
     precise vec4 v = value;
-    uint d = 1;
+    uint d = first;
 #ifdef EXO_SUBGROUP
     uint width = min(T, gl_SubgroupSize);
     for (; d < width; d *= 2) v = v + subgroupShuffleXor(v, d);

@@ -9,6 +9,9 @@
  * their own.  NEEDS_SUM_X says that unit_add() wants the sum of the inputs as well, because quants
  * are not centred or blocks have a minimum.
  *
+ * For products with int8 inputs (matmul_dot.comp) a type has row_bytes() instead: 16 elements of a
+ * half as signed bytes, centred; and unit_add_ints(), which scales exact integer sums.
+ *
  * No arrays: some compilers keep an array in memory even when every index is known. */
 #ifdef EXO_TEXEL
 layout(set = 0, binding = 12) uniform usamplerBuffer weight_texels;
@@ -162,6 +165,26 @@ vec4 row_chunk(Row w, uint j) {
 
 #endif
 
+/* Elements 16 half_unit ... of a row as signed bytes. */
+#if defined(EXO_WEIGHT_Q4_0) || defined(EXO_WEIGHT_Q4_K) || defined(EXO_WEIGHT_Q6_K)
+uvec4 half_nibbles(uvec4 q, uint half_unit) { return q >> 4u * half_unit & 0x0F0F0F0Fu; }
+/* Bytes below 128 less `by`, which is below 128, too: no byte borrows from the next. */
+uvec4 less_bytes(uvec4 v, uint by) { return (v | 0x80808080u) - 0x01010101u * by ^ 0x80808080u; }
+#endif
+#if defined(EXO_WEIGHT_Q8_0)
+uvec4 row_bytes(Row w, uint half_unit) { return w.q; }
+#elif defined(EXO_WEIGHT_Q4_0)
+uvec4 row_bytes(Row w, uint half_unit) { return less_bytes(half_nibbles(w.q, half_unit), 8u); }
+#elif defined(EXO_WEIGHT_Q4_K)
+uvec4 row_bytes(Row w, uint half_unit) { return half_nibbles(w.q, half_unit); }
+#elif defined(EXO_WEIGHT_Q6_K)
+uvec4 row_bytes(Row w, uint half_unit) {
+    uint h = half_unit == 0u ? w.high.x : w.high.y;
+    uvec4 high = uvec4(h, h >> 2, h >> 4, h >> 6) & 0x03030303u;
+    return less_bytes(half_nibbles(w.low, half_unit) | high << 4, 32u);
+}
+#endif
+
 /* acc plus the products of four rows, from sum = sums of quant * x and sum_x = sum of x. */
 vec4 unit_add(vec4 acc, Scales w, uint half_unit, vec4 sum, float sum_x) {
     precise vec4 a = acc;
@@ -195,3 +218,21 @@ vec4 unit_value(Scales w, Row row, uint r, uint j) {
 #endif
     return v;
 }
+
+/* acc plus the products of four rows with int8 inputs of scale d, from their integer sums: dot = of
+ * quant * input, sum_x = of the inputs. */
+#if defined(EXO_WEIGHT_Q8_0) || defined(EXO_WEIGHT_Q4_0) || defined(EXO_WEIGHT_Q4_K) ||            \
+    defined(EXO_WEIGHT_Q6_K)
+vec4 unit_add_ints(vec4 acc, Scales w, uint half_unit, ivec4 dot, float d, int sum_x) {
+    precise vec4 a = acc;
+#if defined(EXO_WEIGHT_Q4_K)
+    a = fma(w.scale * d, vec4(dot), a);
+    a = fma(-w.minimum * d, vec4(sum_x), a);
+#elif defined(EXO_WEIGHT_Q6_K)
+    a = fma((half_unit == 0u ? w.first : w.second) * d, vec4(dot), a);
+#else
+    a = fma(w.d * d, vec4(dot), a);
+#endif
+    return a;
+}
+#endif

@@ -5,7 +5,7 @@
 #include "compute/vulkan/backend.h"
 
 #include "base/mem.h"
-#include "compute/vulkan/probe.h"
+#include "compute/vulkan/host.h"
 #include "compute/vulkan/selftest.h"
 #include "compute/vulkan/weight.h"
 
@@ -13,6 +13,10 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+
+#define MAX_HOST_PERCENT                                                                           \
+    50 /* of a plan's products: beyond it the CPU alone is the better device                       \
+        */
 
 static _Atomic(exo_vk_instance *) instance; /* NULL until initialize */
 
@@ -83,6 +87,7 @@ exo_status exo_vk_device_wrap(exo_vk_device *vk, exo_device **out, exo_error *er
     exo_device *d = exo_calloc(1, sizeof *d);
     if (d == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for a device");
     d->vk = vk;
+    d->max_host_percent = 100;
     exo_status st = exo_vk_shaders_init(vk, &d->shaders, err);
     if (st != EXO_OK) {
         exo_free(d);
@@ -96,30 +101,48 @@ void exo_vk_device_unwrap(exo_device *d) {
     if (d == NULL) return;
     (void)exo_vk_queue_wait_idle(&d->vk->queue, EXO_VK_DEADLINE_MS, NULL);
     exo_vk_shaders_finish(&d->shaders);
+    if (d->host != NULL) exo_backend_cpu.close(d->host);
     exo_free(d);
 }
 
-/* The verdict decides the variants; a kernel without a good one leaves the device out. */
+/* The best variant that passed, or -1. */
+static int passed_variant(const exo_device *d, const exo_vk_verdict *v, exo_vk_kernel k) {
+    for (int n = exo_vk_variant_best(d->vk, k); n >= EXO_VK_SHARED; n--) {
+        exo_vk_variant variant = (exo_vk_variant)n;
+        if (exo_vk_variant_possible(d->vk, k, variant) &&
+            exo_vk_verdict_of(v, exo_vk_kernel_name(k), exo_vk_variant_name(variant)) ==
+                EXO_VK_TRIAL_PASSED) {
+            return n;
+        }
+    }
+    return -1;
+}
+
+/* The verdict decides the variants; what a kernel without a good one did the CPU does, and without
+ * any product the device is left out. */
 static exo_status apply_verdict(exo_device *d, const exo_vk_verdict *v, exo_error *err) {
+    bool good[EXO_VK_N_KERNELS];
+    char name[EXO_VK_PROMPT_NAME_BYTES];
     for (int i = 0; i < EXO_VK_N_KERNELS; i++) {
         exo_vk_kernel k = (exo_vk_kernel)i;
-        int chosen = -1;
-        for (int n = exo_vk_variant_best(d->vk, k); n >= EXO_VK_SHARED && chosen < 0; n--) {
-            exo_vk_variant variant = (exo_vk_variant)n;
-            if (!exo_vk_variant_possible(d->vk, k, variant)) continue;
-            exo_vk_trial_result r =
-                exo_vk_verdict_of(v, exo_vk_kernel_name(k), exo_vk_variant_name(variant));
-            if (r == EXO_VK_TRIAL_PASSED) chosen = n;
-        }
-        if (chosen < 0) {
-            return exo_error_set(err, EXO_EUNSUPPORTED,
-                                 "vulkan:%u (%s): no variant of kernel %s works there; exo devices "
-                                 "tells more",
-                                 d->vk->index, d->vk->caps.name, exo_vk_kernel_name(k));
-        }
-        exo_vk_shaders_choose(&d->shaders, k, (exo_vk_variant)chosen);
+        int chosen = passed_variant(d, v, k);
+        good[i] = chosen >= 0;
+        d->absent[i] = !good[i];
+        if (good[i]) exo_vk_shaders_choose(&d->shaders, k, (exo_vk_variant)chosen);
     }
-    return EXO_OK;
+    d->shaders.no_head_top = !good[EXO_VK_KERNEL_head_top];
+    for (int t = 0; t < EXO_DTYPE_LIMIT; t++) {
+        exo_vk_kernel k = exo_vk_dot_kernel((exo_dtype)t);
+        if (k == EXO_VK_N_KERNELS || !good[k] || !good[EXO_VK_KERNEL_quantize]) continue;
+        bool faster = good[EXO_VK_KERNEL_rms] &&
+                      exo_vk_verdict_of(v, exo_vk_prompt_name((exo_dtype)t, name), "dot") ==
+                          EXO_VK_TRIAL_PASSED;
+        exo_vk_shaders_use_dot(&d->shaders, (exo_dtype)t, faster);
+    }
+    exo_error why = {0};
+    if (exo_vk_is_useful(v, &why)) return EXO_OK;
+    return exo_error_set(err, EXO_EUNSUPPORTED, "vulkan:%u (%s): %s", d->vk->index,
+                         d->vk->caps.name, why.message);
 }
 
 static exo_status judge(exo_vk_instance *in, uint32_t index, exo_vk_verdict *v, exo_error *err) {
@@ -136,7 +159,6 @@ static exo_status judge(exo_vk_instance *in, uint32_t index, exo_vk_verdict *v, 
 
 static exo_status vk_open(uint32_t index, const exo_device_desc *desc, exo_device **out,
                           exo_error *err) {
-    (void)desc; /* threads and instruction sets are the CPU's */
     *out = NULL;
     exo_status st = vk_initialize(err);
     if (st != EXO_OK) return st;
@@ -149,12 +171,16 @@ static exo_status vk_open(uint32_t index, const exo_device_desc *desc, exo_devic
     if (st == EXO_OK) st = exo_vk_device_open(in, index, NULL, &vk, err);
     if (st == EXO_OK) st = exo_vk_device_wrap(vk, &d, err);
     if (st == EXO_OK) st = apply_verdict(d, v, err);
+    bool keeps = exo_vk_verdict_of(v, EXO_VK_TRIAL_CACHE, EXO_VK_TRIAL_DISK) == EXO_VK_TRIAL_PASSED;
+    if (st == EXO_OK && keeps) st = exo_vk_shaders_keep(&d->shaders, err);
     exo_free(v);
     if (st != EXO_OK) {
         exo_vk_device_unwrap(d);
         exo_vk_device_close(vk);
         return st;
     }
+    if (desc != NULL) d->host_desc = *desc; /* threads and instruction sets are the CPU's */
+    d->max_host_percent = MAX_HOST_PERCENT;
     *out = d;
     return EXO_OK;
 }
@@ -215,21 +241,61 @@ static exo_status vk_synchronize(exo_device *d, exo_error *err) {
 /* ---- weights ---- */
 
 static bool vk_supports(exo_dtype type) {
-    return exo_vk_weight_type(type) != EXO_VK_NO_WEIGHT_TYPE;
+    return exo_vk_weight_type(type) != EXO_VK_NO_WEIGHT_TYPE || exo_backend_cpu.supports(type);
+}
+
+/* A matrix that the CPU multiplies by, in its layout. */
+static exo_status create_host_weight(exo_device *d, exo_weight *w, const void *src,
+                                     exo_error *err) {
+    exo_device *host;
+    exo_status st = exo_vk_host_device(d, &host, err);
+    if (st == EXO_OK) {
+        st = exo_backend_cpu.weight_create(host, w->type, w->n_rows, w->n_cols, src, &w->host, err);
+    }
+    if (st == EXO_OK) w->memory_bytes = exo_backend_cpu.weight_bytes(w->host);
+    return st;
 }
 
 static exo_status vk_weight_create(exo_device *d, exo_dtype type, uint32_t n_rows, uint32_t n_cols,
                                    const void *src, exo_weight **out, exo_error *err) {
-    return exo_vk_weight_pack(d->vk, type, n_rows, n_cols, src, out, err);
+    if (!exo_vk_host_type(d, type)) {
+        return exo_vk_weight_pack(d->vk, type, n_rows, n_cols, src, out, err);
+    }
+    *out = NULL;
+    exo_weight *w = exo_calloc(1, sizeof *w);
+    if (w == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for a weight");
+    w->type = type;
+    w->n_rows = n_rows;
+    w->n_cols = n_cols;
+    exo_status st = create_host_weight(d, w, src, err);
+    if (st != EXO_OK) {
+        exo_free(w);
+        return st;
+    }
+    *out = w;
+    return EXO_OK;
 }
 
-static void vk_weight_destroy(exo_device *d, exo_weight *w) { exo_vk_weight_free(d->vk, w); }
+static void vk_weight_destroy(exo_device *d, exo_weight *w) {
+    if (w != NULL && w->host != NULL) exo_backend_cpu.weight_destroy(d->host, w->host);
+    exo_vk_weight_free(d->vk, w);
+}
 
 static exo_status vk_weight_unpack(exo_device *d, const exo_weight *w, void *dst, exo_error *err) {
+    if (w->host != NULL) return exo_backend_cpu.weight_unpack(d->host, w->host, dst, err);
     return exo_vk_weight_unpack(d->vk, w, dst, err);
 }
 
 static size_t vk_weight_bytes(const exo_weight *w) { return w->memory_bytes; }
+
+/* ---- plans ---- */
+
+static exo_status vk_plan_create(exo_device *d, const exo_plan_desc *desc, exo_plan **out,
+                                 exo_error *err) {
+    exo_status st = exo_vk_plan_create(d, desc, out, err);
+    if (st == EXO_OK) exo_vk_shaders_save(&d->shaders);
+    return st;
+}
 
 const exo_backend exo_backend_vulkan = {
     .name = "vulkan",
@@ -250,7 +316,10 @@ const exo_backend exo_backend_vulkan = {
     .weight_destroy = vk_weight_destroy,
     .weight_unpack = vk_weight_unpack,
     .weight_bytes = vk_weight_bytes,
-    .plan_create = exo_vk_plan_create,
+    .plan_create = vk_plan_create,
+    .plan_has_classes = exo_vk_plan_has_classes,
     .plan_run = exo_vk_plan_run,
     .plan_destroy = exo_vk_plan_destroy,
+    .plan_takes_asks = exo_vk_plan_takes_asks,
+    .plan_read_logits = exo_vk_plan_read_logits,
 };

@@ -290,7 +290,8 @@ static void take_features(const property_chain *p, const feature_chain *f, exo_v
     c->int16 = f->base.features.shaderInt16 == VK_TRUE;
     c->int64 = f->base.features.shaderInt64 == VK_TRUE;
     c->timeline = f->timeline.timelineSemaphore == VK_TRUE;
-    c->memory_model = f->memory_model.vulkanMemoryModel == VK_TRUE;
+    c->memory_model = f->memory_model.vulkanMemoryModel == VK_TRUE &&
+                      f->memory_model.vulkanMemoryModelDeviceScope == VK_TRUE;
     c->dot_product = f->dot_product.shaderIntegerDotProduct == VK_TRUE;
     c->dot_product_accelerated =
         c->dot_product && p->dot_product.integerDotProduct4x8BitPackedSignedAccelerated == VK_TRUE;

@@ -76,7 +76,7 @@ typedef struct {
     bool storage_8bit, storage_16bit, f16, int8, int16, int64;
     bool dot_product;             /* integer dot product, KHR or 1.3 */
     bool dot_product_accelerated; /* 4 x 8 bit packed, signed */
-    bool memory_model;            /* Vulkan memory model */
+    bool memory_model;            /* Vulkan memory model with device scope, as atomics use it */
     bool timeline;                /* timeline semaphores */
     bool cooperative_matrix;      /* VK_KHR_cooperative_matrix in compute, subgroup scope */
     exo_vk_matrix_shape matrix_shapes[EXO_VK_MAX_MATRIX_SHAPES];

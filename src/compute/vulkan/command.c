@@ -119,6 +119,10 @@ exo_status exo_vk_fence_wait(exo_vk_queue *q, exo_vk_fence fence, uint32_t timeo
         return EXO_OK;
     }
     if (r != VK_TIMEOUT) return exo_vk_device_fail(q->d, r, "wait", err);
+    if (timeout_ms >= EXO_VK_DEADLINE_MS) {
+        atomic_store(&q->d->hung, true);
+        atomic_store(&q->d->lost, true);
+    }
     return exo_error_set(err, EXO_ETIMEDOUT, "vulkan:%u (%s) did not finish within %u ms",
                          q->d->index, q->d->caps.name, timeout_ms);
 }
@@ -141,6 +145,11 @@ bool exo_vk_fence_done(exo_vk_queue *q, exo_vk_fence fence) {
 }
 
 exo_status exo_vk_queue_wait_idle(exo_vk_queue *q, uint32_t timeout_ms, exo_error *err) {
+    exo_vk_device *d = q->d;
+    if (d != NULL && atomic_load(&d->lost) && !atomic_load(&d->hung)) {
+        /* of a lost device it ends soon, and work that came before may still have been running */
+        (void)EXO_VK_CALL(d->fn.DeviceWaitIdle(d->handle));
+    }
     return exo_vk_fence_wait(q, (exo_vk_fence){q->submitted}, timeout_ms, err);
 }
 
@@ -158,7 +167,8 @@ exo_status exo_vk_command_pool_init(exo_vk_device *d, exo_vk_command_pool *out, 
 }
 
 void exo_vk_command_pool_finish(exo_vk_command_pool *p) {
-    if (p->handle != VK_NULL_HANDLE) p->d->fn.DestroyCommandPool(p->d->handle, p->handle, NULL);
+    bool there = p->handle != VK_NULL_HANDLE && !atomic_load(&p->d->hung);
+    if (there) p->d->fn.DestroyCommandPool(p->d->handle, p->handle, NULL);
     memset(p, 0, sizeof *p);
 }
 

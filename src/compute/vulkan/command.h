@@ -15,8 +15,10 @@ struct exo_vk_device;
 
 /* ---- Queue and Fence ---- */
 
-#define EXO_VK_FENCE_RING  16    /* submissions in flight without timeline semaphores */
-#define EXO_VK_DEADLINE_MS 30000 /* for waits that nobody gave a deadline */
+#define EXO_VK_FENCE_RING 16 /* submissions in flight without timeline semaphores */
+/* For waits that nobody gave a deadline.  lavapipe compiles kernels in the submission that uses
+ * them first: with 16 lanes that took over 30 s on a busy machine. */
+#define EXO_VK_DEADLINE_MS 120000
 
 typedef struct {
     uint64_t value; /* 0 = nothing to wait for */

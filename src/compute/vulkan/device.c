@@ -278,7 +278,8 @@ static void choose_features(const exo_vk_caps *c, feature_set *s) {
     s->storage8.storageBuffer8BitAccess = c->storage_8bit;
     s->f16_int8.shaderFloat16 = c->f16;
     s->f16_int8.shaderInt8 = c->int8;
-    s->timeline.timelineSemaphore = s->memory_model.vulkanMemoryModel = VK_TRUE;
+    s->timeline.timelineSemaphore = VK_TRUE;
+    s->memory_model.vulkanMemoryModel = s->memory_model.vulkanMemoryModelDeviceScope = VK_TRUE;
     s->subgroup_size.subgroupSizeControl = s->dot_product.shaderIntegerDotProduct = VK_TRUE;
     s->matrix.cooperativeMatrix = VK_TRUE;
 #define USE(wanted, field, core, extension, type)                                                  \
@@ -361,7 +362,8 @@ exo_status exo_vk_device_open(exo_vk_instance *instance, uint32_t index,
     if (st == EXO_OK) st = exo_vk_transfer_create(d, &d->transfer, err);
     if (st != EXO_OK) {
         exo_vk_device_close(d);
-        return exo_error_wrap(err, st, "vulkan:%u", index);
+        bool named = err != NULL && strncmp(err->message, "vulkan:", 7) == 0;
+        return named ? st : exo_error_wrap(err, st, "vulkan:%u", index);
     }
     *out = d;
     return EXO_OK;
@@ -370,10 +372,11 @@ exo_status exo_vk_device_open(exo_vk_instance *instance, uint32_t index,
 void exo_vk_device_close(exo_vk_device *d) {
     if (d == NULL) return;
     exo_error err;
-    bool idle = true;
-    if (d->queue.handle != VK_NULL_HANDLE) {
+    bool idle = !atomic_load(&d->hung);
+    exo_error_set(&err, EXO_ETIMEDOUT, "its work does not end");
+    if (idle && d->queue.handle != VK_NULL_HANDLE) {
         idle = exo_vk_queue_wait_idle(&d->queue, EXO_VK_DEADLINE_MS, &err) == EXO_OK ||
-               atomic_load(&d->lost);
+               (atomic_load(&d->lost) && !atomic_load(&d->hung));
     }
     if (!idle) { /* destroying what a hung driver still uses would crash: it is given up */
         exo_warn("vulkan:%u: closed while busy, its memory is not returned: %s", d->index,

@@ -71,6 +71,7 @@ enum {
 typedef struct {
     uint64_t memory_limit_bytes; /* 0 = the driver's budget */
     uint64_t block_bytes;        /* size of memory blocks; 0 = by the device */
+#define EXO_VK_BLOCKS_APART 1    /* each allocation is a buffer that ends with it, for validation */
     uint32_t avoid;              /* EXO_VK_AVOID_* */
 } exo_vk_open_desc;              /* NULL = all-zero */
 
@@ -94,6 +95,7 @@ typedef struct exo_vk_device {
     exo_vk_transfer *transfer;
     exo_vk_counters counters;
     atomic_bool lost; /* the driver gave the device up: every call from now on is EXO_EIO */
+    atomic_bool hung; /* lost because its work does not end: nothing that it may use is freed */
 } exo_vk_device;
 
 /* The instance outlives the device.  EXO_ENOTFOUND for an index beyond the list. */

@@ -3,6 +3,7 @@
  * A check owns everything it makes in one `bench`, which frees it at the end whatever happened. */
 #include "compute/vulkan/golden.h"
 
+#include "base/clock.h"
 #include "base/half.h"
 #include "base/le.h"
 #include "base/mem.h"
@@ -11,7 +12,7 @@
 #include <math.h>
 #include <string.h>
 
-#define MAX_THINGS 32
+#define MAX_THINGS 64
 #define NORM_EPS   1e-5f
 #define MAX_ROPE   512
 
@@ -141,15 +142,22 @@ static void make_plan(bench *b, const exo_plan_desc *desc) {
     if (b->st == EXO_OK) b->st = exo_vk_plan_create(b->d, desc, &b->plan, b->err);
 }
 
-/* Rows `first`... of (n, width) in the slot against want. */
-static void compare(bench *b, const char *what, const float *got, const float *want, uint32_t n,
+/* What is to come out, (n, width), and how much more than the tolerance each element may be off. */
+typedef struct {
+    float *y, *slack; /* slack NULL: nothing */
+} wanted;
+
+/* (n, width) against what is wanted. */
+static void compare(bench *b, const char *what, const float *got, wanted want, uint32_t n,
                     uint32_t width) {
     for (uint32_t i = 0; b->st == EXO_OK && i < n; i++) {
-        const float *g = got + (size_t)i * width, *w = want + (size_t)i * width;
+        const float *g = got + (size_t)i * width, *w = want.y + (size_t)i * width;
+        const float *slack = want.slack != NULL ? want.slack + (size_t)i * width : NULL;
         double squares = 0;
         for (uint32_t k = 0; k < width; k++) squares += (double)w[k] * w[k];
-        double most = EXO_VK_TOLERANCE * sqrt(squares / width) + 1e-30;
+        double tolerance = EXO_VK_TOLERANCE * sqrt(squares / width) + 1e-30;
         for (uint32_t k = 0; k < width; k++) {
+            double most = tolerance + (slack != NULL ? (double)slack[k] : 0);
             if (fabs((double)g[k] - w[k]) <= most) continue; /* false for NaN */
             b->st = exo_error_set(b->err, EXO_EINTERNAL, "%s: row %u, element %u is %g, not %g",
                                   what, i, k, (double)g[k], (double)w[k]);
@@ -158,46 +166,114 @@ static void compare(bench *b, const char *what, const float *got, const float *w
     }
 }
 
-static void compare_slot(bench *b, const char *what, uint32_t slot, const float *want, uint32_t n,
+static void compare_slot(bench *b, const char *what, uint32_t slot, wanted want, uint32_t n,
                          uint32_t width) {
     float *got = take_floats(b, (size_t)n * width);
     if (b->st == EXO_OK) b->st = exo_vk_plan_read_slot(b->plan, slot, n, got, b->err);
     if (b->st == EXO_OK) compare(b, what, got, want, n, width);
 }
 
-static exo_row *plain_rows(bench *b, uint32_t n) {
+static exo_row *rows_of_class(bench *b, uint32_t n, bool prompt) {
     exo_row *rows = take(b, n * sizeof *rows);
-    for (uint32_t i = 0; rows != NULL && i < n; i++) rows[i].pos = i;
+    for (uint32_t i = 0; rows != NULL && i < n; i++) {
+        rows[i] = (exo_row){.pos = i, .flags = prompt ? EXO_ROW_PROMPT : 0u};
+    }
     return rows;
 }
 
+static exo_row *plain_rows(bench *b, uint32_t n) { return rows_of_class(b, n, false); }
+
 /* ---- products ---- */
+
+static double rms_factor(const float *x, uint32_t k) {
+    double squares = 0;
+    for (uint32_t e = 0; e < k; e++) squares += (double)x[e] * x[e];
+    return 1 / sqrt(squares / k + (double)NORM_EPS);
+}
 
 /* x (n, k) normed by weight (k). */
 static float *normed(bench *b, const float *x, const float *weight, uint32_t n, uint32_t k) {
     float *out = take_floats(b, (size_t)n * k);
     for (uint32_t i = 0; out != NULL && i < n; i++) {
-        double squares = 0;
-        for (uint32_t e = 0; e < k; e++) squares += (double)x[i * k + e] * x[i * k + e];
-        double f = 1 / sqrt(squares / k + NORM_EPS);
-        for (uint32_t e = 0; e < k; e++) out[i * k + e] = (float)(x[i * k + e] * f * weight[e]);
+        double f = rms_factor(x + (size_t)i * k, k);
+        for (uint32_t e = 0; e < k; e++) {
+            out[(size_t)i * k + e] = (float)(x[(size_t)i * k + e] * f * weight[e]);
+        }
     }
     return out;
 }
 
-/* (n, n_rows): W x + bias. */
-static float *multiplied(bench *b, const matrix *m, const float *x, const float *bias, uint32_t n) {
-    float *out = take_floats(b, (size_t)n * m->n_rows);
-    for (uint32_t i = 0; out != NULL && i < n; i++) {
-        for (uint32_t r = 0; r < m->n_rows; r++) {
-            double sum = bias != NULL ? bias[r] : 0;
-            for (uint32_t e = 0; e < m->n_cols; e++) {
-                sum += (double)m->values[(size_t)r * m->n_cols + e] * x[(size_t)i * m->n_cols + e];
-            }
-            out[(size_t)i * m->n_rows + r] = (float)sum;
+/* The input of a product, (n, n_cols), and by how much each element may be off (NULL: not at all).
+ */
+typedef struct {
+    float *x, *slack;
+    uint32_t n, n_cols;
+} inputs;
+
+/* A value so close to the middle of two integers may be rounded to either: Vulkan does not ask for
+ * exact division. */
+#define TIE 1e-4
+
+/* x (n, k), normed by weight unless that is NULL, as int8 in blocks of the type and back. */
+static inputs rounded(bench *b, exo_dtype type, const float *x, const float *weight, uint32_t n,
+                      uint32_t k) {
+    inputs in = {take_floats(b, (size_t)n * k), take_floats(b, (size_t)n * k), n, k};
+    uint32_t block = 32 * exo_vk_dot_block_units(type);
+    float *row = take_floats(b, k), *d = take_floats(b, k / block);
+    int8_t *q = take(b, k);
+    int32_t *sums = take(b, k * sizeof *sums); /* of either form */
+    for (uint32_t i = 0; b->st == EXO_OK && i < n; i++) {
+        const float *from = x + (size_t)i * k;
+        double f = weight != NULL ? rms_factor(from, k) : 1;
+        for (uint32_t e = 0; e < k; e++) row[e] = weight != NULL ? from[e] * weight[e] : from[e];
+        bool finite = block == 32 ? exo_ref_quantize32(row, k, q, d, sums)
+                                  : exo_ref_quantize256(row, k, q, d, (int16_t *)(void *)sums);
+        if (!finite) b->st = exo_error_set(b->err, EXO_EINTERNAL, "an input is not finite");
+        for (uint32_t e = 0; e < k; e++) {
+            double step = (double)d[e / block], exact = step > 0 ? fabs((double)row[e] / step) : 0;
+            bool tie = fabs(exact - floor(exact) - 0.5) < TIE;
+            in.x[(size_t)i * k + e] = (float)(q[e] * step * f);
+            in.slack[(size_t)i * k + e] = tie ? (float)(step * f) : 0;
         }
     }
+    return in;
+}
+
+/* (n, n_rows): W x + bias. */
+static wanted multiplied(bench *b, const matrix *m, const inputs *in, const float *bias) {
+    size_t count = (size_t)in->n * m->n_rows;
+    wanted out = {take_floats(b, count), in->slack != NULL ? take_floats(b, count) : NULL};
+    for (size_t at = 0; b->st == EXO_OK && at < count; at++) {
+        const float *w = m->values + at % m->n_rows * m->n_cols;
+        size_t first = at / m->n_rows * m->n_cols;
+        double sum = bias != NULL ? (double)bias[at % m->n_rows] : 0, slack = 0;
+        for (uint32_t e = 0; e < m->n_cols; e++) {
+            sum += (double)w[e] * in->x[first + e];
+            if (in->slack != NULL) slack += fabs((double)w[e]) * in->slack[first + e];
+        }
+        out.y[at] = (float)sum;
+        if (out.slack != NULL) out.slack[at] = (float)slack;
+    }
     return out;
+}
+
+/* y[0] = silu(y[0]) y[1]; the derivative of silu is at most 1.1. */
+static void silu_multiply(wanted y[2], size_t count) {
+    for (size_t k = 0; k < count; k++) {
+        double silu = y[0].y[k] / (1 + exp(-(double)y[0].y[k])), up = (double)y[1].y[k];
+        if (y[0].slack != NULL) {
+            double up_slack = y[1].slack != NULL ? (double)y[1].slack[k] : 0;
+            y[0].slack[k] = (float)(1.1 * y[0].slack[k] * fabs(up) + fabs(silu) * up_slack);
+        }
+        y[0].y[k] = (float)(silu * up);
+    }
+}
+
+static void double_all(wanted y, size_t count) {
+    for (size_t k = 0; k < count; k++) {
+        y.y[k] *= 2;
+        if (y.slack != NULL) y.slack[k] *= 2;
+    }
 }
 
 typedef struct {
@@ -232,19 +308,27 @@ static void product_inputs(product_bench *p, const exo_vk_product_case *c) {
     }
 }
 
+/* What part i multiplies: the rows as they are, or as its dot kernel is given them. */
+static inputs product_input(product_bench *p, const exo_vk_product_case *c, uint32_t i) {
+    bench *b = &p->b;
+    if (c->prompt && b->d->shaders.dot[c->type[i]]) {
+        return rounded(b, c->type[i], p->x, p->norm, c->n, c->n_cols);
+    }
+    float *x = c->norm ? normed(b, p->x, p->norm, c->n, c->n_cols) : p->x;
+    return (inputs){x, NULL, c->n, c->n_cols};
+}
+
 static void product_compare(product_bench *p, const exo_vk_product_case *c) {
     bench *b = &p->b;
-    const float *x = c->norm ? normed(b, p->x, p->norm, c->n, c->n_cols) : p->x;
-    float *y[EXO_MATMUL_PARTS] = {NULL};
+    wanted y[EXO_MATMUL_PARTS] = {{NULL, NULL}};
     for (uint32_t i = 0; b->st == EXO_OK && i < c->n_parts; i++) {
-        y[i] = multiplied(b, &p->m[i], x, p->bias[i], c->n);
+        inputs in = product_input(p, c, i);
+        if (b->st == EXO_OK) y[i] = multiplied(b, &p->m[i], &in, p->bias[i]);
     }
     if (b->st != EXO_OK) return;
     size_t count = (size_t)c->n * c->n_rows[0];
-    for (size_t k = 0; c->epilogue == EXO_EPILOGUE_SILU_MUL && k < count; k++) {
-        y[0][k] = (float)(y[0][k] / (1 + exp(-(double)y[0][k])) * y[1][k]);
-    }
-    for (size_t k = 0; c->epilogue == EXO_EPILOGUE_ADD && k < count; k++) y[0][k] *= 2;
+    if (c->epilogue == EXO_EPILOGUE_SILU_MUL) silu_multiply(y, count);
+    if (c->epilogue == EXO_EPILOGUE_ADD) double_all(y[0], count);
     uint32_t n_out = c->epilogue == EXO_EPILOGUE_STORE ? c->n_parts : 1;
     for (uint32_t i = 0; i < n_out; i++) {
         compare_slot(b, "product", 1 + i, y[i], c->n, c->n_rows[i]);
@@ -257,7 +341,7 @@ exo_status exo_vk_check_product(exo_device *d, const exo_vk_product_case *c, exo
     product_inputs(&p, c);
     exo_plan_desc desc = {&p.op, 1, p.width, 1 + c->n_parts, c->n, 0, 1, c->n / 32 + 1};
     make_plan(b, &desc);
-    exo_row *rows = plain_rows(b, c->n);
+    exo_row *rows = rows_of_class(b, c->n, c->prompt);
     float *out = take_floats(b, (size_t)c->n * c->n_cols);
     exo_plan_args args = {.rows = rows, .n_rows = c->n, .x_in = p.x, .x_out = out};
     /* added twice, so that a residual is there */
@@ -269,6 +353,88 @@ exo_status exo_vk_check_product(exo_device *d, const exo_vk_product_case *c, exo
     return b->st;
 }
 
+/* ---- int8 inputs ---- */
+
+/* A product of these rows whose dot kernel is given them; what it computes is not looked at. */
+static void rounding_plan(bench *b, exo_op *op, exo_dtype type, uint32_t n, const uint32_t *width) {
+    matrix m = random_matrix(b, type, width[1], width[0]);
+    *op = (exo_op){.kind = EXO_OP_MATMUL, .u.matmul = {.n_parts = 1, .w = {m.device}, .out = {1}}};
+    exo_plan_desc desc = {op, 1, width, 2, n, 0, 1, n / 32 + 1};
+    make_plan(b, &desc);
+}
+
+static void compare_bytes(bench *b, const uint32_t *got, const inputs *want, exo_dtype type) {
+    uint32_t k = want->n_cols, ld = exo_vk_dot_row_words(k / 32);
+    for (uint32_t at = 0; at < want->n * k; at++) {
+        const uint32_t *row = got + (size_t)(at / k) * ld;
+        uint32_t e = at % k, word = row[e / 4] >> 8 * (e % 4);
+        int8_t q;
+        float d;
+        memcpy(&q, &word, 1);
+        memcpy(&d, &row[k / 4 + e / 32 * 2], sizeof d);
+        double off = fabs((double)d * q - want->x[at]);
+        if (off <= 1e-5 * fabs((double)want->x[at]) + want->slack[at]) continue;
+        b->st =
+            exo_error_set(b->err, EXO_EINTERNAL, "%s: element %u of row %u is %g, not %g",
+                          exo_dtype_get(type)->name, e, at / k, (double)d * q, (double)want->x[at]);
+        return;
+    }
+}
+
+exo_status exo_vk_check_quantize(exo_device *d, exo_dtype type, uint32_t n, uint32_t n_cols,
+                                 exo_error *err) {
+    bench b = {.d = d, .rng = n_cols, .err = err};
+    exo_op op;
+    const uint32_t width[] = {n_cols, 16};
+    bool before = d->shaders.dot[type];
+    exo_vk_shaders_use_dot(&d->shaders, type, true);
+    rounding_plan(&b, &op, type, n, width);
+    exo_vk_shaders_use_dot(&d->shaders, type, before);
+    float *x = random_floats(&b, (size_t)n * n_cols, 0, 3);
+    for (uint32_t e = 0; b.st == EXO_OK && e < 32; e++) x[e] *= 1e-37f; /* a block of nothing */
+    inputs want = b.st == EXO_OK ? rounded(&b, type, x, NULL, n, n_cols) : (inputs){0};
+    float *out = take_floats(&b, (size_t)n * n_cols);
+    exo_row *rows = rows_of_class(&b, n, true);
+    uint32_t ld = exo_vk_dot_row_words(n_cols / 32);
+    uint32_t *got = take(&b, (size_t)n * ld * sizeof *got);
+    exo_plan_args args = {.rows = rows, .n_rows = n, .x_in = x, .x_out = out};
+    if (b.st == EXO_OK) b.st = exo_vk_plan_run(b.plan, &args, err);
+    if (b.st == EXO_OK) b.st = exo_vk_plan_read_bytes(b.plan, n * ld, got, err);
+    if (b.st == EXO_OK) compare_bytes(&b, got, &want, type);
+    bench_finish(&b);
+    return b.st;
+}
+
+#define TIMED_RUNS 3
+
+exo_status exo_vk_time_product(exo_device *d, const exo_vk_timing_case *c, double per_s[2],
+                               exo_error *err) {
+    bench b = {.d = d, .rng = 1, .err = err};
+    const uint32_t width[] = {c->n_cols, c->n_rows};
+    size_t bytes = c->n_rows * exo_dtype_row_bytes(c->type, c->n_cols);
+    void *file = take(&b, bytes); /* what is multiplied does not matter */
+    exo_op op = {.kind = EXO_OP_MATMUL,
+                 .u.matmul = {.n_parts = 1,
+                              .w = {upload_weight(&b, c->type, c->n_rows, c->n_cols, file)},
+                              .out = {1}}};
+    exo_plan_desc desc = {&op, 1, width, 2, c->n, 0, 1, c->n / 32 + 1};
+    make_plan(&b, &desc);
+    float *x = random_floats(&b, (size_t)c->n * c->n_cols, 0, 1);
+    float *out = take_floats(&b, (size_t)c->n * c->n_cols);
+    const exo_row *rows[2] = {rows_of_class(&b, c->n, false), rows_of_class(&b, c->n, true)};
+    per_s[0] = per_s[1] = 0;
+    for (int i = 0; b.st == EXO_OK && i < 2 * (1 + TIMED_RUNS); i++) { /* the first warms up */
+        exo_plan_args args = {.rows = rows[i % 2], .n_rows = c->n, .x_in = x, .x_out = out};
+        uint64_t begin = exo_now_ns();
+        b.st = exo_vk_plan_run(b.plan, &args, err);
+        double rate =
+            (double)c->n_rows * c->n_cols * c->n * 1e9 / (double)(exo_now_ns() - begin + 1);
+        if (i >= 2 && rate > per_s[i % 2]) per_s[i % 2] = rate;
+    }
+    bench_finish(&b);
+    return b.st;
+}
+
 /* ---- embedding ---- */
 
 exo_status exo_vk_check_embed(exo_device *d, const exo_vk_embed_case *c, exo_error *err) {
@@ -276,10 +442,11 @@ exo_status exo_vk_check_embed(exo_device *d, const exo_vk_embed_case *c, exo_err
     matrix table = random_matrix(&b, c->type, c->n_rows, c->n_cols);
     matrix head = random_matrix(&b, EXO_F32, 7, c->n_cols);
     float *norm = random_floats(&b, c->n_cols, 1, 0.5f);
-    exo_op ops[2] = {
-        {.kind = EXO_OP_EMBED, .u.embed = {0, table.device}},
-        {.kind = EXO_OP_HEAD,
-         .u.head = {0, upload(&b, norm, c->n_cols * sizeof(float)), NORM_EPS, head.device}}};
+    exo_op ops[2] = {{.kind = EXO_OP_EMBED, .u.embed = {.table = table.device}},
+                     {.kind = EXO_OP_HEAD,
+                      .u.head = {.norm = upload(&b, norm, c->n_cols * sizeof(float)),
+                                 .norm_eps = NORM_EPS,
+                                 .w = head.device}}};
     exo_plan_desc desc = {ops,  c->next_norm ? 2u : 1u,  &c->n_cols, 1,
                           c->n, c->next_norm ? c->n : 0, 1,          c->n / 32 + 1};
     make_plan(&b, &desc);
@@ -296,10 +463,10 @@ exo_status exo_vk_check_embed(exo_device *d, const exo_vk_embed_case *c, exo_err
     exo_plan_args args = {
         .rows = rows, .n_rows = c->n, .x_out = out, .logits = c->next_norm ? logits : NULL};
     if (b.st == EXO_OK) b.st = exo_vk_plan_run(b.plan, &args, err);
-    if (b.st == EXO_OK) compare(&b, "embedding", out, want, c->n, c->n_cols);
+    if (b.st == EXO_OK) compare(&b, "embedding", out, (wanted){want, NULL}, c->n, c->n_cols);
     if (b.st == EXO_OK && c->next_norm) {
-        float *x = normed(&b, want, norm, c->n, c->n_cols);
-        float *y = b.st == EXO_OK ? multiplied(&b, &head, x, NULL, c->n) : NULL;
+        inputs in = {normed(&b, want, norm, c->n, c->n_cols), NULL, c->n, c->n_cols};
+        wanted y = b.st == EXO_OK ? multiplied(&b, &head, &in, NULL) : (wanted){NULL, NULL};
         if (b.st == EXO_OK) compare(&b, "logits", logits, y, c->n, 7);
     }
     bench_finish(&b);
@@ -477,7 +644,7 @@ exo_status exo_vk_check_attention(exo_device *d, const exo_vk_attention_case *c,
         if (b->st != EXO_OK) break;
         b->st = exo_vk_plan_read_slot(b->plan, SLOT_OUT, n, got + (size_t)t * a.q_width, err);
     }
-    const float *want = b->st == EXO_OK ? attention_wanted(&a) : NULL;
+    wanted want = {b->st == EXO_OK ? attention_wanted(&a) : NULL, NULL};
     if (b->st == EXO_OK) compare(b, "attention", got, want, c->n_tokens, a.q_width);
     bench_finish(b);
     return b->st;

@@ -1,8 +1,8 @@
 /* Every kernel in every variant and for every weight type against the reference, at odd sizes.
  *
  * A driver fixes its subgroup size when it is loaded, so each size is a process of its own:
- * LP_NATIVE_VECTOR_WIDTH chooses lavapipe's (tests/vulkan runs 128, 256 and 512 bits: subgroups of
- * 4, 8 and 16), SwiftShader's is 4. */
+ * LP_NATIVE_VECTOR_WIDTH chooses lavapipe's (cmake/tests.cmake has an entry for 128, 256 and 512
+ * bits: subgroups of 4, 8 and 16), SwiftShader's is 4. */
 #define _GNU_SOURCE /* dl_iterate_phdr */
 #include "compute/vulkan/golden.h"
 #include "compute/vulkan/testing.h"
@@ -13,13 +13,14 @@ static const exo_dtype types[] = {EXO_F32,  EXO_F16,  EXO_BF16, EXO_Q4_0,
 
 typedef void (*device_test)(exo_device *d);
 
-/* Once with every kernel in its subgroup variant, once in its shared-memory variant. */
+/* Once with every kernel in each variant that the device can have. */
 static void on_variants(const char *driver, device_test test) {
     exo_vk_instance *instance = exo_vk_test_instance(driver);
     exo_vk_device *vk = exo_vk_test_open(instance, NULL);
     for (int v = 0; v < EXO_VK_N_VARIANTS; v++) {
         exo_device *d;
         exo_error err = {0};
+        if (!exo_vk_variant_possible(vk, EXO_VK_KERNEL_attention, (exo_vk_variant)v)) continue;
         exo_vk_test_ok(exo_vk_device_wrap(vk, &d, &err), &err);
         for (int k = 0; k < EXO_VK_N_KERNELS; k++) {
             if (!exo_vk_variant_possible(vk, (exo_vk_kernel)k, (exo_vk_variant)v)) continue;
@@ -38,8 +39,11 @@ static void check(exo_status st, const exo_error *err, const char *what, uint32_
 
 /* ---- products ---- */
 
-static void check_product(exo_device *d, const exo_vk_product_case *c) {
+static bool prompt; /* the class of all rows */
+
+static void check_product(exo_device *d, exo_vk_product_case *c) {
     exo_error err = {0};
+    c->prompt = prompt;
     check(exo_vk_check_product(d, c, &err), &err, exo_dtype_get(c->type[0])->name, c->n_rows[0],
           c->n_cols, c->n);
 }
@@ -117,6 +121,84 @@ static void mixed_products(exo_device *d) {
 static void test_products(void **state) { on_variants(*state, products); }
 static void test_mixed_products(void **state) { on_variants(*state, mixed_products); }
 
+/* ---- products of prompts in int8 ---- */
+
+static const exo_dtype dot_types[] = {EXO_Q4_0, EXO_Q8_0, EXO_Q4_K, EXO_Q6_K};
+#define N_DOT_TYPES (sizeof dot_types / sizeof dot_types[0])
+
+static void use_dot(exo_device *d, bool use) {
+    for (size_t t = 0; t < N_DOT_TYPES; t++) {
+        exo_vk_shaders_use_dot(&d->shaders, dot_types[t], use);
+    }
+}
+
+static void quantized_rows(exo_device *d) {
+    for (size_t t = 0; t < N_DOT_TYPES; t += 2) { /* blocks of 32 and of 256 */
+        uint32_t block = exo_dtype_get(dot_types[t])->block_elems;
+        for (uint32_t n = 1; n <= 5; n += 4) {
+            exo_error err = {0};
+            check(exo_vk_check_quantize(d, dot_types[t], n, block * n, &err), &err,
+                  exo_dtype_get(dot_types[t])->name, n, block * n, 0);
+        }
+    }
+}
+
+static void dot_products(exo_device *d) {
+    prompt = true;
+    use_dot(d, true);
+    for (size_t t = 0; t < N_DOT_TYPES; t++) {
+        check_shapes(d, dot_types[t]);
+        check_fusions(d, dot_types[t]);
+    }
+    mixed_products(d); /* both blocks of inputs in one operation */
+    prompt = false;
+}
+
+/* With classes, rows of the other one go through the kernels that they always take. */
+static void products_beside_dot(exo_device *d) {
+    use_dot(d, true);
+    mixed_products(d);
+}
+
+/* As GPUs lay work over their lanes: lanes that share K, more columns; CPUs do neither. */
+static void products_of_a_gpu(exo_device *d) {
+    if (d->shaders.variant[EXO_VK_KERNEL_dot_q8_0] == EXO_VK_TEXEL) return; /* for CPUs */
+    d->shaders.shape = exo_vk_shape_of(&d->vk->caps, VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU);
+    use_dot(d, true);
+    prompt = true;
+    for (size_t t = 1; t < N_DOT_TYPES; t += 2) { /* Q8_0; Q6_K, which has two scales a unit */
+        exo_dtype type = dot_types[t];
+        exo_vk_product_case c = {.type = {type, type},
+                                 .n_parts = 2,
+                                 .n_rows = {77, 77},
+                                 .n_cols = 768,
+                                 .n = 19,
+                                 .norm = true,
+                                 .bias = true,
+                                 .epilogue = EXO_EPILOGUE_STORE,
+                                 .seed = t};
+        check_product(d, &c);
+        c.epilogue = EXO_EPILOGUE_SILU_MUL;
+        check_product(d, &c);
+    }
+    prompt = false;
+}
+
+static void test_products_of_a_gpu(void **state) { on_variants(*state, products_of_a_gpu); }
+
+static void test_quantized_rows(void **state) { /* one variant */
+    exo_vk_instance *instance = exo_vk_test_instance(*state);
+    exo_vk_device *vk = exo_vk_test_open(instance, NULL);
+    exo_device *d;
+    exo_error err = {0};
+    exo_vk_test_ok(exo_vk_device_wrap(vk, &d, &err), &err);
+    quantized_rows(d);
+    exo_vk_device_unwrap(d);
+    exo_vk_test_close(instance, vk);
+}
+static void test_dot_products(void **state) { on_variants(*state, dot_products); }
+static void test_products_beside_dot(void **state) { on_variants(*state, products_beside_dot); }
+
 /* ---- embedding, rounding ---- */
 
 static void embeddings(exo_device *d) {
@@ -175,6 +257,11 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         EXO_VK_ON_EACH("products", test_products),
         EXO_VK_ON_EACH("mixed products", test_mixed_products),
+        EXO_VK_ON_EACH("quantized rows", test_quantized_rows),
+        EXO_VK_ON_EACH("dot products", test_dot_products),
+        {"products of a gpu (lavapipe)", test_products_of_a_gpu, NULL, NULL,
+         (void *)(uintptr_t) "lavapipe"},
+        EXO_VK_ON_EACH("products beside dot", test_products_beside_dot),
         EXO_VK_ON_EACH("embeddings", test_embeddings),
         EXO_VK_ON_EACH("rounding", test_rounding),
         EXO_VK_ON_EACH("attention", test_attention),

@@ -160,9 +160,10 @@ static void free_block(exo_vk_memory *m, exo_vk_block *b, bool linked) {
         if (b->next != NULL) b->next->prev = b->prev;
         account(m, b, false);
     }
-    if (b->mapped != NULL) d->fn.UnmapMemory(d->handle, b->memory);
-    if (b->buffer != VK_NULL_HANDLE) d->fn.DestroyBuffer(d->handle, b->buffer, NULL);
-    if (b->memory != VK_NULL_HANDLE) d->fn.FreeMemory(d->handle, b->memory, NULL);
+    bool unused = !atomic_load(&d->hung);
+    if (unused && b->mapped != NULL) d->fn.UnmapMemory(d->handle, b->memory);
+    if (unused && b->buffer != VK_NULL_HANDLE) d->fn.DestroyBuffer(d->handle, b->buffer, NULL);
+    if (unused && b->memory != VK_NULL_HANDLE) d->fn.FreeMemory(d->handle, b->memory, NULL);
     exo_free(b);
 }
 
@@ -288,6 +289,7 @@ static exo_status new_block(exo_vk_memory *m, exo_vk_memory_kind kind, VkDeviceS
     exo_vk_device *d = m->d;
     uint32_t heap = heap_of(m, m->type_of[kind]);
     VkDeviceSize usual = block_bytes_of(m, kind), exact = round_up(held, SMALLEST_BLOCK);
+    if (m->block_bytes == EXO_VK_BLOCKS_APART) exact = held;
     exo_vk_caps_refresh(&d->instance->fn, d->physical, &d->caps);
     if (held < usual / SHARE_OF_BLOCK && usual <= budget_left(m, heap) &&
         create_block(m, kind, usual, out, NULL) == EXO_OK && *out != NULL) {
@@ -389,6 +391,7 @@ exo_status exo_vk_memory_check(exo_vk_memory *m, const exo_vk_memory_need *needs
     }
     for (int kind = 0; kind < EXO_VK_N_MEMORY_KINDS; kind++) {
         VkDeviceSize block = block_bytes_of(m, (exo_vk_memory_kind)kind);
+        if (small[kind] == 0) continue;
         VkDeviceSize filled = block / SHARE_OF_BLOCK * (SHARE_OF_BLOCK - 1);
         heap[heap_of(m, m->type_of[kind])] += (small[kind] + filled - 1) / filled * block;
     }
@@ -560,6 +563,7 @@ exo_status exo_vk_memory_init(exo_vk_device *d, uint64_t limit_bytes, uint64_t b
     if (d->caps.min_storage_alignment > m->alignment) m->alignment = d->caps.min_storage_alignment;
     if (d->caps.non_coherent_atom > m->alignment) m->alignment = d->caps.non_coherent_atom;
     m->block_bytes = block_bytes != 0 ? round_up(block_bytes, SMALLEST_BLOCK) : default_block(m);
+    if (block_bytes == EXO_VK_BLOCKS_APART) m->block_bytes = EXO_VK_BLOCKS_APART;
     return EXO_OK;
 }
 

@@ -1,32 +1,14 @@
 /* plan_ops.c - the dispatches of each operation: kernels, bindings and push constants.
  *
  * The structures named push_* are the push constants of the kernel of that name. */
-#include "compute/vulkan/plan_record.h"
+#include "compute/vulkan/plan_head.h"
 
 #include <string.h>
-
-/* Bindings, as shader.h numbers them. */
-enum {
-    BIND_STEP = 1,
-    BIND_W16,
-    BIND_W8,
-    BIND_W4,
-    BIND_IN,
-    BIND_NORM_IN,
-    BIND_OUT,
-    BIND_BIAS, /* three of them */
-    BIND_Q_NORM = BIND_BIAS,
-    BIND_K_NORM,
-    BIND_PARTIALS = BIND_K_NORM,
-    BIND_K_PAGES,
-    BIND_V_PAGES,
-    BIND_NEXT_NORM = BIND_V_PAGES,
-};
 
 #define READ  EXO_VK_USE_SHADER_READ
 #define WRITE EXO_VK_USE_SHADER_WRITE
 
-static exo_vk_dispatch new_dispatch(const exo_vk_recorder *r, exo_vk_kernel kernel) {
+exo_vk_dispatch exo_vk_new_dispatch(const exo_vk_recorder *r, exo_vk_kernel kernel) {
     exo_vk_dispatch d = {.kernel = kernel, .groups = {1, 1, 1}, .grid = EXO_VK_NO_GRID};
     const exo_vk_allocation *step = r->p->step;
     d.range[BIND_STEP - 1] =
@@ -34,7 +16,7 @@ static exo_vk_dispatch new_dispatch(const exo_vk_recorder *r, exo_vk_kernel kern
     return d;
 }
 
-static void bind(exo_vk_dispatch *d, int binding, const exo_vk_allocation *a, VkDeviceSize offset,
+void exo_vk_bind(exo_vk_dispatch *d, int binding, const exo_vk_allocation *a, VkDeviceSize offset,
                  VkDeviceSize bytes, uint32_t use) {
     d->range[binding - 1] =
         (exo_vk_range){a->buffer, a->offset + offset, a->offset + offset + bytes, use};
@@ -42,12 +24,12 @@ static void bind(exo_vk_dispatch *d, int binding, const exo_vk_allocation *a, Vk
 
 static void bind_area(const exo_vk_recorder *r, exo_vk_dispatch *d, int binding,
                       const exo_vk_area *a, uint32_t use) {
-    bind(d, binding, r->p->acts, a->offset, a->bytes, use);
+    exo_vk_bind(d, binding, r->p->acts, a->offset, a->bytes, use);
 }
 
 /* Memory that plans only read; NULL leaves the binding open. */
 static void bind_vector(exo_vk_dispatch *d, int binding, const exo_buffer *b) {
-    if (b != NULL) bind(d, binding, b->memory, 0, b->memory->size, 0);
+    if (b != NULL) exo_vk_bind(d, binding, b->memory, 0, b->memory->size, 0);
 }
 
 /* The span of some areas of the activations. */
@@ -95,8 +77,8 @@ static bool writes(const exo_op *op, uint32_t slot) {
     case EXO_OP_ATTENTION: return op->u.attention.out == slot;
     case EXO_OP_HEAD: return false;
     case EXO_OP_ROUND_F16: return op->u.round_slot == slot;
+    default: return false; /* refused when the plan was checked */
     }
-    return false;
 }
 
 /* The first norm that reads what operation i writes to slot, or NULL. */
@@ -125,9 +107,9 @@ enum { MODE_ROUND, MODE_SCALE, MODE_SILU };
 static exo_status record_elementwise(exo_vk_recorder *r, uint32_t mode, const span *s,
                                      const push_elementwise *push, const exo_buffer *norm,
                                      exo_error *err) {
-    exo_vk_dispatch d = new_dispatch(r, EXO_VK_KERNEL_elementwise);
+    exo_vk_dispatch d = exo_vk_new_dispatch(r, EXO_VK_KERNEL_elementwise);
     d.spec[d.n_specs++] = mode;
-    bind(&d, BIND_OUT, r->p->acts, s->begin, s->end - s->begin, READ | WRITE);
+    exo_vk_bind(&d, BIND_OUT, r->p->acts, s->begin, s->end - s->begin, READ | WRITE);
     bind_vector(&d, BIND_NEXT_NORM, norm);
     set_push(&d, push, sizeof *push);
     d.groups[0] = divide_up(push->n, r->p->device->shaders.shape.lanes);
@@ -188,12 +170,12 @@ static exo_status record_embed(exo_vk_recorder *r, size_t i, exo_error *err) {
     exo_status st = EXO_OK;
     for (uint32_t k = 0; st == EXO_OK && k < w->n_slabs; k++) {
         const exo_vk_slab *slab = &w->slabs[k];
-        exo_vk_dispatch d =
-            new_dispatch(r, (exo_vk_kernel)(EXO_VK_KERNEL_embed_f32 + exo_vk_weight_type(w->type)));
+        exo_vk_dispatch d = exo_vk_new_dispatch(
+            r, (exo_vk_kernel)(EXO_VK_KERNEL_embed_f32 + exo_vk_weight_type(w->type)));
         for (int b = BIND_W16; b <= BIND_W4; b++) {
-            bind(&d, b, slab->memory, 0, slab->memory->size, 0);
+            exo_vk_bind(&d, b, slab->memory, 0, slab->memory->size, 0);
         }
-        bind(&d, BIND_OUT, p->acts, s.begin, s.end - s.begin, WRITE);
+        exo_vk_bind(&d, BIND_OUT, p->acts, s.begin, s.end - s.begin, WRITE);
         bind_vector(&d, BIND_NEXT_NORM, norm);
         push_embed push = {.n_rows = slab->n_rows,
                            .row0 = slab->row0,
@@ -264,6 +246,11 @@ typedef struct {
     uint32_t n;
 } run_group;
 
+/* Do these rows of prompts go through the type's dot kernel?  The head's rows never do. */
+static bool takes_dot(const exo_vk_recorder *r, const product *pr, exo_dtype type) {
+    return r->prompt && pr->out[0] != NULL && r->p->device->shaders.dot[type];
+}
+
 static bool fits_group(const exo_vk_recorder *r, const product *pr, const run_group *g,
                        const run *next) {
     const exo_device *dev = r->p->device;
@@ -296,7 +283,9 @@ static void bind_runs(const exo_vk_recorder *r, const product *pr, const run_gro
     for (int b = BIND_W16; b <= BIND_W4; b++) {
         d->range[b - 1] = (exo_vk_range){first->buffer, begin, end, 0};
     }
-    uint32_t row_lanes = r->p->device->shaders.shape.row_lanes, groups = 0;
+    const exo_vk_shape *shape = &r->p->device->shaders.shape;
+    bool dot = takes_dot(r, pr, pr->w[g->runs[0].part]->type);
+    uint32_t row_lanes = dot ? shape->dot_row_lanes : shape->row_lanes, groups = 0;
     for (uint32_t i = 0; i < MAX_RUNS; i++) push->part[i].first = UINT32_MAX;
     for (uint32_t i = 0; i < g->n; i++) {
         const run *u = &g->runs[i];
@@ -306,7 +295,7 @@ static void bind_runs(const exo_vk_recorder *r, const product *pr, const run_gro
                                     .row0 = u->slab->row0,
                                     .first = groups};
         push->part[i].out_at = area == NULL ? 0 : floats_from(out, area);
-        push->part[i].out_ld = area == NULL ? r->p->bounds.n_vocab : area->ld;
+        push->part[i].out_ld = area == NULL ? r->p->head.ld : area->ld;
         if (pr->bias[u->part] != NULL) {
             push->flags |= (uint32_t)FLAG_BIAS << i;
             bind_vector(d, BIND_BIAS + (int)i, pr->bias[u->part]);
@@ -315,6 +304,15 @@ static void bind_runs(const exo_vk_recorder *r, const product *pr, const run_gro
         d->cost += (uint64_t)r->rows * u->slab->n_rows * pr->w[u->part]->n_cols;
     }
     d->groups[0] = groups;
+}
+
+/* Of a dot kernel: what record_quantize() has left. */
+static void bind_bytes(const exo_vk_recorder *r, const product *pr, exo_vk_dispatch *d,
+                       push_matmul *push) {
+    push->in_ld4 = exo_vk_dot_row_words(push->n_units) / 4;
+    bind_area(r, d, BIND_NORM_IN, &r->p->bytes, READ);
+    bind_area(r, d, BIND_IN, &r->p->factors, READ);
+    if (pr->norm != NULL) push->flags |= FLAG_FACTOR;
 }
 
 static void bind_input(const exo_vk_recorder *r, const product *pr, bool factor, exo_vk_dispatch *d,
@@ -334,19 +332,41 @@ static void bind_input(const exo_vk_recorder *r, const product *pr, bool factor,
 static void bind_output(const exo_vk_recorder *r, const product *pr, const span *out,
                         exo_vk_dispatch *d, push_matmul *push) {
     if (pr->out[0] == NULL) { /* logits */
-        const exo_vk_allocation *o = r->p->output;
-        bind(d, BIND_OUT, o, r->p->logits_at, o->size - r->p->logits_at, READ | WRITE);
+        exo_vk_bind(d, BIND_OUT, r->p->head.logits, 0, r->p->head.logits_bytes, READ | WRITE);
         push->flags |= FLAG_GATHER;
         push->gather_at = r->p->logits_rows_at;
         return;
     }
-    bind(d, BIND_OUT, r->p->acts, out->begin, out->end - out->begin, READ | WRITE);
+    exo_vk_bind(d, BIND_OUT, r->p->acts, out->begin, out->end - out->begin, READ | WRITE);
     if (pr->add) push->flags |= FLAG_ADD;
     if (pr->next == NULL) return;
     push->flags |= FLAG_NEXT;
     push->next_at = floats_from(out, pr->next_area);
     push->next_ld = pr->next_area->ld;
     bind_vector(d, BIND_NEXT_NORM, pr->next);
+}
+
+typedef struct {
+    uint32_t n_units, in_ld4, out_ld;
+} push_quantize;
+
+/* The product's input as int8 in the blocks of w's type, unless it is there already. */
+static exo_status record_quantize(exo_vk_recorder *r, const product *pr, const exo_weight *w,
+                                  exo_error *err) {
+    uint32_t block_units = exo_vk_dot_block_units(w->type);
+    if (r->bytes_block == block_units) return EXO_OK;
+    r->bytes_block = block_units;
+    const exo_vk_slot *in = &r->p->slots[pr->in];
+    const exo_vk_area *x = pr->norm != NULL ? &in->scaled : &in->x;
+    exo_vk_dispatch d = exo_vk_new_dispatch(r, EXO_VK_KERNEL_quantize);
+    d.spec[d.n_specs++] = block_units;
+    bind_area(r, &d, BIND_IN, x, READ);
+    bind_area(r, &d, BIND_OUT, &r->p->bytes, WRITE);
+    push_quantize push = {w->n_units, x->ld / 4, exo_vk_dot_row_words(w->n_units)};
+    set_push(&d, &push, sizeof push);
+    d.groups[0] = divide_up(w->n_units, r->p->device->shaders.shape.lanes);
+    d.groups[1] = r->rows;
+    return exo_vk_emit_dispatch(r, &d, err);
 }
 
 static uint32_t power_below(uint32_t n) {
@@ -360,23 +380,31 @@ static exo_status record_runs(exo_vk_recorder *r, const product *pr, const run_g
                               bool factor, exo_error *err) {
     const exo_vk_shape *shape = &r->p->device->shaders.shape;
     const exo_weight *w = pr->w[g->runs[0].part];
-    bool head = pr->out[0] == NULL;
-    exo_vk_dispatch d =
-        new_dispatch(r, (exo_vk_kernel)(EXO_VK_KERNEL_matmul_f32 + exo_vk_weight_type(w->type)));
+    bool head = pr->out[0] == NULL, dot = takes_dot(r, pr, w->type);
+    uint32_t kernel = dot ? exo_vk_dot_kernel(w->type)
+                          : (uint32_t)EXO_VK_KERNEL_matmul_f32 + exo_vk_weight_type(w->type);
+    exo_vk_dispatch d = exo_vk_new_dispatch(r, (exo_vk_kernel)kernel);
     push_matmul push = {.n_units = w->n_units};
     span out = {0};
     for (uint32_t i = 0; i < g->n && !head; i++) span_add(&out, pr->out[g->runs[i].part]);
     if (pr->next != NULL) span_add(&out, pr->next_area);
-    bind_input(r, pr, factor, &d, &push);
+    if (dot) {
+        exo_status st = record_quantize(r, pr, w, err);
+        if (st != EXO_OK) return st;
+        bind_bytes(r, pr, &d, &push);
+    } else {
+        bind_input(r, pr, factor, &d, &push);
+    }
     bind_output(r, pr, &out, &d, &push);
     bind_runs(r, pr, g, &out, &d, &push);
     set_push(&d, &push, sizeof push);
 
     uint32_t rows = r->rows, most = pr->pair ? shape->max_pair_cols : shape->max_cols;
+    if (dot) most = pr->pair ? shape->dot_pair_cols : shape->dot_cols;
     if (head && r->p->desc.max_logit_rows < rows) rows = r->p->desc.max_logit_rows;
     uint32_t cols = power_below(rows < most ? rows : most);
     d.n_specs = 3;
-    d.spec[0] = shape->row_lanes;
+    d.spec[0] = dot ? shape->dot_row_lanes : shape->row_lanes;
     d.spec[1] = cols;
     d.spec[2] = pr->pair;
     d.groups[1] = divide_up(rows, cols);
@@ -399,7 +427,7 @@ typedef struct {
 
 static exo_status record_rms(exo_vk_recorder *r, const product *pr, exo_error *err) {
     const exo_vk_area *x = &r->p->slots[pr->in].x;
-    exo_vk_dispatch d = new_dispatch(r, EXO_VK_KERNEL_rms);
+    exo_vk_dispatch d = exo_vk_new_dispatch(r, EXO_VK_KERNEL_rms);
     bind_area(r, &d, BIND_NORM_IN, x, READ);
     bind_area(r, &d, BIND_OUT, &r->p->factors, WRITE);
     push_rms push = {x->ld / 4, (float)r->p->slot_width[pr->in], pr->norm_eps};
@@ -413,8 +441,10 @@ static exo_status record_product(exo_vk_recorder *r, const product *pr, exo_erro
     if (pr->norm != NULL && r->held[pr->in] != pr->norm) {
         st = record_slot(r, MODE_SCALE, pr->in, pr->norm, err);
     }
-    bool factor =
-        pr->norm != NULL && pr->out[0] != NULL && r->rows >= r->p->device->shaders.shape.wide_rows;
+    const exo_device *dev = r->p->device;
+    bool wide = r->prompt || r->rows >= dev->shaders.shape.wide_rows;
+    bool factor = pr->norm != NULL && pr->out[0] != NULL && wide && !dev->absent[EXO_VK_KERNEL_rms];
+    r->bytes_block = 0;
     if (st == EXO_OK && factor) st = record_rms(r, pr, err);
     if (st == EXO_OK && pr->pair) {
         for (uint32_t k = 0; st == EXO_OK && k < pr->w[0]->n_slabs; k++) {
@@ -483,7 +513,9 @@ static exo_status record_matmul(exo_vk_recorder *r, size_t i, exo_error *err) {
 static exo_status record_head(exo_vk_recorder *r, size_t i, exo_error *err) {
     const exo_op_head *h = &r->p->ops[i].u.head;
     product pr = {.in = h->in, .norm = h->norm, .norm_eps = h->norm_eps, .n_parts = 1, .w = {h->w}};
-    return r->p->desc.max_logit_rows > 0 ? record_product(r, &pr, err) : EXO_OK;
+    if (r->p->desc.max_logit_rows == 0) return EXO_OK;
+    exo_status st = record_product(r, &pr, err);
+    return st == EXO_OK ? exo_vk_head_record(r, err) : st;
 }
 
 /* ---- rope and attention ---- */
@@ -522,13 +554,13 @@ static exo_status record_rope(exo_vk_recorder *r, size_t i, exo_error *err) {
                       .rope_at = p->rope[p->op_rope[i]].at,
                       .table_at = p->pages_at,
                       .table_ld = p->desc.max_seq_pages};
-    exo_vk_dispatch d = new_dispatch(r, EXO_VK_KERNEL_rope_kv);
+    exo_vk_dispatch d = exo_vk_new_dispatch(r, EXO_VK_KERNEL_rope_kv);
     d.spec[d.n_specs++] = o->kv_type == EXO_F16;
-    bind(&d, BIND_OUT, p->acts, s.begin, s.end - s.begin, READ | WRITE);
+    exo_vk_bind(&d, BIND_OUT, p->acts, s.begin, s.end - s.begin, READ | WRITE);
     bind_vector(&d, BIND_Q_NORM, o->q_norm);
     bind_vector(&d, BIND_K_NORM, o->k_norm);
-    bind(&d, BIND_K_PAGES, o->k_pages->memory, 0, o->k_pages->memory->size, WRITE);
-    bind(&d, BIND_V_PAGES, o->v_pages->memory, 0, o->v_pages->memory->size, WRITE);
+    exo_vk_bind(&d, BIND_K_PAGES, o->k_pages->memory, 0, o->k_pages->memory->size, WRITE);
+    exo_vk_bind(&d, BIND_V_PAGES, o->v_pages->memory, 0, o->v_pages->memory->size, WRITE);
     set_push(&d, &push, sizeof push);
     d.groups[0] = o->n_heads + o->n_kv_heads;
     d.groups[1] = r->rows;
@@ -562,8 +594,8 @@ static uint32_t heads_together(const exo_device *dev, uint32_t group, uint32_t d
 static exo_status record_combine(exo_vk_recorder *r, const exo_op_attention *a, exo_error *err) {
     const exo_plan *p = r->p;
     const exo_vk_area *out = &p->slots[a->out].x;
-    exo_vk_dispatch d = new_dispatch(r, EXO_VK_KERNEL_attention_combine);
-    bind(&d, BIND_IN, p->partials, 0, p->partials->size, READ);
+    exo_vk_dispatch d = exo_vk_new_dispatch(r, EXO_VK_KERNEL_attention_combine);
+    exo_vk_bind(&d, BIND_IN, p->partials, 0, p->partials->size, READ);
     bind_area(r, &d, BIND_OUT, out, WRITE);
     push_combine push = {out->ld / 4, a->n_heads, p->max_splits, a->head_dim / 4, p->rows_at};
     set_push(&d, &push, sizeof push);
@@ -579,22 +611,22 @@ static exo_status record_attention(exo_vk_recorder *r, size_t i, exo_error *err)
     uint32_t dim4 = a->head_dim / 4, group = a->n_heads / a->n_kv_heads;
     uint32_t heads = heads_together(p->device, group, dim4);
     bool in_splits = r->rows <= p->split_rows;
-    exo_vk_dispatch d = new_dispatch(r, EXO_VK_KERNEL_attention);
+    exo_vk_dispatch d = exo_vk_new_dispatch(r, EXO_VK_KERNEL_attention);
     const uint32_t spec[] = {heads, a->kv_type == EXO_F16, !in_splits, dim4};
     memcpy(d.spec, spec, sizeof spec);
     d.n_specs = 4;
     bind_area(r, &d, BIND_IN, q, READ);
     bind_area(r, &d, BIND_OUT, out, WRITE);
     if (in_splits) {
-        bind(&d, BIND_PARTIALS, p->partials, 0, p->partials->size, WRITE);
+        exo_vk_bind(&d, BIND_PARTIALS, p->partials, 0, p->partials->size, WRITE);
     } else {
         bind_area(r, &d, BIND_PARTIALS, out, WRITE); /* never written as partials */
     }
     const exo_vk_allocation *k = a->k_pages->memory, *v = a->v_pages->memory;
-    bind(&d, BIND_W16, k, 0, k->size, READ);
-    bind(&d, BIND_NORM_IN, v, 0, v->size, READ);
-    bind(&d, BIND_W8, k, 0, k->size, READ); /* the same pages as f16 */
-    bind(&d, BIND_W4, v, 0, v->size, READ);
+    exo_vk_bind(&d, BIND_W16, k, 0, k->size, READ);
+    exo_vk_bind(&d, BIND_NORM_IN, v, 0, v->size, READ);
+    exo_vk_bind(&d, BIND_W8, k, 0, k->size, READ); /* the same pages as f16 */
+    exo_vk_bind(&d, BIND_W4, v, 0, v->size, READ);
     push_attention push = {q->ld / 4,  out->ld / 4,  a->n_kv_heads, group,
                            a->scale,   p->rows_at,   p->pages_at,   p->desc.max_seq_pages,
                            a->n_heads, p->max_splits};
@@ -619,6 +651,6 @@ exo_status exo_vk_emit_op(exo_vk_recorder *r, size_t i, exo_error *err) {
     case EXO_OP_ROUND_F16:
         return record_slot(r, MODE_ROUND, op->u.round_slot, next_norm(r->p, i, op->u.round_slot),
                            err);
+    default: return exo_error_set(err, EXO_EUNSUPPORTED, "operation %zu is unknown", i);
     }
-    return exo_error_set(err, EXO_EUNSUPPORTED, "operation %zu is unknown", i);
 }

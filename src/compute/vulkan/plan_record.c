@@ -2,7 +2,8 @@
  *
  * Descriptor sets are made here and never written again; buckets share them, because a set names
  * memory and not rows.  Commands are cut where enough work stands in one command buffer. */
-#include "compute/vulkan/plan_record.h"
+#include "compute/vulkan/plan_head.h"
+#include "compute/vulkan/plan_host.h"
 
 #include "base/mem.h"
 
@@ -129,10 +130,10 @@ static exo_status find_set(exo_vk_recorder *r, const exo_vk_range *range, bool t
 
 /* ---- commands ---- */
 
-static exo_status begin_commands(exo_vk_recorder *r, exo_error *err) {
+exo_status exo_vk_begin_commands(exo_vk_recorder *r, exo_error *err) {
     exo_vk_bucket *b = r->bucket;
     VkCommandBuffer *grown =
-        exo_realloc(b->commands, (b->n_commands + 1) * sizeof(VkCommandBuffer));
+        exo_realloc(b->commands, (b->n_commands + 2) * sizeof(VkCommandBuffer));
     if (grown == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for commands");
     b->commands = grown;
     exo_status st = exo_vk_command_allocate(&r->p->pool, &b->commands[b->n_commands], err);
@@ -182,7 +183,14 @@ exo_status exo_vk_emit_dispatch(exo_vk_recorder *r, const exo_vk_dispatch *d, ex
     exo_status st = EXO_OK;
     if (r->cost > 0 && r->cost + d->cost > PIECE_COST) {
         st = end_commands(r, err);
-        if (st == EXO_OK) st = begin_commands(r, err);
+        if (st == EXO_OK) st = exo_vk_begin_commands(r, err);
+    }
+    if (p->device->absent[d->kernel]) {
+        return exo_error_set(err, EXO_EUNSUPPORTED,
+                             "vulkan:%u (%s): no variant of kernel %s works there; exo devices "
+                             "tells more",
+                             p->device->vk->index, p->device->vk->caps.name,
+                             exo_vk_kernel_name(d->kernel));
     }
     exo_vk_range range[EXO_VK_BINDINGS];
     const exo_vk_allocation *step = p->step;
@@ -229,10 +237,8 @@ exo_status exo_vk_emit_dispatch(exo_vk_recorder *r, const exo_vk_dispatch *d, ex
 
 /* ---- buckets ---- */
 
-static void copy_rows(exo_vk_recorder *r, const exo_vk_allocation *from, VkDeviceSize from_at,
-                      const exo_vk_allocation *to, VkDeviceSize to_at) {
-    uint32_t rows = r->rows < r->p->desc.max_rows ? r->rows : r->p->desc.max_rows;
-    VkDeviceSize bytes = (VkDeviceSize)rows * r->p->slots[0].x.ld * sizeof(float);
+void exo_vk_emit_copy(exo_vk_recorder *r, const exo_vk_allocation *from, VkDeviceSize from_at,
+                      const exo_vk_allocation *to, VkDeviceSize to_at, VkDeviceSize bytes) {
     VkBufferCopy region = {from->offset + from_at, to->offset + to_at, bytes};
     declare(r, from, from_at, bytes, EXO_VK_USE_COPY_READ);
     declare(r, to, to_at, bytes, EXO_VK_USE_COPY_WRITE);
@@ -240,33 +246,71 @@ static void copy_rows(exo_vk_recorder *r, const exo_vk_allocation *from, VkDevic
     r->p->device->vk->fn.CmdCopyBuffer(r->commands, from->buffer, to->buffer, 1, &region);
 }
 
+exo_status exo_vk_end_for_host(exo_vk_recorder *r, exo_error *err) {
+    exo_vk_barrier(r->p->device->vk, r->commands, EXO_VK_USE_SHADER_WRITE | EXO_VK_USE_COPY_WRITE,
+                   EXO_VK_USE_HOST_READ);
+    return end_commands(r, err);
+}
+
+exo_status exo_vk_emit_cut(exo_vk_recorder *r, exo_error *err) {
+    exo_status st = exo_vk_end_for_host(r, err);
+    return st == EXO_OK ? exo_vk_begin_commands(r, err) : st;
+}
+
+/* Rows of slot 0. */
+static void copy_rows(exo_vk_recorder *r, const exo_vk_allocation *from, VkDeviceSize from_at,
+                      const exo_vk_allocation *to, VkDeviceSize to_at) {
+    uint32_t rows = r->rows < r->p->desc.max_rows ? r->rows : r->p->desc.max_rows;
+    VkDeviceSize bytes = (VkDeviceSize)rows * r->p->slots[0].x.ld * sizeof(float);
+    exo_vk_emit_copy(r, from, from_at, to, to_at, bytes);
+}
+
+/* Operation *i, or all of the host point that begins with it; *i is then the next one. */
+static exo_status record_op(exo_vk_recorder *r, size_t *i, exo_error *err) {
+    const exo_vk_span *span = exo_vk_host_span(r->p, *i);
+    if (span == NULL) return exo_vk_emit_op(r, (*i)++, err);
+    *i = span->end;
+    return exo_vk_host_record(r, span, err);
+}
+
 static exo_status record_bucket(exo_vk_recorder *r, exo_error *err) {
     exo_plan *p = r->p;
     memset(r->held, 0, p->desc.n_slots * sizeof *r->held);
     r->set_hint = 0;
-    exo_status st = begin_commands(r, err);
+    exo_status st = exo_vk_begin_commands(r, err);
     if (st != EXO_OK) return st;
     if (p->input != NULL) copy_rows(r, p->input, 0, p->acts, p->slots[0].x.offset);
-    for (size_t i = 0; st == EXO_OK && i < p->desc.n_ops; i++) st = exo_vk_emit_op(r, i, err);
+    for (size_t i = 0; st == EXO_OK && i < p->desc.n_ops;) st = record_op(r, &i, err);
     if (st != EXO_OK) return st;
     if (p->bounds.n_vocab == 0) copy_rows(r, p->acts, p->slots[0].x.offset, p->output, 0);
-    exo_vk_barrier(p->device->vk, r->commands, EXO_VK_USE_SHADER_WRITE | EXO_VK_USE_COPY_WRITE,
-                   EXO_VK_USE_HOST_READ);
-    return end_commands(r, err);
+    return exo_vk_end_for_host(r, err);
+}
+
+/* [*n] buckets of one class, from one row up to the most. */
+static exo_status record_buckets(exo_vk_recorder *r, exo_vk_bucket *buckets, uint32_t *n,
+                                 exo_error *err) {
+    uint32_t max_rows = r->p->desc.max_rows;
+    exo_status st = EXO_OK;
+    for (uint32_t rows = 1; st == EXO_OK; rows *= 2) {
+        r->rows = rows < max_rows ? rows : max_rows;
+        r->bucket = &buckets[(*n)++];
+        r->bucket->rows = r->rows;
+        st = record_bucket(r, err);
+        if (rows >= max_rows) break;
+    }
+    return st;
 }
 
 exo_status exo_vk_plan_record(exo_plan *p, exo_error *err) {
     exo_vk_recorder r = {.p = p};
     r.held = exo_calloc(p->desc.n_slots, sizeof(const exo_buffer *));
     if (r.held == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for a plan");
-    exo_status st = EXO_OK;
-    for (uint32_t rows = 1; st == EXO_OK; rows *= 2) {
-        r.rows = rows < p->desc.max_rows ? rows : p->desc.max_rows;
-        r.bucket = &p->buckets[p->n_buckets++];
-        r.bucket->rows = r.rows;
-        st = record_bucket(&r, err);
-        if (rows >= p->desc.max_rows) break;
+    exo_status st = record_buckets(&r, p->buckets, &p->n_buckets, err);
+    r.prompt = true;
+    if (st == EXO_OK && exo_vk_plan_has_classes(p)) {
+        st = record_buckets(&r, p->prompt_buckets, &p->n_prompt_buckets, err);
     }
+    if (st == EXO_OK) st = exo_vk_head_record_reads(&r, err);
     exo_free(r.held);
     return st;
 }

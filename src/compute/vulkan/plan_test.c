@@ -1,8 +1,8 @@
 /* Whole plans on a Vulkan device: the same bits for every cut of the steps, page layout, company
  * and variant of the kernels; nothing recorded or allocated by a step; refusals and failures. */
 #define _GNU_SOURCE /* dl_iterate_phdr */
-#include "compute/vulkan/plan.h"
 #include "compute/cpu/testing_net.h"
+#include "compute/vulkan/plan.h"
 #include "compute/vulkan/testing.h"
 
 typedef struct {
@@ -74,18 +74,55 @@ static void test_same_bits(void **state) {
     close_bench(&b);
 }
 
+static void use_all_dot(const bench *b) {
+    for (int t = 0; t < EXO_DTYPE_LIMIT; t++) {
+        bool use = exo_vk_dot_kernel((exo_dtype)t) != EXO_VK_N_KERNELS;
+        exo_vk_shaders_use_dot(&b->device->shaders, (exo_dtype)t, use);
+    }
+}
+
+/* Rows of prompts through dot kernels: a row's bits depend on its class, and still on nothing else
+ * of the step: chunk, company (of the other class), pages or cut. */
+static void test_same_bits_in_classes(void **state) {
+    bench b = open_bench(*state);
+    test_net plain, n;
+    test_n_prompt = 101;
+    test_make_net_on(&plain, b.device, test_mixed_types);
+    assert_false(test_backend->plan_has_classes(plain.plan));
+    uint64_t without = test_run_tokens(&plain, 60, false, TOKENS);
+    test_free_net_on(&plain);
+    use_all_dot(&b);
+    test_make_net_on(&n, b.device, test_mixed_types);
+    assert_true(test_backend->plan_has_classes(n.plan));
+    uint64_t want = test_run_tokens(&n, 60, false, TOKENS);
+    assert_true(want != without);
+    assert_true(test_run_tokens(&n, 1, true, TOKENS) == want);
+    assert_true(test_run_tokens(&n, 33, true, TOKENS) == want);
+    for (uint32_t i = 0; i < MAX_SEQS * SEQ_PAGES; i++) n.pages[i] = N_PAGES - 1 - i;
+    assert_true(test_run_tokens(&n, 7, false, TOKENS) == want);
+    assert_true(run_in_two(&n, 31) == want);
+    test_n_prompt = 0; /* all of the other class: as on a device without dot kernels */
+    assert_true(test_run_tokens(&n, 60, false, TOKENS) == without);
+    test_free_net_on(&n);
+    close_bench(&b);
+}
+
 /* A variant differs from another in speed only. */
 static void test_variants_agree(void **state) {
     bench b = open_bench(*state);
     uint64_t want = 0;
     for (int v = 0; v < EXO_VK_N_VARIANTS; v++) {
+        if (!exo_vk_variant_possible(b.vk, EXO_VK_KERNEL_attention, (exo_vk_variant)v)) continue;
         for (int k = 0; k < EXO_VK_N_KERNELS; k++) {
             if (!exo_vk_variant_possible(b.vk, (exo_vk_kernel)k, (exo_vk_variant)v)) continue;
             exo_vk_shaders_choose(&b.device->shaders, (exo_vk_kernel)k, (exo_vk_variant)v);
         }
+        use_all_dot(&b);
+        test_n_prompt = 40;
         test_net n;
         test_make_net_on(&n, b.device, test_mixed_types);
         uint64_t got = test_run_tokens(&n, 9, false, 60);
+        test_n_prompt = 0;
         test_free_net_on(&n);
         if (v > 0 && got != want) {
             fail_msg("%s gives other bits than shared", exo_vk_variant_name((exo_vk_variant)v));
@@ -260,6 +297,7 @@ int main(int argc, char **argv) {
     cmocka_set_test_filter(argc > 1 ? argv[1] : getenv("EXO_TEST_FILTER"));
     const struct CMUnitTest tests[] = {
         EXO_VK_ON_EACH("same bits", test_same_bits),
+        EXO_VK_ON_EACH("same bits in classes", test_same_bits_in_classes),
         EXO_VK_ON_EACH("variants agree", test_variants_agree),
         EXO_VK_ON_EACH("replay is idempotent", test_replay_is_idempotent),
         EXO_VK_ON_EACH("steps only submit", test_steps_only_submit),

@@ -335,7 +335,7 @@ static void keep_crashes(exo_vk_verdict *v) {
         if (v->trials[i].result == EXO_VK_TRIAL_CRASHED) v->trials[n++] = v->trials[i];
     }
     v->n_trials = n;
-    v->copy_gbps = v->compute_gflops = 0;
+    v->copy_gbps = v->compute_gflops = v->read_gbps = 0;
 }
 
 static exo_status probe_locked(exo_vk_instance *instance, uint32_t index,

@@ -15,11 +15,15 @@
 
 /* ---- verdicts ---- */
 
+#define EXO_VK_TRIAL_CACHE "pipeline_cache" /* a trial that is no kernel's; variant: */
+#define EXO_VK_TRIAL_DISK  "disk"
+
 typedef enum {
     EXO_VK_TRIAL_UNKNOWN,
     EXO_VK_TRIAL_PASSED,
     EXO_VK_TRIAL_FAILED,  /* would not compile, or computed wrongly */
     EXO_VK_TRIAL_CRASHED, /* the process died or hung during it */
+    EXO_VK_TRIAL_SLOWER,  /* right, but what it would replace is faster */
 } exo_vk_trial_result;
 
 typedef struct {
@@ -35,7 +39,8 @@ typedef struct {
     bool usable;
     char reason[EXO_ERROR_BYTES]; /* why not; "" when usable */
     double copy_gbps;             /* measured, device to device, read + written bytes; 0 = not */
-    double compute_gflops;        /* measured by the self-test's kernels; 0 = not */
+    double compute_gflops;        /* measured by the self-test's kernels, f32; 0 = not */
+    double read_gbps;             /* likewise: bytes that a kernel reads; 0 = not */
     exo_vk_trial_entry trials[EXO_VK_MAX_TRIALS];
     uint32_t n_trials;
     bool cached; /* read from the cache, not tried just now */
@@ -49,12 +54,14 @@ exo_vk_trial_result exo_vk_verdict_of(const exo_vk_verdict *v, const char *pipel
 
 typedef struct exo_vk_trials exo_vk_trials; /* the trials of one device, under way */
 
-/* False: this variant crashed in an earlier process and must not be touched, or failed there.
+/* False: this variant crashed in an earlier process and must not be touched, or lost there.
  * True: the marker is on disk; compile and run it, then say how it went. */
 bool exo_vk_trial_begin(exo_vk_trials *t, const char *pipeline, const char *variant);
 void exo_vk_trial_end(exo_vk_trials *t, bool passed,
-                      const char *reason); /* reason NULL if passed */
+                      const char *reason);                      /* may be NULL if passed */
+void exo_vk_trial_slower(exo_vk_trials *t, const char *reason); /* instead of trial_end */
 void exo_vk_trials_set_gflops(exo_vk_trials *t, double gflops);
+void exo_vk_trials_set_read_gbps(exo_vk_trials *t, double gbps);
 
 /* Runs every pipeline's variants between trial_begin and trial_end.  EXO_OK also when variants
  * failed; an error leaves the device out with err's reason. */

@@ -2,11 +2,17 @@
  *
  * A kernel's best variant is tried first and kept when it passes; plainer ones are tried only when
  * it does not, because compiling is what takes the time.  Later kernels run beside what earlier
- * ones ended with.  Products come first: the other checks copy with them. */
+ * ones ended with; operations whose kernels are absent go to the CPU meanwhile.
+ *
+ * Last, kernels that serve prompts only are timed against those that serve all rows: which of two
+ * right ones a device computes prompts with is a matter of speed alone. */
 #include "compute/vulkan/selftest.h"
 
 #include "compute/vulkan/golden.h"
+#include "compute/vulkan/golden_head.h"
+#include "compute/vulkan/speed.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const exo_dtype types[] = {EXO_F32,  EXO_F16,  EXO_BF16, EXO_Q4_0,
@@ -83,47 +89,224 @@ static exo_status try_elementwise(exo_device *d, exo_error *err) {
     return st == EXO_OK ? exo_vk_check_round(d, 3, 37, err) : st;
 }
 
-static exo_status try_kernel(exo_device *d, exo_vk_kernel k, exo_error *err) {
+/* Few ids and many, with the total; scores; a row whose end does not fill a block. */
+static exo_status try_head(exo_device *d, exo_error *err) {
+    exo_vk_head_case c = {
+        .n_vocab = 5003, .n = 2, .ask = {.kind = EXO_HEAD_HIGHEST, .n_ids = 1}, .seed = 13};
+    exo_status st = exo_vk_check_head(d, &c, err);
+    c.ask.n_ids = 40;
+    c.ask.total = true;
+    if (st == EXO_OK) st = exo_vk_check_head(d, &c, err);
+    c.ask = (exo_head_ask){.kind = EXO_HEAD_SCORES,
+                           .n_ids = 16,
+                           .temperature = 0.7f,
+                           .seed = UINT64_C(0x123456789ABCDEF0),
+                           .choice = 3,
+                           .position = 77};
+    return st == EXO_OK ? exo_vk_check_head(d, &c, err) : st;
+}
+
+/* A product whose wide steps take 1 / rms from a dispatch of its own; of a type that works. */
+static exo_status try_rms(exo_device *d, exo_error *err) {
+    for (size_t i = 0; i < N_TYPES; i++) {
+        if (!d->absent[EXO_VK_KERNEL_matmul_f32 + i]) return try_product(d, types[i], err);
+    }
+    return exo_error_set(err, EXO_EUNSUPPORTED, "no product works that would need it");
+}
+
+/* As try_product, of rows that the dot kernel serves. */
+static exo_status try_dot(exo_device *d, exo_dtype type, exo_error *err) {
+    exo_vk_product_case c = {.type = {type, type, type},
+                             .n_parts = 3,
+                             .n_rows = {37, 9, 16},
+                             .n_cols = 512,
+                             .n = 1,
+                             .norm = true,
+                             .bias = true,
+                             .prompt = true,
+                             .epilogue = EXO_EPILOGUE_STORE,
+                             .seed = (uint64_t)type + 100};
+    exo_vk_shaders_use_dot(&d->shaders, type, true);
+    exo_status st = exo_vk_check_product(d, &c, err);
+    c.n = 9; /* more columns than one lane takes */
+    if (st == EXO_OK) st = exo_vk_check_product(d, &c, err);
+    c.n_parts = 2;
+    c.n_rows[1] = c.n_rows[0];
+    c.bias = false;
+    c.epilogue = EXO_EPILOGUE_SILU_MUL;
+    if (st == EXO_OK) st = exo_vk_check_product(d, &c, err);
+    exo_vk_shaders_use_dot(&d->shaders, type, false);
+    return st;
+}
+
+static exo_status try_quantize(exo_device *d, exo_error *err) {
+    exo_status st = exo_vk_check_quantize(d, EXO_Q8_0, 3, 96, err);
+    return st == EXO_OK ? exo_vk_check_quantize(d, EXO_Q4_K, 2, 512, err) : st;
+}
+
+static exo_dtype dot_type(exo_vk_kernel k) {
+    size_t i = 0;
+    while (exo_vk_dot_kernel(types[i]) != k) i++;
+    return types[i];
+}
+
+/* The kernel that measures: what it finds goes with the verdict. */
+static exo_status try_speed(exo_device *d, exo_vk_trials *t, exo_error *err) {
+    exo_vk_speed speed = {0};
+    exo_status st = exo_vk_measure_speed(d, &speed, err);
+    if (st != EXO_OK) return st;
+    exo_vk_trials_set_gflops(t, speed.gflops);
+    exo_vk_trials_set_read_gbps(t, speed.read_gbps);
+    return EXO_OK;
+}
+
+static exo_status try_kernel(exo_device *d, exo_vk_kernel k, exo_vk_trials *t, exo_error *err) {
     if (k < EXO_VK_KERNEL_matmul_f32 + N_TYPES) {
         return try_product(d, types[k - EXO_VK_KERNEL_matmul_f32], err);
     }
     if (k < EXO_VK_KERNEL_embed_f32 + N_TYPES) {
         return try_embed(d, types[k - EXO_VK_KERNEL_embed_f32], err);
     }
-    if (k == EXO_VK_KERNEL_elementwise) return try_elementwise(d, err);
-    return k == EXO_VK_KERNEL_rms ? try_product(d, EXO_F32, err) : try_attention(d, err);
+    if (exo_vk_kernel_is_dot(k)) return try_dot(d, dot_type(k), err);
+    switch (k) {
+    case EXO_VK_KERNEL_quantize: return try_quantize(d, err);
+    case EXO_VK_KERNEL_elementwise: return try_elementwise(d, err);
+    case EXO_VK_KERNEL_rms: return try_rms(d, err);
+    case EXO_VK_KERNEL_head_top: return try_head(d, err);
+    case EXO_VK_KERNEL_speed: return try_speed(d, t, err);
+    default: return try_attention(d, err);
+    }
 }
 
-/* Tries the variants of kernel k from the best one down, and leaves the first good one chosen. */
-static void try_variants(exo_device *d, exo_vk_kernel k, exo_vk_trials *t) {
+typedef exo_status (*trial_fn)(exo_device *d, exo_vk_kernel k, exo_vk_trials *t, exo_error *err);
+
+/* Tries the variants of kernel k from the best one down, and leaves the first good one chosen.
+ * Without one the kernel is absent: the trials of others go without it, as plans will. */
+static void try_variants(exo_device *d, exo_vk_kernel k, trial_fn trial, exo_vk_trials *t,
+                         exo_error *why) {
+    d->absent[k] = false;
     for (int i = exo_vk_variant_best(d->vk, k); i >= EXO_VK_SHARED; i--) {
         exo_vk_variant v = (exo_vk_variant)i;
         if (!exo_vk_variant_possible(d->vk, k, v) ||
             !exo_vk_trial_begin(t, exo_vk_kernel_name(k), exo_vk_variant_name(v))) {
             continue;
         }
-        exo_error why = {.message = ""};
         exo_vk_shaders_choose(&d->shaders, k, v);
-        exo_status st = try_kernel(d, k, &why);
-        exo_vk_trial_end(t, st == EXO_OK, st == EXO_OK ? NULL : why.message);
+        exo_status st = trial(d, k, t, why);
+        exo_vk_trial_end(t, st == EXO_OK, st == EXO_OK ? NULL : why->message);
         if (st == EXO_OK || atomic_load(&d->vk->lost)) return;
     }
-    exo_vk_shaders_choose(&d->shaders, k, EXO_VK_SHARED);
+    d->absent[k] = true;
+}
+
+static exo_status try_round(exo_device *d, exo_vk_kernel k, exo_vk_trials *t, exo_error *err) {
+    (void)k;
+    (void)t;
+    return exo_vk_check_round(d, 3, 37, err);
+}
+
+/* In an order in which no trial needs a kernel that may still be bad, as far as that goes: single
+ * elements first, products before what makes them faster, and attention with rotation, of which
+ * each stands between the other and its result. */
+static void try_all(exo_device *d, exo_vk_trials *t, exo_error *why) {
+    try_variants(d, EXO_VK_KERNEL_elementwise, try_round, t, why);
+    if (d->absent[EXO_VK_KERNEL_elementwise]) return;
+    d->absent[EXO_VK_KERNEL_rms] = d->absent[EXO_VK_KERNEL_attention_combine] = true;
+    for (int k = 0; k < EXO_VK_KERNEL_rope_kv && !atomic_load(&d->vk->lost); k++) {
+        try_variants(d, (exo_vk_kernel)k, try_kernel, t, why);
+    }
+    for (int k = EXO_VK_KERNEL_rope_kv; k < EXO_VK_FIRST_OPTIONAL && !atomic_load(&d->vk->lost);
+         k++) {
+        bool rope = d->absent[EXO_VK_KERNEL_rope_kv];
+        if (k == EXO_VK_KERNEL_attention) d->absent[EXO_VK_KERNEL_rope_kv] = false;
+        bool on_cpu = k > EXO_VK_KERNEL_attention && (rope || d->absent[EXO_VK_KERNEL_attention]);
+        if (!on_cpu) try_variants(d, (exo_vk_kernel)k, try_kernel, t, why);
+        d->absent[EXO_VK_KERNEL_rope_kv] = d->absent[EXO_VK_KERNEL_rope_kv] || rope;
+    }
+    for (int k = EXO_VK_FIRST_OPTIONAL; k < EXO_VK_N_KERNELS && !atomic_load(&d->vk->lost); k++) {
+        if (d->absent[EXO_VK_KERNEL_rms] && exo_vk_kernel_is_dot((exo_vk_kernel)k)) {
+            d->absent[k] = true; /* they have no norm of their own */
+        } else {
+            bool quantize = d->absent[EXO_VK_KERNEL_quantize]; /* its trial needs one of them */
+            d->absent[EXO_VK_KERNEL_quantize] = false;
+            try_variants(d, (exo_vk_kernel)k, try_kernel, t, why);
+            d->absent[EXO_VK_KERNEL_quantize] = d->absent[EXO_VK_KERNEL_quantize] || quantize;
+        }
+    }
+}
+
+/* ---- which kernel computes prompts ---- */
+
+#define ENOUGH_S 0.002 /* one timed product takes at least so long, or is the largest */
+#define MARGIN   1.1   /* worth a second class of rows, whose cached pages are not shared */
+
+const char *exo_vk_prompt_name(exo_dtype type, char name[EXO_VK_PROMPT_NAME_BYTES]) {
+    const char *kernel = exo_vk_kernel_name(exo_vk_dot_kernel(type)); /* "dot_q8_0" */
+    (void)snprintf(name, EXO_VK_PROMPT_NAME_BYTES, "prompt%s", strchr(kernel, '_'));
+    return name;
+}
+
+/* Products of growing size until one takes long enough to be timed. */
+static exo_status time_dot(exo_device *d, exo_dtype type, double per_s[2], exo_error *err) {
+    static const uint32_t sizes[][3] = {
+        {256, 1024, 16}, {1024, 1024, 16}, {1024, 4096, 32}, {4096, 4096, 64}, {4096, 4096, 256}};
+    exo_status st = EXO_OK;
+    exo_vk_shaders_use_dot(&d->shaders, type, true);
+    for (size_t i = 0; st == EXO_OK && i < sizeof sizes / sizeof sizes[0]; i++) {
+        exo_vk_timing_case c = {type, sizes[i][0], sizes[i][1], sizes[i][2]};
+        st = exo_vk_time_product(d, &c, per_s, err);
+        double slower = per_s[0] < per_s[1] ? per_s[0] : per_s[1];
+        if ((double)c.n_rows * c.n_cols * c.n >= ENOUGH_S * slower) break;
+    }
+    exo_vk_shaders_use_dot(&d->shaders, type, false);
+    return st;
+}
+
+static void compare_speeds(exo_device *d, exo_dtype type, exo_vk_trials *t) {
+    char name[EXO_VK_PROMPT_NAME_BYTES], figures[96];
+    double per_s[2];
+    exo_error why = {.message = ""};
+    if (!exo_vk_trial_begin(t, exo_vk_prompt_name(type, name), "dot")) return;
+    if (time_dot(d, type, per_s, &why) != EXO_OK) {
+        exo_vk_trial_end(t, false, why.message);
+        return;
+    }
+    (void)snprintf(figures, sizeof figures, "%.3g GFLOP/s; with f32 inputs %.3g", 2e-9 * per_s[1],
+                   2e-9 * per_s[0]);
+    if (per_s[1] > MARGIN * per_s[0]) {
+        exo_vk_trial_end(t, true, figures);
+    } else {
+        exo_vk_trial_slower(t, figures);
+    }
+}
+
+/* The pipelines that were good are kept, and a driver that chokes on its own data is found out. */
+static void try_cache(exo_device *d, exo_vk_trials *t) {
+    if (!exo_vk_trial_begin(t, EXO_VK_TRIAL_CACHE, EXO_VK_TRIAL_DISK)) return;
+    exo_error why = {.message = ""};
+    exo_vk_pipeline_cache_save(d->vk, &d->shaders.cache);
+    exo_status st = exo_vk_shaders_keep(&d->shaders, &why);
+    exo_vk_trial_end(t, st == EXO_OK, st == EXO_OK ? NULL : why.message);
 }
 
 exo_status exo_vk_selftest(exo_vk_device *vk, exo_vk_trials *t, exo_error *err) {
     exo_device *d;
+    exo_error why = {.message = ""};
     exo_status st = exo_vk_device_wrap(vk, &d, err);
     if (st != EXO_OK) return st;
     for (int k = 0; k < EXO_VK_N_KERNELS; k++) {
         exo_vk_shaders_choose(&d->shaders, (exo_vk_kernel)k, EXO_VK_SHARED);
     }
-    for (int k = 0; st == EXO_OK && k < EXO_VK_N_KERNELS; k++) {
-        try_variants(d, (exo_vk_kernel)k, t);
-        if (!atomic_load(&vk->lost)) continue;
-        st = exo_error_set(err, EXO_EIO, "the device was lost in the trial of %s",
-                           exo_vk_kernel_name((exo_vk_kernel)k));
+    try_all(d, t, &why);
+    for (size_t i = 0; i < N_TYPES && !atomic_load(&vk->lost); i++) {
+        exo_vk_kernel k = exo_vk_dot_kernel(types[i]);
+        if (k == EXO_VK_N_KERNELS || d->absent[k] || d->absent[EXO_VK_KERNEL_quantize]) continue;
+        if (!d->absent[EXO_VK_KERNEL_matmul_f32 + i]) compare_speeds(d, types[i], t);
     }
+    if (atomic_load(&vk->lost)) {
+        st = exo_error_set(err, EXO_EIO, "the device was lost in its self-test: %s", why.message);
+    }
+    if (st == EXO_OK) try_cache(d, t);
     exo_vk_device_unwrap(d);
     return st;
 }

@@ -6,6 +6,7 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "compute/vulkan/specialise.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -35,10 +36,25 @@ typedef struct {
 
 static const kernel_code code[EXO_VK_N_KERNELS] = {EXO_VK_KERNELS(CODE_KERNEL)};
 
-#define MAX_COLS        4  /* columns of a product that share its weights: matmul.comp */
+#define MAX_COLS     4 /* columns of a product that share its weights: matmul.comp */
+#define MAX_DOT_COLS 8 /* matmul_dot.comp */
+#define DOT_ROW_LANES                                                                              \
+    16 /* of a GPU: prompts have rows enough to fill it without sharing all of K */
 #define GPU_LANES       64 /* a workgroup that every GPU fills well; phones want no more than 128 */
 #define MIN_SHARED      16384u
 #define MIN_INVOCATIONS 128u
+
+exo_vk_kernel exo_vk_dot_kernel(exo_dtype type) {
+    switch (type) {
+    case EXO_Q4_0: return EXO_VK_KERNEL_dot_q4_0;
+    case EXO_Q8_0: return EXO_VK_KERNEL_dot_q8_0;
+    case EXO_Q4_K: return EXO_VK_KERNEL_dot_q4_k;
+    case EXO_Q6_K: return EXO_VK_KERNEL_dot_q6_k;
+    default: return EXO_VK_N_KERNELS;
+    }
+}
+
+uint32_t exo_vk_dot_block_units(exo_dtype type) { return exo_dtype_get(type)->block_elems / 32; }
 
 const char *exo_vk_kernel_name(exo_vk_kernel k) {
     return (unsigned)k < EXO_VK_N_KERNELS ? code[k].name : "unknown";
@@ -54,9 +70,15 @@ static size_t code_bytes(exo_vk_kernel k, exo_vk_variant v) {
     return (size_t)((uintptr_t)m->end - (uintptr_t)m->begin);
 }
 
+bool exo_vk_kernel_is_dot(exo_vk_kernel k) {
+    return k >= EXO_VK_KERNEL_dot_q4_0 && k <= EXO_VK_KERNEL_dot_q6_k;
+}
+
 bool exo_vk_variant_possible(const exo_vk_device *d, exo_vk_kernel k, exo_vk_variant v) {
     const exo_vk_caps *c = &d->caps;
     if (code[k].variant[v].begin == NULL) return false;
+    bool int8 = k == EXO_VK_KERNEL_quantize || exo_vk_kernel_is_dot(k);
+    if (int8 && !c->dot_product) return false;
     if (v == EXO_VK_SHARED) return true;
     bool subgroup =
         c->subgroup_basic && c->subgroup_ballot && c->subgroup_shuffle && c->subgroup_size > 1;
@@ -99,8 +121,14 @@ static uint32_t power_below(uint32_t n) {
  * compiler slow (1.5 s a kernel at 4) and its code no faster. */
 static exo_vk_shape cpu_shape(const exo_vk_caps *c) {
     uint32_t lanes = c->subgroup_size >= 4 ? power_below(c->subgroup_size) : 8;
-    return (exo_vk_shape){
-        .lanes = lanes, .row_lanes = lanes, .max_cols = 2, .max_pair_cols = 1, .wide_rows = 2};
+    return (exo_vk_shape){.lanes = lanes,
+                          .row_lanes = lanes,
+                          .max_cols = 2,
+                          .max_pair_cols = 1,
+                          .wide_rows = 2,
+                          .dot_row_lanes = lanes,
+                          .dot_cols = 2,
+                          .dot_pair_cols = 1};
 }
 
 static exo_vk_shape gpu_shape(const exo_vk_caps *c) {
@@ -109,7 +137,14 @@ static exo_vk_shape gpu_shape(const exo_vk_caps *c) {
                           .row_lanes = 1,
                           .max_cols = MAX_COLS,
                           .max_pair_cols = MAX_COLS,
-                          .wide_rows = 4};
+                          .wide_rows = 4,
+                          .dot_row_lanes = DOT_ROW_LANES,
+                          .dot_cols = MAX_DOT_COLS,
+                          .dot_pair_cols = MAX_DOT_COLS / 2};
+}
+
+exo_vk_shape exo_vk_shape_of(const exo_vk_caps *c, VkPhysicalDeviceType type) {
+    return type == VK_PHYSICAL_DEVICE_TYPE_CPU ? cpu_shape(c) : gpu_shape(c);
 }
 
 /* ---- life ---- */
@@ -157,7 +192,7 @@ static exo_status create_layouts(exo_vk_shaders *s, exo_error *err) {
     r = EXO_VK_CALL(d->fn.CreatePipelineLayout(d->handle, &layout, NULL, &s->layout));
     if (r != VK_SUCCESS) return exo_vk_device_fail(d, r, "vkCreatePipelineLayout", err);
     VkPipelineCacheCreateInfo cache = {.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
-    r = EXO_VK_CALL(d->fn.CreatePipelineCache(d->handle, &cache, NULL, &s->cache));
+    r = EXO_VK_CALL(d->fn.CreatePipelineCache(d->handle, &cache, NULL, &s->cache.handle));
     return r == VK_SUCCESS ? EXO_OK : exo_vk_device_fail(d, r, "vkCreatePipelineCache", err);
 }
 
@@ -172,25 +207,41 @@ exo_status exo_vk_shaders_init(exo_vk_device *d, exo_vk_shaders *out, exo_error 
     for (int k = 0; k < EXO_VK_N_KERNELS; k++) {
         out->variant[k] = exo_vk_variant_best(d, (exo_vk_kernel)k);
     }
-    out->shape =
-        d->caps.type == VK_PHYSICAL_DEVICE_TYPE_CPU ? cpu_shape(&d->caps) : gpu_shape(&d->caps);
+    out->shape = exo_vk_shape_of(&d->caps, d->caps.type);
     return EXO_OK;
 }
 
 void exo_vk_shaders_finish(exo_vk_shaders *s) {
     if (s->d == NULL) return;
     exo_vk_device *d = s->d;
+    if (atomic_load(&d->hung)) {
+        exo_free(s->pipelines);
+        *s = (exo_vk_shaders){0};
+        return;
+    }
+    exo_vk_shaders_save(s);
     for (size_t i = 0; i < s->n_pipelines; i++) {
         d->fn.DestroyPipeline(d->handle, s->pipelines[i].handle, NULL);
     }
     exo_free(s->pipelines);
-    for (int k = 0; k < EXO_VK_N_KERNELS; k++) {
-        d->fn.DestroyShaderModule(d->handle, s->modules[k], NULL);
-    }
-    d->fn.DestroyPipelineCache(d->handle, s->cache, NULL);
+    d->fn.DestroyPipelineCache(d->handle, s->cache.handle, NULL);
     d->fn.DestroyPipelineLayout(d->handle, s->layout, NULL);
     d->fn.DestroyDescriptorSetLayout(d->handle, s->set_layout, NULL);
     *s = (exo_vk_shaders){0};
+}
+
+exo_status exo_vk_shaders_keep(exo_vk_shaders *s, exo_error *err) {
+    exo_vk_pipeline_cache kept;
+    exo_status st = exo_vk_pipeline_cache_load(s->d, &kept, err);
+    if (st != EXO_OK) return st;
+    s->d->fn.DestroyPipelineCache(s->d->handle, s->cache.handle, NULL);
+    s->cache = kept;
+    s->keeps_pipelines = true;
+    return EXO_OK;
+}
+
+void exo_vk_shaders_save(exo_vk_shaders *s) {
+    if (s->keeps_pipelines) exo_vk_pipeline_cache_save(s->d, &s->cache);
 }
 
 void exo_vk_shaders_choose(exo_vk_shaders *s, exo_vk_kernel k, exo_vk_variant v) {
@@ -205,42 +256,53 @@ void exo_vk_shaders_choose(exo_vk_shaders *s, exo_vk_kernel k, exo_vk_variant v)
         }
     }
     s->n_pipelines = kept;
-    d->fn.DestroyShaderModule(d->handle, s->modules[k], NULL);
-    s->modules[k] = VK_NULL_HANDLE;
     s->variant[k] = v;
 }
 
+void exo_vk_shaders_use_dot(exo_vk_shaders *s, exo_dtype type, bool use) { s->dot[type] = use; }
+
 /* ---- pipelines ---- */
 
-static exo_status create_module(exo_vk_shaders *s, exo_vk_kernel k, exo_error *err) {
-    if (s->modules[k] != VK_NULL_HANDLE) return EXO_OK;
+/* A module for one pipeline, whose constants are in it. */
+static exo_status create_module(const exo_vk_shaders *s, const exo_vk_pipeline *p,
+                                VkShaderModule *out, exo_error *err) {
     exo_vk_device *d = s->d;
+    exo_vk_variant v = s->variant[p->kernel];
+    char name[64];
+    (void)snprintf(name, sizeof name, v == EXO_VK_SHARED ? "%s" : "%s_%s", code[p->kernel].name,
+                   exo_vk_variant_name(v));
+    exo_vk_module_desc desc = {.code = code[p->kernel].variant[v].begin,
+                               .n_words = code_bytes(p->kernel, v) / 4,
+                               .spec = p->spec,
+                               .n_specs = p->n_specs,
+                               .name = name};
+    uint32_t *words = NULL;
+    size_t n_words;
+    exo_status st = exo_vk_specialise(&desc, &words, &n_words, err);
+    if (st != EXO_OK) return st;
     VkShaderModuleCreateInfo info = {.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO,
-                                     .codeSize = code_bytes(k, s->variant[k]),
-                                     .pCode = code[k].variant[s->variant[k]].begin};
-    VkResult r = EXO_VK_CALL(d->fn.CreateShaderModule(d->handle, &info, NULL, &s->modules[k]));
+                                     .codeSize = n_words * 4,
+                                     .pCode = words};
+    VkResult r = EXO_VK_CALL(d->fn.CreateShaderModule(d->handle, &info, NULL, out));
+    exo_free(words);
     return r == VK_SUCCESS ? EXO_OK : exo_vk_device_fail(d, r, "vkCreateShaderModule", err);
 }
 
 static exo_status create_pipeline(exo_vk_shaders *s, exo_vk_pipeline *p, exo_error *err) {
     exo_vk_device *d = s->d;
-    exo_status st = create_module(s, p->kernel, err);
+    VkShaderModule module;
+    exo_status st = create_module(s, p, &module, err);
     if (st != EXO_OK) return st;
-    VkSpecializationMapEntry entries[EXO_VK_MAX_SPECS];
-    for (uint32_t i = 0; i < p->n_specs; i++) {
-        entries[i] = (VkSpecializationMapEntry){i, i * 4, 4};
-    }
-    VkSpecializationInfo spec = {p->n_specs, entries, p->n_specs * 4u, p->spec};
     VkComputePipelineCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
         .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
                   .stage = VK_SHADER_STAGE_COMPUTE_BIT,
-                  .module = s->modules[p->kernel],
-                  .pName = "main",
-                  .pSpecializationInfo = &spec},
+                  .module = module,
+                  .pName = "main"},
         .layout = s->layout};
-    VkResult r =
-        EXO_VK_CALL(d->fn.CreateComputePipelines(d->handle, s->cache, 1, &info, NULL, &p->handle));
+    VkResult r = EXO_VK_CALL(
+        d->fn.CreateComputePipelines(d->handle, s->cache.handle, 1, &info, NULL, &p->handle));
+    d->fn.DestroyShaderModule(d->handle, module, NULL);
     if (r == VK_SUCCESS) return EXO_OK;
     st = exo_vk_device_fail(d, r, "vkCreateComputePipelines", err);
     return exo_error_wrap(err, st, "kernel %s (%s)", code[p->kernel].name,

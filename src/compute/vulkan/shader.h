@@ -7,6 +7,10 @@
  * so a driver that compiles one of them wrongly costs speed and nothing else.  Sizes are
  * specialisation constants; a pipeline is a kernel, its variant and their values.
  *
+ * The dot kernels multiply rows in int8, as the CPU does, and so give other bits than the matmul
+ * kernels.  They are for rows of prompts, where they are right and faster; which types use them is
+ * part of the device's numeric profile.
+ *
  * All kernels share one descriptor layout of storage buffers, numbered from 1 (Metal wants 0 for
  * the push constants), and three texel buffers behind them:
  *
@@ -16,12 +20,15 @@
  *   4  weights x4, v as f16   8  q norm; bias 0              v pages, written
  *   12, 13, 14: bindings 2, 5 and 6 as texels
  *
+ * Dot kernels have int8 inputs in 6 and 1 / rms in 5.
+ *
  * A binding that a kernel does not name may hold anything.
  * Thread: COMPUTE. */
 #ifndef EXO_COMPUTE_VULKAN_SHADER_H
 #define EXO_COMPUTE_VULKAN_SHADER_H
 
-#include "compute/vulkan/device.h"
+#include "compute/dtype.h"
+#include "compute/vulkan/pipeline_cache.h"
 
 #define EXO_VK_BINDINGS   11  /* storage buffers, numbered from 1 */
 #define EXO_VK_TEXELS     3   /* texel buffers, numbered on */
@@ -48,7 +55,14 @@
     X(elementwise, 1)                                                                              \
     X(rope_kv, 2)                                                                                  \
     X(attention, 3)                                                                                \
-    X(attention_combine, 1)
+    X(attention_combine, 1)                                                                        \
+    X(quantize, 1)                                                                                 \
+    X(dot_q4_0, 3)                                                                                 \
+    X(dot_q8_0, 3)                                                                                 \
+    X(dot_q4_k, 3)                                                                                 \
+    X(dot_q6_k, 3)                                                                                 \
+    X(head_top, 2)                                                                                 \
+    X(speed, 3)
 
 typedef enum {
 #define EXO_VK_KERNEL_ID(name, variants) EXO_VK_KERNEL_##name,
@@ -56,6 +70,10 @@ typedef enum {
 #undef EXO_VK_KERNEL_ID
         EXO_VK_N_KERNELS,
 } exo_vk_kernel;
+
+/* From here on kernels that a device may lack: products of prompts with int8 inputs, answers from
+ * rows of logits, measuring. */
+#define EXO_VK_FIRST_OPTIONAL EXO_VK_KERNEL_quantize
 
 /* From the plainest on. */
 typedef enum { EXO_VK_SHARED, EXO_VK_SUBGROUP, EXO_VK_TEXEL, EXO_VK_N_VARIANTS } exo_vk_variant;
@@ -68,7 +86,12 @@ typedef struct {
     uint32_t max_cols;  /* rows of a step that share one load of the weights */
     uint32_t max_pair_cols;
     uint32_t wide_rows; /* from here on 1 / rms has a dispatch of its own */
+    uint32_t dot_row_lanes, dot_cols, dot_pair_cols; /* the same of products with int8 inputs */
 } exo_vk_shape;
+
+/* A unit of 32 elements as a dot kernel's input takes 10 words: q in 8 words, then, behind all of
+ * the row's, {d, sum of q}.  Words of a row: */
+static inline uint32_t exo_vk_dot_row_words(uint32_t n_units) { return (10 * n_units + 3) / 4 * 4; }
 
 typedef struct {
     exo_vk_kernel kernel;
@@ -81,13 +104,20 @@ typedef struct {
     exo_vk_device *d;
     VkDescriptorSetLayout set_layout;
     VkPipelineLayout layout;
-    VkPipelineCache cache;
-    VkShaderModule modules[EXO_VK_N_KERNELS]; /* of the chosen variant; made on demand */
+    exo_vk_pipeline_cache cache;
+    bool keeps_pipelines; /* the cache is the disk's */
     exo_vk_variant variant[EXO_VK_N_KERNELS];
     exo_vk_shape shape;
+    bool dot[EXO_DTYPE_LIMIT]; /* rows of prompts take the dot kernel of this weight type */
+    bool no_head_top;          /* that kernel does not work here: rows of logits are read whole */
     exo_vk_pipeline *pipelines;
     size_t n_pipelines, cap_pipelines;
 } exo_vk_shaders;
+
+/* The dot kernel of a weight type, or EXO_VK_N_KERNELS; the inputs' block in units of 32. */
+exo_vk_kernel exo_vk_dot_kernel(exo_dtype type);
+bool exo_vk_kernel_is_dot(exo_vk_kernel k);
+uint32_t exo_vk_dot_block_units(exo_dtype type);
 
 /* "matmul_q4_0"; "subgroup". */
 const char *exo_vk_kernel_name(exo_vk_kernel k);
@@ -97,11 +127,20 @@ bool exo_vk_variant_possible(const exo_vk_device *d, exo_vk_kernel k, exo_vk_var
 /* Changes whenever a kernel does: verdicts and caches of other kernels are stale. */
 const char *exo_vk_kernels_version(void);
 
+/* How a device of this type lays work over its lanes; tests give a CPU the shape of a GPU. */
+exo_vk_shape exo_vk_shape_of(const exo_vk_caps *c, VkPhysicalDeviceType type);
+
 /* EXO_EUNSUPPORTED with the reason when the device lacks what every kernel needs. */
 exo_status exo_vk_shaders_init(exo_vk_device *d, exo_vk_shaders *out, exo_error *err);
 void exo_vk_shaders_finish(exo_vk_shaders *s); /* zeroed memory is allowed */
+/* Which kernels serve prompts of this weight type: the dot kernel, or those of all rows. */
+void exo_vk_shaders_use_dot(exo_vk_shaders *s, exo_dtype type, bool use);
 /* The variant tried first: the last one that is possible and pays on such a device. */
 exo_vk_variant exo_vk_variant_best(const exo_vk_device *d, exo_vk_kernel k);
+/* From now on pipelines come from the disk where it has them, and exo_vk_shaders_save and _finish
+ * leave them there. */
+exo_status exo_vk_shaders_keep(exo_vk_shaders *s, exo_error *err);
+void exo_vk_shaders_save(exo_vk_shaders *s);
 /* Drops the kernel's pipelines of another variant: no plan uses them. */
 void exo_vk_shaders_choose(exo_vk_shaders *s, exo_vk_kernel k, exo_vk_variant v);
 

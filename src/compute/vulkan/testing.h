@@ -60,15 +60,17 @@ static inline void exo_vk_test_ok(exo_status st, const exo_error *err) {
     if (st != EXO_OK) fail_msg("%s: %s", exo_status_name(st), err->message);
 }
 
-/* An instance on one driver with validation, or skips the test. */
-static inline exo_vk_instance *exo_vk_test_instance(const char *driver) {
+/* An instance on one driver with validation, of every access of a shader, too, where gpu_assisted
+ * says so; or skips the test. */
+static inline exo_vk_instance *exo_vk_test_instance_with(const char *driver, bool gpu_assisted) {
     exo_vk_instance *i;
     exo_error err = {0};
     if (!exo_vk_test_choose(driver)) {
         print_message("skipped: no %s (tests/vulkan/icd.sh could not get it)\n", driver);
         skip();
     }
-    exo_status st = exo_vk_instance_create(&(exo_vk_instance_desc){.validation = true}, &i, &err);
+    exo_vk_instance_desc desc = {.validation = true, .gpu_assisted = gpu_assisted};
+    exo_status st = exo_vk_instance_create(&desc, &i, &err);
     if (st == EXO_ENOTFOUND) {
         print_message("skipped: %s\n", err.message);
         skip();
@@ -76,6 +78,10 @@ static inline exo_vk_instance *exo_vk_test_instance(const char *driver) {
     exo_vk_test_ok(st, &err);
     (void)dl_iterate_phdr(exo_vk_test_pin, NULL);
     return i;
+}
+
+static inline exo_vk_instance *exo_vk_test_instance(const char *driver) {
+    return exo_vk_test_instance_with(driver, false);
 }
 
 static inline exo_vk_device *exo_vk_test_open(exo_vk_instance *i, const exo_vk_open_desc *desc) {

@@ -24,24 +24,33 @@ struct exo_vk_trials {
 
 bool exo_vk_trial_begin(exo_vk_trials *t, const char *pipeline, const char *variant) {
     exo_vk_trial_result known = exo_vk_verdict_of(t->verdict, pipeline, variant);
-    if (known == EXO_VK_TRIAL_CRASHED || known == EXO_VK_TRIAL_FAILED) return false;
+    if (known != EXO_VK_TRIAL_UNKNOWN && known != EXO_VK_TRIAL_PASSED) return false;
     if (t->record->trial_s != 0) (void)alarm(t->record->trial_s);
     (void)snprintf(t->pipeline, sizeof t->pipeline, "%s", pipeline);
     (void)snprintf(t->variant, sizeof t->variant, "%s", variant);
     return exo_vk_marker_write(t->record, t->pipeline, t->variant, NULL) == EXO_OK;
 }
 
-void exo_vk_trial_end(exo_vk_trials *t, bool passed, const char *reason) {
-    exo_vk_verdict_add(t->verdict, t->pipeline, t->variant,
-                       passed ? EXO_VK_TRIAL_PASSED : EXO_VK_TRIAL_FAILED, reason);
+static void end_trial(exo_vk_trials *t, exo_vk_trial_result result, const char *reason) {
+    exo_vk_verdict_add(t->verdict, t->pipeline, t->variant, result, reason);
     (void)exo_vk_record_save(t->record, t->verdict, false, NULL);
     exo_vk_marker_clear(t->record);
     t->pipeline[0] = t->variant[0] = '\0';
 }
 
+void exo_vk_trial_end(exo_vk_trials *t, bool passed, const char *reason) {
+    end_trial(t, passed ? EXO_VK_TRIAL_PASSED : EXO_VK_TRIAL_FAILED, reason);
+}
+
+void exo_vk_trial_slower(exo_vk_trials *t, const char *reason) {
+    end_trial(t, EXO_VK_TRIAL_SLOWER, reason);
+}
+
 void exo_vk_trials_set_gflops(exo_vk_trials *t, double gflops) {
     t->verdict->compute_gflops = gflops;
 }
+
+void exo_vk_trials_set_read_gbps(exo_vk_trials *t, double gbps) { t->verdict->read_gbps = gbps; }
 
 /* ---- copies ---- */
 

@@ -105,10 +105,11 @@ static char *read_file(const path *p, size_t limit) {
 
 /* ---- the verdict ---- */
 
-static const char *const result_names[] = {"unknown", "passed", "failed", "crashed"};
+static const char *const result_names[] = {"unknown", "passed", "failed", "crashed", "slower"};
+#define N_RESULTS ((int)(sizeof result_names / sizeof result_names[0]))
 
 static exo_vk_trial_result result_of(const char *name) {
-    for (int i = 0; name != NULL && i < 4; i++) {
+    for (int i = 0; name != NULL && i < N_RESULTS; i++) {
         if (strcmp(name, result_names[i]) == 0) return (exo_vk_trial_result)i;
     }
     return EXO_VK_TRIAL_UNKNOWN;
@@ -150,9 +151,10 @@ static json_t *verdict_json(const exo_vk_verdict *v, bool complete) {
                                                 "variant", e->variant, "result",
                                                 result_names[e->result], "reason", e->reason));
     }
-    return json_pack("{s:i, s:b, s:b, s:s, s:f, s:f, s:o}", "version", RECORD_VERSION, "complete",
-                     complete, "usable", v->usable, "reason", v->reason, "copy_gbps", v->copy_gbps,
-                     "compute_gflops", v->compute_gflops, "trials", trials);
+    return json_pack("{s:i, s:b, s:b, s:s, s:f, s:f, s:f, s:o}", "version", RECORD_VERSION,
+                     "complete", complete, "usable", v->usable, "reason", v->reason, "copy_gbps",
+                     v->copy_gbps, "compute_gflops", v->compute_gflops, "read_gbps", v->read_gbps,
+                     "trials", trials);
 }
 
 exo_status exo_vk_record_save(const exo_vk_record *r, const exo_vk_verdict *v, bool complete,
@@ -177,10 +179,11 @@ bool exo_vk_record_load(const exo_vk_record *r, exo_vk_verdict *out, bool *compl
     exo_free(text);
     int version = 0, usable = 0, done = 0;
     const char *reason = "";
-    bool good = j != NULL && json_unpack(j, "{s:i, s:b, s:b, s:s, s:F, s:F, s:o}", "version",
-                                         &version, "complete", &done, "usable", &usable, "reason",
-                                         &reason, "copy_gbps", &out->copy_gbps, "compute_gflops",
-                                         &out->compute_gflops, "trials", &trials) == 0;
+    bool good = j != NULL &&
+                json_unpack(j, "{s:i, s:b, s:b, s:s, s:F, s:F, s?F, s:o}", "version", &version,
+                            "complete", &done, "usable", &usable, "reason", &reason, "copy_gbps",
+                            &out->copy_gbps, "compute_gflops", &out->compute_gflops, "read_gbps",
+                            &out->read_gbps, "trials", &trials) == 0;
     good = good && version == RECORD_VERSION && json_is_array(trials);
     for (size_t i = 0; good && i < json_array_size(trials); i++) {
         const char *pipeline, *variant, *result, *why;

@@ -49,6 +49,7 @@ struct exo_weight {
     exo_vk_slab *slabs;
     uint32_t n_slabs;
     size_t memory_bytes;
+    exo_weight *host; /* the matrix in the CPU's layout, instead of slabs: host.h; or NULL */
 };
 
 /* Which of a kernel's EXO_VK_WEIGHT_TYPES modules serves this type, or EXO_VK_NO_WEIGHT_TYPE. */

@@ -1,0 +1,207 @@
+/* arch.c - the table of architectures, and what few of them read beyond the common metadata.
+ *
+ * Source of traits, keys and defaults: llama.cpp, whose files these are; docs/oracle.md has what
+ * was compared. */
+#include "model/arch.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define MAX_RANK (1u << 16)
+
+/* ---- readers ---- */
+
+static exo_status read_gemma(const exo_arch_source *s, exo_hparams *hp, exo_error *err) {
+    (void)s;
+    (void)err;
+    hp->embedding_scale = sqrtf((float)hp->n_embd);
+    return EXO_OK;
+}
+
+/* The largest gemma2 and gemma3 (46 and 62 layers) scale by the width a head would have. */
+static exo_status read_gemma23(const exo_arch_source *s, exo_hparams *hp, exo_error *err) {
+    uint32_t largest = strcmp(s->arch, "gemma2") == 0 ? 46 : 62;
+    if (hp->n_layers == largest) {
+        hp->attn_scale = 1.0f / sqrtf((float)hp->n_embd / (float)hp->n_heads);
+    }
+    return read_gemma(s, hp, err);
+}
+
+/* What attention sees follows from the ranks: metadata may say it in two ways. */
+static exo_status read_latent(const exo_arch_source *s, exo_hparams *hp, exo_error *err) {
+    exo_latent *l = &hp->latent;
+    uint32_t key_dim = hp->head_dim, value_dim = hp->v_dim;
+    exo_status st = exo_arch_need_u32(s, "attention.kv_lora_rank", MAX_RANK, &l->kv_rank, err);
+    if (st == EXO_OK) st = exo_arch_u32(s, "attention.q_lora_rank", MAX_RANK, &l->q_rank, err);
+    if (st == EXO_OK)
+        st = exo_arch_need_u32(s, "rope.dimension_count", EXO_MAX_HEAD_DIM, &l->rope_dim, err);
+    if (st != EXO_OK) return st;
+    char key[EXO_KEY_BYTES];
+    l->absorbed = exo_gguf_has(s->g, exo_arch_key(s, "attention.key_length_mla", key));
+    if (l->absorbed) {
+        st = exo_arch_need_u32(s, "attention.key_length_mla", EXO_MAX_HEAD_DIM, &key_dim, err);
+        if (st == EXO_OK)
+            st = exo_arch_need_u32(s, "attention.value_length_mla", EXO_MAX_HEAD_DIM, &value_dim,
+                                   err);
+        if (st != EXO_OK) return st;
+    }
+    if (l->rope_dim >= key_dim) {
+        return exo_error_set(err, EXO_EFORMAT,
+                             "%s.rope.dimension_count %u leaves nothing of a key of %u dimensions",
+                             s->arch, l->rope_dim, key_dim);
+    }
+    l->nope_dim = key_dim - l->rope_dim;
+    l->v_dim = value_dim;
+    hp->attn_scale *= sqrtf((float)hp->head_dim / (float)key_dim);
+    hp->n_kv_heads = l->absorbed ? 1 : hp->n_heads;
+    hp->head_dim = l->absorbed ? l->kv_rank + l->rope_dim : key_dim;
+    hp->v_dim = l->absorbed ? l->kv_rank : value_dim;
+    if (hp->head_dim > EXO_MAX_HEAD_DIM) {
+        return exo_error_set(err, EXO_EUNSUPPORTED, "a latent of %u dimensions, at most %d",
+                             hp->head_dim, EXO_MAX_HEAD_DIM);
+    }
+    return EXO_OK;
+}
+
+/* ---- the table ---- */
+
+static const exo_arch_spec specs[] = {
+    /* mistral, mixtral, smollm and many more are llamas too */
+    {.name = "llama", .keys = EXO_KEY_EXPERTS, .rope_factors = true, .experts_normalize = true},
+    {.name = "qwen2", .rope = EXO_ROPE_NEOX, .qkv_bias = true},
+    {.name = "qwen2moe", .rope = EXO_ROPE_NEOX, .qkv_bias = true, .keys = EXO_KEY_EXPERTS},
+    {.name = "qwen3", .rope = EXO_ROPE_NEOX, .qk_norm = EXO_QK_NORM_HEAD},
+    {.name = "qwen3moe",
+     .rope = EXO_ROPE_NEOX,
+     .qk_norm = EXO_QK_NORM_HEAD,
+     .keys = EXO_KEY_EXPERTS,
+     .experts_normalize = true},
+    {.name = "gemma",
+     .rope = EXO_ROPE_NEOX,
+     .activation = EXO_EPILOGUE_GELU_MUL,
+     .read = read_gemma},
+    {.name = "gemma2",
+     .rope = EXO_ROPE_NEOX,
+     .norms = EXO_NORMS_PRE | EXO_NORMS_POST,
+     .activation = EXO_EPILOGUE_GELU_MUL,
+     .keys = EXO_KEY_ATTN_SOFTCAP | EXO_KEY_LOGIT_SOFTCAP | EXO_KEY_WINDOW,
+     .slide_period = 2,
+     .read = read_gemma23},
+    {.name = "gemma3",
+     .rope = EXO_ROPE_NEOX,
+     .norms = EXO_NORMS_PRE | EXO_NORMS_POST,
+     .qk_norm = EXO_QK_NORM_HEAD,
+     .activation = EXO_EPILOGUE_GELU_MUL,
+     .keys = EXO_KEY_LOGIT_SOFTCAP | EXO_KEY_WINDOW,
+     .slide_period = 6,
+     .read = read_gemma23},
+    {.name = "phi3", .rope = EXO_ROPE_NEOX, .rope_factors = true},
+    {.name = "granite",
+     .keys = EXO_KEY_ATTN_SCALE | EXO_KEY_EMBEDDING_SCALE | EXO_KEY_RESIDUAL_SCALE |
+             EXO_KEY_LOGIT_SCALE,
+     .logit_scale_divides = true},
+    {.name = "granitemoe",
+     .keys = EXO_KEY_ATTN_SCALE | EXO_KEY_EMBEDDING_SCALE | EXO_KEY_RESIDUAL_SCALE |
+             EXO_KEY_LOGIT_SCALE | EXO_KEY_EXPERTS,
+     .experts_normalize = true,
+     .logit_scale_divides = true},
+    {.name = "glm4", .norms = EXO_NORMS_PRE | EXO_NORMS_POST},
+    {.name = "gpt-oss",
+     .rope = EXO_ROPE_NEOX,
+     .norms = EXO_NORMS_PRE | EXO_NORMS_FFN_RENAMED,
+     .qkv_bias = true,
+     .activation = EXO_EPILOGUE_SWIGLU_OAI,
+     .keys = EXO_KEY_EXPERTS | EXO_KEY_WINDOW,
+     .sinks = true,
+     .gating = EXO_GATING_SOFTMAX_CHOSEN,
+     .slide_period = 2},
+    {.name = "deepseek2", .keys = EXO_KEY_EXPERTS, .latent = true, .read = read_latent},
+    {.name = "bert",
+     .rope = EXO_ROPE_NONE,
+     .norm = EXO_NORM_LAYER,
+     .norms = EXO_NORMS_OUT,
+     .activation = EXO_EPILOGUE_GELU,
+     .encoder = true,
+     .positions = true},
+    {.name = "nomic-bert",
+     .rope = EXO_ROPE_NEOX,
+     .norm = EXO_NORM_LAYER,
+     .norms = EXO_NORMS_OUT,
+     .encoder = true},
+    {.name = "olmo2", .rope = EXO_ROPE_NEOX, .norms = EXO_NORMS_POST, .qk_norm = EXO_QK_NORM_ROW},
+    {.name = "starcoder2",
+     .rope = EXO_ROPE_NEOX,
+     .norm = EXO_NORM_LAYER,
+     .activation = EXO_EPILOGUE_GELU},
+    {.name = "command-r",
+     .norm = EXO_NORM_LAYER,
+     .norms = EXO_NORMS_PARALLEL,
+     .keys = EXO_KEY_LOGIT_SCALE},
+    {.name = "smollm3", .unrotated_period = 4},
+    {.name = "internlm2"},
+    {.name = "exaone", .rope = EXO_ROPE_NEOX, .rope_factors = true},
+    {.name = "ernie4_5"},
+    {.name = "seed_oss", .rope = EXO_ROPE_NEOX, .norms = EXO_NORMS_PRE | EXO_NORMS_FFN_RENAMED},
+};
+#define N_SPECS (sizeof specs / sizeof *specs)
+
+const exo_arch_spec *exo_arch_find(exo_str name) {
+    for (size_t i = 0; i < N_SPECS; i++) {
+        if (name.n == strlen(specs[i].name) && memcmp(name.s, specs[i].name, name.n) == 0) {
+            return &specs[i];
+        }
+    }
+    return NULL;
+}
+
+const exo_arch_spec *exo_arch_at(size_t i) { return i < N_SPECS ? &specs[i] : NULL; }
+
+/* ---- single keys ---- */
+
+const char *exo_arch_key(const exo_arch_source *s, const char *suffix, char out[EXO_KEY_BYTES]) {
+    snprintf(out, EXO_KEY_BYTES, "%s.%s", s->arch, suffix);
+    return out;
+}
+
+exo_status exo_arch_need_u32(const exo_arch_source *s, const char *suffix, uint32_t max,
+                             uint32_t *out, exo_error *err) {
+    char key[EXO_KEY_BYTES];
+    exo_arch_key(s, suffix, key);
+    if (!exo_gguf_u32(s->g, key, out)) {
+        return exo_error_set(err, EXO_EFORMAT, "metadata key %s %s", key,
+                             exo_gguf_has(s->g, key) ? "is not one non-negative number"
+                                                     : "is missing");
+    }
+    if (*out == 0 || *out > max) {
+        return exo_error_set(err, EXO_EFORMAT, "%s is %u, possible are 1 to %u", key, *out, max);
+    }
+    return EXO_OK;
+}
+
+exo_status exo_arch_u32(const exo_arch_source *s, const char *suffix, uint32_t max, uint32_t *out,
+                        exo_error *err) {
+    char key[EXO_KEY_BYTES];
+    if (!exo_gguf_has(s->g, exo_arch_key(s, suffix, key))) return EXO_OK;
+    return exo_arch_need_u32(s, suffix, max, out, err);
+}
+
+exo_status exo_arch_f32(const exo_arch_source *s, const char *suffix, float *out, exo_error *err) {
+    char key[EXO_KEY_BYTES];
+    float v;
+    if (!exo_gguf_has(s->g, exo_arch_key(s, suffix, key))) return EXO_OK;
+    if (!exo_gguf_f32(s->g, key, &v)) {
+        return exo_error_set(err, EXO_EFORMAT, "metadata key %s is not a float", key);
+    }
+    if (!(v > 0 && v < 1e30f)) {
+        return exo_error_set(err, EXO_EFORMAT, "%s is %g, it must be above 0", key, (double)v);
+    }
+    *out = v;
+    return EXO_OK;
+}
+
+void exo_arch_bool(const exo_arch_source *s, const char *suffix, bool *out) {
+    char key[EXO_KEY_BYTES];
+    bool v;
+    if (exo_gguf_bool(s->g, exo_arch_key(s, suffix, key), &v)) *out = v;
+}

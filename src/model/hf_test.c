@@ -1,0 +1,119 @@
+/* hf_test.c - tables and small parsers of hf_*.c; whole folders are in tests/integration. */
+#include "model/hf_impl.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define LEVEL(regex) "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":" regex "}"
+#define SPLIT(regex, behavior, invert)                                                             \
+    "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" regex "\"},\"behavior\":\"" behavior           \
+    "\",\"invert\":" invert "}"
+#define SEQUENCE(steps) "{\"type\":\"Sequence\",\"pretokenizers\":[" steps "]}"
+#define QWEN2                                                                                      \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}| "              \
+    "?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
+
+static void pre_tokenizers_are_recognised(void **ud) {
+    (void)ud;
+    static const struct {
+        const char *pre, *name; /* NULL: unknown */
+    } cases[] = {
+        {LEVEL("true"), "gpt-2"},
+        {"{\"use_regex\":true,\"x\":1,\"type\":\"ByteLevel\",\"add_prefix_space\":false}", "gpt-2"},
+        {"{\"type\":\"ByteLevel\",\"add_prefix_space\":true}", NULL},
+        {SEQUENCE("{\"type\":\"Digits\",\"individual_digits\":true}," LEVEL("true")), "starcoder"},
+        {SEQUENCE("{\"type\":\"Digits\",\"individual_digits\":false}," LEVEL("true")), NULL},
+        {SEQUENCE(SPLIT(QWEN2, "Isolated", "false") "," LEVEL("false")), "qwen2"},
+        {SEQUENCE(SPLIT(QWEN2, "Removed", "true") "," LEVEL("false")), "qwen2"},
+        {SEQUENCE(SPLIT(QWEN2, "Removed", "false") "," LEVEL("false")), NULL},
+        {SEQUENCE(SPLIT(QWEN2, "Isolated", "false") "," LEVEL("true")), NULL},
+        {SEQUENCE(SPLIT("x", "Isolated", "false") "," LEVEL("false")), NULL},
+        {SEQUENCE(""), NULL},
+        {"null", NULL},
+        {"[1]", NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[2048];
+        const char *name;
+        exo_error err = {0};
+        snprintf(text, sizeof text, "{\"pre_tokenizer\":%s}", cases[i].pre);
+        json_t *j = json_loads(text, 0, NULL);
+        assert_non_null(j);
+        exo_status st = exo_hf_pre_name(j, &name, &err);
+        if (cases[i].name != NULL) {
+            if (st != EXO_OK) fail_msg("%s", err.message);
+            assert_string_equal(name, cases[i].name);
+        } else {
+            assert_int_equal(st, EXO_EUNSUPPORTED);
+            assert_null(name);
+            assert_non_null(strstr(err.message, "pre-tokenizer"));
+        }
+        json_decref(j);
+    }
+}
+
+static void names_are_translated(void **ud) {
+    (void)ud;
+    json_t *config = json_loads("{\"model_type\":\"llama\"}", 0, NULL);
+    const exo_hf_arch *a;
+    char out[64];
+    bool known;
+    assert_int_equal(exo_hf_find_arch(config, &a, NULL), EXO_OK);
+    assert_string_equal(exo_hf_our_name(a, "model.layers.17.mlp.up_proj.weight", out, &known),
+                        "blk.17.ffn_up.weight");
+    assert_string_equal(exo_hf_our_name(a, "lm_head.weight", out, &known), "output.weight");
+    assert_null(exo_hf_our_name(a, "model.layers.3.self_attn.rotary_emb.inv_freq", out, &known));
+    assert_true(known);
+    static const char *const strange[] = {"model.layers.x.mlp.up_proj.weight",
+                                          "model.layers..mlp.up_proj.weight",
+                                          "model.layers.01.mlp.up_proj.weight",
+                                          "model.layers.9999999.mlp.up_proj.weight",
+                                          "model.layers.1.mlp.up_proj.weight2",
+                                          "lm_head.weight.x",
+                                          ""};
+    for (size_t i = 0; i < sizeof strange / sizeof *strange; i++) {
+        assert_null(exo_hf_our_name(a, strange[i], out, &known));
+        assert_false(known);
+    }
+    json_decref(config);
+}
+
+/* Llama 3.2 1B: fast rotations stay, slow ones are divided by 32, a few are between. */
+static void llama3_factors_rise_from_1_to_the_factor(void **ud) {
+    (void)ud;
+    json_t *config = json_loads(
+        "{\"model_type\":\"llama\",\"hidden_size\":2048,\"num_attention_heads\":32,\"head_dim\":64,"
+        "\"rope_theta\":500000.0,\"rope_scaling\":{\"factor\":32.0,\"high_freq_factor\":4.0,"
+        "\"low_freq_factor\":1.0,\"original_max_position_embeddings\":8192,\"rope_type\":"
+        "\"llama3\"}}",
+        0, NULL);
+    const exo_hf_arch *a;
+    float f[EXO_HF_MAX_ROPE_FACTORS];
+    uint32_t n;
+    assert_int_equal(exo_hf_find_arch(config, &a, NULL), EXO_OK);
+    assert_true(exo_hf_rope_factors(config, a, f, &n));
+    assert_int_equal(n, 32);
+    assert_true(f[0] == 1 && f[31] == 32);
+    int between = 0;
+    for (uint32_t i = 1; i < n; i++) {
+        assert_true(f[i] >= f[i - 1]);
+        between += f[i] > 1 && f[i] < 32;
+    }
+    assert_true(between >= 2 && between <= 6);
+    json_object_set_new(config, "rope_scaling", json_null());
+    assert_false(exo_hf_rope_factors(config, a, f, &n));
+    json_decref(config);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(pre_tokenizers_are_recognised),
+        cmocka_unit_test(names_are_translated),
+        cmocka_unit_test(llama3_factors_rise_from_1_to_the_factor),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""Writes the seeds of fuzz_safetensors and fuzz_hf into tests/fuzz/corpus: small and well-formed,
+and small and lying."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+CORPUS = Path(__file__).resolve().parent / "corpus"
+
+
+def safetensors(name: str, header: Any, data: bytes) -> None:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    (CORPUS / "safetensors" / name).write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def hf(name: str, content: Any) -> None:
+    (CORPUS / "hf" / name).write_text(json.dumps(content))
+
+
+def entry(kind: str, shape: list[int], begin: int, end: int) -> dict[str, Any]:
+    return {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
+
+
+def main() -> None:
+    safetensors("two", {"__metadata__": {"format": "pt"}, "a": entry("F32", [2], 0, 8),
+                        "b": entry("BF16", [2, 3], 8, 20)}, bytes(20))
+    safetensors("empty", {}, b"")
+    safetensors("overlap", {"a": entry("F32", [2], 0, 8), "b": entry("F32", [2], 4, 12)}, bytes(12))
+    safetensors("overflow", {"a": entry("F64", [2**62, 16], 0, 8)}, bytes(8))
+    safetensors("nested", b"{\"a\":" + b"[" * 3000, b"")
+    config = {"model_type": "llama", "hidden_size": 8, "intermediate_size": 16,
+              "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1,
+              "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+              "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+                               "high_freq_factor": 4.0, "original_max_position_embeddings": 32},
+              "eos_token_id": [1, 2], "bos_token_id": 0}
+    level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+    hf("bytes", {"config": config, "rows": 8, "tokenizer": {
+        "pre_tokenizer": level, "decoder": level, "added_tokens": [
+            {"id": 5, "content": "<|end|>", "special": True}],
+        "model": {"type": "BPE", "vocab": {"H": 0, "i": 1, "Hi": 2, "Ġ": 3, "1": 4},
+                  "merges": ["H i"]}},
+        "tokenizer_config": {"eos_token": {"content": "<|end|>"}, "chat_template": "{{ x }}"}})
+    hf("pieces", {"config": {**config, "model_type": "mistral"}, "rows": 16, "tokenizer": {
+        "normalizer": {"type": "Prepend", "prepend": "▁"}, "pre_tokenizer": None,
+        "post_processor": {"type": "TemplateProcessing", "single": [
+            {"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}]},
+        "added_tokens": [{"id": 0, "content": "<unk>", "special": True},
+                         {"id": 1, "content": "<s>", "special": True}],
+        "model": {"type": "BPE", "byte_fallback": True, "unk_token": "<unk>",
+                  "vocab": {"<unk>": 0, "<s>": 1, "</s>": 2, "<0x0A>": 3, "▁": 4, "H": 5, "i": 6,
+                            "Hi": 7, "▁Hi": 8}, "merges": [["H", "i"], ["▁", "Hi"]]}},
+        "tokenizer_config": {"bos_token": "<s>", "tokenizer_class": "LlamaTokenizer",
+                             "add_bos_token": True}})
+    hf("split", {"config": {**config, "model_type": "qwen2"}, "tokenizer": {
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": "\\p{N}"}, "behavior": "Isolated"}, level]},
+        "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}})
+    hf("lies", {"config": {**config, "hidden_size": -1}, "tokenizer": {
+        "pre_tokenizer": level, "model": {"type": "BPE", "vocab": {"a": 2**31}, "merges": ["a"]}}})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""A GGUF model written as a folder of transformers: config.json, safetensors, tokenizer.json.
+
+The other way round than exo's own conversion, and independent of it: what exo reads from the folder
+must be what it reads from the GGUF file.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+from pathlib import Path
+from typing import Any
+
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "tests" / "oracle"))
+from gguf_edit import ARRAY, BF16_TENSOR, F16_TENSOR, F32_TENSOR, STRING, Gguf  # noqa: E402
+
+DTYPES = {F32_TENSOR: "F32", F16_TENSOR: "F16", BF16_TENSOR: "BF16"}
+ELEMENT_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+SCALARS = {4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
+NAMES = {"attn_norm.weight": "input_layernorm.weight", "attn_q": "self_attn.q_proj",
+         "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+         "attn_output": "self_attn.o_proj", "attn_q_norm": "self_attn.q_norm",
+         "attn_k_norm": "self_attn.k_norm", "ffn_norm": "post_attention_layernorm",
+         "attn_norm": "input_layernorm", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
+         "ffn_down": "mlp.down_proj"}
+CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+WORDS = "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|%s| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+REGEX = {"llama-bpe": CONTRACTION + WORDS % "\\p{N}{1,3}",
+         "smaug-bpe": CONTRACTION + WORDS % "\\p{N}{1,3}",
+         "qwen2": CONTRACTION + WORDS % "\\p{N}"}
+
+
+def value(kind: int, raw: bytes) -> Any:
+    if kind == STRING:
+        return raw[8:].decode()
+    if kind != ARRAY:
+        return struct.unpack(SCALARS[kind], raw)[0]
+    element, n = struct.unpack_from("<IQ", raw)
+    at, out = 12, []
+    for _ in range(n):
+        if element == STRING:
+            (length,) = struct.unpack_from("<Q", raw, at)
+            out.append(raw[at + 8:at + 8 + length].decode())
+            at += 8 + length
+        else:
+            out.append(struct.unpack_from(SCALARS[element], raw, at)[0])
+            at += struct.calcsize(SCALARS[element])
+    return out
+
+
+def hf_name(name: str) -> str:
+    around = {"token_embd.weight": "model.embed_tokens.weight", "output.weight": "lm_head.weight",
+              "output_norm.weight": "model.norm.weight"}
+    if name in around:
+        return around[name]
+    _, layer, part, kind = name.split(".")
+    return f"model.layers.{layer}.{NAMES[part]}.{kind}"
+
+
+def halves(raw: bytes, n_heads: int, rows: int) -> bytes:
+    """Rows of pairs (2i, 2i+1) to rows of pairs (i, i + half)."""
+    row = len(raw) // rows
+    dim = rows // n_heads
+    order = [h * dim + (2 * i if i < dim // 2 else 2 * (i - dim // 2) + 1)
+             for h in range(n_heads) for i in range(dim)]
+    return b"".join(raw[k * row:(k + 1) * row] for k in order)
+
+
+def write_safetensors(path: Path, tensors: dict[str, tuple[str, list[int], bytes]]) -> None:
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    data = b""
+    for name in sorted(tensors, key=lambda n: (-ELEMENT_BYTES[tensors[n][0]], n)):
+        kind, shape, raw = tensors[name]
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def read_tensors(g: Gguf, n_heads: int, n_kv_heads: int, permuted: bool,
+                 vectors: str) -> dict[str, tuple[str, list[int], bytes]]:
+    out = {}
+    for name, t in g.tensors.items():
+        if name == "rope_freqs.weight":
+            continue
+        raw, shape, kind = g.raw(name), list(reversed(t.dims)), DTYPES[t.kind]
+        if permuted and (".attn_q." in name or ".attn_k." in name):
+            raw = halves(raw, n_heads if ".attn_q." in name else n_kv_heads, shape[0])
+        if len(shape) == 1 and vectors == "BF16":
+            raw = b"".join(raw[i + 2:i + 4] for i in range(0, len(raw), 4))
+            kind = "BF16"
+        out[hf_name(name)] = (kind, shape, raw)
+    return out
+
+
+def bpe(get: Any) -> dict[str, Any]:
+    tokens, types = get("tokenizer.ggml.tokens"), get("tokenizer.ggml.token_type")
+    pre = get("tokenizer.ggml.pre")
+    split = {"type": "Split", "pattern": {"Regex": REGEX.get(pre, "")}, "behavior": "Isolated",
+             "invert": False}
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    return {
+        "version": "1.0", "normalizer": None, "decoder": {"type": "ByteLevel"},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, level]},
+        "post_processor": {"type": "ByteLevel"},
+        "added_tokens": [{"id": i, "content": t, "special": types[i] == 3}
+                         for i, t in enumerate(tokens) if types[i] in (3, 4)],
+        "model": {"type": "BPE", "ignore_merges": pre == "llama-bpe",
+                  "vocab": {t: i for i, t in enumerate(tokens) if types[i] == 1},
+                  "merges": get("tokenizer.ggml.merges")}}
+
+
+def spm(get: Any) -> dict[str, Any]:
+    """As transformers converts SentencePiece: every split of a piece is a merge, best piece first."""
+    tokens, types = get("tokenizer.ggml.tokens"), get("tokenizer.ggml.token_type")
+    scores = get("tokenizer.ggml.scores")
+    ids = {t: i for i, t in enumerate(tokens)}
+    merges = []
+    for i, t in enumerate(tokens):
+        if types[i] == 1:
+            splits = [(t[:k], t[k:]) for k in range(1, len(t)) if t[:k] in ids and t[k:] in ids]
+            merges += [(scores[i], -i, a, b) for a, b in splits]
+    merges.sort(key=lambda m: (-m[0], -m[1]))
+    return {
+        "version": "1.0",
+        "normalizer": {"type": "Sequence", "normalizers": [
+            {"type": "Prepend", "prepend": "▁"},
+            {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]},
+        "pre_tokenizer": None,
+        "post_processor": {"type": "TemplateProcessing", "single": [
+            {"SpecialToken": {"id": tokens[1], "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]},
+        "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}]},
+        "added_tokens": [{"id": i, "content": tokens[i], "special": True} for i in (0, 1, 2)],
+        "model": {"type": "BPE", "byte_fallback": True, "unk_token": tokens[0], "vocab": ids,
+                  "merges": [[a, b] for _, _, a, b in merges]}}
+
+
+def write_folder(source: Path, folder: Path, vectors: str = "F32", shards: int = 1) -> Path:
+    g = Gguf(source)
+
+    def get(key: str, default: Any = None) -> Any:
+        return value(*g.values[key]) if key in g.values else default
+
+    arch = get("general.architecture")
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def own(key: str, default: Any = None) -> Any:
+        return get(f"{arch}.{key}", default)
+
+    heads, kv_heads = own("attention.head_count"), own("attention.head_count_kv")
+    config = {
+        "model_type": arch, "hidden_size": own("embedding_length"),
+        "intermediate_size": own("feed_forward_length"), "num_hidden_layers": own("block_count"),
+        "num_attention_heads": heads, "num_key_value_heads": kv_heads,
+        "head_dim": own("attention.key_length", own("embedding_length") // heads),
+        "max_position_embeddings": own("context_length"),
+        "rms_norm_eps": own("attention.layer_norm_rms_epsilon"),
+        "rope_theta": own("rope.freq_base", 10000.0), "hidden_act": "silu",
+        "vocab_size": len(get("tokenizer.ggml.tokens")),
+        "tie_word_embeddings": "output.weight" not in g.tensors,
+        "bos_token_id": get("tokenizer.ggml.bos_token_id"),
+        "eos_token_id": get("tokenizer.ggml.eos_token_id")}
+    if "rope_freqs.weight" in g.tensors:
+        (factor,) = struct.unpack("<f", g.raw("rope_freqs.weight")[-4:])  # of the slowest rotation
+        config["rope_scaling"] = {"rope_type": "llama3", "factor": factor, "low_freq_factor": 1.0,
+                                  "high_freq_factor": 4.0,
+                                  "original_max_position_embeddings": 8192}
+    (folder / "config.json").write_text(json.dumps(config))
+    is_spm = get("tokenizer.ggml.model") == "llama"
+    (folder / "tokenizer.json").write_text(json.dumps((spm if is_spm else bpe)(get)))
+    tokens = get("tokenizer.ggml.tokens")
+    (folder / "tokenizer_config.json").write_text(json.dumps({
+        "bos_token": {"content": tokens[config["bos_token_id"]]},
+        "eos_token": tokens[config["eos_token_id"]],
+        "add_bos_token": bool(get("tokenizer.ggml.add_bos_token", is_spm)),
+        "chat_template": get("tokenizer.chat_template")}))
+    tensors = read_tensors(g, heads, kv_heads, arch == "llama", vectors)
+    if shards == 1:
+        write_safetensors(folder / "model.safetensors", tensors)
+        return folder
+    names = sorted(tensors)
+    where = {}
+    for i in range(shards):
+        file = f"model-{i + 1:05}-of-{shards:05}.safetensors"
+        part = {n: tensors[n] for n in names[i::shards]}
+        write_safetensors(folder / file, part)
+        where.update({n: file for n in part})
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {"total_size": 0}, "weight_map": where}))
+    return folder

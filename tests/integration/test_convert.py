@@ -1,0 +1,128 @@
+"""exo convert: folders and GGUF files to one GGUF file, in the same or another weight type."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+
+from conftest import EXO, run
+from hf_folder import Gguf, write_folder
+from test_pull import split_model
+
+Q6_K = 14
+
+
+def convert(source: str, out: Path, *options: str) -> Path:
+    done = run("convert", source, "-o", str(out), *options, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == b"" and not list(out.parent.glob("*.tmp"))
+    return out
+
+
+def answer(model: Path | str) -> dict[str, Any]:
+    done = run("run", "-m", str(model), "-p", "Hello there, 12345!", "--raw", "-n", "12", "--temp", "0",
+               "--json", "--logits-hash")
+    assert done.returncode == 0, done.stderr
+    return {k: v for k, v in json.loads(done.stdout).items() if k in ("ids", "prompt_ids", "logits_sha256")}
+
+
+def data_of(g: Gguf) -> dict[str, tuple[int, bytes]]:
+    """Kind and bytes of every tensor."""
+    order = sorted(g.tensors, key=lambda n: g.tensors[n].offset)
+    ends = [g.tensors[n].offset for n in order[1:]] + [len(g.data)]
+    return {n: (g.tensors[n].kind, bytes(g.data[g.tensors[n].offset:end])) for n, end in zip(order, ends)}
+
+
+@pytest.mark.parametrize("kind", ["f32", "bf16"])
+@pytest.mark.parametrize("shape", ["test-256", "test-qwen2", "test-qwen3"])
+def test_there_and_back(models: Callable[..., str], tmp_path: Path, shape: str, kind: str) -> None:
+    """GGUF to a folder by the tests' own writer, back by exo: the same tensors, byte for byte."""
+    source = Path(models(shape, kind))
+    folder = write_folder(source, tmp_path / "folder", shards=2)
+    back = convert(str(folder), tmp_path / "back.gguf")
+    assert data_of(Gguf(back)) == data_of(Gguf(source))
+    assert answer(back) == answer(source)
+
+
+def test_types_stay_without_type(models, tmp_path: Path) -> None:
+    source = Path(models("test-256", "q4_K_M"))
+    out = convert(str(source), tmp_path / "copy.gguf")
+    assert data_of(Gguf(out)) == data_of(Gguf(source))
+    assert Gguf(out).values == Gguf(source).values
+
+
+@pytest.mark.parametrize("kind", ["f16", "q8_0", "q4_0", "q4_K_M", "q6_K", "q5_0", "iq4_nl", "q3_K_M"])
+def test_each_tensor_gets_the_type_of_the_mix(models, tmp_path: Path, kind: str) -> None:
+    """The same types as a synthetic model of that name, which are llama.cpp's (tests/oracle)."""
+    out = convert(models("test-256", "f32"), tmp_path / "out.gguf", "--type", kind)
+    want = {n: t.kind for n, t in Gguf(Path(models("test-256", kind))).tensors.items()}
+    if kind in ("q4_0", "q5_0", "iq4_nl"):  # to synth a type, here a mix: the head gets more bits
+        want["output.weight"] = Q6_K
+    assert {n: t.kind for n, t in Gguf(out).tensors.items()} == want
+    check = run("check", str(out))
+    assert check.returncode == 0
+    assert answer(out)["prompt_ids"] == answer(models("test-256", "f32"))["prompt_ids"]
+
+
+def test_a_folder_is_quantised_as_its_gguf_is(models, tmp_path: Path) -> None:
+    source = models("test-256", "bf16")
+    folder = write_folder(Path(source), tmp_path / "folder")
+    a = convert(str(folder), tmp_path / "a.gguf", "--type", "q4_K_M")
+    b = convert(source, tmp_path / "b.gguf", "--type", "Q4_K_M", "--threads", "1")
+    assert data_of(Gguf(a)) == data_of(Gguf(b))
+
+
+def test_parts_become_one_file(models, tmp_path: Path) -> None:
+    source = tmp_path / "m.gguf"
+    source.write_bytes(Path(models("test-256", "f16")).read_bytes())
+    want = answer(source)
+    for i, part in enumerate(split_model(source)):
+        (tmp_path / f"parts-{i + 1:05}-of-00002.gguf").write_bytes(part)
+    out = convert(str(tmp_path / "parts-00002-of-00002.gguf"), tmp_path / "whole.gguf")
+    assert not any(key.startswith("split.") for key in Gguf(out).values)
+    assert answer(out) == want
+
+
+def test_what_cannot_be_converted(models, tmp_path: Path) -> None:
+    source = models("test-256", "f32")
+    for arguments, code, word in [
+            (["convert", source, "-o", str(tmp_path / "x.gguf"), "--type", "q9"], 2, b"q9"),
+            (["convert", source], 2, b"-o"), (["convert", "-o", "x.gguf"], 2, b"which"),
+            (["convert", source, "-o", source], 1, b"itself"),
+            (["convert", source, "-o", str(tmp_path)], 1, b"no plain file"),
+            (["convert", source, "-o", "/nowhere/x.gguf"], 1, b"/nowhere/x.gguf"),
+            (["convert", "/nowhere/y", "-o", str(tmp_path / "x.gguf")], 1, b"/nowhere/y")]:
+        done = run(*arguments)
+        assert done.returncode == code, (arguments, done.stderr)
+        assert word in done.stderr and done.stderr.count(b"\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_values_that_a_type_cannot_hold_are_named(models, tmp_path: Path) -> None:
+    source = tmp_path / "m.gguf"
+    g = Gguf(Path(models("test-256", "f32")))
+    raw = g.raw("blk.1.attn_q.weight")
+    g.overwrite("blk.1.attn_q.weight", raw[:4096] + b"\x00\x00\xc0\x7f" + raw[4100:])  # a NaN
+    g.write(source)
+    done = run("convert", str(source), "-o", str(tmp_path / "x.gguf"), "--type", "q4_0")
+    assert done.returncode == 1 and b"blk.1.attn_q.weight" in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["m.gguf"]
+
+
+def test_an_interrupted_conversion_leaves_nothing(models, tmp_path: Path) -> None:
+    source = models("stories-15m", "f32")
+    process = subprocess.Popen([EXO, "convert", source, "-o", str(tmp_path / "x.gguf"), "--type", "q4_K_M",
+                                "--threads", "1"], stderr=subprocess.PIPE)
+    while process.poll() is None and not list(tmp_path.glob("*.tmp")):
+        pass
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    if process.returncode == 0:
+        pytest.skip("it was done before the signal came")
+    assert process.returncode == 1 and error.count(b"\n") == 1
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,210 @@
+"""Folders of transformers as models: the same answers as the GGUF file they were made from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+
+from conftest import run
+from hf_folder import write_folder
+from hub import Hub
+
+SHAPES = ["test-256", "test-qwen2", "test-qwen3"]
+TEXTS = ["Hello there, 12345 world!", "  two  spaces\n\n\tand a tab", "naïve café, 日本語 😀", "<|im_end|>"]
+
+
+@pytest.fixture(scope="module")
+def folder(models: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """folder(shape, type, ...): a folder made from a synthetic model, once."""
+    root = tmp_path_factory.mktemp("hf")
+
+    def make(shape: str, kind: str = "bf16", vectors: str = "F32", shards: int = 1) -> Path:
+        path = root / f"{shape}-{kind}-{vectors}-{shards}"
+        if not path.exists():
+            write_folder(Path(models(shape, kind)), path, vectors, shards)
+        return path
+
+    return make
+
+
+def answer(model: str, *options: str, prompt: str = TEXTS[0]) -> dict[str, Any]:
+    done = run("run", "-m", model, "-p", prompt, "-n", "12", "--temp", "0", "--json", "--logits-hash",
+               *options)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("kind", ["f32", "f16", "bf16"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_same_answers_as_the_gguf(models, folder, shape: str, kind: str) -> None:
+    ours, theirs = answer(str(folder(shape, kind)), "--raw"), answer(models(shape, kind), "--raw")
+    assert ours["prompt_ids"] == theirs["prompt_ids"] and ours["ids"] == theirs["ids"]
+    if shape != "test-256":  # there, the order of sums within a head differs
+        assert ours["logits_sha256"] == theirs["logits_sha256"]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_same_tokens_and_templates(models, folder, shape: str) -> None:
+    path = str(folder(shape))
+    for text in TEXTS:
+        for options in ([], ["--no-special"]):
+            got = [run("tokenize", "-m", m, *options, "--json", stdin=text.encode())
+                   for m in (path, models(shape, "bf16"))]
+            assert got[0].returncode == 0 and got[0].stdout == got[1].stdout
+    conversation = json.dumps({"messages": [{"role": "user", "content": "Hi"}],
+                               "add_generation_prompt": True}).encode()
+    got = [run("template", "-m", m, stdin=conversation) for m in (path, models(shape, "bf16"))]
+    assert got[0].returncode == 0 and got[0].stdout == got[1].stdout
+
+
+def test_shards_and_narrow_vectors(folder) -> None:
+    whole = answer(str(folder("test-qwen3")), "--raw")
+    assert answer(str(folder("test-qwen3", shards=3)), "--raw")["logits_sha256"] == whole["logits_sha256"]
+    narrow = answer(str(folder("test-qwen3", "bf16", "BF16")), "--raw")
+    assert narrow["prompt_ids"] == whole["prompt_ids"]
+
+
+def test_a_folder_is_a_model_with_an_id(folder, tmp_path: Path) -> None:
+    shutil.copytree(folder("test-qwen2"), tmp_path / "models" / "My-Model")
+    env = {"EXO_HOME": str(tmp_path), "EXO_MODELS_DIRS": ""}
+    done = run("run", "-m", "My-Model", "-p", "x", "--raw", "-n", "2", env=env)
+    assert done.returncode == 0, done.stderr
+    listed = json.loads(run("models", "--json", env=env).stdout)["models"]
+    assert {"My-Model": "BF16"}.items() <= {m["id"]: m["type"] for m in listed}.items()
+    slashes = run("run", "-m", f"{tmp_path}/models/My-Model//", "-p", "x", "--raw", "-n", "2")
+    assert slashes.returncode == 0
+    check = run("check", str(tmp_path / "models" / "My-Model"))
+    assert check.returncode == 0 and b"well-formed safetensors, architecture qwen2" in check.stdout
+    assert run("models", "rm", "My-Model", env=env).returncode == 0
+    assert not (tmp_path / "models" / "My-Model").exists()
+
+
+def test_a_folder_is_pulled(folder, tmp_path: Path) -> None:
+    files = {p.name: p.read_bytes() for p in folder("test-qwen3", shards=3).iterdir()}
+    hub = Hub(files)
+    try:
+        env = hub.env(EXO_HOME=str(tmp_path))
+        hub.faults.cut = 3
+        done = run("pull", "hf:owner/repo", env=env)
+        assert done.returncode == 0, done.stderr
+        assert {p.name for p in (tmp_path / "models" / "repo").iterdir()} == set(files)
+        assert run("run", "-m", "repo", "-p", "x", "--raw", "-n", "2", env=env).returncode == 0
+        again = run("pull", "hf:owner/repo", "--json", env=env)
+        assert again.returncode == 0 and json.loads(again.stdout)["was_there"]
+    finally:
+        hub.stop()
+
+
+def test_stories260k(shared: Path, tmp_path: Path) -> None:
+    golden = json.loads((shared / "stories260K" / "golden-once-upon-a-time.json").read_text())
+    path = write_folder(shared / "stories260K" / "stories260K-f32.gguf", tmp_path / "f32")
+    done = run("run", "-m", str(path), "-p", golden["prompt"], "-n", "120", "--temp", "0", "--raw", "--json")
+    assert done.returncode == 0, done.stderr
+    got = json.loads(done.stdout)
+    assert got["prompt_ids"] == golden["prompt_ids"] and got["ids"] == golden["ids"]
+    # The folder that others wrote, with this tokenizer beside it: its weights are rounded to BF16.
+    bf16 = tmp_path / "bf16"
+    shutil.copytree(shared / "stories260K" / "stories260K-hf-BF16", bf16)
+    bf16.chmod(0o755)
+    shutil.copy(path / "tokenizer.json", bf16)
+    done = run("run", "-m", str(bf16), "-p", golden["prompt"], "-n", "40", "--temp", "0", "--raw", "--json")
+    assert done.returncode == 0, done.stderr
+    same = sum(a == b for a, b in zip(json.loads(done.stdout)["ids"], golden["ids"]))
+    assert same >= 10
+
+
+# ---- hostile folders ----
+
+def edit_json(name: str, **members: Any) -> Callable[[Path], None]:
+    def edit(path: Path) -> None:
+        content = json.loads((path / name).read_text())
+        for key, value in members.items():
+            if value is None:
+                content.pop(key, None)
+            else:
+                content[key] = value
+        (path / name).write_text(json.dumps(content))
+    return edit
+
+
+def write(name: str, data: bytes) -> Callable[[Path], None]:
+    return lambda path: (path / name).write_bytes(data) and None
+
+
+def edit_header(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
+    def edit(path: Path) -> None:
+        raw = (path / "model.safetensors").read_bytes()
+        (n,) = struct.unpack_from("<Q", raw)
+        header = json.loads(raw[8:8 + n])
+        change(header)
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        (path / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + raw[8 + n:])
+    return edit
+
+
+def rename(old: str, new: str) -> Callable[[dict[str, Any]], None]:
+    def change(header: dict[str, Any]) -> None:
+        header[new] = header.pop(old)
+    return change
+
+
+def set_member(tensor: str, key: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda header: header[tensor].update({key: value})
+
+
+NORM = "model.norm.weight"
+
+
+@pytest.mark.parametrize("spoil, words", [
+    (write("config.json", b"{"), ["config.json"]),
+    (write("config.json", b"[" * 100000), ["config.json"]),
+    (write("config.json", b'{"a":1,"a":2}'), ["config.json", "duplicate"]),
+    (edit_json("config.json", model_type="mamba9"), ["mamba9"]),
+    (edit_json("config.json", hidden_size=None), ["hidden_size"]),
+    (edit_json("config.json", hidden_size="x"), ["hidden_size"]),
+    (edit_json("config.json", num_hidden_layers=2**40), ["num_hidden_layers"]),
+    (edit_json("config.json", num_hidden_layers=100000), ["block_count"]),
+    (edit_json("config.json", num_hidden_layers=1), ["blk.1"]),
+    (edit_json("config.json", num_hidden_layers=9), ["missing"]),
+    (edit_json("config.json", intermediate_size=64), ["ffn", "feed_forward_length"]),
+    (edit_json("config.json", rope_theta=-1), ["rope_theta"]),
+    (edit_json("config.json", hidden_act="gelu"), ["gelu"]),
+    (edit_json("config.json", quantization_config={"quant_method": "awq"}), ["awq"]),
+    (edit_json("config.json", rope_scaling={"type": "odd"}), ["odd"]),
+    (write("tokenizer.json", b"{}"), ["tokenizer.json"]),
+    (write("tokenizer.json", b'{"model":{"type":"Unigramx"}}'), ["Unigramx"]),
+    (edit_json("tokenizer.json", pre_tokenizer={"type": "Odd"}), ["tokenizer.json", "Odd"]),
+    (edit_json("tokenizer.json", added_tokens=[{"id": 2**31, "content": "x"}]), ["2147483648"]),
+    (edit_json("tokenizer.json", added_tokens=[{"id": 5, "content": "x"}]), ["id 5"]),
+    (write("model.safetensors", b""), ["model.safetensors"]),
+    (write("model.safetensors", struct.pack("<Q", 2**63) + b"{}"), ["header is cut"]),
+    (edit_header(rename(NORM, "model.other.weight")), ["model.other.weight"]),
+    (edit_header(lambda h: h.update({"x": h[NORM]})), ["overlaps"]),
+    (edit_header(set_member(NORM, "shape", [999])), [NORM, "asks for"]),
+    (edit_header(set_member(NORM, "dtype", "F64")), [NORM]),
+    (edit_header(set_member(NORM, "data_offsets", [0, 2**60])), [NORM]),
+    (lambda p: (p / "model.safetensors").unlink(), ["model.safetensors"]),
+    (lambda p: (p / "tokenizer.json").unlink(), ["tokenizer.json is missing"]),
+    (lambda p: write("model.safetensors.index.json", json.dumps(
+        {"weight_map": {NORM: "model-2.safetensors"}}).encode())(p), ["model-2.safetensors"]),
+    (lambda p: write("model.safetensors.index.json", json.dumps(
+        {"weight_map": {NORM: "../x.safetensors"}}).encode())(p), [NORM]),
+    (lambda p: write("model.safetensors.index.json", json.dumps(
+        {"weight_map": {"nothing": "model.safetensors"}}).encode())(p), ["nothing"]),
+])
+def test_hostile_folders_are_one_line(folder, tmp_path: Path, spoil: Callable[[Path], None],
+                                      words: list[str]) -> None:
+    path = tmp_path / "m"
+    shutil.copytree(folder("test-qwen2"), path)
+    spoil(path)
+    done = run("run", "-m", str(path), "-p", "x", "--raw", timeout=20)
+    assert done.returncode == 1, (done.stdout, done.stderr)
+    assert done.stderr.count(b"\n") == 1, done.stderr
+    for word in words:
+        assert word.encode() in done.stderr, done.stderr

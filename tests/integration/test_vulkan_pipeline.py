@@ -1,0 +1,225 @@
+"""Vulkan nodes beside CPU nodes: the same ids, logits within the tolerance, exact within a device.
+
+Real processes; each node sees one device by its own VK_ICD_FILENAMES.  EXO_VULKAN_TEST_DIR is a
+build with tests (default build/test), EXO_VULKAN_ICD_DIR the folder that tests/vulkan/icd.sh has
+filled (default build/vulkan).  Verdicts on the devices are kept there, too, in `home`.
+"""
+
+from __future__ import annotations
+
+import array
+import itertools
+import json
+import math
+import os
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+from conftest import EXO, ROOT, Cluster, Process, run, wait_until
+
+BUILD = Path(os.environ.get("EXO_VULKAN_TEST_DIR", ROOT / "build" / "test"))
+DRIVERS = Path(os.environ.get("EXO_VULKAN_ICD_DIR", ROOT / "build" / "vulkan"))
+GPUS = ["lavapipe", "swiftshader"]
+SECONDS = 600  # drivers compile kernels on the CPU, perhaps a busy one
+POSITIONS = 48
+# Relative error of all logits of a position, in the Euclidean norm; docs/vulkan.md says why.
+TOLERANCE = {"f32": 1e-3, "f16": 1e-3, "bf16": 1e-3, "q4_0": 6e-2, "q8_0": 6e-2, "q4_K": 6e-2,
+             "q6_K": 6e-2}
+
+
+def environment(device: str) -> dict[str, str]:
+    if device == "cpu":
+        return {}
+    driver = DRIVERS / f"{device}.json"
+    if not driver.exists():
+        pytest.skip(f"no {device}: tests/vulkan/icd.sh could not get it")
+    return {"VK_ICD_FILENAMES": str(driver), "VK_DRIVER_FILES": str(driver),
+            "EXO_HOME": str(DRIVERS / "home"), "EXO_VULKAN_PROBE": EXO}
+
+
+def device_id(device: str) -> str:
+    return "cpu:0" if device == "cpu" else "vulkan:0"
+
+
+@pytest.fixture(scope="session")
+def tried() -> Callable[[str], dict[str, str]]:
+    """tried(device): the environment in which it is the only one, its verdict known."""
+    known: dict[str, dict[str, str]] = {}
+
+    def environment_of(device: str) -> dict[str, str]:
+        if device not in known:
+            env = environment(device)
+            if device != "cpu":
+                done = run("devices", "--json", env=env, timeout=SECONDS)
+                listing = json.loads(done.stdout)
+                assert len(listing) == 2 and listing[1]["usable"], listing
+            known[device] = env
+        return known[device]
+
+    return environment_of
+
+
+@pytest.fixture
+def mixed(tmp_path: Path, tried: Callable[[str], dict[str, str]]) -> Any:
+    """mixed(devices, model, options): a cluster with one node on each of these devices."""
+    started: list[Cluster] = []
+
+    def begin(devices: list[str], model: str, *options: str) -> Cluster:
+        nodes = [(["--device", device_id(d)], tried(d)) for d in devices]
+        started.append(Cluster(tmp_path / f"c{len(started)}", len(devices), model,
+                               ["--threads", "1", *options], nodes))
+        return started[-1]
+
+    yield begin
+    for c in started:
+        c.stop()
+
+
+def place(c: Cluster, cuts: list[int]) -> None:
+    body = {"model_id": c.model_id, "sharding": "Pipeline", "min_nodes": len(c.nodes),
+            "cuts": cuts}
+    reply = c.nodes[0].post("/place_instance", body, SECONDS)
+    assert reply.status == 200, reply.body
+
+
+def placed_on(c: Cluster) -> list[str]:
+    """Names of the nodes in the order of their layers."""
+    state = c.nodes[0].get("/state")
+    (instance,) = state["instances"].values()
+    shards = sorted(instance["shards"], key=lambda s: s["start_layer"])
+    for shard in shards:
+        (device,) = state["nodes"][shard["node_id"]]["devices"]
+        assert device["device_id"] == shard["device_id"]
+    return [state["nodes"][s["node_id"]]["name"] for s in shards]
+
+
+def complete(node: Process, model: str, **more: Any) -> Any:
+    body = {"model": model, "prompt": "Once upon a time", "max_tokens": 120, "temperature": 0,
+            "logprobs": 5, "exo_logits_hash": True, **more}
+    reply = node.post("/v1/completions", body, SECONDS)
+    assert reply.status == 200, reply.body
+    return reply.json
+
+
+# ---- the same answer ----
+
+ORDERS = [list(p) for n in (2, 3) for p in itertools.permutations(["cpu", *GPUS], n)]
+
+
+@pytest.mark.parametrize("devices", ORDERS, ids="-".join)
+def test_the_golden_story(shared: Path, mixed: Any, devices: list[str]) -> None:
+    folder = shared / "stories260K"
+    golden = json.loads((folder / "golden-once-upon-a-time.json").read_text())
+    on_cpu = json.loads(run("run", "-m", str(folder / "stories260K-f32.gguf"), "--raw", "-p",
+                            golden["prompt"], "-n", "120", "--temp", "0", "--json").stdout)
+    assert on_cpu["ids"] == golden["ids"]
+    c = mixed(devices, str(folder / "stories260K-f32.gguf"))
+    for cuts in ([1], [4]) if len(devices) == 2 else ([1, 3],):
+        place(c, cuts)
+        assert placed_on(c)[0] == "n0"
+        answer = complete(c.nodes[0], c.model_id)["choices"][0]
+        assert answer["text"] == golden["text"]
+        assert len(answer["logprobs"]["tokens"]) == 120
+
+
+# ---- tolerance ----
+
+def logits(model: str, device: str, env: dict[str, str]) -> array.array[float]:
+    program = BUILD / "exo_vulkan_logits"
+    if not program.exists():
+        pytest.skip(f"no {program}: build the preset test")
+    done = subprocess.run([program, model, device, str(POSITIONS)], capture_output=True,
+                          env={**os.environ, **env}, timeout=SECONDS, check=False)
+    assert done.returncode == 0, done.stderr
+    return array.array("f", done.stdout)
+
+
+def relative_error(got: array.array[float], want: array.array[float]) -> float:
+    """The worst of all positions."""
+    assert len(got) == len(want) and len(want) % POSITIONS == 0
+    width = len(want) // POSITIONS
+    worst = 0.0
+    for at in range(0, len(want), width):
+        g, w = got[at:at + width], want[at:at + width]
+        off = math.sqrt(sum((a - b) ** 2 for a, b in zip(g, w)) / sum(b * b for b in w))
+        worst = max(worst, off)
+    return worst
+
+
+@pytest.mark.parametrize("kind", TOLERANCE)
+@pytest.mark.parametrize("gpu", GPUS)
+def test_logits_within_the_tolerance(models: Any, tried: Any, gpu: str, kind: str) -> None:
+    model = models("test-256", kind)
+    off = relative_error(logits(model, "vulkan:0", tried(gpu)), logits(model, "cpu:0", {}))
+    print(f"{gpu} {kind}: relative error {off:.2g}")
+    assert off <= TOLERANCE[kind]
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_0", "f16"])
+@pytest.mark.parametrize("gpu", GPUS)
+def test_logits_of_a_trained_model(shared: Path, tried: Any, gpu: str, kind: str) -> None:
+    model = str(shared / "stories260K" / f"stories260K-{kind}.gguf")
+    off = relative_error(logits(model, "vulkan:0", tried(gpu)), logits(model, "cpu:0", {}))
+    print(f"{gpu} {kind}: relative error {off:.2g}")
+    assert off <= TOLERANCE[kind.lower()]
+
+
+@pytest.mark.parametrize("kind", ["q8_0", "q4_K", "q6_K", "q4_0", "f16"])
+def test_a_mixed_pipeline_stays_within_the_tolerance(
+        models: Any, mixed: Any, start: Any, kind: str) -> None:
+    """Log-probabilities of the likeliest tokens: where the models differ the least they may."""
+    model = models("test-256", kind)
+    c = mixed(["cpu", "lavapipe", "swiftshader"], model)
+    place(c, [1, 2])
+    server = start("serve", "-m", model, "--threads", "1").wait_healthy()
+    # the logits of such a model spread by about 1, so an error of 1 % is one of 0.01
+    for text in ("a", "Once upon a time", "The quick brown fox jumps over the lazy dog. " * 4):
+        one, other = (complete(n, c.model_id, prompt=text, max_tokens=1, temperature=1)
+                      ["choices"][0]["logprobs"]["top_logprobs"][0] for n in (server, c.nodes[0]))
+        both = one.keys() & other.keys()
+        assert both
+        for token in both:
+            assert abs(one[token] - other[token]) <= 5 * TOLERANCE[kind], (token, one, other)
+
+
+# ---- exactness within a device's profile ----
+
+TEXT = "Once upon a time there was a cluster of phones, laptops and a server. " * 6
+
+
+@pytest.mark.parametrize("gpu", GPUS)
+def test_chunks_change_no_bit(models: Any, tried: Any, tmp_path: Path, gpu: str) -> None:
+    text = tmp_path / "text"
+    text.write_text(TEXT)
+    hashes = {}
+    for chunk in ("1", "7", "32", "100"):
+        done = run("perplexity", "-m", models("test-256", "q4_K_M"), "--device", "vulkan:0",
+                   "--chunk", chunk, "--json", str(text), env=tried(gpu), timeout=SECONDS)
+        assert done.returncode == 0, done.stderr
+        hashes[chunk] = json.loads(done.stdout)["logits_sha256"]
+    assert len(set(hashes.values())) == 1, hashes
+
+
+@pytest.mark.parametrize("gpu", GPUS)
+def test_cuts_and_company_change_no_bit(
+        models: Any, mixed: Any, start: Any, tried: Any, gpu: str) -> None:
+    model = models("test-256", "q4_K_M")
+    more = {"temperature": 1, "seed": 5, "max_tokens": 16, "logprobs": 0, "prompt": TEXT[:200]}
+    server = start("serve", "-m", model, "--device", "vulkan:0", env=tried(gpu))
+    wait_until("it serves", server.healthy, SECONDS)
+    expected = complete(server, Path(model).stem, **more)["exo_logits_sha256"]
+    server.stop()
+    c = mixed([gpu, gpu], model, "--chunk", "48")
+    for cuts in ([1], [2], [3]):
+        place(c, cuts)
+        assert complete(c.nodes[0], c.model_id, **more)["exo_logits_sha256"] == expected, cuts
+    others = [{**more, "prompt": f"Something else, number {i}." * (i + 1)} for i in range(5)]
+    with ThreadPoolExecutor(6) as pool:
+        company = [pool.submit(complete, c.nodes[0], c.model_id, **o) for o in others]
+        got = complete(c.nodes[0], c.model_id, **more)["exo_logits_sha256"]
+        for f in company:
+            f.result()
+    assert got == expected

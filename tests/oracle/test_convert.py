@@ -1,0 +1,37 @@
+"""What exo convert writes loads in llama.cpp and means the same there.
+
+Random-weight models, written as folders of transformers by the tests' own writer and converted by
+exo: llama.cpp's most probable tokens on the result against exo's.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from compare import LOOK_AT, PROMPT, ROOT, Job, Unavailable, ask_llama, compare, install, synth
+
+sys.path.insert(0, str(ROOT / "tests" / "integration"))
+from conftest import run  # noqa: E402
+from hf_folder import write_folder  # noqa: E402
+
+try:
+    install()
+except Unavailable as reason:
+    pytest.skip(str(reason), allow_module_level=True)
+
+TOLERANCE = {"f32": 2e-4, "bf16": 0.15, "q8_0": 0.3, "q4_K_M": 0.3}
+
+
+@pytest.mark.parametrize("kind", list(TOLERANCE))
+@pytest.mark.parametrize("shape", ["test-256", "test-qwen2", "test-qwen3"])
+def test_converted_folders(shape: str, kind: str, tmp_path: Path) -> None:
+    folder = write_folder(synth(shape, "f32", tmp_path / "source.gguf"), tmp_path / "folder")
+    out = tmp_path / "converted.gguf"
+    done = run("convert", str(folder), "-o", str(out), "--type", kind, timeout=120)
+    assert done.returncode == 0, done.stderr
+    job = Job(out, PROMPT, LOOK_AT)
+    deviation = compare(job, ask_llama([job])[0], tmp_path / "data")
+    assert deviation.largest <= TOLERANCE[kind]
