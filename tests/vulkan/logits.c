@@ -11,6 +11,7 @@
 #include <exo/session.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static void need(exo_status st, const exo_error *err) {
     if (st == EXO_OK) return;
@@ -40,6 +41,11 @@ int main(int argc, char **argv) {
     need(exo_session_create(m, &(exo_session_desc){.device = argv[2]}, &s, &err), &err);
     exo_session_set_prompt(s, strtoul(argv[4], NULL, 10));
     need(exo_session_eval(s, (exo_tokens){ids, n}, 0, write_logits, &n_vocab, &err), &err);
+    if (strcmp(exo_session_device(s), argv[2]) !=
+        0) { /* another one's logits would prove nothing */
+        fprintf(stderr, "%s\n", exo_session_device_reason(s));
+        return 1;
+    }
     exo_session_destroy(s);
     exo_model_unref(m);
     free(ids);
