@@ -221,6 +221,38 @@ def test_a_mixed_pipeline_stays_within_the_tolerance(
             assert abs(one[token] - other[token]) <= 5 * TOLERANCE[kind], (token, one, other)
 
 
+# ---- models with operations that the device has no kernels for ----
+
+def ask(model: str, device: str, env: dict[str, str]) -> tuple[Any, str]:
+    done = run("run", "-m", model, "--raw", "-p", "Once upon a time there was", "-n", "12",
+               "--temp", "0", "--ignore-eos", "--json", "--device", device, env=env,
+               timeout=SECONDS)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done.stderr.decode()
+
+
+@pytest.mark.parametrize("shape", ["test-mixtral", "test-gemma3", "test-gpt-oss", "test-deepseek2"])
+@pytest.mark.parametrize("gpu", GPUS)
+def test_the_cpu_computes_what_has_no_kernel(models: Any, tried: Any, tmp_path: Path, gpu: str,
+                                             shape: str) -> None:
+    """Experts, windows, sinks, norms of their own: on the CPU, between the device's products."""
+    model = models(shape, "f16")
+    got, said = ask(model, "vulkan:0", tried(gpu))
+    want, _ = ask(model, "cpu:0", {})
+    assert (got["device"], got["device_reason"], said) == ("vulkan:0", None, "")
+    assert got["ids"] == want["ids"]
+    compare(model, gpu, tried(gpu), "f16", tmp_path)
+
+
+@pytest.mark.parametrize("shape", ["test-mixtral", "test-gemma3"])
+def test_a_model_whose_weights_have_no_kernel(models: Any, tried: Any, shape: str) -> None:
+    model = models(shape, "iq4_nl")
+    got, said = ask(model, "vulkan:0", tried("lavapipe"))
+    assert got["device"] == "cpu:0" and "products of iq4_nl" in got["device_reason"]
+    assert got["device_reason"] in said
+    assert got["ids"] == ask(model, "cpu:0", {})[0]["ids"]
+
+
 # ---- exactness within a device's profile ----
 
 TEXT = "Once upon a time there was a cluster of phones, laptops and a server. " * 6
