@@ -354,7 +354,7 @@ static void test_run_failures(void **state) {
 }
 
 #define ON_LAVAPIPE(name, test)                                                                    \
-    { name, test, NULL, NULL, (void *)(uintptr_t) "lavapipe" }
+    { name " (lavapipe)", test, NULL, NULL, (void *)(uintptr_t) "lavapipe" }
 
 int main(int argc, char **argv) {
     cmocka_set_test_filter(argc > 1 ? argv[1] : getenv("EXO_TEST_FILTER"));
