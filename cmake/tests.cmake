@@ -114,7 +114,7 @@ include(cmake/fuzz.cmake) # the corpora, replayed
 # Real processes, driven by pytest; they run the release binary unless EXO names another.
 foreach(suite cli api cluster architectures hosts clients slow tiny pull safetensors convert)
     add_test(NAME integration_${suite}
-        COMMAND /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/integration/test_${suite}.py
+        COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/integration/test_${suite}.py
         WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
     set_tests_properties(integration_${suite} PROPERTIES LABELS integration TIMEOUT 600
         RUN_SERIAL TRUE)

@@ -34,6 +34,14 @@ preset() {
     cmake --preset "$1" && cmake --build "$2" -j "$jobs"
 }
 
+# What the tests of CTest's last run in a build left out, and for the lack of what: CTest itself
+# shows no output of a test that it counts as skipped.
+what_was_lacking() {
+    awk '/^[0-9]+\/[0-9]+ Testing: / { name = $3 }
+        /(^|[^a-z])skipped: |^SKIPPED \[/ { print "   " name ": " $0 }' \
+        "$1/Testing/Temporary/LastTest.log" | sort -u
+}
+
 # Runs CTest in a build and adds its counts: run_ctest NAME DIR options...
 run_ctest() {
     local name=$1 dir=$2 log total lost left_out
@@ -53,6 +61,7 @@ run_ctest() {
         skipped=$((skipped + left_out))
         failed=$((failed + lost))
         [ "$lost" = 0 ] || broken+=("$name")
+        what_was_lacking "$dir"
     fi
     rm -f "$log"
 }

@@ -32,17 +32,18 @@ static int run(int argc, char **argv) {
 const exo_command exo_cmd_synth = {
     .name = "synth",
     .summary = "write a random-weight model of a real shape, for tests and benchmarks",
-    .help = "usage: exo synth --shape NAME [--type TYPE] [--seed S] [--layers N] -o FILE\n\n"
-            "  --shape    stories-15m smollm2-135m qwen3-0.6b llama-3.2-1b qwen3-8b llama-3.1-8b\n"
-            "             qwen3-30b-a3b llama-3.3-70b; small ones of every architecture:\n"
-            "             test-256 (llama), test-qwen3, test-mixtral, test-gemma3, test-gpt-oss ...\n"
-            "  --type     f32 f16 bf16 q4_0 q4_1 q5_0 q5_1 q8_0 q2_K q3_K q4_K q5_K q6_K iq4_nl "
-            "iq4_xs\n"
-            "             mxfp4 iq2_xxs iq2_xs iq2_s iq3_xxs iq3_s iq1_s iq1_m, or a mix as "
-            "llama.cpp's:\n"
-            "             q3_K_S q3_K_M q3_K_L q4_K_S q4_K_M q5_K_S q5_K_M (default q4_0)\n"
-            "  --layers   fewer layers than the shape has, for a smaller file\n\n"
-            "The same shape, type and seed give the same bytes on every machine.\n\n"
-            "  exo synth --shape llama-3.2-1b --type q4_0 -o llama-1b.gguf\n",
+    .help =
+        "usage: exo synth --shape NAME [--type TYPE] [--seed S] [--layers N] -o FILE\n\n"
+        "  --shape    stories-15m smollm2-135m qwen3-0.6b llama-3.2-1b qwen3-8b llama-3.1-8b\n"
+        "             qwen3-30b-a3b llama-3.3-70b; small ones of every architecture:\n"
+        "             test-256 (llama), test-qwen3, test-mixtral, test-gemma3, test-gpt-oss ...\n"
+        "  --type     f32 f16 bf16 q4_0 q4_1 q5_0 q5_1 q8_0 q2_K q3_K q4_K q5_K q6_K iq4_nl "
+        "iq4_xs\n"
+        "             mxfp4 iq2_xxs iq2_xs iq2_s iq3_xxs iq3_s iq1_s iq1_m, or a mix as "
+        "llama.cpp's:\n"
+        "             q3_K_S q3_K_M q3_K_L q4_K_S q4_K_M q5_K_S q5_K_M (default q4_0)\n"
+        "  --layers   fewer layers than the shape has, for a smaller file\n\n"
+        "The same shape, type and seed give the same bytes on every machine.\n\n"
+        "  exo synth --shape llama-3.2-1b --type q4_0 -o llama-1b.gguf\n",
     .run = run,
 };

@@ -84,7 +84,7 @@ static char *read_file(const char *path, size_t *n) {
 static json_t *load_goldens(void) {
     json_t *golden = json_load_file(DATA "golden-templates.json", 0, NULL);
     if (golden == NULL) {
-        print_message("no golden templates in %s\n", DATA);
+        print_message("skipped: no golden templates in %s\n", DATA);
         skip();
     }
     return golden;

@@ -27,7 +27,7 @@ static exo_tokenizer *load(const char *path) {
     exo_tokenizer *t = NULL;
     FILE *f = fopen(path, "rb");
     if (f == NULL) {
-        print_message("%s is not here: skipped\n", path);
+        print_message("skipped: %s is not here\n", path);
         skip();
     }
     fclose(f);

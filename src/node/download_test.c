@@ -117,11 +117,13 @@ static void a_state_is_taken_when_it_fits(void **ud) {
     assert_true(exo_pieces_load(&q, part, "etag"));
     assert_int_equal(exo_pieces_done(&q), (1 << 20) + 17);
     assert_int_equal(q.done[3], 17);
+    static const char one_byte_more[] = /* than the piece has */
+        "{\"identity\":\"etag\",\"bytes\":5242880,\"piece_bytes\":1048576,"
+        "\"done\":[1,1,1,1,1048577]}";
     static const char *const bad[] = {
         "{\"identity\":\"etag\",\"bytes\":5242880,\"piece_bytes\":0,\"done\":[]}",
         "{\"identity\":\"etag\",\"bytes\":5242880,\"piece_bytes\":1048576,\"done\":[1,1,1,1]}",
-        "{\"identity\":\"etag\",\"bytes\":5242880,\"piece_bytes\":1048576,\"done\":[1,1,1,1,"
-        "1048577]}",
+        one_byte_more,
         "{\"identity\":\"etag\",\"bytes\":5242880,\"piece_bytes\":1048576,\"done\":[1,1,1,1,-1]}",
         "{\"identity\":\"etag\",\"bytes\":5242880,\"piece_bytes\":1,\"done\":[]}",
         "{\"identity\":\"etag\",\"bytes\":5,\"piece_bytes\":5,\"done\":[5]}",

@@ -9,4 +9,4 @@ done
 tests/neon/sysroot.sh build/aarch64-root || { echo "skipped: no arm64 packages"; exit 77; }
 cmake --preset aarch64 --no-warn-unused-cli > /dev/null
 cmake --build build/aarch64
-exec /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/integration/test_arm.py
+exec /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/integration/test_arm.py

@@ -25,7 +25,7 @@ static void each_table(void (*fn)(const exo_cpu_kernels *k)) {
         tested++;
     }
     if (tested == 0) {
-        print_message("no vector kernels run on this machine\n");
+        print_message("skipped: no vector kernels run on this machine\n");
         skip();
     }
 }

@@ -426,7 +426,7 @@ EXO_INLINE void v16_attend(const exo_attention_task *t, const v16_query *qs, con
     uint32_t p0 = first / EXO_ATTN_SPLIT_TOKENS * EXO_ATTN_SPLIT_TOKENS;
     for (; p0 <= last; p0 += EXO_ATTN_SPLIT_TOKENS) {
         uint32_t n = last - p0 < EXO_ATTN_SPLIT_TOKENS ? last - p0 + 1 : EXO_ATTN_SPLIT_TOKENS;
-        float m[EXO_ATTENTION_QUERIES], l[EXO_ATTENTION_QUERIES];
+        float m[EXO_ATTENTION_QUERIES] = {0}, l[EXO_ATTENTION_QUERIES] = {0};
         uint32_t i = v16_see(&tile, qs, Q, p0, n) / EXO_KV_PAGE_TOKENS * EXO_KV_PAGE_TOKENS;
         for (; i < n; i += EXO_KV_PAGE_TOKENS) {
             v16_score_page(t, qs, &tile, v16_k_page(t, p0 + i), i, Q, f16);
