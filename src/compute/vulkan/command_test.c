@@ -102,7 +102,8 @@ static void test_hazards(void **state) {
     exo_vk_test_close(i, d);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    cmocka_set_test_filter(argc > 1 ? argv[1] : getenv("EXO_TEST_FILTER"));
     const struct CMUnitTest tests[] = {
         EXO_VK_ON_EACH("timeline semaphore", test_timeline),
         EXO_VK_ON_EACH("ring of fences", test_fence_ring),

@@ -129,7 +129,8 @@ static void test_names(void **state) {
     assert_int_equal(exo_vk_fail(VK_ERROR_FEATURE_NOT_PRESENT, "vkX", NULL), EXO_EUNSUPPORTED);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    cmocka_set_test_filter(argc > 1 ? argv[1] : getenv("EXO_TEST_FILTER"));
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names),      cmocka_unit_test(test_no_loader),
         cmocka_unit_test(test_no_driver),  EXO_VK_ON_EACH("capabilities", test_caps),

@@ -263,7 +263,8 @@ static void test_failures(void **state) {
     exo_vk_test_close(i, d);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    cmocka_set_test_filter(argc > 1 ? argv[1] : getenv("EXO_TEST_FILTER"));
     const struct CMUnitTest tests[] = {
         EXO_VK_ON_EACH("random allocations", test_random_allocations),
         EXO_VK_ON_EACH("refusals", test_refusals),

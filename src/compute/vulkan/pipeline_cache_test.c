@@ -180,7 +180,8 @@ static void test_no_home(void **state) {
     close_bench(&b);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    cmocka_set_test_filter(argc > 1 ? argv[1] : getenv("EXO_TEST_FILTER"));
     const struct CMUnitTest tests[] = {
         EXO_VK_ON_EACH("only good files are read", test_only_good_files_are_read),
         EXO_VK_ON_EACH("pipelines are kept", test_pipelines_are_kept),

@@ -26,6 +26,29 @@ static void close_bench(bench *b) {
     exo_vk_test_close(b->instance, b->vk);
 }
 
+/* One device for the tests that leave it as they found it: its pipelines are made once. */
+static bench shared;
+static const char *shared_driver;
+
+static int close_shared(void **state) {
+    (void)state;
+    if (shared_driver != NULL) close_bench(&shared);
+    shared_driver = NULL;
+    return 0;
+}
+
+static bench share_bench(const char *driver) {
+    if (shared_driver != NULL && strcmp(shared_driver, driver) == 0) return shared;
+    (void)close_shared(NULL);
+    shared = open_bench(driver);
+    shared_driver = driver;
+    return shared;
+}
+
+static void leave_bench(const bench *b) {
+    assert_int_equal(exo_vk_validation_messages(b->instance), 0);
+}
+
 /* ---- exactness ---- */
 
 /* Sequence 0 in steps of `chunk`, a stage for each of two plans: layer 0, then the rest. */
@@ -57,7 +80,7 @@ static uint64_t run_in_two(test_net *n, uint32_t chunk) {
 }
 
 static void test_same_bits(void **state) {
-    bench b = open_bench(*state);
+    bench b = share_bench(*state);
     test_net n;
     test_make_net_on(&n, b.device, test_mixed_types);
     uint64_t want = test_run_tokens(&n, 60, false, TOKENS);
@@ -71,27 +94,27 @@ static void test_same_bits(void **state) {
     assert_true(run_in_two(&n, 1) == want);
     assert_true(run_in_two(&n, 31) == want);
     test_free_net_on(&n);
-    close_bench(&b);
+    leave_bench(&b);
 }
 
-static void use_all_dot(const bench *b) {
+static void use_all_dot(const bench *b, bool use) {
     for (int t = 0; t < EXO_DTYPE_LIMIT; t++) {
-        bool use = exo_vk_dot_kernel((exo_dtype)t) != EXO_VK_N_KERNELS;
-        exo_vk_shaders_use_dot(&b->device->shaders, (exo_dtype)t, use);
+        bool has = exo_vk_dot_kernel((exo_dtype)t) != EXO_VK_N_KERNELS;
+        exo_vk_shaders_use_dot(&b->device->shaders, (exo_dtype)t, use && has);
     }
 }
 
 /* Rows of prompts through dot kernels: a row's bits depend on its class, and still on nothing else
  * of the step: chunk, company (of the other class), pages or cut. */
 static void test_same_bits_in_classes(void **state) {
-    bench b = open_bench(*state);
+    bench b = share_bench(*state);
     test_net plain, n;
     test_n_prompt = 101;
     test_make_net_on(&plain, b.device, test_mixed_types);
     assert_false(test_backend->plan_has_classes(plain.plan));
     uint64_t without = test_run_tokens(&plain, 60, false, TOKENS);
     test_free_net_on(&plain);
-    use_all_dot(&b);
+    use_all_dot(&b, true);
     test_make_net_on(&n, b.device, test_mixed_types);
     assert_true(test_backend->plan_has_classes(n.plan));
     uint64_t want = test_run_tokens(&n, 60, false, TOKENS);
@@ -104,7 +127,8 @@ static void test_same_bits_in_classes(void **state) {
     test_n_prompt = 0; /* all of the other class: as on a device without dot kernels */
     assert_true(test_run_tokens(&n, 60, false, TOKENS) == without);
     test_free_net_on(&n);
-    close_bench(&b);
+    use_all_dot(&b, false);
+    leave_bench(&b);
 }
 
 /* A variant differs from another in speed only. */
@@ -117,7 +141,7 @@ static void test_variants_agree(void **state) {
             if (!exo_vk_variant_possible(b.vk, (exo_vk_kernel)k, (exo_vk_variant)v)) continue;
             exo_vk_shaders_choose(&b.device->shaders, (exo_vk_kernel)k, (exo_vk_variant)v);
         }
-        use_all_dot(&b);
+        use_all_dot(&b, true);
         test_n_prompt = 40;
         test_net n;
         test_make_net_on(&n, b.device, test_mixed_types);
@@ -133,19 +157,19 @@ static void test_variants_agree(void **state) {
 }
 
 static void test_replay_is_idempotent(void **state) {
-    bench b = open_bench(*state);
+    bench b = share_bench(*state);
     test_net n;
     test_make_net_on(&n, b.device, test_mixed_types);
     uint64_t want = test_run_tokens(&n, 17, false, 100);
     assert_true(test_run_tokens(&n, 5, false, 100) == want);
     test_free_net_on(&n);
-    close_bench(&b);
+    leave_bench(&b);
 }
 
 /* ---- what a step costs ---- */
 
 static void test_steps_only_submit(void **state) {
-    bench b = open_bench(*state);
+    bench b = share_bench(*state);
     test_net n;
     test_make_net_on(&n, b.device, test_mixed_types);
     uint64_t heap = exo_mem_count();
@@ -158,13 +182,13 @@ static void test_steps_only_submit(void **state) {
     assert_int_equal(b.vk->counters.recordings, before.recordings);
     assert_int_equal(b.vk->counters.submits, before.submits + 5 + 10);
     test_free_net_on(&n);
-    close_bench(&b);
+    leave_bench(&b);
 }
 
 /* A layer of like types: q, k and v; rope; attention, joined; o; gate and up; down; and here the
  * rounding of the wire.  At decode the embedding and the head are one each. */
 static void test_few_dispatches(void **state) {
-    bench b = open_bench(*state);
+    bench b = share_bench(*state);
     exo_dtype types[LAYERS][N_W];
     for (int i = 0; i < LAYERS * N_W; i++) (&types[0][0])[i] = EXO_Q8_0;
     test_net n;
@@ -172,7 +196,7 @@ static void test_few_dispatches(void **state) {
     assert_int_equal(n.plan->buckets[0].rows, 1);
     assert_int_equal(n.plan->buckets[0].n_dispatches, 1 + LAYERS * (7 + 1) + 1);
     test_free_net_on(&n);
-    close_bench(&b);
+    leave_bench(&b);
 }
 
 /* ---- refusals ---- */
@@ -204,7 +228,7 @@ static void test_refusals(void **state) {
 }
 
 static void test_bad_input(void **state) {
-    bench b = open_bench(*state);
+    bench b = share_bench(*state);
     static float out[MAX_ROWS][VOCAB], x[4][EMBD];
     test_net n;
     test_make_net_on(&n, b.device, test_mixed_types);
@@ -236,7 +260,7 @@ static void test_bad_input(void **state) {
     assert_int_equal(test_backend->plan_run(p, &args, &err), EXO_OK);
     test_backend->plan_destroy(p);
     test_free_net_on(&n);
-    close_bench(&b);
+    leave_bench(&b);
 }
 
 /* ---- failures ---- */
@@ -274,7 +298,7 @@ static void test_creation_failures(void **state) {
 
 /* A failed submission fails the step; the next step works. */
 static void test_run_failures(void **state) {
-    bench b = open_bench(*state);
+    bench b = share_bench(*state);
     static float out[MAX_ROWS][VOCAB];
     test_net n;
     test_make_net_on(&n, b.device, test_mixed_types);
@@ -290,7 +314,7 @@ static void test_run_failures(void **state) {
         if (!failed) break;
     }
     test_free_net_on(&n);
-    close_bench(&b);
+    leave_bench(&b);
 }
 
 int main(int argc, char **argv) {
@@ -307,5 +331,5 @@ int main(int argc, char **argv) {
         EXO_VK_ON_EACH("creation failures", test_creation_failures),
         EXO_VK_ON_EACH("run failures", test_run_failures),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, close_shared);
 }

@@ -315,6 +315,7 @@ static void test_crashing_driver(void **state) {
 int main(int argc, char **argv) {
     int rc;
     if (exo_vk_probe_child(argc, argv, selftest, &rc)) _exit(rc);
+    cmocka_set_test_filter(argc > 1 ? argv[1] : getenv("EXO_TEST_FILTER"));
     const struct CMUnitTest tests[] = {
         EXO_VK_ON_EACH("good", test_good),
         EXO_VK_ON_EACH("a wrong variant", test_wrong),

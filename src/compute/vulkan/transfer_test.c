@@ -223,7 +223,8 @@ static void test_missing_barrier_is_caught(void **state) {
     exo_vk_instance_destroy(i);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    cmocka_set_test_filter(argc > 1 ? argv[1] : getenv("EXO_TEST_FILTER"));
     const struct CMUnitTest tests[] = {
         EXO_VK_ON_EACH("in place", test_in_place),
         EXO_VK_ON_EACH("staged", test_staged),
