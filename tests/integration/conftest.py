@@ -213,7 +213,7 @@ def cluster(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
         c.stop()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("../shared/data is not here: real models and goldens are not checked")

@@ -359,8 +359,8 @@ def test_bench_says_which_device_it_measured(good: Path, tmp_path: Path) -> None
     assert result["tg_tps"] > 0
 
 
-# Several answers at once.  f16 weights: the CPU multiplies them by f32 inputs, as the device does, so
-# that no two tokens are nearly equally likely for one of them only.
+# Several answers at once.  f16 weights: the CPU multiplies them by f32 inputs, as the device does,
+# so that no two tokens are nearly equally likely for one of them only.
 ANSWER = 24
 
 
