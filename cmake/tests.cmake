@@ -200,3 +200,13 @@ set_tests_properties(neon_bits PROPERTIES LABELS neon TIMEOUT 900 SKIP_RETURN_CO
 add_test(NAME neon_whole COMMAND tests/neon/whole.sh WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 set_tests_properties(neon_whole PROPERTIES LABELS neon TIMEOUT 900 RUN_SERIAL TRUE
     SKIP_RETURN_CODE 77)
+
+# Simulated clusters on virtual time (tests/sim): every rule holds, and each planted bug is found.
+file(GLOB sim_sources CONFIGURE_DEPENDS tests/sim/*.c)
+add_executable(raft_sim ${sim_sources})
+target_include_directories(raft_sim PRIVATE tests)
+target_link_libraries(raft_sim PRIVATE exo_cluster)
+target_compile_options(raft_sim PRIVATE ${EXO_WARNINGS})
+add_test(NAME sim_seeds COMMAND raft_sim --seeds 1000)
+add_test(NAME sim_planted_bugs COMMAND raft_sim --plants --seeds 10000)
+set_tests_properties(sim_seeds sim_planted_bugs PROPERTIES LABELS sim TIMEOUT 600)

@@ -2,7 +2,7 @@
 # tests/run.sh - what ./dev test does.  Every step counts; the last line is "N passed, N failed".
 #
 #   --quick       unit, fuzz corpus and integration tests of one build
-#   --label L     the tests of the test build with CTest label L (unit, vulkan, fuzz, integration, oracle, neon)
+#   --label L     the tests of the test build with CTest label L (unit, vulkan, sim, fuzz, integration, oracle, neon)
 #   --coverage    line coverage of src/ by all tests; fails under 80 %
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit

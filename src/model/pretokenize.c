@@ -18,6 +18,7 @@ struct exo_pretokenizer {
     pcre2_code *codes[EXO_PRE_MAX_RULES];
     bool fast[EXO_PRE_MAX_RULES]; /* machine code was made */
     size_t n_codes;
+    exo_pre_quick quick; /* of the last */
 };
 
 struct exo_pretokenizer_scratch {
@@ -84,6 +85,7 @@ exo_status exo_pretokenizer_create(exo_str name, exo_pretokenizer **out, exo_err
     exo_pretokenizer *p = exo_calloc(1, sizeof *p);
     if (p == NULL) return no_memory(err);
     p->family = family;
+    p->quick = exo_pre_quick_find(family);
     exo_status status = init(p, err);
     if (status != EXO_OK) {
         exo_pretokenizer_destroy(p);
@@ -152,12 +154,39 @@ static exo_status next_match(const cutting *c, size_t i, const uint8_t *s, size_
     return EXO_OK;
 }
 
+static bool is_capital(uint8_t c) { return c >= 'A' && c <= 'Z'; }
+static bool is_small(uint8_t c) { return c >= 'a' && c <= 'z'; }
+static bool is_letter(uint8_t c) { return is_small(c | 0x20); }
+static bool is_mark(uint8_t c) {
+    return c > ' ' && c < 0x7F && !is_letter(c) && (c < '0' || c > '9');
+}
+
+/* Bytes of the word that s (n > 0) begins with; 0 where only the expression knows.  A character
+ * beyond ASCII may continue a word, so what it follows is left to the expression. */
+static size_t quick_word(exo_pre_quick quick, const uint8_t *s, size_t n) {
+    if (is_mark(s[0])) return n > 1 && s[1] == ' ';
+    size_t i = s[0] == ' ', letters = i;
+    if (quick == EXO_PRE_CASED) {
+        while (i < n && is_capital(s[i])) i++;
+        while (i < n && is_small(s[i])) i++;
+        if (i < n && s[i] == '\'') return 0;
+    } else {
+        while (i < n && is_letter(s[i])) i++;
+    }
+    return i > letters && (i == n || s[i] < 0x80) ? i : 0;
+}
+
 static exo_status cut(const cutting *c, size_t i, const uint8_t *s, size_t n) {
     if (n == 0) return EXO_OK;
     if (i == c->p->n_codes) return c->fn(c->ud, s, n) ? EXO_OK : no_memory(c->err);
     uint32_t options = 0;
+    exo_pre_quick quick = i + 1 == c->p->n_codes ? c->p->quick : EXO_PRE_NOT_QUICK;
     for (size_t done = 0, begin, end; done < n; done = end) {
-        exo_status status = next_match(c, i, s, n, done, options, &begin, &end);
+        size_t word = quick == EXO_PRE_NOT_QUICK ? 0 : quick_word(quick, s + done, n - done);
+        exo_status status = EXO_OK;
+        begin = done;
+        end = done + word;
+        if (word == 0) status = next_match(c, i, s, n, done, options, &begin, &end);
         if (status == EXO_OK) status = cut(c, i + 1, s + done, begin - done);
         if (status == EXO_OK) status = cut(c, i + 1, s + begin, end - begin);
         if (status != EXO_OK) return status;

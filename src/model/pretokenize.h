@@ -21,6 +21,14 @@ enum {                                   /* what else a family's tokenizer does 
 
 #define EXO_PRE_MAX_RULES 6
 
+/* What a list's last expression makes of ASCII letters behind a space or none, and of a mark before
+ * a space: the commonest words by far, which need no expression. */
+typedef enum {
+    EXO_PRE_NOT_QUICK, /* something else */
+    EXO_PRE_LETTERS,   /* all letters are one word */
+    EXO_PRE_CASED,     /* capitals, then small letters; an apostrophe may belong to them */
+} exo_pre_quick;
+
 typedef struct {
     const char *name;
     const char *const *rules; /* PCRE2 expressions, NULL at the end */
@@ -28,6 +36,7 @@ typedef struct {
 } exo_pre_family;
 
 const exo_pre_family *exo_pre_family_find(exo_str name); /* NULL: unknown */
+exo_pre_quick exo_pre_quick_find(const exo_pre_family *family);
 
 typedef struct exo_pretokenizer exo_pretokenizer;
 typedef struct exo_pretokenizer_scratch exo_pretokenizer_scratch;

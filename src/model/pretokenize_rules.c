@@ -286,3 +286,22 @@ const exo_pre_family *exo_pre_family_find(exo_str name) {
     }
     return NULL;
 }
+
+static const struct {
+    const char *const *rules;
+    exo_pre_quick quick;
+} quick[] = {
+    {gpt2, EXO_PRE_LETTERS},       {digits_gpt2, EXO_PRE_LETTERS}, {llama3, EXO_PRE_LETTERS},
+    {qwen2, EXO_PRE_LETTERS},      {qwen35, EXO_PRE_LETTERS},      {ufakzeka, EXO_PRE_LETTERS},
+    {seed_coder, EXO_PRE_LETTERS}, {laguna, EXO_PRE_LETTERS},      {minicpm5, EXO_PRE_LETTERS},
+    {deepseek3, EXO_PRE_LETTERS},  {afmoe, EXO_PRE_LETTERS},       {o200k, EXO_PRE_CASED},
+    {tekken, EXO_PRE_CASED},       {youtu, EXO_PRE_CASED},         {kimi_k2, EXO_PRE_CASED},
+    {tiny_aya, EXO_PRE_CASED},
+};
+
+exo_pre_quick exo_pre_quick_find(const exo_pre_family *family) {
+    for (size_t i = 0; i < sizeof quick / sizeof quick[0]; i++) {
+        if (quick[i].rules == family->rules) return quick[i].quick;
+    }
+    return EXO_PRE_NOT_QUICK;
+}

@@ -126,27 +126,6 @@ bool exo_ids_push(exo_ids *ids, int32_t id) {
     return true;
 }
 
-bool exo_word_ids(exo_tokenize_call *c, const uint8_t *s, size_t n, exo_word_fn fresh) {
-    exo_ids *ids = c->ids;
-    if (c->words == NULL) return fresh(c, s, n);
-    uint64_t h = exo_vocab_hash(&c->t->vocab, s, n);
-    exo_word_slot *w = &c->words[(h >> 32) & (c->n_words - 1)];
-    if (w->n == n && memcmp(c->text + w->word, s, n) == 0) {
-        if (exo_grow((void **)&ids->ids, &ids->cap, ids->n + w->n_ids, sizeof *ids->ids) != 0)
-            return false;
-        const int32_t *known = ids->ids + c->first_id + w->ids_at;
-        for (uint32_t i = 0; i < w->n_ids; i++) ids->ids[ids->n++] = known[i];
-        return true;
-    }
-    size_t at = ids->n;
-    if (!fresh(c, s, n)) return false;
-    *w = (exo_word_slot){.word = (uint32_t)(s - c->text),
-                         .n = (uint32_t)n,
-                         .ids_at = (uint32_t)(at - c->first_id),
-                         .n_ids = (uint32_t)(ids->n - at)};
-    return true;
-}
-
 /* ---- a call ---- */
 
 exo_status exo_ids_no_memory(exo_error *err) {
@@ -179,13 +158,8 @@ static exo_status begin(exo_tokenize_call *c, size_t *n, exo_error *err) {
         c->match = exo_pretokenizer_scratch_create(c->t->pre);
         ok = c->match != NULL;
     }
-    if (ok && *n >= EXO_WORD_CACHE_MIN_BYTES) {
-        c->n_words = 1024;
-        while (c->n_words < *n / 16 && c->n_words < EXO_WORD_CACHE_MAX_SLOTS) c->n_words *= 2;
-        c->words = exo_calloc(c->n_words, sizeof *c->words);
-        ok = c->words != NULL;
-    }
-    return ok ? EXO_OK : exo_error_set(err, EXO_ENOMEM, "out of memory for the tokenizer");
+    if (!ok) return exo_error_set(err, EXO_ENOMEM, "out of memory for the tokenizer");
+    return exo_words_init(c, *n, err);
 }
 
 static void finish(exo_tokenize_call *c) {

@@ -14,6 +14,7 @@
 #ifndef EXO_MODEL_TOKENIZER_IMPL_H
 #define EXO_MODEL_TOKENIZER_IMPL_H
 
+#include "base/le.h"
 #include "model/pretokenize.h"
 #include "model/tokenizer.h"
 
@@ -119,6 +120,12 @@ static inline void exo_prefetch(const void *p) {
     (void)p;
 #endif
 }
+/* 1 to 8 bytes as one number; the loads may overlap. */
+static inline uint64_t exo_pack(const uint8_t *s, size_t n) {
+    if (n >= 4) return exo_get_u32(s) | (uint64_t)exo_get_u32(s + n - 4) << 8 * (n - 4);
+    return s[0] | (uint64_t)s[n / 2] << 8 * (n / 2) | (uint64_t)s[n - 1] << 8 * (n - 1);
+}
+
 uint64_t exo_vocab_hash(const exo_vocab *v, const uint8_t *s, size_t n); /* n > 0 */
 /* A power of two that n entries fill to 2/3 at most. */
 uint32_t exo_table_size(size_t n);
@@ -226,10 +233,14 @@ const exo_bpe_pair *exo_bpe_merges_find(const exo_tokenizer *t, int32_t left, in
 #define EXO_WORD_CACHE_MIN_BYTES 4096u /* of text: below, remembering costs more than it saves */
 #define EXO_WORD_CACHE_MAX_SLOTS 32768u
 
-/* A word of this call's text and where its ids stand in this call's output: no copies. */
+#define EXO_WORD_IDS 3
+
+/* A word of this call's text and its ids; n = 0: empty. */
 typedef struct {
-    uint32_t word, n;       /* in text; n = 0: empty */
-    uint32_t ids_at, n_ids; /* after first_id */
+    uint64_t key[2]; /* up to 16 bytes: the word; longer: its hash, and where it is in text */
+    uint16_t n;      /* bytes */
+    uint16_t n_ids;
+    int32_t ids[EXO_WORD_IDS]; /* more than these: ids[0] is where they are, after first_id */
 } exo_word_slot;
 
 typedef struct {
@@ -257,8 +268,11 @@ struct exo_tokenizer {
 };
 
 bool exo_ids_push(exo_ids *ids, int32_t id); /* false: no memory */
+
+/* tokenizer_words.c: remembering words.  A short text (n_bytes) has no table. */
+exo_status exo_words_init(exo_tokenize_call *c, size_t n_bytes, exo_error *err);
 /* Appends a word's ids: those found before, or what fresh appends.  False: no memory.  The word
- * is part of c->text. */
+ * is part of c->text and not empty. */
 typedef bool (*exo_word_fn)(exo_tokenize_call *c, const uint8_t *s, size_t n);
 bool exo_word_ids(exo_tokenize_call *c, const uint8_t *s, size_t n, exo_word_fn fresh);
 exo_status exo_ids_no_memory(exo_error *err); /* EXO_ENOMEM, with its message */

@@ -22,12 +22,6 @@ static const uint8_t escaped_space[3] = {0xE2, 0x96, 0x81}; /* U+2581 */
 
 /* ---- hashing ---- */
 
-/* 1 to 8 bytes as one number; the loads may overlap. */
-static uint64_t pack(const uint8_t *s, size_t n) {
-    if (n >= 4) return exo_get_u32(s) | (uint64_t)exo_get_u32(s + n - 4) << 8 * (n - 4);
-    return s[0] | (uint64_t)s[n / 2] << 8 * (n / 2) | (uint64_t)s[n - 1] << 8 * (n - 1);
-}
-
 static uint64_t mix(uint64_t h, uint64_t word, uint64_t secret) {
     h = (h ^ word) * secret;
     return h ^ h >> 32;
@@ -38,7 +32,7 @@ static uint64_t hash_key(const exo_vocab *v, const uint8_t *s, size_t n, uint64_
     uint64_t h = n, last;
     size_t left = n;
     for (; left > 8; left -= 8, s += 8) h = mix(h, exo_get_u64(s), v->secret);
-    last = pack(s, left);
+    last = exo_pack(s, left);
     h = mix(h, last, v->secret);
     *word = n <= 8 ? last : h;
     return h;

@@ -148,8 +148,10 @@ def test_each_fault_has_its_verdict_and_plainer_variants_give_the_same_bits(
         "attention": ("crash-run", "crashed", "signal 11"),
     }
     best = {t["pipeline"]: t["variant"] for t in vulkan(environment(good))["trials"]}
-    spoilt = ",".join(f"{fault}:{module(kernel, best[kernel])}"
-                      for kernel, (fault, _, _) in faults.items())
+    # A slow product may make its dot kernel the faster one for prompts, which has bits of its own.
+    without_dot = "wrong:dot_q8_0*"
+    spoilt = ",".join([without_dot, *(f"{fault}:{module(kernel, best[kernel])}"
+                                      for kernel, (fault, _, _) in faults.items())])
     env = environment(tmp_path, spoilt)
     device = vulkan(env)
     for kernel, (_, result, says) in faults.items():
@@ -158,7 +160,9 @@ def test_each_fault_has_its_verdict_and_plainer_variants_give_the_same_bits(
         assert says in verdict["reason"], (kernel, verdict)
         assert "passed" in {t["result"] for t in device["trials"] if t["pipeline"] == kernel}
     assert device["usable"]
-    assert answer(env)["logits_sha256"] == answer(environment(good))["logits_sha256"]
+    plain = environment(tmp_path / "plain", without_dot)
+    assert vulkan(plain)["usable"]
+    assert answer(env)["logits_sha256"] == answer(plain)["logits_sha256"]
     # the text for people names them, too, and the verdict is remembered with good drivers
     text = run("devices", env=environment(tmp_path)).stdout.decode()
     assert f"matmul_q4_0, variant {best['matmul_q4_0']}, failed" in text

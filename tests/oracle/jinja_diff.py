@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 """Compares exo's chat templates with Python's jinja2, set up as transformers does.
 
-  jinja_diff.py [--random N] [--seed S] [TEMPLATE...]
+  jinja_diff.py [--random N] [--seed S] [--part I/P] [TEMPLATE...]
       renders each TEMPLATE (default: the fuzz corpus) for several conversations, then N pairs of
       template and values from jinja_grammar.py, with both, and prints what differs.  Exit status
-      1 if anything does.
+      1 if anything does.  With --part, only the Ith of P parts of the pairs (I from 0), so that
+      several processes can share them; their sum is the whole.
   jinja_diff.py --write-cases FILE
       fills in the expected results of a table of small cases: src/model/template_cases.json.
 
@@ -156,9 +157,9 @@ def difference(renderer, template, variables):
         template, json.dumps(variables, ensure_ascii=False), *want, *got)
 
 
-def random_pairs(n, seed):
-    """(label, template, variables), n times."""
-    for i in range((n + PAIRS_A_TEMPLATE - 1) // PAIRS_A_TEMPLATE):
+def random_pairs(n, seed, part=(0, 1)):
+    """(label, template, variables), n times; of part[1] parts the one numbered part[0]."""
+    for i in range(part[0], (n + PAIRS_A_TEMPLATE - 1) // PAIRS_A_TEMPLATE, part[1]):
         rng = random.Random("%d/%d" % (seed, i))
         template = jinja_grammar.Generator(rng).template()
         for k in range(min(PAIRS_A_TEMPLATE, n - PAIRS_A_TEMPLATE * i)):
@@ -190,6 +191,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--random", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--part", default="0/1", metavar="I/P")
     parser.add_argument("--write-cases", metavar="FILE")
     parser.add_argument("templates", nargs="*")
     args = parser.parse_args()
@@ -197,9 +199,10 @@ def main():
         write_cases(args.write_cases)
         return 0
     paths = args.templates or sorted(glob.glob(os.path.join(HERE, "../fuzz/corpus/jinja/*.jinja")))
+    part = tuple(int(x) for x in args.part.split("/"))
     n = differ = 0
     with Renderer() as renderer:
-        for pairs in (template_pairs(paths), random_pairs(args.random, args.seed)):
+        for pairs in (template_pairs(paths), random_pairs(args.random, args.seed, part)):
             for label, template, variables in pairs:
                 n += 1
                 found = difference(renderer, template, variables)

@@ -3,7 +3,7 @@
  * Each row may ask (step block: vulkan/plan.h) for the ids of the highest logits, or of the highest
  * logit / T + noise, the scores of engine/gumbel.h.  Three stages, one dispatch each:
  *
- *   0   per block of 1024 ids: MAXIMA maxima of interleaved parts, the highest logit, the sum of
+ *   0   per block of ids: MAXIMA maxima of interleaved parts, the highest logit, the sum of
  *       exp(logit - highest) where asked, the number of logits that are not finite
  *   1   per row: the bound, which is the n-th highest of all blocks' maxima, so that at least n ids
  *       reach it; the blocks' highest logits and sums joined
@@ -18,7 +18,6 @@
 layout(constant_id = 1) const uint STAGE = 0;
 layout(constant_id = 2) const uint MAXIMA = 8; /* of a block: 4 times a power of two, up to 4 T */
 
-#define BLOCK       1024u
 #define MAX_MAXIMA  2048u /* of a row */
 #define LOWEST      -3.4028234663852886e38
 
@@ -28,7 +27,7 @@ layout(set = 0, binding = 9, std430) buffer Blocks { float block_value[]; };
 
 layout(push_constant) uniform Push {
     uint n_vocab, ld4; /* ids; vec4 per row of logits */
-    uint n_blocks;
+    uint n_blocks, block4; /* of a row; vec4 per block */
     uint asks_at;  /* word of the step block */
     uint found_ld; /* words per row: FOUND_*, then {id, logit} of each */
     uint cap;      /* ids there is room for */
@@ -126,8 +125,8 @@ bvec4 valid_of(uint i, vec4 v) {
 
 /* ---- stages ---- */
 
-uint first_of(uint block) { return block * (BLOCK / 4u); } /* vec4 of the row */
-uint end_of(uint block) { return min((block + 1u) * (BLOCK / 4u), (n_vocab + 3u) / 4u); }
+uint first_of(uint block) { return block * block4; } /* vec4 of the row */
+uint end_of(uint block) { return min((block + 1u) * block4, (n_vocab + 3u) / 4u); }
 uint values_at(uint row, uint block) { return (row * n_blocks + block) * BLOCK_VALUES; }
 
 float sum_exp(uint row, uint block, float highest) {
@@ -195,7 +194,17 @@ float key_float(uint u) {
     return uintBitsToFloat((u & 0x80000000u) != 0u ? u & 0x7FFFFFFFu : ~u);
 }
 
-/* The n-th highest of the row's maxima, LOWEST when there are fewer: bit by bit from the top. */
+/* The lowest of the row's keys that reach `from`. */
+float lowest_key(uint n_keys, uint from) {
+    float least = -LOWEST;
+    for (uint i = lane_index(); i < n_keys; i += T) {
+        if (row_key[i] >= from) least = min(least, key_float(row_key[i]));
+    }
+    return -max_lanes(-least);
+}
+
+/* The n-th highest of the row's maxima, LOWEST when there are fewer: bit by bit from the top, until
+ * exactly n are left. */
 float nth_highest(uint row, uint n) {
     uint t = lane_index(), n_keys = n_blocks * MAXIMA;
     for (uint i = t; i < n_keys; i += T) {
@@ -212,7 +221,7 @@ float nth_highest(uint row, uint n) {
         }
         count = sum_lanes(count, 1);
         if (count >= float(n)) found_key = want;
-        if (count == float(n)) break;
+        if (count == float(n)) return lowest_key(n_keys, want);
     }
     return max(key_float(found_key), LOWEST);
 }

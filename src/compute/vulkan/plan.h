@@ -91,7 +91,7 @@ typedef struct {
     uint64_t logits_bytes, answers_bytes, blocks_at, blocks_bytes;
     uint32_t ld; /* floats */
     bool takes_asks;
-    uint32_t n_blocks, maxima;               /* of a row; of a block */
+    uint32_t n_blocks, block4, maxima;       /* of a row; vec4, and maxima, of a block */
     uint32_t asks_at;                        /* word of the step block */
     exo_vk_bucket reads[EXO_VK_MAX_BUCKETS]; /* one command buffer each */
     uint32_t n_reads;

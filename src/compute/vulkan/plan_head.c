@@ -12,8 +12,10 @@
 #include <math.h>
 #include <string.h>
 
-#define BLOCK_IDS    1024u
+#define MAX_BLOCK    1024u /* ids of a block */
+#define MIN_BLOCK    128u
 #define MAX_MAXIMA   2048u /* of a row: head_top.comp */
+#define MIN_MAXIMA   512u  /* so that the bound of EXO_HEAD_MAX_ASK ids lets few others through */
 #define BLOCK_WORDS  4u    /* behind a block's maxima */
 #define MIN_VOCAB    4096u /* a smaller row is read as fast as an answer */
 #define ANSWER_WORDS (8u + 2u * EXO_HEAD_MAX_IDS)
@@ -29,16 +31,26 @@ static uint64_t round_up(uint64_t n, uint64_t to) { return (n + to - 1) / to * t
 
 /* ---- layout ---- */
 
+/* A row's blocks and the maxima of each, of which a lane keeps four.  Of K maxima the n-th highest
+ * is reached by K log(K / (K - n)) ids on average: small vocabularies get smaller blocks, the more
+ * so the fewer lanes there are. */
+static void divide_row(exo_vk_head *h, uint32_t n_vocab, uint32_t lanes) {
+    uint32_t block = MAX_BLOCK;
+    h->maxima = lanes < 8 ? 4 * lanes : 32;
+    while (block > MIN_BLOCK && h->maxima * ((n_vocab + block - 1) / block) < MIN_MAXIMA) {
+        block /= 2;
+    }
+    h->block4 = block / 4;
+    h->n_blocks = (n_vocab + block - 1) / block;
+    while (h->maxima > 4 && h->maxima * h->n_blocks > MAX_MAXIMA) h->maxima /= 2;
+}
+
 void exo_vk_head_lay_out(exo_plan *p, uint64_t *step_at) {
     exo_vk_head *h = &p->head;
-    uint32_t n_vocab = p->bounds.n_vocab, lanes = p->device->shaders.shape.lanes;
+    uint32_t n_vocab = p->bounds.n_vocab;
     h->ld = (uint32_t)round_up(n_vocab, 4);
     h->logits_bytes = (uint64_t)p->desc.max_logit_rows * h->ld * sizeof(float);
-    h->n_blocks = (n_vocab + BLOCK_IDS - 1) / BLOCK_IDS;
-    h->maxima = 32;
-    while (h->maxima > 4 && (h->maxima > 4 * lanes || h->maxima * h->n_blocks > MAX_MAXIMA)) {
-        h->maxima /= 2;
-    }
+    divide_row(h, n_vocab, p->device->shaders.shape.lanes);
     h->takes_asks = n_vocab >= MIN_VOCAB && p->desc.max_logit_rows > 0 &&
                     h->maxima * h->n_blocks <= MAX_MAXIMA && !p->device->shaders.no_head_top &&
                     !exo_vk_host_takes_head(p);
@@ -54,13 +66,13 @@ void exo_vk_head_lay_out(exo_plan *p, uint64_t *step_at) {
 /* ---- recording ---- */
 
 typedef struct {
-    uint32_t n_vocab, ld4, n_blocks, asks_at, found_ld, cap;
+    uint32_t n_vocab, ld4, n_blocks, block4, asks_at, found_ld, cap;
 } push_head_top;
 
 exo_status exo_vk_head_record(exo_vk_recorder *r, exo_error *err) {
     exo_vk_head *h = &r->p->head;
     exo_status st = EXO_OK;
-    push_head_top push = {r->p->bounds.n_vocab, h->ld / 4,    h->n_blocks,
+    push_head_top push = {r->p->bounds.n_vocab, h->ld / 4,    h->n_blocks,     h->block4,
                           h->asks_at,           ANSWER_WORDS, EXO_HEAD_MAX_IDS};
     for (uint32_t stage = 0; h->takes_asks && st == EXO_OK && stage < N_STAGES; stage++) {
         exo_vk_dispatch d = exo_vk_new_dispatch(r, EXO_VK_KERNEL_head_top);

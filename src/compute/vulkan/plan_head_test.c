@@ -41,7 +41,7 @@ static void test_highest(void **state) {
         exo_vk_head_case c = {
             .n_vocab = sizes[i], .n = 3, .ask = {.kind = EXO_HEAD_HIGHEST}, .seed = i + 1};
         c.spread = 300; /* few equal ones */
-        static const uint32_t asked[] = {1, 2, 40, 64};
+        static const uint32_t asked[] = {1, 40, 64, EXO_HEAD_MAX_ASK};
         for (size_t k = 0; k < sizeof asked / sizeof asked[0]; k++) {
             c.ask.n_ids = asked[k];
             c.ask.total = k % 2 == 1;
@@ -82,6 +82,9 @@ static void test_lanes(void **state) {
                                   .ask = {.kind = EXO_HEAD_HIGHEST, .n_ids = 20, .total = true},
                                   .spread = 100,
                                   .seed = lanes};
+            check(&b, &c);
+            c.n_vocab = 4096; /* as many maxima as are needed, of however few lanes */
+            c.ask.n_ids = EXO_HEAD_MAX_ASK;
             check(&b, &c);
         }
         b.device->shaders.shape.lanes = b.device->shaders.shape.row_lanes = own;

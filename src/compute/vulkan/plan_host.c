@@ -6,6 +6,7 @@
 #include "compute/cpu/slots.h"
 #include "compute/vulkan/host.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define AREA_ALIGNMENT 256
@@ -119,26 +120,49 @@ static uint64_t product_elements(const exo_op *op) {
     return of > 0 ? n / of * used : n;
 }
 
+/* What keeps an operation with weights from the device, in words. */
+static void name_lack(const exo_device *d, const exo_op *op, char *text, size_t cap) {
+    const exo_weight *w = op->kind == EXO_OP_HEAD ? op->u.head.w : NULL;
+    for (uint32_t i = 0; op->kind == EXO_OP_MATMUL && i < op->u.matmul.n_parts; i++) {
+        if (w == NULL || weight_absent(d, op->u.matmul.w[i])) w = op->u.matmul.w[i];
+    }
+    const char *whole = without_kernel(op);
+    if (w != NULL && (whole == NULL || weight_absent(d, w))) {
+        (void)snprintf(text, cap, "products of %s", exo_dtype_get(w->type)->name);
+    } else {
+        (void)snprintf(text, cap, "%s", whole);
+    }
+}
+
 /* EXO_EUNSUPPORTED when the CPU would do most of the work. */
 static exo_status decide(const exo_plan *p, bool *takes, uint32_t *n, exo_error *err) {
     const exo_device *d = p->device;
     bool kv = kv_on_host(p);
-    const char *what = NULL;
-    uint64_t all = 0, host = 0;
+    const exo_op *largest = NULL;
+    uint64_t all = 0, host = 0, most = 0;
+    char what[64];
     *n = 0;
     for (size_t i = 0; i < p->desc.n_ops; i++) {
+        uint64_t elements = product_elements(&p->ops[i]);
         takes[i] = lacks_kernel(p, &p->ops[i], kv);
-        if (what == NULL) what = without_kernel(&p->ops[i]);
-        if (takes[i]) ++*n;
-        all += product_elements(&p->ops[i]);
-        host += takes[i] ? product_elements(&p->ops[i]) : 0;
+        all += elements;
+        if (!takes[i]) continue;
+        ++*n;
+        host += elements;
+        if (elements > most) {
+            most = elements;
+            largest = &p->ops[i];
+        }
     }
-    if (host <= all / 100 * d->max_host_percent || d->max_host_percent >= 100) return EXO_OK;
+    if (largest == NULL || host <= all / 100 * d->max_host_percent || d->max_host_percent >= 100) {
+        return EXO_OK;
+    }
+    name_lack(d, largest, what, sizeof what);
     return exo_error_set(err, EXO_EUNSUPPORTED,
                          "vulkan:%u (%s) has no working kernels for %llu %% of this model's "
-                         "weights%s%s; see exo devices",
+                         "weights, above all %s; see exo devices",
                          d->vk->index, d->vk->caps.name, (unsigned long long)(host * 100 / all),
-                         what != NULL ? ", among them " : "", what != NULL ? what : "");
+                         what);
 }
 
 /* ---- slots of a span ---- */

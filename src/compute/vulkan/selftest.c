@@ -2,7 +2,8 @@
  *
  * A kernel's best variant is tried first and kept when it passes; plainer ones are tried only when
  * it does not, because compiling is what takes the time.  Later kernels run beside what earlier
- * ones ended with; operations whose kernels are absent go to the CPU meanwhile.
+ * ones ended with; operations whose kernels are absent go to the CPU meanwhile.  lavapipe compiles
+ * a kernel again for views of a power of two of texels: inputs here are never as long.
  *
  * Last, kernels that serve prompts only are timed against those that serve all rows: which of two
  * right ones a device computes prompts with is a matter of speed alone. */
@@ -24,7 +25,7 @@ static exo_status try_product(exo_device *d, exo_dtype type, exo_error *err) {
     exo_vk_product_case c = {.type = {type, type, type},
                              .n_parts = 3,
                              .n_rows = {37, 9, 16},
-                             .n_cols = 512,
+                             .n_cols = 768,
                              .n = 1,
                              .norm = true,
                              .bias = true,
@@ -49,6 +50,26 @@ static exo_status try_embed(exo_device *d, exo_dtype type, exo_error *err) {
     exo_vk_embed_case c = {
         .type = type, .n_rows = 37, .n_cols = 512, .n = 5, .next_norm = true, .seed = 5};
     return exo_vk_check_embed(d, &c, err);
+}
+
+/* Both orders of pairs, both page types; in heads so small that attention, in its plain variant at
+ * this point, takes no time to compile. */
+static exo_status try_rope(exo_device *d, exo_error *err) {
+    exo_vk_attention_case c = {.n_heads = 3,
+                               .n_kv_heads = 3,
+                               .head_dim = 12,
+                               .rope_dims = 12,
+                               .qk_norm = true,
+                               .kv_type = EXO_F16,
+                               .n_tokens = 40,
+                               .chunk = 3,
+                               .seed = 17};
+    exo_status st = exo_vk_check_attention(d, &c, err);
+    c.neox = true;
+    c.qk_norm = false;
+    c.rope_dims = 8;
+    c.kv_type = EXO_F32;
+    return st == EXO_OK ? exo_vk_check_attention(d, &c, err) : st;
 }
 
 /* Both orders of pairs, both page types, one and two splits, grouped heads. */
@@ -119,7 +140,7 @@ static exo_status try_dot(exo_device *d, exo_dtype type, exo_error *err) {
     exo_vk_product_case c = {.type = {type, type, type},
                              .n_parts = 3,
                              .n_rows = {37, 9, 16},
-                             .n_cols = 512,
+                             .n_cols = 768,
                              .n = 1,
                              .norm = true,
                              .bias = true,
@@ -140,8 +161,8 @@ static exo_status try_dot(exo_device *d, exo_dtype type, exo_error *err) {
 }
 
 static exo_status try_quantize(exo_device *d, exo_error *err) {
-    exo_status st = exo_vk_check_quantize(d, EXO_Q8_0, 3, 96, err);
-    return st == EXO_OK ? exo_vk_check_quantize(d, EXO_Q4_K, 2, 512, err) : st;
+    exo_status st = exo_vk_check_quantize(d, EXO_Q8_0, 2, 96, err);
+    return st == EXO_OK ? exo_vk_check_quantize(d, EXO_Q4_K, 1, 768, err) : st;
 }
 
 static exo_dtype dot_type(exo_vk_kernel k) {
@@ -174,6 +195,7 @@ static exo_status try_kernel(exo_device *d, exo_vk_kernel k, exo_vk_trials *t, e
     case EXO_VK_KERNEL_rms: return try_rms(d, err);
     case EXO_VK_KERNEL_head_top: return try_head(d, err);
     case EXO_VK_KERNEL_speed: return try_speed(d, t, err);
+    case EXO_VK_KERNEL_rope_kv: return try_rope(d, err);
     default: return try_attention(d, err);
     }
 }
@@ -249,7 +271,7 @@ const char *exo_vk_prompt_name(exo_dtype type, char name[EXO_VK_PROMPT_NAME_BYTE
 /* Products of growing size until one takes long enough to be timed. */
 static exo_status time_dot(exo_device *d, exo_dtype type, double per_s[2], exo_error *err) {
     static const uint32_t sizes[][3] = {
-        {256, 1024, 16}, {1024, 1024, 16}, {1024, 4096, 32}, {4096, 4096, 64}, {4096, 4096, 256}};
+        {256, 768, 16}, {1024, 768, 16}, {1024, 3072, 32}, {4096, 3072, 64}, {4096, 3072, 256}};
     exo_status st = EXO_OK;
     exo_vk_shaders_use_dot(&d->shaders, type, true);
     for (size_t i = 0; st == EXO_OK && i < sizeof sizes / sizeof sizes[0]; i++) {
