@@ -45,6 +45,11 @@ function(exo_vulkan_entries name source)
         FAIL_REGULAR_EXPRESSION "Running 0 test")
 endfunction()
 
+set(EXO_UNIT_SECONDS 300) # the deadline of one program
+if(EXO_SANITIZE)
+    set(EXO_UNIT_SECONDS 900) # several times slower
+endif()
+
 function(exo_unit_test folder)
     file(GLOB_RECURSE tests CONFIGURE_DEPENDS src/${folder}/*_test.c)
     if(NOT EXO_VULKAN)
@@ -71,7 +76,7 @@ function(exo_unit_test folder)
             endif()
         endif()
         add_test(NAME ${name} COMMAND ${name})
-        set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 300)
+        set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT ${EXO_UNIT_SECONDS})
         if(source MATCHES "${EXO_VULKAN_SOURCES}")
             set_tests_properties(${name} PROPERTIES LABELS "unit;vulkan"
                 FIXTURES_REQUIRED vulkan ENVIRONMENT "${EXO_VULKAN_ENVIRONMENT}")

@@ -146,8 +146,9 @@ static exo_status start(slot *s, size_t piece, exo_error *err) {
     if (!j->remote.ranges) j->pieces.done[piece] = 0;
     uint64_t begin = piece_begin(j, piece), end = begin + exo_pieces_length(&j->pieces, piece);
     if (j->remote.ranges) {
-        snprintf(range, sizeof range, "%llu-%llu",
-                 (unsigned long long)(begin + j->pieces.done[piece]), (unsigned long long)end - 1);
+        uint64_t next = begin + j->pieces.done[piece], last = end - 1;
+        snprintf(range, sizeof range, "%llu-%llu", (unsigned long long)next,
+                 (unsigned long long)last);
         curl_easy_setopt(s->easy, CURLOPT_RANGE, range);
     }
     curl_easy_setopt(s->easy, CURLOPT_WRITEFUNCTION, on_bytes);
