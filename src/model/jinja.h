@@ -459,6 +459,7 @@ exo_jvalue exo_jcall_native(exo_jctx *c, const exo_jnative *fn, exo_jvalue self,
                             const exo_jargs *a);
 bool exo_jgiven(const exo_jargs *a, size_t i); /* present and not None */
 int64_t exo_jarg_int(exo_jctx *c, const exo_jargs *a, size_t i, int64_t otherwise);
+int64_t exo_jarg_bound(exo_jctx *c, const exo_jargs *a, size_t i, int64_t otherwise); /* or None */
 bool exo_jarg_bool(const exo_jargs *a, size_t i, bool otherwise);
 const exo_jstr *exo_jarg_str(exo_jctx *c, const exo_jargs *a, size_t i, const char *otherwise);
 

@@ -89,7 +89,7 @@ bool exo_jgiven(const exo_jargs *a, size_t i) {
 }
 
 int64_t exo_jarg_int(exo_jctx *c, const exo_jargs *a, size_t i, int64_t otherwise) {
-    if (!exo_jgiven(a, i)) return otherwise;
+    if (i >= a->n || a->v[i].type == EXO_J_ABSENT) return otherwise;
     exo_jvalue v = a->v[i];
     if (v.type == EXO_J_INT) return v.i;
     if (v.type == EXO_J_BOOL) return v.b;
@@ -98,6 +98,10 @@ int64_t exo_jarg_int(exo_jctx *c, const exo_jargs *a, size_t i, int64_t otherwis
     else
         exo_jfail(c, "'%s' object cannot be interpreted as an integer", exo_jtype_name(v));
     return otherwise;
+}
+
+int64_t exo_jarg_bound(exo_jctx *c, const exo_jargs *a, size_t i, int64_t otherwise) {
+    return exo_jgiven(a, i) ? exo_jarg_int(c, a, i, otherwise) : otherwise;
 }
 
 bool exo_jarg_bool(const exo_jargs *a, size_t i, bool otherwise) {

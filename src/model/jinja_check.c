@@ -5,6 +5,9 @@
  * used.  A loop, macro or other block of its own within the if ends that grace. */
 #include "model/jinja.h"
 
+#define FOLD_DEPTH 40u    /* levels of a constant expression */
+#define FOLD_STEPS 10000u /* what it may take */
+
 static void check_expr(exo_jctx *c, const exo_jexpr *e, bool soft);
 
 static void check_list(exo_jctx *c, const exo_jexprs *list, bool soft) {
@@ -25,6 +28,81 @@ static void check_name(exo_jctx *c, const exo_jexpr *e, bool soft) {
               exo_jshown(e->call.name), e->call.name->s);
 }
 
+/* ---- what is never reached ---- */
+
+static bool is_constant(const exo_jexpr *e, unsigned depth);
+
+static bool are_constant(const exo_jexprs *list, unsigned depth) {
+    for (size_t i = 0; i < list->n; i++) {
+        if (!is_constant(list->items[i], depth)) return false;
+    }
+    return true;
+}
+
+/* Of operators and constants alone. */
+static bool is_constant(const exo_jexpr *e, unsigned depth) {
+    if (e == NULL || depth == 0) return false;
+    depth--;
+    switch (e->kind) {
+    case EXO_J_EXPR_CONST: return true;
+    case EXO_J_EXPR_LIST:
+    case EXO_J_EXPR_TUPLE:
+    case EXO_J_EXPR_DICT:
+    case EXO_J_EXPR_CONCAT: return are_constant(&e->list, depth);
+    case EXO_J_EXPR_BINARY:
+    case EXO_J_EXPR_AND:
+    case EXO_J_EXPR_OR:
+        return is_constant(e->pair.left, depth) && is_constant(e->pair.right, depth);
+    case EXO_J_EXPR_NEG:
+    case EXO_J_EXPR_POS:
+    case EXO_J_EXPR_NOT: return is_constant(e->pair.left, depth);
+    case EXO_J_EXPR_COMPARE:
+        for (size_t i = 0; i < e->compare.n; i++) {
+            if (!is_constant(e->compare.relations[i].right, depth)) return false;
+        }
+        return is_constant(e->compare.first, depth);
+    case EXO_J_EXPR_COND:
+        return is_constant(e->cond.test, depth) && is_constant(e->cond.yes, depth) &&
+               is_constant(e->cond.no, depth);
+    default: return false;
+    }
+}
+
+/* Whether the left side of an and or an or is a constant that decides it: jinja2 puts the result
+ * in its place before it looks for names.  Counts the steps in c. */
+static bool is_decided(exo_jctx *c, const exo_jexpr *e) {
+    exo_jscope globals = {0};
+    exo_jctx probe = {
+        .arena = {.limit_bytes = EXO_J_MAX_ARENA_BYTES},
+        .fault = EXO_EFORMAT,
+        .max_depth = EXO_J_MAX_PARSE_DEPTH,
+        .max_steps = FOLD_STEPS,
+        .globals = &globals,
+    };
+    exo_jcharge(c, FOLD_DEPTH);
+    if (!is_constant(e->pair.left, FOLD_DEPTH)) return false;
+    exo_jvalue left = exo_jeval(&probe, e->pair.left, &globals);
+    bool decided = exo_jok(&probe) && exo_jtruth(left) == (e->kind == EXO_J_EXPR_OR);
+    exo_jcharge(c, probe.steps);
+    exo_buf_finish(&probe.text);
+    exo_arena_finish(&probe.arena);
+    return decided;
+}
+
+static void check_right(exo_jctx *c, const exo_jexpr *e, bool soft) {
+    check_expr(c, e->pair.right, soft);
+    if (exo_jok(c) || c->status != c->fault) return;
+    exo_status status = c->status;
+    c->status = EXO_OK;
+    if (is_decided(c, e)) {
+        if (exo_jok(c) && c->err != NULL) *c->err = (exo_error){0};
+    } else {
+        c->status = status;
+    }
+}
+
+/* ---- the walk ---- */
+
 /* Looks at all of e but the part that chains grow by, which it returns: a chain may be longer than
  * the stack is deep. */
 static const exo_jexpr *check_node(exo_jctx *c, const exo_jexpr *e, bool soft) {
@@ -36,9 +114,9 @@ static const exo_jexpr *check_node(exo_jctx *c, const exo_jexpr *e, bool soft) {
     case EXO_J_EXPR_TUPLE:
     case EXO_J_EXPR_DICT:
     case EXO_J_EXPR_CONCAT: check_list(c, &e->list, soft); return NULL;
-    case EXO_J_EXPR_BINARY:
+    case EXO_J_EXPR_BINARY: check_expr(c, e->pair.right, soft); return e->pair.left;
     case EXO_J_EXPR_AND:
-    case EXO_J_EXPR_OR: check_expr(c, e->pair.right, soft); return e->pair.left;
+    case EXO_J_EXPR_OR: check_right(c, e, soft); return e->pair.left;
     case EXO_J_EXPR_NEG:
     case EXO_J_EXPR_POS:
     case EXO_J_EXPR_NOT: return e->pair.left;

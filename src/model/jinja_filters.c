@@ -98,7 +98,7 @@ static exo_jvalue filter_trim(exo_jctx *c, exo_jvalue self, const exo_jargs *a) 
 
 static exo_jvalue filter_replace(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     const exo_jstr *old = exo_jto_str(c, a->v[0]).s, *new_text = exo_jto_str(c, a->v[1]).s;
-    return exo_jstr_replace(c, exo_jto_str(c, self).s, old, new_text, exo_jarg_int(c, a, 2, -1));
+    return exo_jstr_replace(c, exo_jto_str(c, self).s, old, new_text, exo_jarg_bound(c, a, 2, -1));
 }
 
 static exo_jvalue filter_format(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
@@ -114,8 +114,6 @@ static exo_jvalue filter_format(exo_jctx *c, exo_jvalue self, const exo_jargs *a
 }
 
 static exo_jvalue filter_center(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
-    if (a->v[0].type == EXO_J_NONE)
-        return exo_jfail(c, "'NoneType' object cannot be interpreted as an integer");
     return exo_jstr_pad(c, exo_jto_str(c, self).s, exo_jarg_int(c, a, 0, 80), ' ', 0);
 }
 
@@ -158,7 +156,7 @@ static exo_jvalue filter_indent(exo_jctx *c, exo_jvalue self, const exo_jargs *a
 
 /* truncate(length=255, killwords=false, end="...", leeway=5) */
 static exo_jvalue filter_truncate(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
-    int64_t length = exo_jarg_int(c, a, 0, 255), leeway = exo_jarg_int(c, a, 3, 5);
+    int64_t length = exo_jarg_int(c, a, 0, 255), leeway = exo_jarg_bound(c, a, 3, 5);
     const exo_jstr *end = exo_jarg_str(c, a, 2, "...");
     if (length < (int64_t)end->n_chars) {
         return exo_jfail(c, "expected length >= %zu, got %" PRId64, end->n_chars, length);
@@ -200,9 +198,12 @@ static bool parse_int(const exo_jstr *s, int64_t base, int64_t *out) {
     const char *digits = text + (text[0] == '-' || text[0] == '+');
     bool prefixed = digits[0] == '0' && digits[1] != '\0';
     char kind = prefixed ? (char)(digits[1] | 0x20) : 0;
-    bool match =
-        (base == 16 && kind == 'x') || (base == 8 && kind == 'o') || (base == 2 && kind == 'b');
-    if (match) digits += 2;
+    int64_t named = kind == 'x' ? 16 : kind == 'o' ? 8 : kind == 'b' ? 2 : 0;
+    if (base == 0) { /* as the prefix says; without one, no zero but in 0 */
+        base = named != 0 ? named : 10;
+        if (named == 0 && prefixed && strspn(digits, "0") != strlen(digits)) return false;
+    }
+    if (named == base) digits += 2;
     if (n == 0 || digits[0] == '\0' || exo_jis_space((uint32_t)(unsigned char)digits[0]) ||
         digits[0] == '-' || digits[0] == '+') {
         return false;
@@ -241,7 +242,12 @@ static exo_jvalue truncated(exo_jctx *c, double d, exo_jvalue otherwise) {
 /* int(default=0, base=10) */
 static exo_jvalue filter_int(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     exo_jvalue otherwise = a->v[0].type == EXO_J_ABSENT ? exo_jint(0) : a->v[0];
-    int64_t base = exo_jarg_int(c, a, 1, 10), i;
+    int64_t base = 10, i;
+    bool usable = true; /* what is no base fails as a text that is no number does */
+    if (a->v[1].type != EXO_J_ABSENT) {
+        usable = a->v[1].type == EXO_J_INT && (a->v[1].i == 0 || a->v[1].i >= 2) && a->v[1].i <= 36;
+        base = usable ? a->v[1].i : 10;
+    }
     double d;
     switch ((exo_jtype)self.type) {
     case EXO_J_INT: return self;
@@ -251,8 +257,8 @@ static exo_jvalue filter_int(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     case EXO_J_STRING: break;
     default: return otherwise;
     }
-    if (base < 2 || base > 36) return exo_jfail(c, "int() base must be >= 2 and <= 36");
-    if (parse_int(exo_jstr_strip(c, self.s, NULL, true, true).s, base, &i)) return exo_jint(i);
+    if (usable && parse_int(exo_jstr_strip(c, self.s, NULL, true, true).s, base, &i))
+        return exo_jint(i);
     return parse_float(c, self.s, &d) ? truncated(c, d, otherwise) : otherwise;
 }
 
@@ -290,9 +296,10 @@ static double round_half_even(double d, int64_t precision) {
 
 /* round(precision=0, method="common") */
 static exo_jvalue filter_round(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
-    int64_t precision = exo_jarg_int(c, a, 0, 0);
     const exo_jstr *method = exo_jarg_str(c, a, 1, "common");
     bool common = exo_jstr_is(method, "common"), up = exo_jstr_is(method, "ceil");
+    bool to_int = common && a->v[0].type == EXO_J_NONE; /* Python's round(number, None) */
+    int64_t precision = to_int ? 0 : exo_jarg_int(c, a, 0, 0);
     if (!common && !up && !exo_jstr_is(method, "floor")) {
         return exo_jfail(c, "method must be common, ceil or floor");
     }
@@ -307,6 +314,8 @@ static exo_jvalue filter_round(exo_jctx *c, exo_jvalue self, const exo_jargs *a)
     if (common && integral) {
         return precision >= 0 ? exo_jint(i) : exo_jint((int64_t)round_half_even(d, precision));
     }
+    if (to_int && isnan(d)) return exo_jfail(c, "cannot convert float NaN to integer");
+    if (to_int) return truncated(c, round_half_even(d, 0), exo_jnone);
     if (common) return exo_jfloat(round_half_even(d, precision));
     double unit = pow(10, (double)precision);
     /* adding 0 turns -0.0 into 0.0: Python's floor and ceil give integers */

@@ -281,6 +281,8 @@ static exo_jvalue filter_reverse(exo_jctx *c, exo_jvalue self, const exo_jargs *
 /* sum(attribute=none, start=0) */
 static exo_jvalue filter_sum(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     exo_jvalue sum = a->v[1].type == EXO_J_ABSENT ? exo_jint(0) : a->v[1];
+    if (sum.type == EXO_J_STRING)
+        return exo_jfail(c, "sum() can't sum strings [use ''.join(seq) instead]");
     exo_jlist *l = exo_jiterate(c, self);
     for (size_t i = 0; l != NULL && i < l->n && exo_jok(c); i++) {
         exo_jcharge(c, 1);

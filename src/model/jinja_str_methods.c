@@ -130,7 +130,7 @@ static exo_jvalue zfill(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
 static bool window(exo_jctx *c, const exo_jstr *s, const exo_jargs *a, size_t i, exo_jstr *out,
                    size_t *first) {
     int64_t n = (int64_t)s->n_chars;
-    int64_t start = exo_jarg_int(c, a, i, 0), end = exo_jarg_int(c, a, i + 1, n);
+    int64_t start = exo_jarg_bound(c, a, i, 0), end = exo_jarg_bound(c, a, i + 1, n);
     if (start < 0) start = start < -n ? 0 : start + n;
     if (end < 0) end = end < -n ? 0 : end + n;
     if (end > n) end = n;

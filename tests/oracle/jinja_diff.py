@@ -13,6 +13,7 @@ Needs Debian's python3-jinja2 and build/test/exo_batch (EXO_BATCH names another)
 """
 import argparse
 import datetime
+import functools
 import glob
 import json
 import os
@@ -61,10 +62,22 @@ def environment():
 ENVIRONMENT = environment()
 
 
+@functools.lru_cache(maxsize=2)
+def compiled(template):
+    """The template, or the exception that compiling it ends with: most of the time goes here."""
+    try:
+        return ENVIRONMENT.from_string(template)
+    except Exception as error:
+        return error
+
+
 def oracle(template, variables):
     """("ok", text) or ("error", message)."""
     try:
-        text = ENVIRONMENT.from_string(template).render(**json.loads(json.dumps(variables)))
+        made = compiled(template)
+        if isinstance(made, Exception):
+            raise made
+        text = made.render(**json.loads(json.dumps(variables)))
         text.encode()
         return "ok", text
     except RecursionError:
