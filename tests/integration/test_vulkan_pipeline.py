@@ -26,8 +26,10 @@ GPUS = ["lavapipe", "swiftshader"]
 SECONDS = 600  # drivers compile kernels on the CPU, perhaps a busy one
 POSITIONS = 48
 # Relative error of all logits of a position, in the Euclidean norm; docs/vulkan.md says why.
-TOLERANCE = {"f32": 1e-3, "f16": 1e-3, "bf16": 1e-3, "q4_0": 6e-2, "q8_0": 6e-2, "q4_K": 6e-2,
-             "q6_K": 6e-2}
+EXACT = ["f32", "f16", "bf16"]
+ROUNDED = ["q4_0", "q8_0", "q4_K", "q6_K", "q4_1", "q5_0", "q5_1", "q2_K", "q3_K", "q5_K", "iq4_nl",
+           "iq4_xs", "mxfp4"]
+TOLERANCE = {**dict.fromkeys(EXACT, 1e-3), **dict.fromkeys(ROUNDED, 6e-2)}
 
 
 def environment(device: str) -> dict[str, str]:
