@@ -82,9 +82,9 @@ void load_sixes(uint at, uint n_units, uint i, out vec4 first, out vec4 second) 
 vec4 four_values(uvec4 q, uint j) {
     uint v = nibbles(q, j);
     uvec4 n = uvec4(v, v >> 8, v >> 16, v >> 24);
-    bvec4 odd = notEqual(n & 4u, uvec4(0u)), high = notEqual(n & 8u, uvec4(0u));
-    uvec4 low_four = mix(uvec4(0xBFAD9881u), uvec4(0xF6EADDCFu), odd);
-    uvec4 high_four = mix(uvec4(0x26190D01u), uvec4(0x71594535u), odd);
+    bvec4 second = notEqual(n & 4u, uvec4(0u)), high = notEqual(n & 8u, uvec4(0u));
+    uvec4 low_four = mix(uvec4(0xBFAD9881u), uvec4(0xF6EADDCFu), second);
+    uvec4 high_four = mix(uvec4(0x26190D01u), uvec4(0x71594535u), second);
     return vec4(ivec4(mix(low_four, high_four, high) << 24u - 8u * (n & 3u)) >> 24);
 }
 #elif defined(EXO_WEIGHT_MXFP4)
