@@ -6,7 +6,7 @@
 # src/compute/kernels/spv/COMPILER and is left out, with a message, where that one isn't installed.
 set -euo pipefail
 cd "$(dirname "$0")/../src/compute/kernels"
-types=(f32 f16 bf16 q4_0 q8_0 q4_k q6_k)
+types=(f32 f16 bf16 q4_0 q8_0 q4_k q6_k q4_1 q5_0 q5_1 q2_k q3_k q5_k iq4_nl iq4_xs mxfp4)
 dot_types=(q4_0 q8_0 q4_k q6_k) # with int8 inputs, too
 environment=vulkan1.1
 

@@ -29,8 +29,10 @@ POSITIONS = 48
 # device that computes with f32 inputs is held to the first against f32 weights of the same values;
 # against a CPU that rounds inputs to int8 there is slack for what the CPU loses by that.
 EXACT = 1e-3
-TOLERANCE = {"f32": 1e-3, "f16": 1e-3, "bf16": 1e-3, "q4_0": 6e-2, "q8_0": 6e-2, "q4_K": 6e-2,
-             "q6_K": 6e-2}
+UNROUNDED = ["f32", "f16", "bf16"]
+ROUNDED = ["q4_0", "q8_0", "q4_K", "q6_K", "q4_1", "q5_0", "q5_1", "q2_K", "q3_K", "q5_K", "iq4_nl",
+           "iq4_xs", "mxfp4"]
+TOLERANCE = {**dict.fromkeys(UNROUNDED, EXACT), **dict.fromkeys(ROUNDED, 6e-2)}
 
 
 def environment(device: str) -> dict[str, str]:

@@ -77,10 +77,22 @@ static void random_block(bench *b, exo_dtype type, uint8_t *block) {
     case EXO_F32: exo_put_f32(block, 0.05f * uniform(b)); return;
     case EXO_F16: exo_put_u16(block, exo_f32_to_f16(0.05f * uniform(b))); return;
     case EXO_BF16: exo_put_u16(block, exo_f32_to_bf16(0.05f * uniform(b))); return;
+    case EXO_Q4_1:
+    case EXO_Q5_1:
+        exo_put_u16(block, exo_f32_to_f16(scale));
+        exo_put_u16(block + 2, exo_f32_to_f16(-10 * scale));
+        return;
     case EXO_Q4_K:
+    case EXO_Q5_K:
         exo_put_u16(block, exo_f32_to_f16(0.1f * scale));
         exo_put_u16(block + 2, exo_f32_to_f16(0.1f * scale));
         return;
+    case EXO_Q2_K:
+        exo_put_u16(block + 80, exo_f32_to_f16(scale));
+        exo_put_u16(block + 82, exo_f32_to_f16(0.5f * scale));
+        return;
+    case EXO_Q3_K: exo_put_u16(block + 108, exo_f32_to_f16(0.2f * scale)); return;
+    case EXO_MXFP4: block[0] = (uint8_t)(118 + block[0] % 4); return;
     case EXO_Q6_K: exo_put_u16(block + 208, exo_f32_to_f16(0.1f * scale)); return;
     default: exo_put_u16(block, exo_f32_to_f16(scale)); return;
     }

@@ -16,8 +16,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static const exo_dtype types[] = {EXO_F32,  EXO_F16,  EXO_BF16, EXO_Q4_0,
-                                  EXO_Q8_0, EXO_Q4_K, EXO_Q6_K};
+static const exo_dtype types[EXO_VK_WEIGHT_TYPES] = {
+    EXO_F32,  EXO_F16,  EXO_BF16, EXO_Q4_0, EXO_Q8_0, EXO_Q4_K,   EXO_Q6_K,   EXO_Q4_1,
+    EXO_Q5_0, EXO_Q5_1, EXO_Q2_K, EXO_Q3_K, EXO_Q5_K, EXO_IQ4_NL, EXO_IQ4_XS, EXO_MXFP4};
 #define N_TYPES (sizeof types / sizeof types[0])
 
 /* One column and a full tile; a pair of gate and up; what does not fill the last group. */

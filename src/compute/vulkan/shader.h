@@ -44,6 +44,15 @@
     X(matmul_q8_0, 3)                                                                              \
     X(matmul_q4_k, 3)                                                                              \
     X(matmul_q6_k, 3)                                                                              \
+    X(matmul_q4_1, 3)                                                                              \
+    X(matmul_q5_0, 3)                                                                              \
+    X(matmul_q5_1, 3)                                                                              \
+    X(matmul_q2_k, 3)                                                                              \
+    X(matmul_q3_k, 3)                                                                              \
+    X(matmul_q5_k, 3)                                                                              \
+    X(matmul_iq4_nl, 3)                                                                            \
+    X(matmul_iq4_xs, 3)                                                                            \
+    X(matmul_mxfp4, 3)                                                                             \
     X(embed_f32, 1)                                                                                \
     X(embed_f16, 1)                                                                                \
     X(embed_bf16, 1)                                                                               \
@@ -51,6 +60,15 @@
     X(embed_q8_0, 1)                                                                               \
     X(embed_q4_k, 1)                                                                               \
     X(embed_q6_k, 1)                                                                               \
+    X(embed_q4_1, 1)                                                                               \
+    X(embed_q5_0, 1)                                                                               \
+    X(embed_q5_1, 1)                                                                               \
+    X(embed_q2_k, 1)                                                                               \
+    X(embed_q3_k, 1)                                                                               \
+    X(embed_q5_k, 1)                                                                               \
+    X(embed_iq4_nl, 1)                                                                             \
+    X(embed_iq4_xs, 1)                                                                             \
+    X(embed_mxfp4, 1)                                                                              \
     X(rms, 2)                                                                                      \
     X(elementwise, 1)                                                                              \
     X(rope_kv, 2)                                                                                  \

@@ -189,15 +189,17 @@ static void test_kernels_stay_in_bounds(void **state) {
     exo_device *d;
     exo_error err = {0};
     exo_vk_test_ok(exo_vk_device_wrap(vk, &d, &err), &err);
-    const exo_vk_product_case product = {.type = {EXO_Q4_K, EXO_Q6_K, EXO_Q8_0},
-                                         .n_parts = 3,
-                                         .n_rows = {37, 9, 17},
-                                         .n_cols = 256,
-                                         .n = 3,
-                                         .norm = true,
-                                         .bias = true,
-                                         .epilogue = EXO_EPILOGUE_STORE,
-                                         .seed = 1};
+    static const exo_dtype types[][EXO_MATMUL_PARTS] = {{EXO_Q4_K, EXO_Q6_K, EXO_Q8_0},
+                                                        {EXO_Q5_K, EXO_Q3_K, EXO_IQ4_XS},
+                                                        {EXO_Q5_1, EXO_Q2_K, EXO_MXFP4}};
+    exo_vk_product_case product = {.n_parts = 3,
+                                   .n_rows = {37, 9, 17},
+                                   .n_cols = 256,
+                                   .n = 3,
+                                   .norm = true,
+                                   .bias = true,
+                                   .epilogue = EXO_EPILOGUE_STORE,
+                                   .seed = 1};
     const exo_vk_embed_case embed = {
         .type = EXO_Q4_0, .n_rows = 13, .n_cols = 96, .n = 3, .next_norm = true, .seed = 2};
     const exo_vk_attention_case attention = {.n_heads = 3,
@@ -208,7 +210,10 @@ static void test_kernels_stay_in_bounds(void **state) {
                                              .n_tokens = 35,
                                              .chunk = 5,
                                              .seed = 3};
-    exo_vk_test_ok(exo_vk_check_product(d, &product, &err), &err);
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        memcpy(product.type, types[i], sizeof types[i]);
+        exo_vk_test_ok(exo_vk_check_product(d, &product, &err), &err);
+    }
     exo_vk_test_ok(exo_vk_check_embed(d, &embed, &err), &err);
     exo_vk_test_ok(exo_vk_check_attention(d, &attention, &err), &err);
     exo_vk_test_ok(exo_vk_check_round(d, 3, 37, &err), &err);

@@ -9,19 +9,29 @@
  * A matrix is cut into slabs of whole groups that fit one storage buffer binding.  A slab is a
  * sequence of planes, [group][unit] each (K-quants: some per super-block of 8 units):
  *
- *   type       plane 0, per unit                plane 1         plane 2           plane 3
- *   F32        f32 [4][32]                      -
- *   F16, BF16  u16 [4][32]                      -
- *   Q8_0       i8 [4][32]                       d f16 [4]
- *   Q4_0       nibbles [4][32]                  d f16 [4]
- *   Q4_K       nibbles [4][32]                  {d, dmin} f16   u32: 4 x 6 bit    u16: the other
- *                                               [4] per super-  scales, 8 bits    16 bits of the
- *                                               block           of the minima     minima (4 x 6)
- *   Q6_K       low nibbles [4][32]              2 high bits     scales i8 [4][2]  d f16 [4] per
- *                                               [4][32]                           super-block
+ *   type       planes
+ *   F32        f32 [4][32]
+ *   F16, BF16  u16 [4][32]
+ *   Q8_0       i8 [4][32]; d f16 [4]
+ *   Q4_0       nibbles [4][32]; d f16 [4]
+ *   Q4_1       nibbles [4][32]; {d, m} f16 [4]
+ *   Q5_0       nibbles [4][32]; fifth bits [4][32]; d f16 [4]
+ *   Q5_1       nibbles [4][32]; fifth bits [4][32]; {d, m} f16 [4]
+ *   IQ4_NL     nibbles [4][32], indices into a table; d f16 [4]
+ *   MXFP4      nibbles [4][32], likewise; exponents u8 [4]
+ *   Q2_K       pairs [4][32]; {d, dmin} f16 [4] per super-block; u8 [4][2], scale and minimum of
+ *              each half
+ *   Q3_K       pairs [4][32]; third bits [4][32]; d f16 [4] per super-block; sixes, two scales
+ *   Q4_K       nibbles [4][32]; {d, dmin} f16 [4] per super-block; sixes, scale and minimum
+ *   Q5_K       as Q4_K, fifth bits [4][32] behind the nibbles
+ *   Q6_K       nibbles [4][32]; pairs [4][32], the high bits; scales i8 [4][2]; d f16 [4] per
+ *              super-block
+ *   IQ4_XS     nibbles [4][32] as IQ4_NL; d f16 [4] per super-block; sixes, one scale
  *
- * Nibbles [32]: byte i holds element i low, 16 + i high.  High bits [32]: bits 2j of byte k of
- * word h hold element 16h + 4j + k.
+ * Nibbles [32]: byte i holds element i low, 16 + i high.  Pairs [32]: bits 2j of byte k of word h
+ * hold element 16h + 4j + k.  Bits [32]: bit j of byte k holds element 4j + k.  Sixes: numbers of
+ * 6 bits, the first of each row, then the second; 48 bits (24 where there is one) as two planes,
+ * the first two thirds as u32 (u16), the rest as u16 (u8).
  *
  * Thread: COMPUTE. */
 #ifndef EXO_COMPUTE_VULKAN_WEIGHT_H
@@ -33,7 +43,7 @@
 #define EXO_VK_GROUP_ROWS     4
 #define EXO_VK_UNIT           32    /* elements along K */
 #define EXO_VK_MAX_GROUPS     65535 /* of one slab: workgroups of one dispatch, at one a group */
-#define EXO_VK_WEIGHT_TYPES   7
+#define EXO_VK_WEIGHT_TYPES   16
 #define EXO_VK_NO_WEIGHT_TYPE UINT32_MAX
 
 typedef struct {

@@ -75,8 +75,8 @@ static void test_refusals(void **state) {
     uint8_t bytes[64] = {0};
     exo_weight *w;
     exo_error err;
-    assert_int_equal(exo_vk_weight_pack(d, EXO_Q5_K, 1, 256, bytes, &w, &err), EXO_EUNSUPPORTED);
-    assert_non_null(strstr(err.message, "q5_K"));
+    assert_int_equal(exo_vk_weight_pack(d, EXO_IQ3_S, 1, 256, bytes, &w, &err), EXO_EUNSUPPORTED);
+    assert_non_null(strstr(err.message, "iq3_s"));
     assert_int_equal(exo_vk_weight_pack(d, EXO_Q4_0, 1, 33, bytes, &w, &err), EXO_EINVAL);
     assert_int_equal(exo_vk_weight_pack(d, EXO_F32, 0, 33, bytes, &w, &err), EXO_EINVAL);
     assert_null(w);
