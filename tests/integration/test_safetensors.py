@@ -11,10 +11,15 @@ from typing import Any, Callable
 import pytest
 
 from conftest import run
-from hf_folder import write_folder
+from hf_folder import Gguf, data_of, write_folder
 from hub import Hub
 
 SHAPES = ["test-256", "test-qwen2", "test-qwen3"]
+OTHERS = ["test-mixtral", "test-qwen2moe", "test-qwen3moe", "test-gemma", "test-gemma2", "test-gemma3",
+          "test-phi", "test-granite", "test-granitemoe", "test-glm4", "test-deepseek2-lite",
+          "test-olmo2", "test-starcoder2", "test-command-r", "test-smollm3", "test-ernie4_5",
+          "test-seed_oss"]
+PERMUTED = ["test-256", "test-mixtral", "test-granite", "test-granitemoe", "test-smollm3"]
 TEXTS = ["Hello there, 12345 world!", "  two  spaces\n\n\tand a tab", "naïve café, 日本語 😀", "<|im_end|>"]
 
 
@@ -48,6 +53,21 @@ def test_the_same_answers_as_the_gguf(models, folder, shape: str, kind: str) -> 
         assert ours["logits_sha256"] == theirs["logits_sha256"]
 
 
+@pytest.mark.parametrize("shape", OTHERS)
+def test_other_architectures(models, folder, tmp_path: Path, shape: str) -> None:
+    """The folder answers as its GGUF file does, and the file that is made of it has the same bits."""
+    path, source = folder(shape), models(shape, "bf16")
+    ours, theirs = answer(str(path), "--raw"), answer(source, "--raw")
+    assert ours["prompt_ids"] == theirs["prompt_ids"] and ours["ids"] == theirs["ids"]
+    if shape not in PERMUTED:
+        assert ours["logits_sha256"] == theirs["logits_sha256"]
+    back = tmp_path / "back.gguf"
+    done = run("convert", str(path), "-o", str(back), timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert data_of(Gguf(back)) == data_of(Gguf(Path(source)))
+    assert answer(str(back), "--raw")["logits_sha256"] == theirs["logits_sha256"]
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_same_tokens_and_templates(models, folder, shape: str) -> None:
     path = str(folder(shape))
@@ -76,6 +96,8 @@ def test_a_folder_is_a_model_with_an_id(folder, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     listed = json.loads(run("models", "--json", env=env).stdout)["models"]
     assert {"My-Model": "BF16"}.items() <= {m["id"]: m["type"] for m in listed}.items()
+    named = run("run", "-m", "My-Model", "-p", "x", "--raw", "-n", "2", cwd=tmp_path / "models")
+    assert named.returncode == 0, named.stderr
     slashes = run("run", "-m", f"{tmp_path}/models/My-Model//", "-p", "x", "--raw", "-n", "2")
     assert slashes.returncode == 0
     check = run("check", str(tmp_path / "models" / "My-Model"))
