@@ -320,6 +320,47 @@ static exo_status add_epsilon(const exo_hf_source *s) {
     return EXO_OK;
 }
 
+/* ---- encoders ---- */
+
+static exo_status add_encoder(const exo_hf_source *s) {
+    const char *kind = json_string_value(json_object_get(s->config, "position_embedding_type"));
+    double types = exo_hf_number_or(s->config, "type_vocab_size", 0);
+    char key[EXO_HF_KEY_BYTES];
+    if (kind != NULL && strcmp(kind, "absolute") != 0) {
+        return exo_error_set(s->err, EXO_EUNSUPPORTED,
+                             "config.json: position_embedding_type %.32s is not supported", kind);
+    }
+    exo_gguf_add_bool(s->w, exo_hf_key(s, "attention.causal", key), false);
+    if (types >= 1 && types < 1e6) {
+        exo_gguf_add_u32(s->w, "tokenizer.ggml.token_type_count", (uint32_t)types);
+    }
+    return EXO_OK;
+}
+
+exo_status exo_hf_add_pooling(const json_t *pooling, const exo_hf_arch *a, exo_gguf_writer *w,
+                              exo_error *err) {
+    static const struct {
+        const char *name;
+        uint32_t kind;
+    } modes[] = {
+        {"pooling_mode_mean_tokens", 1},
+        {"pooling_mode_cls_token", 2},
+        {"pooling_mode_lasttoken", 3},
+    };
+    const exo_hf_source s = {NULL, a, w, err};
+    uint32_t kind = 0, n = 0;
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        if (!json_is_true(json_object_get(pooling, modes[i].name))) continue;
+        kind = modes[i].kind;
+        n++;
+    }
+    if (n == 1) add_u32(&s, "pooling_type", kind);
+    if (n == 1 || (pooling == NULL && !spec_of(a)->encoder)) return EXO_OK;
+    return exo_error_set(err, EXO_EUNSUPPORTED,
+                         "1_Pooling/config.json %s: embeddings need one of mean, cls and lasttoken",
+                         pooling == NULL ? "is missing" : "names no pooling that is known");
+}
+
 /* ---- all ---- */
 
 bool exo_hf_is_tied(const json_t *config, const exo_hf_arch *a) {
@@ -336,6 +377,7 @@ exo_status exo_hf_add_config(const json_t *config, const exo_hf_arch *a, exo_ggu
     if (st == EXO_OK) st = add_sizes(&s);
     if (st == EXO_OK) st = add_epsilon(&s);
     if (st == EXO_OK) st = add_scales(&s);
+    if (st == EXO_OK && spec_of(a)->encoder) st = add_encoder(&s);
     if (st == EXO_OK && exo_hf_n_experts(config, a) > 0) st = add_experts(&s);
     return st;
 }

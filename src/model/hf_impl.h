@@ -33,6 +33,7 @@ typedef struct {
 typedef struct {
     const char *model_type;   /* as in config.json */
     const char *arch;         /* as in general.architecture */
+    const char *prefix;       /* what some files put before every name; NULL: nothing */
     const exo_hf_name *names; /* looked into before the common ones; NULL: none of its own */
     bool interleaved;  /* GGUF files of this architecture pair (2i, 2i+1): rows are permuted */
     bool tied;         /* what a silent tie_word_embeddings means */
@@ -92,6 +93,9 @@ typedef struct {
 /* Checks config.json and writes the architecture's keys. */
 exo_status exo_hf_add_config(const json_t *config, const exo_hf_arch *a, exo_gguf_writer *w,
                              exo_error *err);
+/* How the rows of a text become one, by 1_Pooling/config.json; NULL where there is none. */
+exo_status exo_hf_add_pooling(const json_t *pooling, const exo_hf_arch *a, exo_gguf_writer *w,
+                              exo_error *err);
 /* Whether the embedding serves as head. */
 bool exo_hf_is_tied(const json_t *config, const exo_hf_arch *a);
 /* 0 where there are none. */

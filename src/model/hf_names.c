@@ -115,7 +115,37 @@ static const exo_hf_name deepseek[] = {
     END,
 };
 
+#define BERT "encoder.layer.%u."
+static const exo_hf_name bert[] = {
+    {"embeddings.word_embeddings.weight", "token_embd.weight", EXO_HF_AS_IS},
+    {"embeddings.position_embeddings.weight", "position_embd.weight", EXO_HF_WIDE},
+    {"embeddings.token_type_embeddings.weight", "token_types.weight", EXO_HF_WIDE},
+    {"embeddings.LayerNorm.weight", "token_embd_norm.weight", EXO_HF_AS_IS},
+    {"embeddings.LayerNorm.bias", "token_embd_norm.bias", EXO_HF_AS_IS},
+    {"embeddings.position_ids", NULL, EXO_HF_AS_IS},
+    {BERT "attention.self.query.weight", "blk.%u.attn_q.weight", EXO_HF_AS_IS},
+    {BERT "attention.self.query.bias", "blk.%u.attn_q.bias", EXO_HF_AS_IS},
+    {BERT "attention.self.key.weight", "blk.%u.attn_k.weight", EXO_HF_AS_IS},
+    {BERT "attention.self.key.bias", "blk.%u.attn_k.bias", EXO_HF_AS_IS},
+    {BERT "attention.self.value.weight", "blk.%u.attn_v.weight", EXO_HF_AS_IS},
+    {BERT "attention.self.value.bias", "blk.%u.attn_v.bias", EXO_HF_AS_IS},
+    {BERT "attention.output.dense.weight", "blk.%u.attn_output.weight", EXO_HF_AS_IS},
+    {BERT "attention.output.dense.bias", "blk.%u.attn_output.bias", EXO_HF_AS_IS},
+    {BERT "attention.output.LayerNorm.weight", "blk.%u.attn_output_norm.weight", EXO_HF_AS_IS},
+    {BERT "attention.output.LayerNorm.bias", "blk.%u.attn_output_norm.bias", EXO_HF_AS_IS},
+    {BERT "intermediate.dense.weight", "blk.%u.ffn_up.weight", EXO_HF_AS_IS},
+    {BERT "intermediate.dense.bias", "blk.%u.ffn_up.bias", EXO_HF_AS_IS},
+    {BERT "output.dense.weight", "blk.%u.ffn_down.weight", EXO_HF_AS_IS},
+    {BERT "output.dense.bias", "blk.%u.ffn_down.bias", EXO_HF_AS_IS},
+    {BERT "output.LayerNorm.weight", "blk.%u.layer_output_norm.weight", EXO_HF_AS_IS},
+    {BERT "output.LayerNorm.bias", "blk.%u.layer_output_norm.bias", EXO_HF_AS_IS},
+    {"pooler.dense.weight", NULL, EXO_HF_AS_IS}, /* made for another use than embeddings */
+    {"pooler.dense.bias", NULL, EXO_HF_AS_IS},
+    END,
+};
+
 static const exo_hf_arch archs[] = {
+    {.model_type = "bert", .arch = "bert", .names = bert, .prefix = "bert.", .tied = true},
     {.model_type = "llama", .arch = "llama", .interleaved = true},
     {.model_type = "mistral", .arch = "llama", .interleaved = true, .window = true},
     {.model_type = "mixtral",
@@ -230,6 +260,8 @@ static const exo_hf_name *find(const exo_hf_name *table, const char *theirs, uin
 
 bool exo_hf_find_name(const exo_hf_arch *a, const char *theirs, exo_hf_place *out) {
     uint32_t index[2];
+    size_t n = a->prefix != NULL ? strlen(a->prefix) : 0;
+    if (n > 0 && strncmp(theirs, a->prefix, n) == 0) theirs += n;
     const exo_hf_name *row = find(a->names, theirs, index);
     if (row == NULL) row = find(common_names, theirs, index);
     *out = (exo_hf_place){.how = EXO_HF_NOT_NEEDED};

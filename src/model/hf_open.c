@@ -28,7 +28,8 @@
 typedef struct {
     const char *dir;
     const exo_hf_arch *arch;
-    json_t *config, *generation, *tokenizer, *tokenizer_config, *chat_template_json, *index;
+    json_t *config, *generation, *tokenizer, *tokenizer_config, *chat_template_json, *index,
+        *pooling;
     exo_buf chat_template;
     exo_safetensors *files; /* (n_files) */
     const char **names;     /* (n_files) */
@@ -119,6 +120,7 @@ static exo_status load_texts(folder *f, exo_error *err) {
         {"tokenizer_config.json", &f->tokenizer_config},
         {"chat_template.json", &f->chat_template_json},
         {INDEX, &f->index},
+        {"1_Pooling/config.json", &f->pooling},
     };
     for (size_t i = 0; i < sizeof others / sizeof *others && st == EXO_OK; i++) {
         st = optional_json(f, others[i].name, EXO_HF_MAX_TOKENIZER, others[i].to, err);
@@ -442,6 +444,7 @@ static exo_status write_head(folder *f, exo_buf *head, exo_error *err) {
                           .n_chat_template = f->chat_template.n,
                           .chat_template_json = f->chat_template_json};
     exo_status st = exo_hf_add_config(f->config, f->arch, &w, err);
+    if (st == EXO_OK) st = exo_hf_add_pooling(f->pooling, f->arch, &w, err);
     exo_gguf_add_u32(&w, "general.file_type", file_type(f));
     if (st == EXO_OK && rows > INT32_MAX) {
         st = exo_error_set(err, EXO_EFORMAT, "the embedding has %llu rows",
@@ -458,7 +461,8 @@ static exo_status write_head(folder *f, exo_buf *head, exo_error *err) {
 
 static void finish(folder *f) {
     json_t *const texts[] = {f->config,           f->generation,         f->tokenizer,
-                             f->tokenizer_config, f->chat_template_json, f->index};
+                             f->tokenizer_config, f->chat_template_json, f->index,
+                             f->pooling};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) json_decref(texts[i]);
     for (size_t i = 0; i < f->n_files; i++) exo_safetensors_finish(&f->files[i]);
     for (size_t i = 0; f->maps != NULL && i < MAX_FILES; i++) exo_mapping_close(&f->maps[i]);
