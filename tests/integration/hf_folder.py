@@ -87,10 +87,23 @@ BY_ARCH = {  # model_type, names in which it differs, members of config.json: GG
     "ernie4_5": ("ernie4_5", {}, {}),
     "seed_oss": ("seed_oss", {"post_attention_norm": "post_attention_layernorm"}, {}),
 }
+BY_ARCH["bert"] = ("bert", {
+    "@layers": "bert.encoder.layer", "token_embd.weight": "bert.embeddings.word_embeddings.weight",
+    "position_embd.weight": "bert.embeddings.position_embeddings.weight",
+    "token_types.weight": "bert.embeddings.token_type_embeddings.weight",
+    "token_embd_norm.weight": "bert.embeddings.LayerNorm.weight",
+    "token_embd_norm.bias": "bert.embeddings.LayerNorm.bias",
+    "attn_q": "attention.self.query", "attn_k": "attention.self.key",
+    "attn_v": "attention.self.value", "attn_output": "attention.output.dense",
+    "attn_output_norm": "attention.output.LayerNorm", "ffn_up": "intermediate.dense",
+    "ffn_down": "output.dense", "layer_output_norm": "output.LayerNorm"},
+    {"hidden_act": "gelu", "layer_norm_eps": "attention.layer_norm_epsilon", "type_vocab_size": 2,
+     "head_dim": None, "num_key_value_heads": None, "rope_theta": None, "rms_norm_eps": None})
 BY_ARCH["granitemoe"] = ("granitemoe", {
     "ffn_gate_inp": "block_sparse_moe.router.layer", "ffn_down_exps": "block_sparse_moe.output_linear"},
     BY_ARCH["granite"][2] | {"num_local_experts": "expert_count",
                              "num_experts_per_tok": "expert_used_count"})
+TEXTS = ("hidden_act", "hidden_activation", "scoring_func", "topk_method")  # members with a word
 PERMUTED = ("llama", "mixtral", "granite", "granitemoe", "smollm3")
 CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 WORDS = "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|%s| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
@@ -120,10 +133,10 @@ def value(kind: int, raw: bytes) -> Any:
 def hf_name(name: str, own: dict[str, str]) -> str:
     around = {"token_embd.weight": "model.embed_tokens.weight", "output.weight": "lm_head.weight",
               "output_norm.weight": "model.norm.weight", "output_norm.bias": "model.norm.bias"}
-    if name in around:
-        return around[name]
+    if name in own or name in around:
+        return own.get(name) or around[name]
     _, layer, part, kind = name.split(".")
-    return f"model.layers.{layer}.{own.get(part) or NAMES[part]}.{kind}"
+    return f"{own.get('@layers', 'model.layers')}.{layer}.{own.get(part) or NAMES[part]}.{kind}"
 
 
 def halves(raw: bytes, n_heads: int, rows: int) -> bytes:
@@ -263,6 +276,23 @@ def more_members(g: Gguf, family: str, own: Any) -> dict[str, Any]:
                              "attention_factor": own("rope.scaling.attn_factor")}}
 
 
+def word_piece(get: Any) -> dict[str, Any]:
+    tokens, types = get("tokenizer.ggml.tokens"), get("tokenizer.ggml.token_type")
+    words = [t if types[i] == 3 else t[1:] if t[0] == "▁" else "##" + t
+             for i, t in enumerate(tokens)]
+    return {
+        "version": "1.0", "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True,
+                       "strip_accents": None, "lowercase": True},
+        "added_tokens": [{"id": i, "content": t, "special": True}
+                         for i, t in enumerate(words) if types[i] == 3],
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                  "vocab": {t: i for i, t in enumerate(words)}}}
+
+
+TOKENIZERS = {"llama": spm, "gpt2": bpe, "bert": word_piece}
+
+
 def write_folder(source: Path, folder: Path, vectors: str = "F32", shards: int = 1) -> Path:
     g = Gguf(source)
 
@@ -294,17 +324,23 @@ def write_folder(source: Path, folder: Path, vectors: str = "F32", shards: int =
         config["rope_scaling"] = {"rope_type": "llama3", "factor": factor, "low_freq_factor": 1.0,
                                   "high_freq_factor": 4.0,
                                   "original_max_position_embeddings": 8192}
-    config.update({member: own(key) if isinstance(key, str) and f"{arch}.{key}" in g.values else key
+    config.update({member: own(key) if isinstance(key, str) and member not in TEXTS else key
                    for member, key in BY_ARCH[family][2].items()})
     config.update(more_members(g, family, own))
     (folder / "config.json").write_text(json.dumps(config))
     is_spm = get("tokenizer.ggml.model") == "llama"
-    (folder / "tokenizer.json").write_text(json.dumps((spm if is_spm else bpe)(get)))
+    make = TOKENIZERS[get("tokenizer.ggml.model")]
+    (folder / "tokenizer.json").write_text(json.dumps(make(get)))
+    if own("pooling_type") is not None:
+        modes = {"pooling_mode_mean_tokens": 1, "pooling_mode_cls_token": 2}
+        (folder / "1_Pooling").mkdir(exist_ok=True)
+        (folder / "1_Pooling" / "config.json").write_text(json.dumps(
+            {name: kind == own("pooling_type") for name, kind in modes.items()}))
     tokens = get("tokenizer.ggml.tokens")
+    named = {f"{end}_token": {"content": tokens[config[f"{end}_token_id"]]}
+             for end in ("bos", "eos") if config[f"{end}_token_id"] is not None}
     (folder / "tokenizer_config.json").write_text(json.dumps({
-        "bos_token": {"content": tokens[config["bos_token_id"]]},
-        "eos_token": tokens[config["eos_token_id"]],
-        "add_bos_token": bool(get("tokenizer.ggml.add_bos_token", is_spm)),
+        **named, "add_bos_token": bool(get("tokenizer.ggml.add_bos_token", is_spm)),
         "chat_template": get("tokenizer.chat_template")}))
     tensors = read_tensors(g, family, heads, kv_heads, vectors)
     if shards == 1:

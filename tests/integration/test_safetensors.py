@@ -68,6 +68,60 @@ def test_other_architectures(models, folder, tmp_path: Path, shape: str) -> None
     assert answer(str(back), "--raw")["logits_sha256"] == theirs["logits_sha256"]
 
 
+def embedding(model: Path | str, text: str) -> Any:
+    done = run("embed", "-m", str(model), "-p", text, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["embedding"]
+
+
+def test_encoder(models, folder, tmp_path: Path) -> None:
+    source, path = models("test-bert", "bf16"), tmp_path / "bert"
+    shutil.copytree(folder("test-bert"), path)
+    assert embedding(path, TEXTS[0]) == embedding(source, TEXTS[0])
+    edit_json("config.json", position_embedding_type="relative_key")(path)
+    done = run("embed", "-m", str(path), "-p", "x")
+    assert done.returncode == 1 and b"relative_key" in done.stderr
+    edit_json("config.json", position_embedding_type="absolute")(path)
+    (path / "1_Pooling" / "config.json").unlink()
+    done = run("embed", "-m", str(path), "-p", "x")
+    assert done.returncode == 1 and b"1_Pooling/config.json is missing" in done.stderr
+
+
+def word_pieces(g: Gguf) -> None:
+    """The tokenizer of a bert: 520 tokens that words fall into."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = [chr(c) for c in range(ord("a"), ord("z") + 1)] + list("0123456789!,.")
+    words = ["▁hello", "▁there", "▁world", "▁naive", "ing", "▁日", "45", "▁12"]
+    tokens = special + words + ["▁" + c for c in letters] + letters
+    tokens += [f"▁unused{i}" for i in range(520 - len(tokens))]
+    types = [3] * len(special) + [1] * (520 - len(special))
+    for key in [k for k in g.values if k.startswith("tokenizer.")]:
+        del g.values[key]
+    g.set_str("tokenizer.ggml.model", "bert")
+    g.values["tokenizer.ggml.tokens"] = (9, struct.pack("<IQ", 8, 520) + b"".join(
+        struct.pack("<Q", len(t.encode())) + t.encode() for t in tokens))
+    g.values["tokenizer.ggml.token_type"] = (9, struct.pack("<IQ520i", 5, 520, *types))
+    for name, i in {"bos": 2, "seperator": 3, "unknown": 1, "padding": 0, "mask": 4}.items():
+        g.set_u32(f"tokenizer.ggml.{name}_token_id", i)
+
+
+def test_word_pieces(models, tmp_path: Path) -> None:
+    g = Gguf(Path(models("test-bert", "f32")))
+    word_pieces(g)
+    source = tmp_path / "bert.gguf"
+    g.write(source)
+    path = write_folder(source, tmp_path / "folder")
+    for text in [*TEXTS, "Hello THERE worlds, naïve [MASK] 12 日本 hellohello 1245!"]:
+        got = [run("tokenize", "-m", str(m), "--json", stdin=text.encode()) for m in (path, source)]
+        assert got[0].returncode == 0, got[0].stderr
+        assert got[0].stdout == got[1].stdout
+    ids = json.loads(run("tokenize", "-m", str(path), "--json", stdin=b"Hello worlds 1245").stdout)
+    assert json.dumps(ids).replace(" ", "").find("[2,5,7") >= 0, ids
+    edit_json("tokenizer.json", pre_tokenizer={"type": "Odd"})(path)
+    done = run("tokenize", "-m", str(path), "--json", stdin=b"x")
+    assert done.returncode == 1 and b"WordPiece" in done.stderr
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_same_tokens_and_templates(models, folder, shape: str) -> None:
     path = str(folder(shape))
