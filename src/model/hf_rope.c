@@ -85,6 +85,16 @@ static exo_status add_longrope(const exo_hf_source *s, const json_t *rope, doubl
     double original = original_context(s->config), attention = 0;
     exo_status st = exo_hf_number(s, rope, "attention_factor", &attention);
     if (st != EXO_OK) return st;
+    static const char *const lists[] = {"long_factor", "short_factor"};
+    uint32_t dims = rotated_dims(s->config, s->arch, exo_hf_head_dim(s->config, s->arch));
+    for (size_t i = 0; i < 2; i++) {
+        size_t n = json_array_size(json_object_get(rope, lists[i]));
+        if (n == dims / 2 && n <= EXO_HF_MAX_ROPE_FACTORS) continue;
+        return exo_error_set(s->err, EXO_EFORMAT,
+                             "config.json: %s of rope_scaling has %zu values, %u rotated "
+                             "dimensions ask for %u",
+                             lists[i], n, dims, dims / 2);
+    }
     if (original < 2) {
         return exo_error_set(s->err, EXO_EFORMAT,
                              "config.json: longrope without original_max_position_embeddings");
@@ -176,7 +186,7 @@ bool exo_hf_rope_factors(const json_t *config, const exo_hf_arch *a, int which,
     if (!is(rope_type(rope), "longrope") || which > 1) return false;
     const json_t *list = json_object_get(rope, which == 0 ? "long_factor" : "short_factor");
     size_t n = json_array_size(list);
-    if (n == 0 || n > EXO_HF_MAX_ROPE_FACTORS) return false; /* missed when tensors are bound */
+    if (n == 0 || n > EXO_HF_MAX_ROPE_FACTORS) return false;
     out->name = which == 0 ? "rope_factors_long.weight" : "rope_factors_short.weight";
     out->n = (uint32_t)n;
     for (size_t i = 0; i < n; i++) {

@@ -237,6 +237,38 @@ def set_member(tensor: str, key: str, value: Any) -> Callable[[dict[str, Any]], 
 NORM = "model.norm.weight"
 
 
+EXPERT = "model.layers.1.block_sparse_moe.experts.%d.w3.weight"
+
+
+@pytest.mark.parametrize("shape, spoil, words", [
+    ("test-mixtral", edit_header(rename(EXPERT % 3, EXPERT % 8)), [EXPERT % 8, "there are 8"]),
+    ("test-mixtral", edit_json("config.json", num_local_experts=9), ["expert 8", "is missing"]),
+    ("test-mixtral", edit_json("config.json", num_local_experts=2**40), ["expert"]),
+    ("test-mixtral", edit_json("config.json", num_experts_per_tok=9), ["expert_used_count"]),
+    ("test-mixtral", edit_header(set_member(EXPERT % 3, "shape", [256, 128])), ["unlike the other"]),
+    ("test-mixtral", edit_header(set_member(EXPERT % 3, "shape", [128 * 256])), ["1 dimensions"]),
+    ("test-qwen3moe", edit_json("config.json", mlp_only_layers=[0]), ["mlp_only_layers"]),
+    ("test-gemma2", edit_json("config.json", query_pre_attn_scalar=144), ["144"]),
+    ("test-gemma2", edit_json("config.json", hidden_activation="silu"), ["silu", "gelu"]),
+    ("test-phi", edit_json("config.json", original_max_position_embeddings=None), ["longrope"]),
+    ("test-phi", edit_json("config.json", rope_scaling={"type": "longrope"}), ["rope"]),
+    ("test-deepseek2-lite", edit_json("config.json", rope_scaling={
+        "type": "yarn", "factor": 40, "mscale": 1.0, "mscale_all_dim": 0.7}), ["mscale"]),
+    ("test-granite", edit_json("config.json", attention_multiplier="x"), ["attention_multiplier"]),
+])
+def test_what_contradicts_itself_is_one_line(folder, tmp_path: Path, shape: str,
+                                             spoil: Callable[[Path], None],
+                                             words: list[str]) -> None:
+    path = tmp_path / "m"
+    shutil.copytree(folder(shape), path)
+    spoil(path)
+    done = run("run", "-m", str(path), "-p", "x", "--raw", timeout=20)
+    assert done.returncode == 1, (done.stdout, done.stderr)
+    assert done.stderr.count(b"\n") == 1, done.stderr
+    for word in words:
+        assert word.encode() in done.stderr, done.stderr
+
+
 @pytest.mark.parametrize("spoil, words", [
     (write("config.json", b"{"), ["config.json"]),
     (write("config.json", b"[" * 100000), ["config.json"]),
