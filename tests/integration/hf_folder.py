@@ -211,7 +211,7 @@ def read_tensors(g: Gguf, family: str, n_heads: int, n_kv_heads: int,
             for e, part in enumerate(cut(raw, shape[0])):
                 out[theirs.replace("%u", str(e))] = (kind, shape[1:], part)
         else:
-            out[theirs] = (kind, [1, *shape] if "shared_expert_gate" in theirs else shape, raw)
+            out[theirs] = (kind, [1, shape[-1]] if "shared_expert_gate" in theirs else shape, raw)
     return out
 
 
