@@ -145,14 +145,14 @@ const char *exo_cli_data_dir(void) {
 exo_status exo_cli_open_model(const char *name, exo_model **out, exo_error *err) {
     char path[4096];
     *out = NULL;
-    exo_status st = exo_models_resolve(name, exo_cli_data_dir(), path, sizeof path, err);
+    exo_status st = exo_models_resolve_given(name, exo_cli_data_dir(), path, sizeof path, err);
     return st == EXO_OK ? exo_model_open(path, out, err) : st;
 }
 
 exo_status exo_cli_open_file(const char *name, exo_gguf **out, exo_error *err) {
     char path[4096];
     *out = NULL;
-    exo_status st = exo_models_resolve(name, exo_cli_data_dir(), path, sizeof path, err);
+    exo_status st = exo_models_resolve_given(name, exo_cli_data_dir(), path, sizeof path, err);
     if (st != EXO_OK) return st;
     if (strcmp(path, "tiny") != 0) return exo_gguf_open(path, out, err);
     size_t n;

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 
 #include <stddef.h>
+#include <string.h>
 
 /* One load in progress. */
 typedef struct {
@@ -27,6 +28,18 @@ static exo_status tensor_done(loader *l, const exo_tensor *t) {
     return exo_error_set(l->err, EXO_ECANCELED, "loading was stopped");
 }
 
+/* What lies in parts, in one piece: one tensor at a time, so that no model is in memory twice. */
+static exo_status gather(loader *l, const exo_tensor *t, uint8_t **out) {
+    size_t each = (size_t)(t->bytes / t->dims[2]);
+    *out = exo_malloc((size_t)t->bytes);
+    if (*out == NULL) {
+        return exo_error_set(l->err, EXO_ENOMEM, "out of memory for tensor %.*s", (int)t->name.n,
+                             t->name.s);
+    }
+    for (uint64_t i = 0; i < t->dims[2]; i++) memcpy(*out + i * each, exo_tensor_part(t, i), each);
+    return EXO_OK;
+}
+
 /* Matrices of several experts become one with all their rows; an absent one (NULL) stays NULL. */
 static exo_status load_matrix(loader *l, const exo_tensor *t, exo_weight **out) {
     if (t == NULL) return EXO_OK;
@@ -41,8 +54,12 @@ static exo_status load_matrix(loader *l, const exo_tensor *t, exo_weight **out) 
                              "tensor %.*s is %s, which this %s backend does not compute with",
                              (int)t->name.n, t->name.s, exo_dtype_get(t->type)->name, be->name);
     }
-    exo_status st = be->weight_create(l->from->device, t->type, (uint32_t)n_rows,
-                                      (uint32_t)t->dims[0], t->data, out, l->err);
+    uint8_t *gathered = NULL;
+    exo_status st = t->parts != NULL ? gather(l, t, &gathered) : EXO_OK;
+    if (st != EXO_OK) return st;
+    st = be->weight_create(l->from->device, t->type, (uint32_t)n_rows, (uint32_t)t->dims[0],
+                           gathered != NULL ? gathered : t->data, out, l->err);
+    exo_free(gathered);
     if (st != EXO_OK) return exo_error_wrap(l->err, st, "tensor %.*s", (int)t->name.n, t->name.s);
     l->held += be->weight_bytes(*out);
     return tensor_done(l, t);

@@ -177,6 +177,11 @@ static uint64_t source_row(const item *it, uint64_t r, uint64_t n_rows) {
     return r - in_head + in_head / 2 + (in_head % 2) * (dim / 2);
 }
 
+static const uint8_t *row_at(const exo_tensor *t, uint64_t row, size_t row_bytes) {
+    if (t->parts == NULL) return t->data + row * row_bytes;
+    return t->parts[row / t->dims[1]] + row % t->dims[1] * row_bytes;
+}
+
 /* A batch of rows, shared out over threads. */
 typedef struct {
     job *j;
@@ -193,7 +198,7 @@ static void convert_rows(void *ud, uint32_t thread) {
     exo_error *err = &b->errors[thread];
     for (uint64_t r = begin; r < end && err->status == EXO_OK; r++) {
         const uint8_t *from =
-            b->it->from->data + source_row(b->it, b->first + r, b->n_rows) * b->in_bytes;
+            row_at(b->it->from, source_row(b->it, b->first + r, b->n_rows), b->in_bytes);
         uint8_t *to = j->out + r * b->out_bytes;
         if (b->it->type == b->it->from->type) {
             memcpy(to, from, b->in_bytes);
@@ -236,7 +241,7 @@ static exo_status put_batches(job *j, const item *it, exo_out_file *o, exo_error
 static exo_status put_item(job *j, const item *it, exo_out_file *o, exo_error *err) {
     static const uint8_t zeros[EXO_GGUF_ALIGNMENT];
     const exo_tensor *t = it->from;
-    bool as_is = (it->type == t->type && it->n_heads == 0) || t->bytes == 0;
+    bool as_is = (it->type == t->type && it->n_heads == 0 && t->parts == NULL) || t->bytes == 0;
     uint64_t begin = o->done;
     exo_status st = EXO_OK;
     for (uint64_t at = 0; as_is && at < t->bytes && st == EXO_OK; at += BATCH_ELEMS) {

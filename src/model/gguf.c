@@ -286,21 +286,28 @@ bool exo_gguf_rotates_halves(const exo_gguf *g) { return g->foreign && g->other.
 bool exo_gguf_is_foreign(const exo_gguf *g) { return g->foreign; }
 
 /* Pages of a file come back when they are touched; memory would not. */
-static bool is_in_file(const exo_gguf *g, const exo_tensor *t) {
+static bool is_in_file(const exo_gguf *g, const uint8_t *data) {
     for (size_t i = 0; g->foreign && i < g->other.n_maps; i++) {
         const exo_mapping *m = &g->other.maps[i];
-        if (m->bytes != NULL && t->data >= m->bytes && t->data < m->bytes + m->n_bytes) return true;
+        if (m->bytes != NULL && data >= m->bytes && data < m->bytes + m->n_bytes) return true;
     }
     return g->mapped;
 }
 
 /* Only pages that lie wholly within the tensor: their neighbours may still be needed. */
-void exo_gguf_drop_pages(const exo_gguf *g, const exo_tensor *t) {
-    if (t->bytes == 0 || !is_in_file(g, t)) return;
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)t->data;
+static void drop_pages(const exo_gguf *g, const uint8_t *data, uint64_t bytes) {
+    if (bytes == 0 || !is_in_file(g, data)) return;
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)data;
     uintptr_t first = (begin + page - 1) & ~(page - 1);
-    uintptr_t end = (begin + (uintptr_t)t->bytes) & ~(page - 1);
-    if (end > first) (void)madvise((void *)(t->data + (first - begin)), end - first, MADV_DONTNEED);
+    uintptr_t end = (begin + (uintptr_t)bytes) & ~(page - 1);
+    if (end > first) (void)madvise((void *)(data + (first - begin)), end - first, MADV_DONTNEED);
+}
+
+void exo_gguf_drop_pages(const exo_gguf *g, const exo_tensor *t) {
+    uint64_t n = t->parts != NULL ? t->dims[2] : 1;
+    for (uint64_t i = 0; i < n; i++) {
+        drop_pages(g, t->parts != NULL ? t->parts[i] : t->data, t->bytes / n);
+    }
 }
 
 /* ---- metadata ---- */

@@ -7,6 +7,7 @@
  *
  *   hf_open.c       files, tensors, putting it together
  *   hf_config.c     config.json to keys of the architecture
+ *   hf_rope.c       rotary positions in it
  *   hf_names.c      which architectures and tensor names there are: tables
  *   hf_tokenizer.c  tokenizer.json and tokenizer_config.json to tokenizer keys
  *   hf_pre.c        what a pre_tokenizer amounts to

@@ -1,31 +1,28 @@
 /* hf_config.c - config.json to the keys that a GGUF file of the same model has.
  *
  * Only keys are written here; hparams.c checks their sense, as for any file.  What config.json says
- * and exo would not follow is refused by name. */
+ * and exo would not follow is refused by name.  Rotary positions are hf_rope.c's. */
 #include "model/hf_impl.h"
 
-#include "compute/dmath.h"
+#include "model/arch.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-/* The keys being written, and where they come from. */
-typedef struct {
-    const json_t *config;
-    const exo_hf_arch *arch;
-    exo_gguf_writer *w;
-    exo_error *err;
-} source;
-
-static const char *key_of(const source *s, const char *suffix, char out[96]) {
-    snprintf(out, 96, "%s.%s", s->arch->arch, suffix);
+const char *exo_hf_key(const exo_hf_source *s, const char *suffix, char out[EXO_HF_KEY_BYTES]) {
+    snprintf(out, EXO_HF_KEY_BYTES, "%s.%s", s->arch->arch, suffix);
     return out;
 }
 
 static bool is_set(const json_t *v) { return v != NULL && !json_is_null(v); }
 
+static const exo_arch_spec *spec_of(const exo_hf_arch *a) {
+    return exo_arch_find((exo_str){a->arch, strlen(a->arch)});
+}
+
 /* A whole number from 1 to 2^31; *out keeps its value when the member is absent. */
-static exo_status get_u32(const source *s, const char *name, bool needed, uint32_t *out) {
+static exo_status get_u32(const exo_hf_source *s, const char *name, bool needed, uint32_t *out) {
     const json_t *v = json_object_get(s->config, name);
     if (!is_set(v) && !needed) return EXO_OK;
     if (!json_is_integer(v) || json_integer_value(v) < 1 || json_integer_value(v) > INT32_MAX) {
@@ -36,7 +33,8 @@ static exo_status get_u32(const source *s, const char *name, bool needed, uint32
     return EXO_OK;
 }
 
-static exo_status get_number(const source *s, const json_t *from, const char *name, double *out) {
+exo_status exo_hf_number(const exo_hf_source *s, const json_t *from, const char *name,
+                         double *out) {
     const json_t *v = json_object_get(from, name);
     if (!is_set(v)) return EXO_OK;
     double d = json_number_value(v);
@@ -47,15 +45,74 @@ static exo_status get_number(const source *s, const json_t *from, const char *na
     return EXO_OK;
 }
 
+double exo_hf_number_or(const json_t *from, const char *name, double fallback) {
+    const json_t *v = json_object_get(from, name);
+    double d = json_number_value(v);
+    return json_is_number(v) && d > 0 && d < 1e30 ? d : fallback;
+}
+
+static void add_u32(const exo_hf_source *s, const char *suffix, uint32_t v) {
+    char key[EXO_HF_KEY_BYTES];
+    exo_gguf_add_u32(s->w, exo_hf_key(s, suffix, key), v);
+}
+
+static void add_f32(const exo_hf_source *s, const char *suffix, double v) {
+    char key[EXO_HF_KEY_BYTES];
+    exo_gguf_add_f32(s->w, exo_hf_key(s, suffix, key), (float)v);
+}
+
 /* ---- refusals ---- */
 
-static exo_status refuse_variants(const source *s) {
-    const char *act = json_string_value(json_object_get(s->config, "hidden_act"));
-    if (act != NULL && strcmp(act, "silu") != 0 && strcmp(act, "swish") != 0) {
+static bool is_gelu(const char *name) { return strncmp(name, "gelu", 4) == 0; }
+
+static exo_status check_activation(const exo_hf_source *s) {
+    static const char *const members[] = {"hidden_activation", "hidden_act"};
+    exo_epilogue own = spec_of(s->arch)->activation;
+    bool gelu = own == EXO_EPILOGUE_GELU || own == EXO_EPILOGUE_GELU_MUL;
+    for (size_t i = 0; i < 2; i++) {
+        const char *act = json_string_value(json_object_get(s->config, members[i]));
+        if (act == NULL) continue;
+        bool silu = strcmp(act, "silu") == 0 || strcmp(act, "swish") == 0;
+        if (gelu ? is_gelu(act) : silu) return EXO_OK;
         return exo_error_set(s->err, EXO_EUNSUPPORTED,
-                             "config.json: hidden_act %.32s is not "
-                             "supported (silu is)",
-                             act);
+                             "config.json: %s %.32s is not supported in a %s model (%s is)",
+                             members[i], act, s->arch->model_type, gelu ? "gelu" : "silu");
+    }
+    return EXO_OK;
+}
+
+/* Absent, false, empty, or the number that goes without saying. */
+static bool is_plain(const json_t *v, double plain) {
+    if (!is_set(v) || json_is_false(v)) return true;
+    if (json_is_array(v)) return json_array_size(v) == 0;
+    return json_is_number(v) && json_number_value(v) == plain;
+}
+
+static exo_status refuse_variants(const exo_hf_source *s) {
+    static const struct {
+        const char *name;
+        double plain;
+    } members[] = {
+        {"mlp_only_layers", 0},
+        {"decoder_sparse_step", 1},
+        {"moe_layer_freq", 1},
+        {"use_qk_norm", 0},
+        {"clip_qkv", 0},
+        {"use_parallel_residual", 0},
+        {"no_rope_layer_interval", 4},
+        {"shared_intermediate_size", 0},
+    };
+    for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
+        if (is_plain(json_object_get(s->config, members[i].name), members[i].plain)) continue;
+        return exo_error_set(s->err, EXO_EUNSUPPORTED,
+                             "config.json: this value of %s is not supported in a %s model",
+                             members[i].name, s->arch->model_type);
+    }
+    const char *choice = json_string_value(json_object_get(s->config, "topk_method"));
+    if (choice != NULL && strcmp(choice, "group_limited_greedy") == 0 &&
+        exo_hf_number_or(s->config, "n_group", 1) > 1) {
+        return exo_error_set(s->err, EXO_EUNSUPPORTED,
+                             "config.json: topk_method %s is not supported", choice);
     }
     const json_t *quant = json_object_get(s->config, "quantization_config");
     if (is_set(quant)) {
@@ -65,132 +122,243 @@ static exo_status refuse_variants(const source *s) {
                              "unquantised safetensors, or a GGUF file of it",
                              method != NULL ? method : "quantization_config");
     }
-    return EXO_OK;
+    return check_activation(s);
+}
+
+/* gemma's scale is a key there, but follows from the sizes in arch.c. */
+static exo_status check_scale(const exo_hf_source *s, uint32_t n_layers, uint32_t head_dim) {
+    double said = exo_hf_number_or(s->config, "query_pre_attn_scalar", head_dim), used = head_dim;
+    if ((strcmp(s->arch->arch, "gemma2") == 0 && n_layers == 46) ||
+        (strcmp(s->arch->arch, "gemma3") == 0 && n_layers == 62)) {
+        used = exo_hf_number_or(s->config, "hidden_size", 0) /
+               exo_hf_number_or(s->config, "num_attention_heads", 1);
+    }
+    if (fabs(said - used) < 1e-6 * used) return EXO_OK;
+    return exo_error_set(s->err, EXO_EUNSUPPORTED,
+                         "config.json: query_pre_attn_scalar %g is not supported in a %s model of "
+                         "%u layers (%g is)",
+                         said, s->arch->model_type, n_layers, used);
 }
 
 /* ---- sizes ---- */
 
+uint32_t exo_hf_head_dim(const json_t *config, const exo_hf_arch *a) {
+    double latent = exo_hf_number_or(config, "qk_nope_head_dim", 0);
+    double heads = exo_hf_number_or(config, "num_attention_heads", 1);
+    double dim =
+        a->head_dim != 0 ? (double)a->head_dim : exo_hf_number_or(config, "hidden_size", 0) / heads;
+    dim = exo_hf_number_or(config, "head_dim", dim);
+    if (latent > 0) dim = latent + exo_hf_number_or(config, "qk_rope_head_dim", 0);
+    return dim >= 1 && dim < 1e6 ? (uint32_t)dim : 0;
+}
+
+uint32_t exo_hf_n_layers(const json_t *config) {
+    double n = exo_hf_number_or(config, "num_hidden_layers", 0);
+    return n < 1e6 ? (uint32_t)n : 0;
+}
+
 /* Attention within a window equals full attention as long as the context fits into it. */
-static void cap_context(const source *s, uint32_t *context) {
+static void cap_context(const exo_hf_source *s, uint32_t *context) {
     const json_t *window = json_object_get(s->config, "sliding_window");
     const json_t *use = json_object_get(s->config, "use_sliding_window");
     if (!json_is_integer(window) || json_is_false(use)) return;
-    if (use == NULL && strcmp(s->arch->model_type, "mistral") != 0) return;
+    if (use == NULL && !s->arch->window) return;
     json_int_t n = json_integer_value(window);
     if (n > 0 && n < (json_int_t)*context) *context = (uint32_t)n;
 }
 
-static exo_status add_sizes(const source *s, uint32_t *head_dim) {
-    static const struct {
-        const char *theirs, *ours;
-    } needed[] = {
-        {"num_hidden_layers", "block_count"},
-        {"hidden_size", "embedding_length"},
-        {"intermediate_size", "feed_forward_length"},
-        {"num_attention_heads", "attention.head_count"},
-    };
-    uint32_t v[4] = {0}, context = 0;
-    char key[96];
-    for (size_t i = 0; i < 4; i++) {
-        exo_status st = get_u32(s, needed[i].theirs, true, &v[i]);
-        if (st != EXO_OK) return st;
-        exo_gguf_add_u32(s->w, key_of(s, needed[i].ours, key), v[i]);
+/* The window, and which layers slide: all but each n-th, or as a list says. */
+static exo_status add_window(const exo_hf_source *s) {
+    const json_t *types = json_object_get(s->config, "layer_types");
+    uint32_t window = 0, period = 0;
+    char key[EXO_HF_KEY_BYTES];
+    exo_status st = get_u32(s, "sliding_window", false, &window);
+    if (st == EXO_OK) st = get_u32(s, "sliding_window_pattern", false, &period);
+    if (st != EXO_OK || window == 0) return st;
+    add_u32(s, "attention.sliding_window", window);
+    exo_hf_key(s, "attention.sliding_window_pattern", key);
+    size_t n = json_array_size(types);
+    if (n == 0) {
+        if (period > 0) exo_gguf_add_u32(s->w, key, period);
+        return EXO_OK;
     }
-    uint32_t n_kv = v[3], dim = s->arch->head_dim;
-    exo_status st = get_u32(s, "max_position_embeddings", true, &context);
-    if (st == EXO_OK) st = get_u32(s, "num_key_value_heads", false, &n_kv);
-    if (st == EXO_OK) st = get_u32(s, "head_dim", false, &dim);
+    exo_gguf_add_array(s->w, key, EXO_GGUF_BOOL, n);
+    for (size_t i = 0; i < n; i++) {
+        const char *type = json_string_value(json_array_get(types, i));
+        exo_buf_putc(&s->w->kvs, type != NULL && strcmp(type, "sliding_attention") == 0);
+    }
+    return EXO_OK;
+}
+
+static exo_status add_heads(const exo_hf_source *s, uint32_t n_heads, uint32_t n_embd) {
+    uint32_t n_kv = n_heads, dim = exo_hf_head_dim(s->config, s->arch), own = 0, v_dim;
+    exo_status st = get_u32(s, "num_key_value_heads", false, &n_kv);
+    if (st == EXO_OK) st = get_u32(s, "head_dim", false, &own);
     if (st != EXO_OK) return st;
-    if (dim == 0 && v[1] % v[3] != 0) {
+    bool given = own > 0 || s->arch->head_dim > 0 || spec_of(s->arch)->latent;
+    if (!given && n_embd % n_heads != 0) {
         return exo_error_set(s->err, EXO_EFORMAT,
                              "config.json: hidden_size %u is no multiple of num_attention_heads %u",
-                             v[1], v[3]);
+                             n_embd, n_heads);
     }
-    if (dim == 0) dim = v[1] / v[3];
-    cap_context(s, &context);
-    exo_gguf_add_u32(s->w, key_of(s, "context_length", key), context);
-    exo_gguf_add_u32(s->w, key_of(s, "attention.head_count_kv", key), n_kv);
-    exo_gguf_add_u32(s->w, key_of(s, "attention.key_length", key), dim);
-    exo_gguf_add_u32(s->w, key_of(s, "attention.value_length", key), dim);
-    exo_gguf_add_u32(s->w, key_of(s, "rope.dimension_count", key), dim);
-    *head_dim = dim;
-    return EXO_OK;
+    v_dim = dim;
+    st = get_u32(s, "v_head_dim", false, &v_dim);
+    add_u32(s, "attention.head_count", n_heads);
+    add_u32(s, "attention.head_count_kv", n_kv);
+    add_u32(s, "attention.key_length", dim);
+    add_u32(s, "attention.value_length", v_dim);
+    return st;
 }
 
-/* ---- rotary positions ---- */
-
-/* Newer files have all of it in rope_parameters, older ones in rope_scaling and rope_theta. */
-static const json_t *rope_of(const json_t *config) {
-    const json_t *p = json_object_get(config, "rope_parameters");
-    return json_is_object(p) ? p : json_object_get(config, "rope_scaling");
-}
-
-static const char *rope_type(const json_t *rope) {
-    const char *type = json_string_value(json_object_get(rope, "rope_type"));
-    if (type == NULL) type = json_string_value(json_object_get(rope, "type"));
-    return type != NULL ? type : "default";
-}
-
-static exo_status add_rope(const source *s) {
-    const json_t *rope = rope_of(s->config);
-    const char *type = rope_type(rope);
-    double theta = 10000, factor = 1, original = 0;
-    char key[96];
-    exo_status st = get_number(s, s->config, "rope_theta", &theta);
-    if (st == EXO_OK) st = get_number(s, rope, "rope_theta", &theta);
-    if (st == EXO_OK) st = get_number(s, rope, "factor", &factor);
-    if (st == EXO_OK) st = get_number(s, rope, "original_max_position_embeddings", &original);
+static exo_status add_sizes(const exo_hf_source *s) {
+    uint32_t n_layers = 0, n_embd = 0, n_ff = 0, n_heads = 0, context = 0;
+    exo_status st = get_u32(s, "num_hidden_layers", true, &n_layers);
+    if (st == EXO_OK) st = get_u32(s, "hidden_size", true, &n_embd);
+    if (st == EXO_OK) st = get_u32(s, "intermediate_size", true, &n_ff);
+    if (st == EXO_OK) st = get_u32(s, "num_attention_heads", true, &n_heads);
+    if (st == EXO_OK) st = get_u32(s, "max_position_embeddings", true, &context);
+    if (st == EXO_OK) st = add_heads(s, n_heads, n_embd);
+    if (st == EXO_OK) st = check_scale(s, n_layers, exo_hf_head_dim(s->config, s->arch));
     if (st != EXO_OK) return st;
-    exo_gguf_add_f32(s->w, key_of(s, "rope.freq_base", key), (float)theta);
-    bool plain = strcmp(type, "default") == 0 || strcmp(type, "none") == 0;
-    if (plain || strcmp(type, "llama3") == 0) return EXO_OK;
-    if (strcmp(type, "linear") != 0 && strcmp(type, "yarn") != 0) {
-        return exo_error_set(s->err, EXO_EUNSUPPORTED,
-                             "config.json: rope type \"%.32s\" is not "
-                             "supported (default, linear, llama3 and yarn are)",
-                             type);
+    add_u32(s, "block_count", n_layers);
+    add_u32(s, "embedding_length", n_embd);
+    add_u32(s, "feed_forward_length", n_ff);
+    st = exo_hf_add_rope(s, exo_hf_head_dim(s->config, s->arch), context);
+    bool slides = (spec_of(s->arch)->keys & EXO_KEY_WINDOW) != 0;
+    if (st == EXO_OK && slides) st = add_window(s);
+    if (!slides) cap_context(s, &context);
+    add_u32(s, "context_length", context);
+    return st;
+}
+
+/* ---- experts ---- */
+
+uint32_t exo_hf_n_experts(const json_t *config, const exo_hf_arch *a) {
+    static const char *const names[] = {"num_local_experts", "num_experts", "n_routed_experts"};
+    double n = a->n_experts;
+    for (size_t i = 0; i < 3; i++) n = exo_hf_number_or(config, names[i], n);
+    return n < 1e6 ? (uint32_t)n : 0;
+}
+
+static exo_status add_experts(const exo_hf_source *s) {
+    static const struct {
+        const char *theirs, *ours;
+    } numbers[] = {
+        {"moe_intermediate_size", "expert_feed_forward_length"},
+        {"shared_expert_intermediate_size", "expert_shared_feed_forward_length"},
+        {"n_shared_experts", "expert_shared_count"},
+        {"first_k_dense_replace", "leading_dense_block_count"},
+        {"n_group", "expert_group_count"},
+        {"topk_group", "expert_group_used_count"},
+    };
+    uint32_t n = exo_hf_n_experts(s->config, s->arch), used = s->arch->n_experts_used;
+    exo_status st = get_u32(s, "num_experts_per_tok", used == 0, &used);
+    if (st != EXO_OK) return st;
+    add_u32(s, "expert_count", n);
+    add_u32(s, "expert_used_count", used);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        double v = exo_hf_number_or(s->config, numbers[i].theirs, 0);
+        if (v >= 1 && v < 1e9) add_u32(s, numbers[i].ours, (uint32_t)v);
     }
-    exo_gguf_add_str(s->w, key_of(s, "rope.scaling.type", key), type);
-    exo_gguf_add_f32(s->w, key_of(s, "rope.scaling.factor", key), (float)factor);
-    if (original >= 1 && original < 1e9) {
-        exo_gguf_add_u32(s->w, key_of(s, "rope.scaling.original_context_length", key),
-                         (uint32_t)original);
+    double scale = exo_hf_number_or(s->config, "routed_scaling_factor", 0);
+    if (scale > 0) add_f32(s, "expert_weights_scale", scale);
+    const json_t *normalize = json_object_get(s->config, "norm_topk_prob");
+    char key[EXO_HF_KEY_BYTES];
+    if (json_is_boolean(normalize)) {
+        exo_gguf_add_bool(s->w, exo_hf_key(s, "expert_weights_norm", key), json_is_true(normalize));
+    }
+    const char *scores = json_string_value(json_object_get(s->config, "scoring_func"));
+    if (scores == NULL && !s->arch->sigmoid) return EXO_OK;
+    bool sigmoid = scores == NULL || strcmp(scores, "sigmoid") == 0;
+    if (!sigmoid && strcmp(scores, "softmax") != 0) {
+        return exo_error_set(s->err, EXO_EUNSUPPORTED,
+                             "config.json: scoring_func %.32s is not known", scores);
+    }
+    add_u32(s, "expert_gating_func", sigmoid ? 2 : 1);
+    return EXO_OK;
+}
+
+/* ---- scales ---- */
+
+/* hparams.c refuses those that an architecture does not know. */
+static exo_status add_scales(const exo_hf_source *s) {
+    static const struct {
+        const char *theirs, *ours;
+    } scales[] = {
+        {"attention_multiplier", "attention.scale"},
+        {"embedding_multiplier", "embedding_scale"},
+        {"residual_multiplier", "residual_scale"},
+        {"logits_scaling", "logit_scale"},
+        {"logit_scale", "logit_scale"},
+        {"attn_logit_softcapping", "attn_logit_softcapping"},
+        {"final_logit_softcapping", "final_logit_softcapping"},
+        {"q_lora_rank", "attention.q_lora_rank"},
+        {"kv_lora_rank", "attention.kv_lora_rank"},
+    };
+    for (size_t i = 0; i < sizeof scales / sizeof *scales; i++) {
+        double v = 0;
+        exo_status st = exo_hf_number(s, s->config, scales[i].theirs, &v);
+        if (st != EXO_OK) return st;
+        bool rank = strstr(scales[i].ours, "rank") != NULL;
+        if (v > 0 && rank && v < 1e9) add_u32(s, scales[i].ours, (uint32_t)v);
+        if (v > 0 && !rank) add_f32(s, scales[i].ours, v);
     }
     return EXO_OK;
 }
 
-static double number_or(const json_t *from, const char *name, double fallback) {
-    const json_t *v = json_object_get(from, name);
-    double d = json_number_value(v);
-    return json_is_number(v) && d > 0 && d < 1e30 ? d : fallback;
+static exo_status add_epsilon(const exo_hf_source *s) {
+    static const char *const layer_names[] = {"layer_norm_eps", "norm_epsilon",
+                                              "layer_norm_epsilon", NULL};
+    static const char *const rms_names[] = {"rms_norm_eps", NULL};
+    bool layer = spec_of(s->arch)->norm == EXO_NORM_LAYER;
+    double eps = layer ? 1e-5 : 1e-6;
+    for (const char *const *name = layer ? layer_names : rms_names; *name != NULL; name++) {
+        exo_status st = exo_hf_number(s, s->config, *name, &eps);
+        if (st != EXO_OK) return st;
+    }
+    add_f32(s, layer ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon", eps);
+    return EXO_OK;
 }
 
-bool exo_hf_rope_factors(const json_t *config, const exo_hf_arch *a, float *out, uint32_t *n) {
-    const json_t *rope = rope_of(config);
-    *n = 0;
-    if (strcmp(rope_type(rope), "llama3") != 0) return false;
-    const double two_pi = 6.283185307179586;
-    double theta = number_or(rope, "rope_theta", number_or(config, "rope_theta", 10000));
-    double factor = number_or(rope, "factor", 8), low = number_or(rope, "low_freq_factor", 1);
-    double high = number_or(rope, "high_freq_factor", 4);
-    double context = number_or(rope, "original_max_position_embeddings", 8192);
-    double heads = number_or(config, "num_attention_heads", 1);
-    double dim = number_or(config, "head_dim",
-                           a->head_dim != 0 ? (double)a->head_dim
-                                            : number_or(config, "hidden_size", 0) / heads);
-    if (dim < 2 || dim > 2.0 * EXO_HF_MAX_ROPE_FACTORS) return false;
-    *n = (uint32_t)dim / 2;
-    for (uint32_t i = 0; i < *n; i++) {
-        double wavelength = two_pi * exo_dpow(theta, 2.0 * i / (2.0 * *n));
-        double turns = context / wavelength, by = factor;
-        if (turns > high) by = 1;
-        if (turns <= high && turns >= low && high > low) {
-            double smooth = (turns - low) / (high - low);
-            by = 1 / ((1 - smooth) / factor + smooth);
-        }
-        out[i] = (float)by;
+/* ---- encoders ---- */
+
+static exo_status add_encoder(const exo_hf_source *s) {
+    const char *kind = json_string_value(json_object_get(s->config, "position_embedding_type"));
+    double types = exo_hf_number_or(s->config, "type_vocab_size", 0);
+    char key[EXO_HF_KEY_BYTES];
+    if (kind != NULL && strcmp(kind, "absolute") != 0) {
+        return exo_error_set(s->err, EXO_EUNSUPPORTED,
+                             "config.json: position_embedding_type %.32s is not supported", kind);
     }
-    return true;
+    exo_gguf_add_bool(s->w, exo_hf_key(s, "attention.causal", key), false);
+    if (types >= 1 && types < 1e6) {
+        exo_gguf_add_u32(s->w, "tokenizer.ggml.token_type_count", (uint32_t)types);
+    }
+    return EXO_OK;
+}
+
+exo_status exo_hf_add_pooling(const json_t *pooling, const exo_hf_arch *a, exo_gguf_writer *w,
+                              exo_error *err) {
+    static const struct {
+        const char *name;
+        uint32_t kind;
+    } modes[] = {
+        {"pooling_mode_mean_tokens", 1},
+        {"pooling_mode_cls_token", 2},
+        {"pooling_mode_lasttoken", 3},
+    };
+    const exo_hf_source s = {NULL, a, w, err};
+    uint32_t kind = 0, n = 0;
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        if (!json_is_true(json_object_get(pooling, modes[i].name))) continue;
+        kind = modes[i].kind;
+        n++;
+    }
+    if (n == 1) add_u32(&s, "pooling_type", kind);
+    if (n == 1 || (pooling == NULL && !spec_of(a)->encoder)) return EXO_OK;
+    return exo_error_set(err, EXO_EUNSUPPORTED,
+                         "1_Pooling/config.json %s: embeddings need one of mean, cls and lasttoken",
+                         pooling == NULL ? "is missing" : "names no pooling that is known");
 }
 
 /* ---- all ---- */
@@ -202,17 +370,14 @@ bool exo_hf_is_tied(const json_t *config, const exo_hf_arch *a) {
 
 exo_status exo_hf_add_config(const json_t *config, const exo_hf_arch *a, exo_gguf_writer *w,
                              exo_error *err) {
-    const source s = {config, a, w, err};
-    uint32_t head_dim;
-    double eps = 1e-6;
-    char key[96];
+    const exo_hf_source s = {config, a, w, err};
     exo_gguf_add_str(w, "general.architecture", a->arch);
     exo_gguf_add_str(w, "general.type", "model");
     exo_status st = refuse_variants(&s);
-    if (st == EXO_OK) st = add_sizes(&s, &head_dim);
-    if (st == EXO_OK) st = get_number(&s, config, "rms_norm_eps", &eps);
-    if (st == EXO_OK) st = add_rope(&s);
-    if (st != EXO_OK) return st;
-    exo_gguf_add_f32(w, key_of(&s, "attention.layer_norm_rms_epsilon", key), (float)eps);
-    return EXO_OK;
+    if (st == EXO_OK) st = add_sizes(&s);
+    if (st == EXO_OK) st = add_epsilon(&s);
+    if (st == EXO_OK) st = add_scales(&s);
+    if (st == EXO_OK && spec_of(a)->encoder) st = add_encoder(&s);
+    if (st == EXO_OK && exo_hf_n_experts(config, a) > 0) st = add_experts(&s);
+    return st;
 }

@@ -11,6 +11,7 @@
 #include "base/le.h"
 #include "base/mem.h"
 #include "model/gguf_part.h"
+#include "model/model.h"
 #include "model/paths.h"
 #include "model/safetensors.h"
 
@@ -27,7 +28,8 @@
 typedef struct {
     const char *dir;
     const exo_hf_arch *arch;
-    json_t *config, *generation, *tokenizer, *tokenizer_config, *chat_template_json, *index;
+    json_t *config, *generation, *tokenizer, *tokenizer_config, *chat_template_json, *index,
+        *pooling;
     exo_buf chat_template;
     exo_safetensors *files; /* (n_files) */
     const char **names;     /* (n_files) */
@@ -118,6 +120,7 @@ static exo_status load_texts(folder *f, exo_error *err) {
         {"tokenizer_config.json", &f->tokenizer_config},
         {"chat_template.json", &f->chat_template_json},
         {INDEX, &f->index},
+        {"1_Pooling/config.json", &f->pooling},
     };
     for (size_t i = 0; i < sizeof others / sizeof *others && st == EXO_OK; i++) {
         st = optional_json(f, others[i].name, EXO_HF_MAX_TOKENIZER, others[i].to, err);
@@ -213,20 +216,30 @@ static bool find_type(const exo_safetensor *t, exo_dtype *out) {
     return false;
 }
 
-static exo_status widen(folder *f, const exo_safetensor *from, exo_tensor *t, exo_error *err) {
-    size_t n = (size_t)t->dims[0];
-    uint8_t *out = n < VECTOR_LIMIT / 4 ? exo_arena_alloc(&f->memory, n > 0 ? 4 * n : 4) : NULL;
+/* All of a tensor as f32; add: what the weights of some norms lack. */
+static exo_status widen(folder *f, const exo_safetensor *from, float add, exo_tensor *t,
+                        exo_error *err) {
+    uint64_t n = from->bytes * 8 / from->elem_bits;
+    uint8_t *out =
+        n < VECTOR_LIMIT / 4 ? exo_arena_alloc(&f->memory, n > 0 ? 4 * (size_t)n : 4) : NULL;
     if (out == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for a vector");
     for (size_t i = 0; i < n; i++) {
         float v = t->type == EXO_F32   ? exo_get_f32(from->data + 4 * i)
                   : t->type == EXO_F16 ? exo_f16_to_f32(exo_get_u16(from->data + 2 * i))
                                        : exo_bf16_to_f32(exo_get_u16(from->data + 2 * i));
-        exo_put_f32(out + 4 * i, v);
+        exo_put_f32(out + 4 * i, v + add);
     }
     t->type = EXO_F32;
     t->data = out;
-    t->bytes = 4 * (uint64_t)n;
+    t->bytes = 4 * n;
     return EXO_OK;
+}
+
+static exo_tensor *find_tensor(const folder *f, const char *name) {
+    for (size_t i = 0; i < f->n_tensors; i++) {
+        if (strcmp(f->tensors[i].name.s, name) == 0) return &f->tensors[i];
+    }
+    return NULL;
 }
 
 static exo_status push_tensor(folder *f, const char *name, exo_tensor *t, exo_error *err) {
@@ -240,50 +253,150 @@ static exo_status push_tensor(folder *f, const char *name, exo_tensor *t, exo_er
     return EXO_OK;
 }
 
-static exo_status add_tensor(folder *f, const exo_safetensor *from, exo_error *err) {
-    char name[64];
-    bool known;
-    exo_tensor t = {.n_dims = from->n_dims, .data = from->data, .bytes = from->bytes};
-    if (exo_hf_our_name(f->arch, from->name, name, &known) == NULL) {
-        if (known) return EXO_OK;
-        return exo_error_set(err, EXO_EUNSUPPORTED, "it has no place in a %s model",
-                             f->arch->model_type);
+/* ---- experts ---- */
+
+/* Matrices of n experts that lie somewhere; none does yet. */
+static const uint8_t **new_parts(folder *f, uint64_t n) {
+    return exo_arena_zalloc(&f->memory, (size_t)n, sizeof(uint8_t *));
+}
+
+/* One expert's matrix: its place in the stack, which begins with the first one met. */
+static exo_status add_expert(folder *f, const exo_hf_place *place, const exo_tensor *t,
+                             exo_error *err) {
+    uint32_t n = exo_hf_n_experts(f->config, f->arch);
+    if (place->expert >= n || n > EXO_MAX_EXPERTS) {
+        return exo_error_set(err, EXO_EFORMAT, "it is expert %u, but config.json says there are %u",
+                             place->expert, n);
     }
-    if (f->tied && strcmp(name, "output.weight") == 0) return EXO_OK; /* a copy of the embedding */
-    if (!find_type(from, &t.type)) {
+    exo_tensor *stack = find_tensor(f, place->name);
+    if (stack == NULL) {
+        exo_tensor whole = *t;
+        whole.n_dims = 3;
+        whole.dims[2] = n;
+        whole.bytes = t->bytes * n;
+        whole.parts = new_parts(f, n);
+        if (whole.parts == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for experts");
+        exo_status st = push_tensor(f, place->name, &whole, err);
+        if (st != EXO_OK) return st;
+        stack = &f->tensors[f->n_tensors - 1];
+    }
+    if (stack->parts == NULL || stack->type != t->type || stack->dims[0] != t->dims[0] ||
+        stack->dims[1] != t->dims[1]) {
+        return exo_error_set(err, EXO_EFORMAT, "it is unlike the other experts of its layer");
+    }
+    const uint8_t **parts = (const uint8_t **)stack->parts;
+    if (parts[place->expert] != NULL) return exo_error_set(err, EXO_EFORMAT, "it is there twice");
+    parts[place->expert] = t->data;
+    if (place->expert == 0) stack->data = t->data;
+    return EXO_OK;
+}
+
+/* Every expert's gate lies above its up: two stacks with holes. */
+static exo_status add_gate_up(folder *f, const exo_hf_place *place, const exo_tensor *t,
+                              exo_error *err) {
+    static const char *const names[] = {"blk.%u.ffn_gate_exps.weight", "blk.%u.ffn_up_exps.weight"};
+    uint64_t each = t->dims[2] > 0 ? t->bytes / t->dims[2] : 0;
+    if (t->dims[1] % 2 != 0 || t->dims[2] > EXO_MAX_EXPERTS) {
+        return exo_error_set(err, EXO_EFORMAT, "it is %llu matrices of %llu rows",
+                             (unsigned long long)t->dims[2], (unsigned long long)t->dims[1]);
+    }
+    for (uint64_t half = 0; half < 2; half++) {
+        char name[64];
+        exo_tensor part = *t;
+        const uint8_t **parts = new_parts(f, t->dims[2]);
+        if (parts == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for experts");
+        for (uint64_t i = 0; i < t->dims[2]; i++) parts[i] = t->data + i * each + half * (each / 2);
+        part.dims[1] = t->dims[1] / 2;
+        part.bytes = t->bytes / 2;
+        part.data = parts[0];
+        part.parts = parts;
+        exo_hf_fill_layer(names[half], place->layer, name);
+        exo_status st = push_tensor(f, name, &part, err);
+        if (st != EXO_OK) return st;
+    }
+    return EXO_OK;
+}
+
+static exo_status check_experts(const folder *f, exo_error *err) {
+    for (size_t i = 0; i < f->n_tensors; i++) {
+        const exo_tensor *t = &f->tensors[i];
+        for (uint64_t k = 0; t->parts != NULL && k < t->dims[2]; k++) {
+            if (t->parts[k] != NULL) continue;
+            return exo_error_set(err, EXO_EFORMAT, "expert %llu of '%s' is missing",
+                                 (unsigned long long)k, t->name.s);
+        }
+    }
+    return EXO_OK;
+}
+
+/* ---- all tensors ---- */
+
+static exo_status read_shape(const exo_safetensor *from, exo_hf_how how, exo_tensor *t,
+                             exo_error *err) {
+    bool stack = how == EXO_HF_STACK || how == EXO_HF_GATE_UP;
+    if (!find_type(from, &t->type)) {
         return exo_error_set(err, EXO_EUNSUPPORTED, "it is %s (BF16, F16 and F32 are supported)",
                              from->dtype);
     }
-    if (from->n_dims == 0 || from->n_dims > 2) {
-        return exo_error_set(err, EXO_EFORMAT, "it has %u dimensions", from->n_dims);
-    }
+    bool fits = stack                  ? from->n_dims == 3
+                : how == EXO_HF_EXPERT ? from->n_dims == 2
+                                       : from->n_dims == 1 || from->n_dims == 2;
+    if (!fits) return exo_error_set(err, EXO_EFORMAT, "it has %u dimensions", from->n_dims);
+    t->n_dims = from->n_dims;
     for (uint32_t i = 0; i < EXO_MAX_DIMS; i++) {
-        t.dims[i] = i < from->n_dims ? from->shape[from->n_dims - 1 - i] : 1;
+        t->dims[i] = i < from->n_dims ? from->shape[from->n_dims - 1 - i] : 1;
     }
-    exo_status st = from->n_dims == 1 ? widen(f, from, &t, err) : EXO_OK;
-    return st == EXO_OK ? push_tensor(f, name, &t, err) : st;
+    if (how == EXO_HF_FLAT && t->dims[1] == 1) t->n_dims = 1;
+    return EXO_OK;
+}
+
+static bool is_norm(const char *name) {
+    size_t n = strlen(name);
+    return n > 11 && strcmp(name + n - 11, "norm.weight") == 0;
+}
+
+static exo_status add_tensor(folder *f, const exo_safetensor *from, exo_error *err) {
+    exo_hf_place place;
+    exo_tensor t = {.data = from->data, .bytes = from->bytes};
+    if (!exo_hf_find_name(f->arch, from->name, &place)) {
+        return exo_error_set(err, EXO_EUNSUPPORTED, "it has no place in a %s model",
+                             f->arch->model_type);
+    }
+    if (place.how == EXO_HF_NOT_NEEDED) return EXO_OK;
+    if (f->tied && strcmp(place.name, "output.weight") == 0) return EXO_OK; /* the embedding */
+    exo_status st = read_shape(from, place.how, &t, err);
+    if (st == EXO_OK && (t.n_dims == 1 || place.how == EXO_HF_WIDE)) {
+        bool less = f->arch->norms_less_1 && is_norm(place.name);
+        st = widen(f, from, less ? 1.0f : 0.0f, &t, err);
+    }
+    if (st != EXO_OK) return st;
+    if (place.how == EXO_HF_EXPERT) return add_expert(f, &place, &t, err);
+    if (place.how == EXO_HF_GATE_UP) return add_gate_up(f, &place, &t, err);
+    return push_tensor(f, place.name, &t, err);
+}
+
+/* Layers behind the last, which some files have for training. */
+static bool is_extra(const folder *f, const char *name) {
+    unsigned layer;
+    return f->arch->extra_layers && sscanf(name, "model.layers.%6u.", &layer) == 1 &&
+           layer >= exo_hf_n_layers(f->config);
 }
 
 static exo_status add_rope_factors(folder *f, exo_error *err) {
-    float factors[EXO_HF_MAX_ROPE_FACTORS];
-    uint32_t n;
-    if (!exo_hf_rope_factors(f->config, f->arch, factors, &n)) return EXO_OK;
-    uint8_t *bytes = exo_arena_alloc(&f->memory, 4 * (size_t)n);
-    if (bytes == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for a vector");
-    for (uint32_t i = 0; i < n; i++) exo_put_f32(bytes + 4 * (size_t)i, factors[i]);
-    exo_tensor t = {.type = EXO_F32,
-                    .n_dims = 1,
-                    .dims = {n, 1, 1, 1},
-                    .data = bytes,
-                    .bytes = 4 * (uint64_t)n};
-    return push_tensor(f, "rope_freqs.weight", &t, err);
-}
-
-static const exo_tensor *find_tensor(const folder *f, const char *name) {
-    for (size_t i = 0; i < f->n_tensors; i++) {
-        if (strcmp(f->tensors[i].name.s, name) == 0) return &f->tensors[i];
+    exo_hf_factors factors;
+    for (int which = 0; exo_hf_rope_factors(f->config, f->arch, which, &factors); which++) {
+        uint8_t *bytes = exo_arena_alloc(&f->memory, 4 * (size_t)factors.n);
+        if (bytes == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for a vector");
+        for (uint32_t i = 0; i < factors.n; i++) exo_put_f32(bytes + 4 * (size_t)i, factors.v[i]);
+        exo_tensor t = {.type = EXO_F32,
+                        .n_dims = 1,
+                        .dims = {factors.n, 1, 1, 1},
+                        .data = bytes,
+                        .bytes = 4 * (uint64_t)factors.n};
+        exo_status st = push_tensor(f, factors.name, &t, err);
+        if (st != EXO_OK) return st;
     }
-    return NULL;
+    return EXO_OK;
 }
 
 static exo_status add_tensors(folder *f, exo_error *err) {
@@ -291,6 +404,7 @@ static exo_status add_tensors(folder *f, exo_error *err) {
     for (size_t i = 0; i < f->n_files && st == EXO_OK; i++) {
         for (size_t k = 0; k < f->files[i].n && st == EXO_OK; k++) {
             const exo_safetensor *t = &f->files[i].tensors[k];
+            if (is_extra(f, t->name)) continue;
             st = add_tensor(f, t, err);
             if (st != EXO_OK) {
                 exo_error_wrap(err, st, "%.64s: tensor '%.64s'", f->names[i], t->name);
@@ -298,6 +412,7 @@ static exo_status add_tensors(folder *f, exo_error *err) {
         }
     }
     if (st == EXO_OK) st = add_rope_factors(f, err);
+    if (st == EXO_OK) st = check_experts(f, err);
     if (st != EXO_OK) return st;
     if (find_tensor(f, "token_embd.weight") == NULL) {
         return exo_error_set(err, EXO_EFORMAT, "tensor 'model.embed_tokens.weight' is missing");
@@ -329,6 +444,7 @@ static exo_status write_head(folder *f, exo_buf *head, exo_error *err) {
                           .n_chat_template = f->chat_template.n,
                           .chat_template_json = f->chat_template_json};
     exo_status st = exo_hf_add_config(f->config, f->arch, &w, err);
+    if (st == EXO_OK) st = exo_hf_add_pooling(f->pooling, f->arch, &w, err);
     exo_gguf_add_u32(&w, "general.file_type", file_type(f));
     if (st == EXO_OK && rows > INT32_MAX) {
         st = exo_error_set(err, EXO_EFORMAT, "the embedding has %llu rows",
@@ -345,7 +461,8 @@ static exo_status write_head(folder *f, exo_buf *head, exo_error *err) {
 
 static void finish(folder *f) {
     json_t *const texts[] = {f->config,           f->generation,         f->tokenizer,
-                             f->tokenizer_config, f->chat_template_json, f->index};
+                             f->tokenizer_config, f->chat_template_json, f->index,
+                             f->pooling};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) json_decref(texts[i]);
     for (size_t i = 0; i < f->n_files; i++) exo_safetensors_finish(&f->files[i]);
     for (size_t i = 0; f->maps != NULL && i < MAX_FILES; i++) exo_mapping_close(&f->maps[i]);

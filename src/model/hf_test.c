@@ -60,24 +60,30 @@ static void names_are_translated(void **ud) {
     (void)ud;
     json_t *config = json_loads("{\"model_type\":\"llama\"}", 0, NULL);
     const exo_hf_arch *a;
-    char out[64];
-    bool known;
+    exo_hf_place p;
     assert_int_equal(exo_hf_find_arch(config, &a, NULL), EXO_OK);
-    assert_string_equal(exo_hf_our_name(a, "model.layers.17.mlp.up_proj.weight", out, &known),
-                        "blk.17.ffn_up.weight");
-    assert_string_equal(exo_hf_our_name(a, "lm_head.weight", out, &known), "output.weight");
-    assert_null(exo_hf_our_name(a, "model.layers.3.self_attn.rotary_emb.inv_freq", out, &known));
-    assert_true(known);
+    assert_true(exo_hf_find_name(a, "model.layers.17.mlp.up_proj.weight", &p));
+    assert_string_equal(p.name, "blk.17.ffn_up.weight");
+    assert_int_equal(p.how, EXO_HF_AS_IS);
+    assert_true(exo_hf_find_name(a, "lm_head.weight", &p));
+    assert_string_equal(p.name, "output.weight");
+    assert_true(exo_hf_find_name(a, "model.layers.3.self_attn.rotary_emb.inv_freq", &p));
+    assert_int_equal(p.how, EXO_HF_NOT_NEEDED);
+    assert_true(exo_hf_find_name(a, "model.layers.3.mlp.experts.12.up_proj.weight", &p));
+    assert_string_equal(p.name, "blk.3.ffn_up_exps.weight");
+    assert_true(p.how == EXO_HF_EXPERT && p.layer == 3 && p.expert == 12);
     static const char *const strange[] = {"model.layers.x.mlp.up_proj.weight",
                                           "model.layers..mlp.up_proj.weight",
                                           "model.layers.01.mlp.up_proj.weight",
                                           "model.layers.9999999.mlp.up_proj.weight",
                                           "model.layers.1.mlp.up_proj.weight2",
+                                          "model.layers.1.mlp.experts.x.up_proj.weight",
+                                          "model.layers.1.mlp.experts..up_proj.weight",
+                                          "model.layers.1.mlp.experts.1.up_proj",
                                           "lm_head.weight.x",
                                           ""};
     for (size_t i = 0; i < sizeof strange / sizeof *strange; i++) {
-        assert_null(exo_hf_our_name(a, strange[i], out, &known));
-        assert_false(known);
+        assert_false(exo_hf_find_name(a, strange[i], &p));
     }
     json_decref(config);
 }
@@ -92,20 +98,20 @@ static void llama3_factors_rise_from_1_to_the_factor(void **ud) {
         "\"llama3\"}}",
         0, NULL);
     const exo_hf_arch *a;
-    float f[EXO_HF_MAX_ROPE_FACTORS];
-    uint32_t n;
+    exo_hf_factors f;
     assert_int_equal(exo_hf_find_arch(config, &a, NULL), EXO_OK);
-    assert_true(exo_hf_rope_factors(config, a, f, &n));
-    assert_int_equal(n, 32);
-    assert_true(f[0] == 1 && f[31] == 32);
+    assert_true(exo_hf_rope_factors(config, a, 0, &f));
+    assert_int_equal(f.n, 32);
+    assert_string_equal(f.name, "rope_freqs.weight");
+    assert_true(f.v[0] == 1 && f.v[31] == 32);
     int between = 0;
-    for (uint32_t i = 1; i < n; i++) {
-        assert_true(f[i] >= f[i - 1]);
-        between += f[i] > 1 && f[i] < 32;
+    for (uint32_t i = 1; i < f.n; i++) {
+        assert_true(f.v[i] >= f.v[i - 1]);
+        between += f.v[i] > 1 && f.v[i] < 32;
     }
     assert_true(between >= 2 && between <= 6);
     json_object_set_new(config, "rope_scaling", json_null());
-    assert_false(exo_hf_rope_factors(config, a, f, &n));
+    assert_false(exo_hf_rope_factors(config, a, 0, &f));
     json_decref(config);
 }
 

@@ -1,8 +1,9 @@
 /* hf_tokenizer.c - tokenizer.json and its companions to the tokenizer keys of a GGUF file.
  *
- * Two kinds are known.  Byte-level BPE becomes "gpt2" with its merges.  BPE with byte fallback is
+ * Three kinds are known.  Byte-level BPE becomes "gpt2" with its merges.  BPE with byte fallback is
  * SentencePiece's in other clothes and becomes "llama": a token's score is minus the rank of the
  * first merge that makes it, which merges in the same order.
+ * WordPiece becomes "bert", where words begin with U+2581 instead of going on with "##".
  * The embedding may have more rows than there are tokens; the rest are unused ones. */
 #include "model/hf_impl.h"
 
@@ -35,7 +36,7 @@ typedef struct {
     const json_t *model; /* of tokenizer.json */
     entry *entries;      /* (n) */
     uint32_t n;
-    bool byte_level;
+    bool byte_level, word_piece;
     exo_gguf_writer *w;
     exo_error *err;
 } vocab;
@@ -81,7 +82,7 @@ static exo_status read_vocab(vocab *v) {
     json_object_foreach(all, s, id) {
         size_t n = strlen(s);
         token_type type = TYPE_NORMAL;
-        if (!v->byte_level && is_byte_token(s, n)) type = TYPE_BYTE;
+        if (!v->byte_level && !v->word_piece && is_byte_token(s, n)) type = TYPE_BYTE;
         if (!v->byte_level && unk[0] != '\0' && strcmp(s, unk) == 0) type = TYPE_UNKNOWN;
         st = put_entry(v, s, n, id, type);
         if (st != EXO_OK) break;
@@ -204,20 +205,36 @@ static exo_status score_by_merges(vocab *v, const json_t *merges) {
 
 /* ---- writing ---- */
 
+/* A token as GGUF files spell it.  What is in brackets stands for itself. */
+static void put_text(const vocab *v, const char *s, size_t n) {
+    exo_buf *out = &v->w->kvs;
+    bool begins = v->word_piece && (n < 3 || s[0] != '[' || s[n - 1] != ']');
+    bool goes_on = begins && n > 2 && memcmp(s, "##", 2) == 0;
+    if (goes_on) {
+        exo_gguf_put_str(out, s + 2, n - 2);
+    } else if (begins) {
+        exo_gguf_put_u64(out, n + 3);
+        exo_buf_puts(out, "\xE2\x96\x81");
+        exo_buf_append(out, s, n);
+    } else {
+        exo_gguf_put_str(out, s, n);
+    }
+}
+
 static void add_entries(const vocab *v) {
     char pad[32];
     exo_gguf_add_array(v->w, "tokenizer.ggml.tokens", EXO_GGUF_STRING, v->n);
     for (uint32_t i = 0; i < v->n; i++) {
         const entry *e = &v->entries[i];
         int n = snprintf(pad, sizeof pad, "[PAD%u]", i);
-        exo_gguf_put_str(&v->w->kvs, e->s != NULL ? e->s : pad, e->s != NULL ? e->n : (size_t)n);
+        put_text(v, e->s != NULL ? e->s : pad, e->s != NULL ? e->n : (size_t)n);
     }
     exo_gguf_add_array(v->w, "tokenizer.ggml.token_type", EXO_GGUF_I32, v->n);
     for (uint32_t i = 0; i < v->n; i++) {
         token_type type = v->entries[i].s != NULL ? v->entries[i].type : TYPE_UNUSED;
         exo_gguf_put_u32(&v->w->kvs, (uint32_t)type);
     }
-    if (v->byte_level) return;
+    if (v->byte_level || v->word_piece) return;
     exo_gguf_add_array(v->w, "tokenizer.ggml.scores", EXO_GGUF_F32, v->n);
     for (uint32_t i = 0; i < v->n; i++) {
         uint32_t bits;
@@ -359,14 +376,54 @@ static bool adds_space(const json_t *tokenizer) {
     return !json_is_false(json_object_get(pre, "add_prefix_space"));
 }
 
+/* BERT's own: what tokenizer_wpm.c does. */
+static exo_status check_word_piece(const vocab *v) {
+    const json_t *t = v->texts->tokenizer, *normalizer = json_object_get(t, "normalizer");
+    const char *prefix = text_of(v->model, "continuing_subword_prefix");
+    bool usual = strcmp(text_of(normalizer, "type"), "BertNormalizer") == 0 &&
+                 !json_is_false(json_object_get(normalizer, "clean_text")) &&
+                 !json_is_false(json_object_get(normalizer, "handle_chinese_chars"));
+    const char *pre = text_of(json_object_get(t, "pre_tokenizer"), "type");
+    if (usual && strcmp(pre, "BertPreTokenizer") == 0 && strcmp(prefix, "##") == 0) return EXO_OK;
+    return exo_error_set(v->err, EXO_EUNSUPPORTED,
+                         "tokenizer.json: WordPiece with another normalizer or pre-tokenizer than "
+                         "BERT's is not supported");
+}
+
+static void add_word_piece(const vocab *v) {
+    const json_t *normalizer = json_object_get(v->texts->tokenizer, "normalizer");
+    const json_t *strip = json_object_get(normalizer, "strip_accents");
+    bool lowercase = !json_is_false(json_object_get(normalizer, "lowercase"));
+    const struct {
+        const char *name, *usual, *key;
+    } ids[] = {
+        {"cls_token", "[CLS]", "tokenizer.ggml.bos_token_id"},
+        {"cls_token", "[CLS]", "tokenizer.ggml.cls_token_id"},
+        {"sep_token", "[SEP]", "tokenizer.ggml.seperator_token_id"},
+        {"unk_token", "[UNK]", "tokenizer.ggml.unknown_token_id"},
+        {"pad_token", "[PAD]", "tokenizer.ggml.padding_token_id"},
+        {"mask_token", "[MASK]", "tokenizer.ggml.mask_token_id"},
+    };
+    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
+        const char *text = token_text(v->texts->tokenizer_config, ids[i].name);
+        add_id(v, ids[i].key, find_token(v, text[0] != '\0' ? text : ids[i].usual));
+    }
+    exo_gguf_add_str(v->w, "tokenizer.ggml.model", "bert");
+    exo_gguf_add_bool(v->w, "tokenizer.ggml.normalizer.lowercase", lowercase);
+    exo_gguf_add_bool(v->w, "tokenizer.ggml.normalizer.strip_accents",
+                      json_is_boolean(strip) ? json_is_true(strip) : lowercase);
+}
+
 static exo_status find_kind(vocab *v) {
     const json_t *t = v->texts->tokenizer;
     const char *type = text_of(v->model, "type");
+    v->word_piece = strcmp(type, "WordPiece") == 0;
+    if (v->word_piece) return check_word_piece(v);
     bool merges = json_is_array(json_object_get(v->model, "merges"));
     if ((type[0] != '\0' && strcmp(type, "BPE") != 0) || !merges) {
         return exo_error_set(v->err, EXO_EUNSUPPORTED,
                              "tokenizer.json: model type \"%.32s\" is "
-                             "not supported (BPE is)",
+                             "not supported (BPE and WordPiece are)",
                              type);
     }
     v->byte_level = has_step(json_object_get(t, "pre_tokenizer"), "pretokenizers", "ByteLevel") ||
@@ -382,9 +439,14 @@ static exo_status add_all(vocab *v) {
     const char *pre;
     exo_status st = find_kind(v);
     if (st == EXO_OK) st = read_vocab(v);
-    if (st == EXO_OK && !v->byte_level) st = score_by_merges(v, merges);
+    if (st == EXO_OK && !v->byte_level && !v->word_piece) st = score_by_merges(v, merges);
     if (st == EXO_OK) st = read_added(v);
     if (st != EXO_OK) return st;
+    if (v->word_piece) {
+        add_word_piece(v);
+        add_entries(v);
+        return EXO_OK;
+    }
     exo_gguf_add_str(v->w, "tokenizer.ggml.model", v->byte_level ? "gpt2" : "llama");
     if (v->byte_level) {
         st = exo_hf_pre_name(v->texts->tokenizer, &pre, v->err);

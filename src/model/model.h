@@ -148,6 +148,10 @@ uint64_t exo_model_range_bytes(const exo_model *m, uint32_t a, uint32_t b, bool 
  * <data_dir>/models.  Writes the path (or "tiny") to out. */
 exo_status exo_models_resolve(const char *name, const char *data_dir, char *out, size_t cap,
                               exo_error *err);
+/* The same for names from a command line: a folder of safetensors in the working directory comes
+ * before an id. */
+exo_status exo_models_resolve_given(const char *name, const char *data_dir, char *out, size_t cap,
+                                    exo_error *err);
 /* Calls fn for each model found; ids are unique, the first directory wins. */
 typedef void (*exo_models_fn)(void *ud, const char *id, const char *path);
 void exo_models_each(const char *data_dir, exo_models_fn fn, void *ud);

@@ -186,3 +186,13 @@ exo_status exo_models_resolve(const char *name, const char *data_dir, char *out,
     exo_buf_finish(&l.searched);
     return st;
 }
+
+exo_status exo_models_resolve_given(const char *name, const char *data_dir, char *out, size_t cap,
+                                    exo_error *err) {
+    size_t n = strlen(name);
+    if (n >= cap || strcmp(name, "tiny") == 0 || !exo_hf_is_folder(name)) {
+        return exo_models_resolve(name, data_dir, out, cap, err);
+    }
+    memcpy(out, name, n + 1);
+    return EXO_OK;
+}

@@ -55,7 +55,7 @@ exo_status exo_models_create(const char *data_dir, const char *const *files, siz
     for (size_t i = 0; i < n_files && st == EXO_OK; i++) {
         char path[4096];
         exo_model *model = NULL;
-        st = exo_models_resolve(files[i], data_dir, path, sizeof path, err);
+        st = exo_models_resolve_given(files[i], data_dir, path, sizeof path, err);
         if (st == EXO_OK) st = exo_model_open(path, &model, err);
         if (st == EXO_OK && find(m, exo_model_id(model)) != NULL) {
             exo_model_unref(model);

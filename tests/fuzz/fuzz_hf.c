@@ -32,8 +32,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n) {
     exo_gguf_writer w = {0};
     exo_error err = {0};
     const exo_hf_arch *arch;
-    float factors[EXO_HF_MAX_ROPE_FACTORS];
-    uint32_t n_factors;
+    exo_hf_factors factors;
     json_t *all = json_loadb((const char *)bytes, n, JSON_ALLOW_NUL, NULL);
     const json_t *config = json_object_get(all, "config");
     exo_hf_texts texts = {.tokenizer = json_object_get(all, "tokenizer"),
@@ -42,7 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n) {
                           .generation = config};
     json_int_t rows = json_integer_value(json_object_get(all, "rows"));
     if (exo_hf_find_arch(config, &arch, &err) == EXO_OK) {
-        (void)exo_hf_rope_factors(config, arch, factors, &n_factors);
+        for (int i = 0; exo_hf_rope_factors(config, arch, i, &factors);) i++;
         if (exo_hf_add_config(config, arch, &w, &err) != EXO_OK && err.message[0] == '\0') abort();
     }
     uint32_t n_rows = rows > 0 && rows < 100000 ? (uint32_t)rows : 512;

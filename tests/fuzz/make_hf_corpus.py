@@ -60,6 +60,25 @@ def main() -> None:
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
             {"type": "Split", "pattern": {"Regex": "\\p{N}"}, "behavior": "Isolated"}, level]},
         "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}})
+    half = {**config, "partial_rotary_factor": 0.5, "original_max_position_embeddings": 32}
+    hf("longrope", {"config": {**half, "model_type": "phi3", "rope_scaling": {
+        "type": "su", "long_factor": [1.5], "short_factor": [1.0]}}})
+    hf("experts", {"config": {
+        **config, "model_type": "deepseek_v3", "n_routed_experts": 8, "num_experts_per_tok": 2,
+        "kv_lora_rank": 8, "qk_nope_head_dim": 4, "qk_rope_head_dim": 2, "v_head_dim": 4,
+        "n_group": 2, "topk_group": 1, "norm_topk_prob": True, "rope_scaling": {
+            "type": "yarn", "factor": 40, "mscale": 1.0, "mscale_all_dim": 1.0, "beta_fast": 32}}})
+    hf("window", {"config": {
+        **config, "model_type": "gemma3_text", "head_dim": 4, "sliding_window": 16,
+        "layer_types": ["sliding_attention"], "rope_parameters": {
+            "full_attention": {"rope_type": "linear", "factor": 8, "rope_theta": 1e6},
+            "sliding_attention": {"rope_theta": 1e4}}, "hidden_act": "gelu_pytorch_tanh"}})
+    hf("words", {"config": {**config, "model_type": "bert", "type_vocab_size": 2,
+                            "hidden_act": "gelu"}, "rows": 8, "tokenizer": {
+        "normalizer": {"type": "BertNormalizer", "lowercase": True},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                  "vocab": {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "a": 3, "##b": 4, "##": 5}}}})
     hf("lies", {"config": {**config, "hidden_size": -1}, "tokenizer": {
         "pre_tokenizer": level, "model": {"type": "BPE", "vocab": {"a": 2**31}, "merges": ["a"]}}})
 

@@ -162,10 +162,11 @@ class Cluster:
 
 
 def run(*arguments: str, stdin: bytes = b"", timeout: float = 60,
-        env: dict[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
+        env: dict[str, str] | None = None,
+        cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
     """One command to its end."""
     return subprocess.run([EXO, *arguments], input=stdin, capture_output=True, timeout=timeout,
-                          env={**os.environ, **(env or {})}, check=False)
+                          env={**os.environ, **(env or {})}, check=False, cwd=cwd)
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,85 @@ NAMES = {"attn_norm.weight": "input_layernorm.weight", "attn_q": "self_attn.q_pr
          "attn_k_norm": "self_attn.k_norm", "ffn_norm": "post_attention_layernorm",
          "attn_norm": "input_layernorm", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
          "ffn_down": "mlp.down_proj"}
+MOE = {"ffn_gate_inp": "mlp.gate", "ffn_gate_exps": "mlp.experts.%u.gate_proj",
+       "ffn_up_exps": "mlp.experts.%u.up_proj", "ffn_down_exps": "mlp.experts.%u.down_proj"}
+GEMMA2 = {"post_attention_norm": "post_attention_layernorm",
+          "ffn_norm": "pre_feedforward_layernorm", "post_ffw_norm": "post_feedforward_layernorm"}
+BY_ARCH = {  # model_type, names in which it differs, members of config.json: GGUF key or value
+    "llama": ("llama", {}, {}),
+    "qwen2": ("qwen2", {}, {}),
+    "qwen3": ("qwen3", {}, {}),
+    "mixtral": ("mixtral", {"ffn_gate_inp": "block_sparse_moe.gate",
+                            "ffn_gate_exps": "block_sparse_moe.experts.%u.w1",
+                            "ffn_up_exps": "block_sparse_moe.experts.%u.w3",
+                            "ffn_down_exps": "block_sparse_moe.experts.%u.w2"},
+                {"num_local_experts": "expert_count", "num_experts_per_tok": "expert_used_count"}),
+    "qwen2moe": ("qwen2_moe", MOE | {
+        "ffn_gate_shexp": "mlp.shared_expert.gate_proj", "ffn_up_shexp": "mlp.shared_expert.up_proj",
+        "ffn_down_shexp": "mlp.shared_expert.down_proj",
+        "ffn_gate_inp_shexp": "mlp.shared_expert_gate"},
+        {"num_experts": "expert_count", "num_experts_per_tok": "expert_used_count",
+         "shared_expert_intermediate_size": "expert_shared_feed_forward_length",
+         "moe_intermediate_size": "expert_feed_forward_length", "decoder_sparse_step": 1}),
+    "qwen3moe": ("qwen3_moe", MOE, {
+        "num_experts": "expert_count", "num_experts_per_tok": "expert_used_count",
+        "moe_intermediate_size": "expert_feed_forward_length", "mlp_only_layers": [],
+        "norm_topk_prob": True}),
+    "gemma": ("gemma", {}, {"hidden_act": "gelu", "hidden_activation": "gelu_pytorch_tanh"}),
+    "gemma2": ("gemma2", GEMMA2, {
+        "hidden_activation": "gelu_pytorch_tanh", "sliding_window": "attention.sliding_window",
+        "attn_logit_softcapping": "attn_logit_softcapping", "query_pre_attn_scalar": 64,
+        "final_logit_softcapping": "final_logit_softcapping"}),
+    "gemma3": ("gemma3_text", GEMMA2, {
+        "hidden_activation": "gelu_pytorch_tanh", "sliding_window": "attention.sliding_window",
+        "sliding_window_pattern": 6, "rope_local_base_freq": 10000.0}),
+    "phi3": ("phi3", {"attn_qkv": "self_attn.qkv_proj", "ffn_up": "mlp.gate_up_proj"}, {
+        "original_max_position_embeddings": "rope.scaling.original_context_length"}),
+    "granite": ("granite", {}, {
+        "attention_multiplier": "attention.scale", "embedding_multiplier": "embedding_scale",
+        "residual_multiplier": "residual_scale", "logits_scaling": "logit_scale"}),
+    "glm4": ("glm4", {"post_attention_norm": "post_self_attn_layernorm",
+                      "post_ffw_norm": "post_mlp_layernorm", "ffn_up": "mlp.gate_up_proj"}, {}),
+    "deepseek2": ("deepseek_v2", MOE | {
+        "attn_kv_a_mqa": "self_attn.kv_a_proj_with_mqa", "attn_kv_a_norm": "self_attn.kv_a_layernorm",
+        "attn_kv_b": "self_attn.kv_b_proj", "ffn_gate_shexp": "mlp.shared_experts.gate_proj",
+        "ffn_up_shexp": "mlp.shared_experts.up_proj",
+        "ffn_down_shexp": "mlp.shared_experts.down_proj"}, {
+        "n_routed_experts": "expert_count", "num_experts_per_tok": "expert_used_count",
+        "kv_lora_rank": "attention.kv_lora_rank", "q_lora_rank": "attention.q_lora_rank",
+        "n_shared_experts": "expert_shared_count", "v_head_dim": "attention.value_length",
+        "moe_intermediate_size": "expert_feed_forward_length",
+        "first_k_dense_replace": "leading_dense_block_count",
+        "qk_rope_head_dim": "rope.dimension_count", "scoring_func": "softmax",
+        "norm_topk_prob": False, "topk_method": "greedy"}),
+    "olmo2": ("olmo2", GEMMA2, {}),
+    "starcoder2": ("starcoder2", {"ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"}, {
+        "hidden_act": "gelu_pytorch_tanh", "norm_epsilon": "attention.layer_norm_epsilon",
+        "tie_word_embeddings": False}),
+    "command-r": ("cohere", {}, {"layer_norm_eps": "attention.layer_norm_epsilon",
+                                 "logit_scale": "logit_scale", "use_qk_norm": False}),
+    "smollm3": ("smollm3", {}, {"no_rope_layer_interval": 4}),
+    "ernie4_5": ("ernie4_5", {}, {}),
+    "seed_oss": ("seed_oss", {"post_attention_norm": "post_attention_layernorm"}, {}),
+}
+BY_ARCH["bert"] = ("bert", {
+    "@layers": "bert.encoder.layer", "token_embd.weight": "bert.embeddings.word_embeddings.weight",
+    "position_embd.weight": "bert.embeddings.position_embeddings.weight",
+    "token_types.weight": "bert.embeddings.token_type_embeddings.weight",
+    "token_embd_norm.weight": "bert.embeddings.LayerNorm.weight",
+    "token_embd_norm.bias": "bert.embeddings.LayerNorm.bias",
+    "attn_q": "attention.self.query", "attn_k": "attention.self.key",
+    "attn_v": "attention.self.value", "attn_output": "attention.output.dense",
+    "attn_output_norm": "attention.output.LayerNorm", "ffn_up": "intermediate.dense",
+    "ffn_down": "output.dense", "layer_output_norm": "output.LayerNorm"},
+    {"hidden_act": "gelu", "layer_norm_eps": "attention.layer_norm_epsilon", "type_vocab_size": 2,
+     "head_dim": None, "num_key_value_heads": None, "rope_theta": None, "rms_norm_eps": None})
+BY_ARCH["granitemoe"] = ("granitemoe", {
+    "ffn_gate_inp": "block_sparse_moe.router.layer", "ffn_down_exps": "block_sparse_moe.output_linear"},
+    BY_ARCH["granite"][2] | {"num_local_experts": "expert_count",
+                             "num_experts_per_tok": "expert_used_count"})
+TEXTS = ("hidden_act", "hidden_activation", "scoring_func", "topk_method")  # members with a word
+PERMUTED = ("llama", "mixtral", "granite", "granitemoe", "smollm3")
 CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 WORDS = "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|%s| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 REGEX = {"llama-bpe": CONTRACTION + WORDS % "\\p{N}{1,3}",
@@ -51,13 +130,13 @@ def value(kind: int, raw: bytes) -> Any:
     return out
 
 
-def hf_name(name: str) -> str:
+def hf_name(name: str, own: dict[str, str]) -> str:
     around = {"token_embd.weight": "model.embed_tokens.weight", "output.weight": "lm_head.weight",
-              "output_norm.weight": "model.norm.weight"}
-    if name in around:
-        return around[name]
+              "output_norm.weight": "model.norm.weight", "output_norm.bias": "model.norm.bias"}
+    if name in own or name in around:
+        return own.get(name) or around[name]
     _, layer, part, kind = name.split(".")
-    return f"model.layers.{layer}.{NAMES[part]}.{kind}"
+    return f"{own.get('@layers', 'model.layers')}.{layer}.{own.get(part) or NAMES[part]}.{kind}"
 
 
 def halves(raw: bytes, n_heads: int, rows: int) -> bytes:
@@ -81,19 +160,58 @@ def write_safetensors(path: Path, tensors: dict[str, tuple[str, list[int], bytes
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
-def read_tensors(g: Gguf, n_heads: int, n_kv_heads: int, permuted: bool,
+def data_of(g: Gguf) -> dict[str, tuple[int, bytes]]:
+    """Kind and bytes of every tensor."""
+    order = sorted(g.tensors, key=lambda n: g.tensors[n].offset)
+    ends = [g.tensors[n].offset for n in order[1:]] + [len(g.data)]
+    return {n: (g.tensors[n].kind, bytes(g.data[g.tensors[n].offset:end])) for n, end in zip(order, ends)}
+
+
+def less_1(raw: bytes) -> bytes:
+    """Weights of norms as gemma has them."""
+    n = len(raw) // 4
+    return struct.pack(f"<{n}f", *(v - 1 for v in struct.unpack(f"<{n}f", raw)))
+
+
+def cut(raw: bytes, n: int) -> list[bytes]:
+    each = len(raw) // n
+    return [raw[i * each:(i + 1) * each] for i in range(n)]
+
+
+def gates_above_ups(out: dict[str, tuple[str, list[int], bytes]], layer: str, gate: bytes, up: bytes,
+                    kind: str, shape: list[int]) -> None:
+    both = b"".join(a + b for a, b in zip(cut(gate, shape[0]), cut(up, shape[0]), strict=True))
+    out[f"model.layers.{layer}.block_sparse_moe.input_linear.weight"] = (
+        kind, [shape[0], 2 * shape[1], shape[2]], both)
+
+
+def read_tensors(g: Gguf, family: str, n_heads: int, n_kv_heads: int,
                  vectors: str) -> dict[str, tuple[str, list[int], bytes]]:
-    out = {}
+    out: dict[str, tuple[str, list[int], bytes]] = {}
+    own = BY_ARCH[family][1]
     for name, t in g.tensors.items():
-        if name == "rope_freqs.weight":
+        if name.startswith(("rope_freqs", "rope_factors")):
             continue
         raw, shape, kind = g.raw(name), list(reversed(t.dims)), DTYPES[t.kind]
-        if permuted and (".attn_q." in name or ".attn_k." in name):
+        if family in PERMUTED and (".attn_q." in name or ".attn_k." in name):
             raw = halves(raw, n_heads if ".attn_q." in name else n_kv_heads, shape[0])
+        if family.startswith("gemma") and name.endswith("norm.weight"):
+            raw = less_1(raw)
         if len(shape) == 1 and vectors == "BF16":
             raw = b"".join(raw[i + 2:i + 4] for i in range(0, len(raw), 4))
             kind = "BF16"
-        out[hf_name(name)] = (kind, shape, raw)
+        if family == "granitemoe" and "ffn_gate_exps" in name:
+            up = g.raw(name.replace("gate", "up"))
+            gates_above_ups(out, name.split(".")[1], raw, up, kind, shape)
+            continue
+        if family == "granitemoe" and "ffn_up_exps" in name:
+            continue
+        theirs = hf_name(name, own)
+        if "%u" in theirs:
+            for e, part in enumerate(cut(raw, shape[0])):
+                out[theirs.replace("%u", str(e))] = (kind, shape[1:], part)
+        else:
+            out[theirs] = (kind, [1, shape[-1]] if "shared_expert_gate" in theirs else shape, raw)
     return out
 
 
@@ -139,6 +257,42 @@ def spm(get: Any) -> dict[str, Any]:
                   "merges": [[a, b] for _, _, a, b in merges]}}
 
 
+def more_members(g: Gguf, family: str, own: Any) -> dict[str, Any]:
+    """What is not one key for one member."""
+    if family == "deepseek2":
+        return {"qk_nope_head_dim": own("attention.key_length") - own("rope.dimension_count"),
+                "head_dim": None, "q_lora_rank": own("attention.q_lora_rank")}
+    if family == "glm4":
+        return {"partial_rotary_factor": own("rope.dimension_count") / own("attention.key_length")}
+    if family == "gemma3":
+        return {"rope_scaling": {"rope_type": "linear", "factor": own("rope.scaling.factor")}}
+    if family != "phi3":
+        return {}
+    factors = {f"{kind}_factor": list(struct.unpack(
+        f"<{own('rope.dimension_count') // 2}f", g.raw(f"rope_factors_{kind}.weight")))
+        for kind in ("long", "short")}
+    return {"partial_rotary_factor": own("rope.dimension_count") / own("attention.key_length"),
+            "rope_scaling": {"type": "longrope", **factors,
+                             "attention_factor": own("rope.scaling.attn_factor")}}
+
+
+def word_piece(get: Any) -> dict[str, Any]:
+    tokens, types = get("tokenizer.ggml.tokens"), get("tokenizer.ggml.token_type")
+    words = [t if types[i] == 3 else t[1:] if t[0] == "▁" else "##" + t
+             for i, t in enumerate(tokens)]
+    return {
+        "version": "1.0", "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True,
+                       "strip_accents": None, "lowercase": True},
+        "added_tokens": [{"id": i, "content": t, "special": True}
+                         for i, t in enumerate(words) if types[i] == 3],
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                  "vocab": {t: i for i, t in enumerate(words)}}}
+
+
+TOKENIZERS = {"llama": spm, "gpt2": bpe, "bert": word_piece}
+
+
 def write_folder(source: Path, folder: Path, vectors: str = "F32", shards: int = 1) -> Path:
     g = Gguf(source)
 
@@ -146,6 +300,7 @@ def write_folder(source: Path, folder: Path, vectors: str = "F32", shards: int =
         return value(*g.values[key]) if key in g.values else default
 
     arch = get("general.architecture")
+    family = "mixtral" if arch == "llama" and "llama.expert_count" in g.values else arch
     folder.mkdir(parents=True, exist_ok=True)
 
     def own(key: str, default: Any = None) -> Any:
@@ -153,12 +308,12 @@ def write_folder(source: Path, folder: Path, vectors: str = "F32", shards: int =
 
     heads, kv_heads = own("attention.head_count"), own("attention.head_count_kv")
     config = {
-        "model_type": arch, "hidden_size": own("embedding_length"),
+        "model_type": BY_ARCH[family][0], "hidden_size": own("embedding_length"),
         "intermediate_size": own("feed_forward_length"), "num_hidden_layers": own("block_count"),
         "num_attention_heads": heads, "num_key_value_heads": kv_heads,
         "head_dim": own("attention.key_length", own("embedding_length") // heads),
         "max_position_embeddings": own("context_length"),
-        "rms_norm_eps": own("attention.layer_norm_rms_epsilon"),
+        "rms_norm_eps": own("attention.layer_norm_rms_epsilon"),  # None where it is another norm
         "rope_theta": own("rope.freq_base", 10000.0), "hidden_act": "silu",
         "vocab_size": len(get("tokenizer.ggml.tokens")),
         "tie_word_embeddings": "output.weight" not in g.tensors,
@@ -169,16 +324,25 @@ def write_folder(source: Path, folder: Path, vectors: str = "F32", shards: int =
         config["rope_scaling"] = {"rope_type": "llama3", "factor": factor, "low_freq_factor": 1.0,
                                   "high_freq_factor": 4.0,
                                   "original_max_position_embeddings": 8192}
+    config.update({member: own(key) if isinstance(key, str) and member not in TEXTS else key
+                   for member, key in BY_ARCH[family][2].items()})
+    config.update(more_members(g, family, own))
     (folder / "config.json").write_text(json.dumps(config))
     is_spm = get("tokenizer.ggml.model") == "llama"
-    (folder / "tokenizer.json").write_text(json.dumps((spm if is_spm else bpe)(get)))
+    make = TOKENIZERS[get("tokenizer.ggml.model")]
+    (folder / "tokenizer.json").write_text(json.dumps(make(get)))
+    if own("pooling_type") is not None:
+        modes = {"pooling_mode_mean_tokens": 1, "pooling_mode_cls_token": 2}
+        (folder / "1_Pooling").mkdir(exist_ok=True)
+        (folder / "1_Pooling" / "config.json").write_text(json.dumps(
+            {name: kind == own("pooling_type") for name, kind in modes.items()}))
     tokens = get("tokenizer.ggml.tokens")
+    named = {f"{end}_token": {"content": tokens[config[f"{end}_token_id"]]}
+             for end in ("bos", "eos") if config[f"{end}_token_id"] is not None}
     (folder / "tokenizer_config.json").write_text(json.dumps({
-        "bos_token": {"content": tokens[config["bos_token_id"]]},
-        "eos_token": tokens[config["eos_token_id"]],
-        "add_bos_token": bool(get("tokenizer.ggml.add_bos_token", is_spm)),
+        **named, "add_bos_token": bool(get("tokenizer.ggml.add_bos_token", is_spm)),
         "chat_template": get("tokenizer.chat_template")}))
-    tensors = read_tensors(g, heads, kv_heads, arch == "llama", vectors)
+    tensors = read_tensors(g, family, heads, kv_heads, vectors)
     if shards == 1:
         write_safetensors(folder / "model.safetensors", tensors)
         return folder

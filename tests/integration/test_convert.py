@@ -11,7 +11,7 @@ from typing import Any, Callable
 import pytest
 
 from conftest import EXO, run
-from hf_folder import Gguf, write_folder
+from hf_folder import Gguf, data_of, write_folder
 from test_pull import split_model
 
 Q6_K = 14
@@ -29,13 +29,6 @@ def answer(model: Path | str) -> dict[str, Any]:
                "--json", "--logits-hash")
     assert done.returncode == 0, done.stderr
     return {k: v for k, v in json.loads(done.stdout).items() if k in ("ids", "prompt_ids", "logits_sha256")}
-
-
-def data_of(g: Gguf) -> dict[str, tuple[int, bytes]]:
-    """Kind and bytes of every tensor."""
-    order = sorted(g.tensors, key=lambda n: g.tensors[n].offset)
-    ends = [g.tensors[n].offset for n in order[1:]] + [len(g.data)]
-    return {n: (g.tensors[n].kind, bytes(g.data[g.tensors[n].offset:end])) for n, end in zip(order, ends)}
 
 
 @pytest.mark.parametrize("kind", ["f32", "bf16"])

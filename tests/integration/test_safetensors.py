@@ -11,10 +11,15 @@ from typing import Any, Callable
 import pytest
 
 from conftest import run
-from hf_folder import write_folder
+from hf_folder import Gguf, data_of, write_folder
 from hub import Hub
 
 SHAPES = ["test-256", "test-qwen2", "test-qwen3"]
+OTHERS = ["test-mixtral", "test-qwen2moe", "test-qwen3moe", "test-gemma", "test-gemma2", "test-gemma3",
+          "test-phi", "test-granite", "test-granitemoe", "test-glm4", "test-deepseek2-lite",
+          "test-olmo2", "test-starcoder2", "test-command-r", "test-smollm3", "test-ernie4_5",
+          "test-seed_oss"]
+PERMUTED = ["test-256", "test-mixtral", "test-granite", "test-granitemoe", "test-smollm3"]
 TEXTS = ["Hello there, 12345 world!", "  two  spaces\n\n\tand a tab", "naïve café, 日本語 😀", "<|im_end|>"]
 
 
@@ -48,6 +53,75 @@ def test_the_same_answers_as_the_gguf(models, folder, shape: str, kind: str) -> 
         assert ours["logits_sha256"] == theirs["logits_sha256"]
 
 
+@pytest.mark.parametrize("shape", OTHERS)
+def test_other_architectures(models, folder, tmp_path: Path, shape: str) -> None:
+    """The folder answers as its GGUF file does, and the file that is made of it has the same bits."""
+    path, source = folder(shape), models(shape, "bf16")
+    ours, theirs = answer(str(path), "--raw"), answer(source, "--raw")
+    assert ours["prompt_ids"] == theirs["prompt_ids"] and ours["ids"] == theirs["ids"]
+    if shape not in PERMUTED:
+        assert ours["logits_sha256"] == theirs["logits_sha256"]
+    back = tmp_path / "back.gguf"
+    done = run("convert", str(path), "-o", str(back), timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert data_of(Gguf(back)) == data_of(Gguf(Path(source)))
+    assert answer(str(back), "--raw")["logits_sha256"] == theirs["logits_sha256"]
+
+
+def embedding(model: Path | str, text: str) -> Any:
+    done = run("embed", "-m", str(model), "-p", text, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["embedding"]
+
+
+def test_encoder(models, folder, tmp_path: Path) -> None:
+    source, path = models("test-bert", "bf16"), tmp_path / "bert"
+    shutil.copytree(folder("test-bert"), path)
+    assert embedding(path, TEXTS[0]) == embedding(source, TEXTS[0])
+    edit_json("config.json", position_embedding_type="relative_key")(path)
+    done = run("embed", "-m", str(path), "-p", "x")
+    assert done.returncode == 1 and b"relative_key" in done.stderr
+    edit_json("config.json", position_embedding_type="absolute")(path)
+    (path / "1_Pooling" / "config.json").unlink()
+    done = run("embed", "-m", str(path), "-p", "x")
+    assert done.returncode == 1 and b"1_Pooling/config.json is missing" in done.stderr
+
+
+def word_pieces(g: Gguf) -> None:
+    """The tokenizer of a bert: 520 tokens that words fall into."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = [chr(c) for c in range(ord("a"), ord("z") + 1)] + list("0123456789!,.")
+    words = ["▁hello", "▁there", "▁world", "▁naive", "ing", "▁日", "45", "▁12"]
+    tokens = special + words + ["▁" + c for c in letters] + letters
+    tokens += [f"▁unused{i}" for i in range(520 - len(tokens))]
+    types = [3] * len(special) + [1] * (520 - len(special))
+    for key in [k for k in g.values if k.startswith("tokenizer.")]:
+        del g.values[key]
+    g.set_str("tokenizer.ggml.model", "bert")
+    g.values["tokenizer.ggml.tokens"] = (9, struct.pack("<IQ", 8, 520) + b"".join(
+        struct.pack("<Q", len(t.encode())) + t.encode() for t in tokens))
+    g.values["tokenizer.ggml.token_type"] = (9, struct.pack("<IQ520i", 5, 520, *types))
+    for name, i in {"bos": 2, "seperator": 3, "unknown": 1, "padding": 0, "mask": 4}.items():
+        g.set_u32(f"tokenizer.ggml.{name}_token_id", i)
+
+
+def test_word_pieces(models, tmp_path: Path) -> None:
+    g = Gguf(Path(models("test-bert", "f32")))
+    word_pieces(g)
+    source = tmp_path / "bert.gguf"
+    g.write(source)
+    path = write_folder(source, tmp_path / "folder")
+    for text in [*TEXTS, "Hello THERE worlds, naïve [MASK] 12 日本 hellohello 1245!"]:
+        got = [run("tokenize", "-m", str(m), "--json", stdin=text.encode()) for m in (path, source)]
+        assert got[0].returncode == 0, got[0].stderr
+        assert got[0].stdout == got[1].stdout
+    ids = json.loads(run("tokenize", "-m", str(path), "--json", stdin=b"Hello worlds 1245").stdout)
+    assert json.dumps(ids).replace(" ", "").find("[2,5,7") >= 0, ids
+    edit_json("tokenizer.json", pre_tokenizer={"type": "Odd"})(path)
+    done = run("tokenize", "-m", str(path), "--json", stdin=b"x")
+    assert done.returncode == 1 and b"WordPiece" in done.stderr
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_same_tokens_and_templates(models, folder, shape: str) -> None:
     path = str(folder(shape))
@@ -76,6 +150,8 @@ def test_a_folder_is_a_model_with_an_id(folder, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     listed = json.loads(run("models", "--json", env=env).stdout)["models"]
     assert {"My-Model": "BF16"}.items() <= {m["id"]: m["type"] for m in listed}.items()
+    named = run("run", "-m", "My-Model", "-p", "x", "--raw", "-n", "2", cwd=tmp_path / "models")
+    assert named.returncode == 0, named.stderr
     slashes = run("run", "-m", f"{tmp_path}/models/My-Model//", "-p", "x", "--raw", "-n", "2")
     assert slashes.returncode == 0
     check = run("check", str(tmp_path / "models" / "My-Model"))
@@ -159,6 +235,38 @@ def set_member(tensor: str, key: str, value: Any) -> Callable[[dict[str, Any]], 
 
 
 NORM = "model.norm.weight"
+
+
+EXPERT = "model.layers.1.block_sparse_moe.experts.%d.w3.weight"
+
+
+@pytest.mark.parametrize("shape, spoil, words", [
+    ("test-mixtral", edit_header(rename(EXPERT % 3, EXPERT % 8)), [EXPERT % 8, "there are 8"]),
+    ("test-mixtral", edit_json("config.json", num_local_experts=9), ["expert 8", "is missing"]),
+    ("test-mixtral", edit_json("config.json", num_local_experts=2**40), ["expert"]),
+    ("test-mixtral", edit_json("config.json", num_experts_per_tok=9), ["expert_used_count"]),
+    ("test-mixtral", edit_header(set_member(EXPERT % 3, "shape", [256, 128])), ["unlike the other"]),
+    ("test-mixtral", edit_header(set_member(EXPERT % 3, "shape", [128 * 256])), ["1 dimensions"]),
+    ("test-qwen3moe", edit_json("config.json", mlp_only_layers=[0]), ["mlp_only_layers"]),
+    ("test-gemma2", edit_json("config.json", query_pre_attn_scalar=144), ["144"]),
+    ("test-gemma2", edit_json("config.json", hidden_activation="silu"), ["silu", "gelu"]),
+    ("test-phi", edit_json("config.json", original_max_position_embeddings=None), ["longrope"]),
+    ("test-phi", edit_json("config.json", rope_scaling={"type": "longrope"}), ["rope"]),
+    ("test-deepseek2-lite", edit_json("config.json", rope_scaling={
+        "type": "yarn", "factor": 40, "mscale": 1.0, "mscale_all_dim": 0.7}), ["mscale"]),
+    ("test-granite", edit_json("config.json", attention_multiplier="x"), ["attention_multiplier"]),
+])
+def test_what_contradicts_itself_is_one_line(folder, tmp_path: Path, shape: str,
+                                             spoil: Callable[[Path], None],
+                                             words: list[str]) -> None:
+    path = tmp_path / "m"
+    shutil.copytree(folder(shape), path)
+    spoil(path)
+    done = run("run", "-m", str(path), "-p", "x", "--raw", timeout=20)
+    assert done.returncode == 1, (done.stdout, done.stderr)
+    assert done.stderr.count(b"\n") == 1, done.stderr
+    for word in words:
+        assert word.encode() in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("spoil, words", [

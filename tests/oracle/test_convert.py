@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from compare import LOOK_AT, PROMPT, ROOT, Job, Unavailable, ask_llama, compare, install, synth
+from compare import LOOK_AT, OPTIONS, PROMPT, ROOT, Job, Unavailable, ask_llama, compare, install, synth
 
 sys.path.insert(0, str(ROOT / "tests" / "integration"))
 from conftest import run  # noqa: E402
@@ -22,6 +22,12 @@ try:
 except Unavailable as reason:
     pytest.skip(str(reason), allow_module_level=True)
 
+GELU = 0.004  # llama.cpp looks it up in a table of f16
+OTHERS = {"test-mixtral": 2e-4, "test-qwen2moe": 2e-4, "test-qwen3moe": 2e-4, "test-gemma": GELU,
+          "test-gemma2": GELU, "test-gemma3": GELU, "test-phi": 2e-4, "test-granite": 2e-4,
+          "test-granitemoe": 2e-4, "test-glm4": 2e-4, "test-deepseek2-lite": 2e-4,
+          "test-olmo2": 2e-4, "test-starcoder2": GELU, "test-command-r": 2e-4,
+          "test-smollm3": 2e-4, "test-ernie4_5": 2e-4, "test-seed_oss": 2e-4}
 TOLERANCE = {"f32": 2e-4, "bf16": 0.15, "q8_0": 0.3, "q4_K_M": 0.3}
 
 
@@ -35,3 +41,14 @@ def test_converted_folders(shape: str, kind: str, tmp_path: Path) -> None:
     job = Job(out, PROMPT, LOOK_AT)
     deviation = compare(job, ask_llama([job])[0], tmp_path / "data")
     assert deviation.largest <= TOLERANCE[kind]
+
+
+@pytest.mark.parametrize("shape", OTHERS)
+def test_other_converted_folders(shape: str, tmp_path: Path) -> None:
+    folder = write_folder(synth(shape, "f32", tmp_path / "source.gguf"), tmp_path / "folder")
+    out = tmp_path / "converted.gguf"
+    done = run("convert", str(folder), "-o", str(out), timeout=120)
+    assert done.returncode == 0, done.stderr
+    job = Job(out, PROMPT, [2, 40])
+    deviation = compare(job, ask_llama([job])[0], tmp_path / "data", *OPTIONS.get(shape, ()), top=8)
+    assert deviation.largest <= OTHERS[shape]
