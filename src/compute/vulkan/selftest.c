@@ -11,6 +11,7 @@
 #include "compute/vulkan/golden.h"
 #include "compute/vulkan/golden_head.h"
 #include "compute/vulkan/speed.h"
+#include "compute/vulkan/weight.h"
 
 #include <stdio.h>
 #include <string.h>
