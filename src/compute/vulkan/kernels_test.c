@@ -6,6 +6,7 @@
 #define _GNU_SOURCE /* dl_iterate_phdr */
 #include "compute/vulkan/golden.h"
 #include "compute/vulkan/testing.h"
+#include "compute/vulkan/weight.h"
 
 static const exo_dtype types[EXO_VK_WEIGHT_TYPES] = {
     EXO_F32,  EXO_F16,  EXO_BF16, EXO_Q4_0, EXO_Q8_0, EXO_Q4_K,   EXO_Q6_K,   EXO_Q4_1,
