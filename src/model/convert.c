@@ -192,8 +192,8 @@ static void convert_rows(void *ud, uint32_t thread) {
     uint64_t begin = b->n * thread / j->n_threads, end = b->n * (thread + 1) / j->n_threads;
     exo_error *err = &b->errors[thread];
     for (uint64_t r = begin; r < end && err->status == EXO_OK; r++) {
-        const uint8_t *from =
-            b->it->from->data + source_row(b->it, b->first + r, b->n_rows) * b->in_bytes;
+        const uint64_t row = b->first + r;
+        const uint8_t *from = b->it->from->data + source_row(b->it, row, b->n_rows) * b->in_bytes;
         uint8_t *to = j->out + r * b->out_bytes;
         if (b->it->type == b->it->from->type) {
             memcpy(to, from, b->in_bytes);
@@ -202,7 +202,7 @@ static void convert_rows(void *ud, uint32_t thread) {
         float *values = j->values + r * b->n_cols;
         exo_dequantize(b->it->from->type, from, b->n_cols, values);
         exo_status st = exo_quantize_rows(b->it->type, values, 1, b->n_cols, to, err);
-        if (st != EXO_OK) exo_error_wrap(err, st, "row %llu", (unsigned long long)(b->first + r));
+        if (st != EXO_OK) exo_error_wrap(err, st, "row %llu", (unsigned long long)row);
     }
 }
 
