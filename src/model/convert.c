@@ -207,7 +207,7 @@ static void convert_rows(void *ud, uint32_t thread) {
         float *values = j->values + r * b->n_cols;
         exo_dequantize(b->it->from->type, from, b->n_cols, values);
         exo_status st = exo_quantize_rows(b->it->type, values, 1, b->n_cols, to, err);
-        if (st != EXO_OK) exo_error_wrap(err, st, "row %llu", (unsigned long long)(b->first + r));
+        if (st != EXO_OK) exo_error_wrap(err, st, "row %llu", (unsigned long long)row);
     }
 }
 
