@@ -204,6 +204,7 @@ static bool parse_int(const exo_jstr *s, int64_t base, int64_t *out) {
         if (named == 0 && prefixed && strspn(digits, "0") != strlen(digits)) return false;
     }
     if (named == base) digits += 2;
+    if (base == 16 && digits[0] == '0' && (digits[1] | 0x20) == 'x') return false; /* once more */
     if (n == 0 || digits[0] == '\0' || exo_jis_space((uint32_t)(unsigned char)digits[0]) ||
         digits[0] == '-' || digits[0] == '+') {
         return false;
@@ -259,7 +260,8 @@ static exo_jvalue filter_int(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     }
     if (usable && parse_int(exo_jstr_strip(c, self.s, NULL, true, true).s, base, &i))
         return exo_jint(i);
-    return parse_float(c, self.s, &d) ? truncated(c, d, otherwise) : otherwise;
+    if (!parse_float(c, self.s, &d) || isinf(d)) return otherwise;
+    return truncated(c, d, otherwise);
 }
 
 static exo_jvalue filter_float(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
