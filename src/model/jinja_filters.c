@@ -260,8 +260,7 @@ static exo_jvalue filter_int(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     }
     if (usable && parse_int(exo_jstr_strip(c, self.s, NULL, true, true).s, base, &i))
         return exo_jint(i);
-    if (!parse_float(c, self.s, &d) || isinf(d)) return otherwise;
-    return truncated(c, d, otherwise);
+    return parse_float(c, self.s, &d) ? truncated(c, d, otherwise) : otherwise;
 }
 
 static exo_jvalue filter_float(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
