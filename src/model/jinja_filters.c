@@ -204,6 +204,7 @@ static bool parse_int(const exo_jstr *s, int64_t base, int64_t *out) {
         if (named == 0 && prefixed && strspn(digits, "0") != strlen(digits)) return false;
     }
     if (named == base) digits += 2;
+    if (base == 16 && digits[0] == '0' && (digits[1] | 0x20) == 'x') return false; /* once more */
     if (n == 0 || digits[0] == '\0' || exo_jis_space((uint32_t)(unsigned char)digits[0]) ||
         digits[0] == '-' || digits[0] == '+') {
         return false;
