@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import struct
 import sys
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,13 @@ BY_ARCH = {  # model_type, names in which it differs, members of config.json: GG
     "ernie4_5": ("ernie4_5", {}, {}),
     "seed_oss": ("seed_oss", {"post_attention_norm": "post_attention_layernorm"}, {}),
 }
+BY_ARCH["deepseek3"] = ("deepseek_v3", BY_ARCH["deepseek2"][1] | {
+    "attn_q_a": "self_attn.q_a_proj", "attn_q_a_norm": "self_attn.q_a_layernorm",
+    "attn_q_b": "self_attn.q_b_proj"}, BY_ARCH["deepseek2"][2] | {
+    "n_group": "expert_group_count", "topk_group": "expert_group_used_count",
+    "routed_scaling_factor": "expert_weights_scale", "scoring_func": "sigmoid",
+    "norm_topk_prob": True, "topk_method": "noaux_tc",
+    "v_head_dim": "attention.value_length_mla"})
 BY_ARCH["bert"] = ("bert", {
     "@layers": "bert.encoder.layer", "token_embd.weight": "bert.embeddings.word_embeddings.weight",
     "position_embd.weight": "bert.embeddings.position_embeddings.weight",
@@ -185,6 +193,16 @@ def gates_above_ups(out: dict[str, tuple[str, list[int], bytes]], layer: str, ga
         kind, [shape[0], 2 * shape[1], shape[2]], both)
 
 
+def keys_and_values(k: bytes, v: bytes, heads: int, rank: int) -> bytes:
+    """Keys (heads, rank, dims) and values (heads, dims, rank), of 16 bits, as rows of one matrix."""
+    out = b""
+    for key, values in zip(cut(k, heads), cut(v, heads), strict=True):
+        numbers = array("H", key)
+        dims = len(numbers) // rank
+        out += b"".join(numbers[d::dims].tobytes() for d in range(dims)) + values
+    return out
+
+
 def read_tensors(g: Gguf, family: str, n_heads: int, n_kv_heads: int,
                  vectors: str) -> dict[str, tuple[str, list[int], bytes]]:
     out: dict[str, tuple[str, list[int], bytes]] = {}
@@ -205,6 +223,16 @@ def read_tensors(g: Gguf, family: str, n_heads: int, n_kv_heads: int,
             gates_above_ups(out, name.split(".")[1], raw, up, kind, shape)
             continue
         if family == "granitemoe" and "ffn_up_exps" in name:
+            continue
+        if "attn_v_b" in name:
+            continue
+        if "attn_k_b" in name:
+            raw = keys_and_values(raw, g.raw(name.replace("k_b", "v_b")), n_heads, shape[1])
+            shape = [len(raw) // 2 // shape[1], shape[1]]
+            name = name.replace("k_b", "kv_b")
+        if name.endswith("exp_probs_b.bias"):
+            layer = name.split(".")[1]
+            out[f"model.layers.{layer}.mlp.gate.e_score_correction_bias"] = (kind, shape, raw)
             continue
         theirs = hf_name(name, own)
         if "%u" in theirs:
@@ -262,6 +290,13 @@ def more_members(g: Gguf, family: str, own: Any) -> dict[str, Any]:
     if family == "deepseek2":
         return {"qk_nope_head_dim": own("attention.key_length") - own("rope.dimension_count"),
                 "head_dim": None, "q_lora_rank": own("attention.q_lora_rank")}
+    if family == "deepseek3":
+        return {"qk_nope_head_dim": own("attention.key_length_mla") - own("rope.dimension_count"),
+                "head_dim": None, "num_key_value_heads": own("attention.head_count"),
+                "rope_scaling": {
+                    "type": "yarn", "factor": own("rope.scaling.factor"), "mscale": 0.707,
+                    "mscale_all_dim": 0.707, "original_max_position_embeddings":
+                    own("rope.scaling.original_context_length")}}
     if family == "glm4":
         return {"partial_rotary_factor": own("rope.dimension_count") / own("attention.key_length")}
     if family == "gemma3":
@@ -301,6 +336,8 @@ def write_folder(source: Path, folder: Path, vectors: str = "F32", shards: int =
 
     arch = get("general.architecture")
     family = "mixtral" if arch == "llama" and "llama.expert_count" in g.values else arch
+    if "deepseek2.attention.key_length_mla" in g.values:
+        family = "deepseek3"
     folder.mkdir(parents=True, exist_ok=True)
 
     def own(key: str, default: Any = None) -> Any:

@@ -68,6 +68,13 @@ def test_other_architectures(models, folder, tmp_path: Path, shape: str) -> None
     assert answer(str(back), "--raw")["logits_sha256"] == theirs["logits_sha256"]
 
 
+def test_latents_in_another_form(models, folder) -> None:
+    """GGUF has keys and values apart and the keys turned; the folder has them as one matrix."""
+    ours = answer(str(folder("test-deepseek2")), "--raw")
+    theirs = answer(models("test-deepseek2", "bf16"), "--raw")
+    assert ours["prompt_ids"] == theirs["prompt_ids"] and ours["ids"] == theirs["ids"]
+
+
 def embedding(model: Path | str, text: str) -> Any:
     done = run("embed", "-m", str(model), "-p", text, "--json")
     assert done.returncode == 0, done.stderr
