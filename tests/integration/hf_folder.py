@@ -107,11 +107,37 @@ BY_ARCH["bert"] = ("bert", {
     "ffn_down": "output.dense", "layer_output_norm": "output.LayerNorm"},
     {"hidden_act": "gelu", "layer_norm_eps": "attention.layer_norm_epsilon", "type_vocab_size": 2,
      "head_dim": None, "num_key_value_heads": None, "rope_theta": None, "rms_norm_eps": None})
+BY_ARCH["nomic-bert"] = ("nomic_bert", {
+    "@layers": "encoder.layers", "token_embd.weight": "embeddings.word_embeddings.weight",
+    "token_types.weight": "embeddings.token_type_embeddings.weight",
+    "token_embd_norm.weight": "emb_ln.weight", "token_embd_norm.bias": "emb_ln.bias",
+    "attn_qkv": "attn.Wqkv", "attn_output": "attn.out_proj", "attn_output_norm": "norm1",
+    "ffn_up": "mlp.fc11", "ffn_gate": "mlp.fc12", "ffn_down": "mlp.fc2",
+    "layer_output_norm": "norm2"},
+    {"activation_function": "swiglu", "layer_norm_epsilon": "attention.layer_norm_epsilon",
+     "type_vocab_size": 2, "rotary_emb_fraction": 1.0, "prenorm": False,
+     "rotary_scaling_factor": None})
+BY_ARCH["exaone"] = ("exaone", {
+    "@layers": "transformer.h", "token_embd.weight": "transformer.wte.weight",
+    "output_norm.weight": "transformer.ln_f.weight", "attn_norm": "ln_1", "ffn_norm": "ln_2",
+    "attn_q": "attn.attention.q_proj", "attn_k": "attn.attention.k_proj",
+    "attn_v": "attn.attention.v_proj", "attn_output": "attn.attention.out_proj",
+    "ffn_gate": "mlp.c_fc_0", "ffn_up": "mlp.c_fc_1", "ffn_down": "mlp.c_proj"},
+    {"activation_function": "silu"})
+RENAMED = {  # members of config.json
+    "nomic-bert": {"hidden_size": "n_embd", "num_hidden_layers": "n_layer",
+                   "num_attention_heads": "n_head", "intermediate_size": "n_inner",
+                   "max_position_embeddings": "n_positions", "rope_theta": "rotary_emb_base",
+                   "hidden_act": None, "head_dim": None, "rms_norm_eps": None,
+                   "num_key_value_heads": None},
+    "exaone": {"num_hidden_layers": "num_layers", "rms_norm_eps": "layer_norm_epsilon",
+               "hidden_act": None}}
 BY_ARCH["granitemoe"] = ("granitemoe", {
     "ffn_gate_inp": "block_sparse_moe.router.layer", "ffn_down_exps": "block_sparse_moe.output_linear"},
     BY_ARCH["granite"][2] | {"num_local_experts": "expert_count",
                              "num_experts_per_tok": "expert_used_count"})
-TEXTS = ("hidden_act", "hidden_activation", "scoring_func", "topk_method")  # members with a word
+TEXTS = ("hidden_act", "activation_function", "hidden_activation", "scoring_func",
+         "topk_method")  # members with a word
 PERMUTED = ("llama", "mixtral", "granite", "granitemoe", "smollm3")
 CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 WORDS = "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|%s| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
@@ -364,6 +390,8 @@ def write_folder(source: Path, folder: Path, vectors: str = "F32", shards: int =
     config.update({member: own(key) if isinstance(key, str) and member not in TEXTS else key
                    for member, key in BY_ARCH[family][2].items()})
     config.update(more_members(g, family, own))
+    for old, new in RENAMED.get(family, {}).items():
+        config[new or "unused"] = config.pop(old)
     (folder / "config.json").write_text(json.dumps(config))
     is_spm = get("tokenizer.ggml.model") == "llama"
     make = TOKENIZERS[get("tokenizer.ggml.model")]
