@@ -21,9 +21,32 @@ static const exo_arch_spec *spec_of(const exo_hf_arch *a) {
     return exo_arch_find((exo_str){a->arch, strlen(a->arch)});
 }
 
+/* A member under the name that most models have for it, or under another. */
+static const json_t *member(const json_t *from, const char *name) {
+    static const struct {
+        const char *name, *other;
+    } others[] = {
+        {"num_hidden_layers", "n_layer"},
+        {"num_hidden_layers", "num_layers"},
+        {"hidden_size", "n_embd"},
+        {"num_attention_heads", "n_head"},
+        {"intermediate_size", "n_inner"},
+        {"max_position_embeddings", "max_trained_positions"},
+        {"max_position_embeddings", "n_positions"},
+        {"rope_theta", "rotary_emb_base"},
+        {"partial_rotary_factor", "rotary_emb_fraction"},
+        {"rms_norm_eps", "layer_norm_epsilon"},
+    };
+    const json_t *v = json_object_get(from, name);
+    for (size_t i = 0; !is_set(v) && i < sizeof others / sizeof *others; i++) {
+        if (strcmp(others[i].name, name) == 0) v = json_object_get(from, others[i].other);
+    }
+    return v;
+}
+
 /* A whole number from 1 to 2^31; *out keeps its value when the member is absent. */
 static exo_status get_u32(const exo_hf_source *s, const char *name, bool needed, uint32_t *out) {
-    const json_t *v = json_object_get(s->config, name);
+    const json_t *v = member(s->config, name);
     if (!is_set(v) && !needed) return EXO_OK;
     if (!json_is_integer(v) || json_integer_value(v) < 1 || json_integer_value(v) > INT32_MAX) {
         return exo_error_set(s->err, EXO_EFORMAT, "config.json: %s %s", name,
@@ -35,7 +58,7 @@ static exo_status get_u32(const exo_hf_source *s, const char *name, bool needed,
 
 exo_status exo_hf_number(const exo_hf_source *s, const json_t *from, const char *name,
                          double *out) {
-    const json_t *v = json_object_get(from, name);
+    const json_t *v = member(from, name);
     if (!is_set(v)) return EXO_OK;
     double d = json_number_value(v);
     if (!json_is_number(v) || !(d > 0 && d < 1e30)) {
@@ -46,7 +69,7 @@ exo_status exo_hf_number(const exo_hf_source *s, const json_t *from, const char 
 }
 
 double exo_hf_number_or(const json_t *from, const char *name, double fallback) {
-    const json_t *v = json_object_get(from, name);
+    const json_t *v = member(from, name);
     double d = json_number_value(v);
     return json_is_number(v) && d > 0 && d < 1e30 ? d : fallback;
 }
@@ -66,13 +89,14 @@ static void add_f32(const exo_hf_source *s, const char *suffix, double v) {
 static bool is_gelu(const char *name) { return strncmp(name, "gelu", 4) == 0; }
 
 static exo_status check_activation(const exo_hf_source *s) {
-    static const char *const members[] = {"hidden_activation", "hidden_act"};
+    static const char *const members[] = {"hidden_activation", "hidden_act", "activation_function"};
     exo_epilogue own = spec_of(s->arch)->activation;
     bool gelu = own == EXO_EPILOGUE_GELU || own == EXO_EPILOGUE_GELU_MUL;
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
         const char *act = json_string_value(json_object_get(s->config, members[i]));
         if (act == NULL) continue;
-        bool silu = strcmp(act, "silu") == 0 || strcmp(act, "swish") == 0;
+        bool silu = strcmp(act, "silu") == 0 || strcmp(act, "swish") == 0 ||
+                    (strcmp(act, "swiglu") == 0 && spec_of(s->arch)->encoder);
         if (gelu ? is_gelu(act) : silu) return EXO_OK;
         return exo_error_set(s->err, EXO_EUNSUPPORTED,
                              "config.json: %s %.32s is not supported in a %s model (%s is)",
@@ -96,6 +120,10 @@ static exo_status refuse_variants(const exo_hf_source *s) {
         {"mlp_only_layers", 0},
         {"decoder_sparse_step", 1},
         {"moe_layer_freq", 1},
+        {"rotary_scaling_factor", 0},
+        {"prenorm", 0},
+        {"rotary_emb_interleaved", 0},
+        {"moe_every_n_layers", 0},
         {"use_qk_norm", 0},
         {"clip_qkv", 0},
         {"use_parallel_residual", 0},

@@ -144,7 +144,47 @@ static const exo_hf_name bert[] = {
     END,
 };
 
+#define NOMIC "encoder.layers.%u."
+static const exo_hf_name nomic_bert[] = {
+    {"embeddings.word_embeddings.weight", "token_embd.weight", EXO_HF_AS_IS},
+    {"embeddings.token_type_embeddings.weight", "token_types.weight", EXO_HF_WIDE},
+    {"emb_ln.weight", "token_embd_norm.weight", EXO_HF_AS_IS},
+    {"emb_ln.bias", "token_embd_norm.bias", EXO_HF_AS_IS},
+    {NOMIC "attn.Wqkv.weight", "blk.%u.attn_qkv.weight", EXO_HF_AS_IS},
+    {NOMIC "attn.Wqkv.bias", "blk.%u.attn_qkv.bias", EXO_HF_AS_IS},
+    {NOMIC "attn.out_proj.weight", "blk.%u.attn_output.weight", EXO_HF_AS_IS},
+    {NOMIC "attn.out_proj.bias", "blk.%u.attn_output.bias", EXO_HF_AS_IS},
+    {NOMIC "norm1.weight", "blk.%u.attn_output_norm.weight", EXO_HF_AS_IS},
+    {NOMIC "norm1.bias", "blk.%u.attn_output_norm.bias", EXO_HF_AS_IS},
+    {NOMIC "mlp.fc11.weight", "blk.%u.ffn_up.weight", EXO_HF_AS_IS},
+    {NOMIC "mlp.fc12.weight", "blk.%u.ffn_gate.weight", EXO_HF_AS_IS},
+    {NOMIC "mlp.fc2.weight", "blk.%u.ffn_down.weight", EXO_HF_AS_IS},
+    {NOMIC "norm2.weight", "blk.%u.layer_output_norm.weight", EXO_HF_AS_IS},
+    {NOMIC "norm2.bias", "blk.%u.layer_output_norm.bias", EXO_HF_AS_IS},
+    END,
+};
+
+#define EXAONE "transformer.h.%u."
+static const exo_hf_name exaone[] = {
+    {"transformer.wte.weight", "token_embd.weight", EXO_HF_AS_IS},
+    {"transformer.ln_f.weight", "output_norm.weight", EXO_HF_AS_IS},
+    {"transformer.rotary.inv_freq", NULL, EXO_HF_AS_IS},
+    {EXAONE "attn.attention.rotary.inv_freq", NULL, EXO_HF_AS_IS},
+    {EXAONE "ln_1.weight", "blk.%u.attn_norm.weight", EXO_HF_AS_IS},
+    {EXAONE "attn.attention.q_proj.weight", "blk.%u.attn_q.weight", EXO_HF_AS_IS},
+    {EXAONE "attn.attention.k_proj.weight", "blk.%u.attn_k.weight", EXO_HF_AS_IS},
+    {EXAONE "attn.attention.v_proj.weight", "blk.%u.attn_v.weight", EXO_HF_AS_IS},
+    {EXAONE "attn.attention.out_proj.weight", "blk.%u.attn_output.weight", EXO_HF_AS_IS},
+    {EXAONE "ln_2.weight", "blk.%u.ffn_norm.weight", EXO_HF_AS_IS},
+    {EXAONE "mlp.c_fc_0.weight", "blk.%u.ffn_gate.weight", EXO_HF_AS_IS},
+    {EXAONE "mlp.c_fc_1.weight", "blk.%u.ffn_up.weight", EXO_HF_AS_IS},
+    {EXAONE "mlp.c_proj.weight", "blk.%u.ffn_down.weight", EXO_HF_AS_IS},
+    END,
+};
+
 static const exo_hf_arch archs[] = {
+    {.model_type = "nomic_bert", .arch = "nomic-bert", .names = nomic_bert, .tied = true},
+    {.model_type = "exaone", .arch = "exaone", .names = exaone},
     {.model_type = "bert", .arch = "bert", .names = bert, .prefix = "bert.", .tied = true},
     {.model_type = "llama", .arch = "llama", .interleaved = true},
     {.model_type = "mistral", .arch = "llama", .interleaved = true, .window = true},

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import struct
 import sys
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,13 @@ BY_ARCH = {  # model_type, names in which it differs, members of config.json: GG
     "ernie4_5": ("ernie4_5", {}, {}),
     "seed_oss": ("seed_oss", {"post_attention_norm": "post_attention_layernorm"}, {}),
 }
+BY_ARCH["deepseek3"] = ("deepseek_v3", BY_ARCH["deepseek2"][1] | {
+    "attn_q_a": "self_attn.q_a_proj", "attn_q_a_norm": "self_attn.q_a_layernorm",
+    "attn_q_b": "self_attn.q_b_proj"}, BY_ARCH["deepseek2"][2] | {
+    "n_group": "expert_group_count", "topk_group": "expert_group_used_count",
+    "routed_scaling_factor": "expert_weights_scale", "scoring_func": "sigmoid",
+    "norm_topk_prob": True, "topk_method": "noaux_tc",
+    "v_head_dim": "attention.value_length_mla"})
 BY_ARCH["bert"] = ("bert", {
     "@layers": "bert.encoder.layer", "token_embd.weight": "bert.embeddings.word_embeddings.weight",
     "position_embd.weight": "bert.embeddings.position_embeddings.weight",
@@ -99,11 +107,37 @@ BY_ARCH["bert"] = ("bert", {
     "ffn_down": "output.dense", "layer_output_norm": "output.LayerNorm"},
     {"hidden_act": "gelu", "layer_norm_eps": "attention.layer_norm_epsilon", "type_vocab_size": 2,
      "head_dim": None, "num_key_value_heads": None, "rope_theta": None, "rms_norm_eps": None})
+BY_ARCH["nomic-bert"] = ("nomic_bert", {
+    "@layers": "encoder.layers", "token_embd.weight": "embeddings.word_embeddings.weight",
+    "token_types.weight": "embeddings.token_type_embeddings.weight",
+    "token_embd_norm.weight": "emb_ln.weight", "token_embd_norm.bias": "emb_ln.bias",
+    "attn_qkv": "attn.Wqkv", "attn_output": "attn.out_proj", "attn_output_norm": "norm1",
+    "ffn_up": "mlp.fc11", "ffn_gate": "mlp.fc12", "ffn_down": "mlp.fc2",
+    "layer_output_norm": "norm2"},
+    {"activation_function": "swiglu", "layer_norm_epsilon": "attention.layer_norm_epsilon",
+     "type_vocab_size": 2, "rotary_emb_fraction": 1.0, "prenorm": False,
+     "rotary_scaling_factor": None})
+BY_ARCH["exaone"] = ("exaone", {
+    "@layers": "transformer.h", "token_embd.weight": "transformer.wte.weight",
+    "output_norm.weight": "transformer.ln_f.weight", "attn_norm": "ln_1", "ffn_norm": "ln_2",
+    "attn_q": "attn.attention.q_proj", "attn_k": "attn.attention.k_proj",
+    "attn_v": "attn.attention.v_proj", "attn_output": "attn.attention.out_proj",
+    "ffn_gate": "mlp.c_fc_0", "ffn_up": "mlp.c_fc_1", "ffn_down": "mlp.c_proj"},
+    {"activation_function": "silu"})
+RENAMED = {  # members of config.json
+    "nomic-bert": {"hidden_size": "n_embd", "num_hidden_layers": "n_layer",
+                   "num_attention_heads": "n_head", "intermediate_size": "n_inner",
+                   "max_position_embeddings": "n_positions", "rope_theta": "rotary_emb_base",
+                   "hidden_act": None, "head_dim": None, "rms_norm_eps": None,
+                   "num_key_value_heads": None},
+    "exaone": {"num_hidden_layers": "num_layers", "rms_norm_eps": "layer_norm_epsilon",
+               "hidden_act": None}}
 BY_ARCH["granitemoe"] = ("granitemoe", {
     "ffn_gate_inp": "block_sparse_moe.router.layer", "ffn_down_exps": "block_sparse_moe.output_linear"},
     BY_ARCH["granite"][2] | {"num_local_experts": "expert_count",
                              "num_experts_per_tok": "expert_used_count"})
-TEXTS = ("hidden_act", "hidden_activation", "scoring_func", "topk_method")  # members with a word
+TEXTS = ("hidden_act", "activation_function", "hidden_activation", "scoring_func",
+         "topk_method")  # members with a word
 PERMUTED = ("llama", "mixtral", "granite", "granitemoe", "smollm3")
 CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 WORDS = "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|%s| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
@@ -185,6 +219,16 @@ def gates_above_ups(out: dict[str, tuple[str, list[int], bytes]], layer: str, ga
         kind, [shape[0], 2 * shape[1], shape[2]], both)
 
 
+def keys_and_values(k: bytes, v: bytes, heads: int, rank: int) -> bytes:
+    """Keys (heads, rank, dims) and values (heads, dims, rank), of 16 bits, as rows of one matrix."""
+    out = b""
+    for key, values in zip(cut(k, heads), cut(v, heads), strict=True):
+        numbers = array("H", key)
+        dims = len(numbers) // rank
+        out += b"".join(numbers[d::dims].tobytes() for d in range(dims)) + values
+    return out
+
+
 def read_tensors(g: Gguf, family: str, n_heads: int, n_kv_heads: int,
                  vectors: str) -> dict[str, tuple[str, list[int], bytes]]:
     out: dict[str, tuple[str, list[int], bytes]] = {}
@@ -205,6 +249,16 @@ def read_tensors(g: Gguf, family: str, n_heads: int, n_kv_heads: int,
             gates_above_ups(out, name.split(".")[1], raw, up, kind, shape)
             continue
         if family == "granitemoe" and "ffn_up_exps" in name:
+            continue
+        if "attn_v_b" in name:
+            continue
+        if "attn_k_b" in name:
+            raw = keys_and_values(raw, g.raw(name.replace("k_b", "v_b")), n_heads, shape[1])
+            shape = [len(raw) // 2 // shape[1], shape[1]]
+            name = name.replace("k_b", "kv_b")
+        if name.endswith("exp_probs_b.bias"):
+            layer = name.split(".")[1]
+            out[f"model.layers.{layer}.mlp.gate.e_score_correction_bias"] = (kind, shape, raw)
             continue
         theirs = hf_name(name, own)
         if "%u" in theirs:
@@ -262,6 +316,13 @@ def more_members(g: Gguf, family: str, own: Any) -> dict[str, Any]:
     if family == "deepseek2":
         return {"qk_nope_head_dim": own("attention.key_length") - own("rope.dimension_count"),
                 "head_dim": None, "q_lora_rank": own("attention.q_lora_rank")}
+    if family == "deepseek3":
+        return {"qk_nope_head_dim": own("attention.key_length_mla") - own("rope.dimension_count"),
+                "head_dim": None, "num_key_value_heads": own("attention.head_count"),
+                "rope_scaling": {
+                    "type": "yarn", "factor": own("rope.scaling.factor"), "mscale": 0.707,
+                    "mscale_all_dim": 0.707, "original_max_position_embeddings":
+                    own("rope.scaling.original_context_length")}}
     if family == "glm4":
         return {"partial_rotary_factor": own("rope.dimension_count") / own("attention.key_length")}
     if family == "gemma3":
@@ -301,6 +362,8 @@ def write_folder(source: Path, folder: Path, vectors: str = "F32", shards: int =
 
     arch = get("general.architecture")
     family = "mixtral" if arch == "llama" and "llama.expert_count" in g.values else arch
+    if "deepseek2.attention.key_length_mla" in g.values:
+        family = "deepseek3"
     folder.mkdir(parents=True, exist_ok=True)
 
     def own(key: str, default: Any = None) -> Any:
@@ -327,6 +390,8 @@ def write_folder(source: Path, folder: Path, vectors: str = "F32", shards: int =
     config.update({member: own(key) if isinstance(key, str) and member not in TEXTS else key
                    for member, key in BY_ARCH[family][2].items()})
     config.update(more_members(g, family, own))
+    for old, new in RENAMED.get(family, {}).items():
+        config[new or "unused"] = config.pop(old)
     (folder / "config.json").write_text(json.dumps(config))
     is_spm = get("tokenizer.ggml.model") == "llama"
     make = TOKENIZERS[get("tokenizer.ggml.model")]

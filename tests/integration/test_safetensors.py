@@ -18,7 +18,7 @@ SHAPES = ["test-256", "test-qwen2", "test-qwen3"]
 OTHERS = ["test-mixtral", "test-qwen2moe", "test-qwen3moe", "test-gemma", "test-gemma2", "test-gemma3",
           "test-phi", "test-granite", "test-granitemoe", "test-glm4", "test-deepseek2-lite",
           "test-olmo2", "test-starcoder2", "test-command-r", "test-smollm3", "test-ernie4_5",
-          "test-seed_oss"]
+          "test-seed_oss", "test-exaone"]
 PERMUTED = ["test-256", "test-mixtral", "test-granite", "test-granitemoe", "test-smollm3"]
 TEXTS = ["Hello there, 12345 world!", "  two  spaces\n\n\tand a tab", "naïve café, 日本語 😀", "<|im_end|>"]
 
@@ -68,10 +68,22 @@ def test_other_architectures(models, folder, tmp_path: Path, shape: str) -> None
     assert answer(str(back), "--raw")["logits_sha256"] == theirs["logits_sha256"]
 
 
+def test_latents_in_another_form(models, folder) -> None:
+    """GGUF has keys and values apart and the keys turned; the folder has them as one matrix."""
+    ours = answer(str(folder("test-deepseek2")), "--raw")
+    theirs = answer(models("test-deepseek2", "bf16"), "--raw")
+    assert ours["prompt_ids"] == theirs["prompt_ids"] and ours["ids"] == theirs["ids"]
+
+
 def embedding(model: Path | str, text: str) -> Any:
     done = run("embed", "-m", str(model), "-p", text, "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)["embedding"]
+
+
+def test_another_encoder(models, folder) -> None:
+    source, path = models("test-nomic-bert", "bf16"), folder("test-nomic-bert")
+    assert embedding(path, TEXTS[0]) == embedding(source, TEXTS[0])
 
 
 def test_encoder(models, folder, tmp_path: Path) -> None:

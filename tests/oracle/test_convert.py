@@ -27,7 +27,7 @@ OTHERS = {"test-mixtral": 2e-4, "test-qwen2moe": 2e-4, "test-qwen3moe": 2e-4, "t
           "test-gemma2": GELU, "test-gemma3": GELU, "test-phi": 2e-4, "test-granite": 2e-4,
           "test-granitemoe": 2e-4, "test-glm4": 2e-4, "test-deepseek2-lite": 2e-4,
           "test-olmo2": 2e-4, "test-starcoder2": GELU, "test-command-r": 2e-4,
-          "test-smollm3": 2e-4, "test-ernie4_5": 2e-4, "test-seed_oss": 2e-4}
+          "test-smollm3": 2e-4, "test-ernie4_5": 2e-4, "test-seed_oss": 2e-4, "test-exaone": 2e-4}
 TOLERANCE = {"f32": 2e-4, "bf16": 0.15, "q8_0": 0.3, "q4_K_M": 0.3}
 
 
