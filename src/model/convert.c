@@ -197,8 +197,8 @@ static void convert_rows(void *ud, uint32_t thread) {
     uint64_t begin = b->n * thread / j->n_threads, end = b->n * (thread + 1) / j->n_threads;
     exo_error *err = &b->errors[thread];
     for (uint64_t r = begin; r < end && err->status == EXO_OK; r++) {
-        const uint8_t *from =
-            row_at(b->it->from, source_row(b->it, b->first + r, b->n_rows), b->in_bytes);
+        const uint64_t row = b->first + r;
+        const uint8_t *from = row_at(b->it->from, source_row(b->it, row, b->n_rows), b->in_bytes);
         uint8_t *to = j->out + r * b->out_bytes;
         if (b->it->type == b->it->from->type) {
             memcpy(to, from, b->in_bytes);
