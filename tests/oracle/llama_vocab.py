@@ -83,6 +83,7 @@ class LlamaVocab:
 
 def sources() -> Path:
     """llama.cpp's own files as the npm package carries them: vocabularies, templates."""
+    install()
     folder = MODULES / "llama.cpp"
     if not folder.exists():
         bundle = MODULES / "node_modules" / "node-llama-cpp" / "llama" / "gitRelease.bundle"
