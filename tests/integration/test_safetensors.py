@@ -20,7 +20,8 @@ OTHERS = ["test-mixtral", "test-qwen2moe", "test-qwen3moe", "test-gemma", "test-
           "test-olmo2", "test-starcoder2", "test-command-r", "test-smollm3", "test-ernie4_5",
           "test-seed_oss", "test-exaone"]
 PERMUTED = ["test-256", "test-mixtral", "test-granite", "test-granitemoe", "test-smollm3"]
-TEXTS = ["Hello there, 12345 world!", "  two  spaces\n\n\tand a tab", "naïve café, 日本語 😀", "<|im_end|>"]
+TEXTS = ["Hello there, 12345 world!", "  two  spaces\n\n\tand a tab", "naïve café, 日本語 😀",
+         "<|im_end|>"]
 
 
 @pytest.fixture(scope="module")
