@@ -38,26 +38,26 @@ enum {
 
 typedef enum { EXO_ROPE_PAIRS, EXO_ROPE_NEOX, EXO_ROPE_NONE } exo_rope_kind;
 
-struct exo_arch_spec {
+struct exo_arch_spec { /* by size: tables of it have no holes */
     const char *name;
+    exo_status (*read)(const exo_arch_source *s, exo_hparams *hp, exo_error *err);
     exo_rope_kind rope;
     exo_norm_kind norm; /* of every norm but those of q and k */
     unsigned norms;     /* EXO_NORMS_*; 0 = PRE */
     exo_qk_norm qk_norm;
-    bool qkv_bias;           /* must be there */
-    exo_epilogue activation; /* 0 = SILU_MUL */
-    unsigned keys;           /* EXO_KEY_* that may be set */
-    bool rope_factors;       /* a rope_freqs tensor divides the frequencies */
-    bool sinks;
-    bool encoder;              /* rows in, rows out: no head, both sides attended */
-    bool positions;            /* position_embd */
-    bool latent;               /* exo_latent */
-    bool experts_normalize;    /* where metadata do not say */
-    exo_gating gating;         /* the same */
-    bool logit_scale_divides;  /* logits / scale */
+    exo_epilogue activation;   /* 0 = SILU_MUL */
+    unsigned keys;             /* EXO_KEY_* that may be set */
+    exo_gating gating;         /* where metadata do not say */
     uint32_t slide_period;     /* of these layers the last sees all, the others slide */
     uint32_t unrotated_period; /* of these layers the last is not rotated */
-    exo_status (*read)(const exo_arch_source *s, exo_hparams *hp, exo_error *err);
+    bool qkv_bias;             /* must be there */
+    bool rope_factors;         /* a rope_freqs tensor divides the frequencies */
+    bool sinks;
+    bool encoder;             /* rows in, rows out: no head, both sides attended */
+    bool positions;           /* position_embd */
+    bool latent;              /* exo_latent */
+    bool experts_normalize;   /* where metadata do not say */
+    bool logit_scale_divides; /* logits / scale */
 };
 
 /* NULL when unknown. */

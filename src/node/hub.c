@@ -8,6 +8,7 @@
 
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define FORMS                                                                                      \
@@ -73,12 +74,11 @@ static bool url_file(const char *url, char *out, size_t cap) {
     size_t n = strcspn(path, "?#"), begin = n, k = 0;
     while (path[begin - 1] != '/') begin--;
     for (size_t i = begin; i < n; i++) {
-        unsigned value;
-        char hex[3] = {0};
         if (k + 1 >= cap) return false;
         if (path[i] == '%' && i + 2 < n) {
-            memcpy(hex, path + i + 1, 2);
-            if (sscanf(hex, "%2x", &value) != 1 || value == 0) return false;
+            const char hex[3] = {path[i + 1], path[i + 2]};
+            unsigned long value = strtoul(hex, NULL, 16);
+            if (strspn(hex, "0123456789abcdefABCDEF") != 2 || value == 0) return false;
             out[k++] = (char)value;
             i += 2;
         } else {

@@ -59,6 +59,8 @@ static void bad_references_are_refused(void **ud) {
         "https://h",
         "https://h/a%2fb.gguf",
         "https://h/%00.gguf",
+        "https://h/a%4gb.gguf",
+        "https://h/a%+4b.gguf",
         "https://u:p@h/x.gguf",
         "https://h/a b.gguf",
         "ftp://h/x.gguf",
