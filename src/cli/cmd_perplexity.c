@@ -7,6 +7,7 @@
 #include "model/tokenizer.h"
 
 #include <exo/session.h>
+#include <math.h>
 #include <stdio.h>
 
 #define MAX_TEXT_BYTES (256u << 20)
@@ -52,6 +53,14 @@ static int print_score(const score *s, bool as_json) {
     exo_sha256_peek(s->hash, digest);
     exo_hex(digest, sizeof digest, hex);
     double perplexity = exo_dexp(s->sum / (double)s->n);
+    if (!isfinite(perplexity)) {
+        exo_error err;
+        exo_error_set(&err, EXO_EFORMAT,
+                      "the perplexity over %llu tokens is no finite number: this model's weights "
+                      "make logits that are not finite",
+                      (unsigned long long)s->n);
+        return exo_cli_fail(&err);
+    }
     if (as_json) {
         return exo_cli_print_json(json_pack("{s:f, s:I, s:s}", "perplexity", perplexity, "tokens",
                                             (json_int_t)s->n, "logits_sha256", hex));

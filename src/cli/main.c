@@ -6,6 +6,7 @@
 #include "cli/devices_vulkan.h"
 
 #include <exo/version.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -39,6 +40,7 @@ static bool asks_for_help(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     exo_log_init();
+    signal(SIGXFSZ, SIG_IGN); /* a file beyond the limit is an error of that write */
     int child;
     if (exo_cli_vulkan_child(argc, argv, &child)) _exit(child);
     const char *name = argc > 1 ? argv[1] : "node";

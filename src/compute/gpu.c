@@ -190,6 +190,9 @@ exo_status exo_gpu_get_memory(exo_gpu *g, uint32_t device, exo_gpu_memory *out, 
 
 /* ---- handles ---- */
 
+/* Numbers allocations of all contexts of this process: the handle of a closed one names nothing. */
+static atomic_uint_least32_t n_generations;
+
 static exo_gpu_handle handle_of(const exo_gpu *g, const gpu_slot *s) {
     return (uint64_t)s->generation << 32 | (uint64_t)(s - g->slots + 1);
 }
@@ -224,7 +227,6 @@ static gpu_slot *new_slot(exo_gpu *g) {
 
 static void drop_slot(exo_gpu *g, gpu_slot *s) {
     s->memory = NULL;
-    s->generation++;
     s->next_free = g->first_free;
     g->first_free = (uint32_t)(s - g->slots + 1);
 }
@@ -239,6 +241,7 @@ exo_status exo_gpu_allocate(exo_gpu *g, uint32_t device, uint64_t bytes, exo_gpu
     if (d != NULL && s == NULL) st = exo_error_set(err, EXO_ENOMEM, "no memory for a handle");
     if (s != NULL) {
         s->device = device;
+        s->generation = (uint32_t)atomic_fetch_add(&n_generations, 1) + 1;
         st = exo_vk_memory_allocate(&d->memory, EXO_VK_MEMORY_DEVICE, bytes, &s->memory, err);
         if (st == EXO_OK)
             *out = handle_of(g, s);

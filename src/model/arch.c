@@ -194,7 +194,8 @@ exo_status exo_arch_f32(const exo_arch_source *s, const char *suffix, float *out
         return exo_error_set(err, EXO_EFORMAT, "metadata key %s is not a float", key);
     }
     if (!(v > 0 && v < 1e30f)) {
-        return exo_error_set(err, EXO_EFORMAT, "%s is %g, it must be above 0", key, (double)v);
+        return exo_error_set(err, EXO_EFORMAT, "%s is %g, it must be above 0 and below 1e30", key,
+                             (double)v);
     }
     *out = v;
     return EXO_OK;

@@ -11,12 +11,14 @@
 
 static json_t *number_or_null(double v) { return isnan(v) ? json_null() : json_real(v); }
 
+static json_t *count_or_null(uint32_t n) { return n > 0 ? json_integer(n) : json_null(); }
+
 static json_t *device_json(const exo_node *n) {
     const exo_device_info *d = &n->device_info;
-    return json_pack("{s:s, s:s?, s:s, s:s, s:s, s:I, s:I, s:I, s:o}", "device_id", d->id,
+    return json_pack("{s:s, s:s?, s:s, s:s, s:s, s:o, s:I, s:I, s:o}", "device_id", d->id,
                      "device_reason", n->device_reason[0] != '\0' ? n->device_reason : NULL, "name",
                      d->name, "vendor", d->vendor, "driver_version", d->driver, "compute_units",
-                     (json_int_t)d->compute_units, "memory_total_bytes",
+                     count_or_null(d->compute_units), "memory_total_bytes",
                      (json_int_t)d->memory_bytes, "memory_available_bytes",
                      (json_int_t)d->memory_available_bytes, "temperature_celsius",
                      number_or_null(d->temperature_celsius));

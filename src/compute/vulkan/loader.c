@@ -30,6 +30,12 @@ static void *open_library(void) {
 exo_status exo_vk_loader_open(exo_vk_loader *out, exo_error *err) {
     memset(out, 0, sizeof *out);
     void *library = open_library();
+    const char *named = getenv("EXO_VULKAN_LOADER");
+    if (library == NULL && named != NULL) {
+        return exo_error_set(err, EXO_ENOTFOUND,
+                             "no Vulkan loader: EXO_VULKAN_LOADER is %.160s, which does not open",
+                             named);
+    }
     if (library == NULL) {
         return exo_error_set(err, EXO_ENOTFOUND,
                              "no Vulkan loader (libvulkan.so.1) on this machine; on Debian: "

@@ -88,6 +88,9 @@ bool exo_vk_variant_possible(const exo_vk_device *d, exo_vk_kernel k, exo_vk_var
 
 exo_vk_variant exo_vk_variant_best(const exo_vk_device *d, exo_vk_kernel k) {
     bool cpu = d->caps.type == VK_PHYSICAL_DEVICE_TYPE_CPU;
+    /* Subgroup reductions crash or fail to compile on several phones' drivers: never tried there.
+     */
+    if (d->caps.mobile) return EXO_VK_SHARED;
     if (cpu && exo_vk_variant_possible(d, k, EXO_VK_TEXEL)) return EXO_VK_TEXEL;
     bool subgroup = exo_vk_variant_possible(d, k, EXO_VK_SUBGROUP);
     return subgroup ? EXO_VK_SUBGROUP : EXO_VK_SHARED;
