@@ -21,14 +21,15 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#define DEFAULT_CONNECTIONS 4
-#define MAX_CONNECTIONS     16
-#define POLL_MS             100
-#define SAVE_EVERY_MS       1000
-#define MAX_RESTARTS        2 /* from the beginning, because the remote file changed */
-#define MAX_MOVES           8 /* to a fresh address, because the old one expired */
-#define MAX_ETAG_MOVES      3 /* after that, of a file with a sha256, etags are not compared */
-#define MAX_REFUSAL_BYTES   65536
+#define DEFAULT_CONNECTIONS  4
+#define MAX_CONNECTIONS      16
+#define POLL_MS              100
+#define SAVE_EVERY_MS        1000
+#define MAX_RESTARTS         2    /* from the beginning, because the remote file changed */
+#define LEAST_PROGRESS_BYTES 4096 /* of one try, for it to be no failure */
+#define MAX_MOVES            8    /* to a fresh address, because the old one expired */
+#define MAX_ETAG_MOVES       3    /* after that, of a file with a sha256, etags are not compared */
+#define MAX_REFUSAL_BYTES    65536
 
 typedef enum {
     GOING,      /* nothing is wrong so far */
@@ -52,7 +53,7 @@ typedef struct {
     verdict v;
     uint64_t got;        /* bytes written by this request */
     uint64_t n_refusal;  /* bytes of an error page */
-    uint32_t n_failures; /* in a row, without a byte between them */
+    uint32_t n_failures; /* in a row, without progress between them */
     uint64_t not_before_ms;
 } slot;
 
@@ -241,7 +242,7 @@ static exo_status settle(slot *s, CURLcode code, exo_error *err) {
     char name[256];
     exo_http_host(j->remote.url, name);
     if (!s->judged && code == CURLE_OK) s->v = judge(s); /* an empty body */
-    if (s->got > 0) s->n_failures = 0;
+    if (s->got >= LEAST_PROGRESS_BYTES) s->n_failures = 0;
     if (j->pieces.done[s->piece] == exo_pieces_length(&j->pieces, s->piece)) return EXO_OK;
     exo_status st;
     switch (s->v) {
