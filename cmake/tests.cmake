@@ -121,8 +121,11 @@ foreach(suite cli api cluster architectures hosts clients slow tiny pull safeten
     add_test(NAME integration_${suite}
         COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/integration/test_${suite}.py
         WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-    set_tests_properties(integration_${suite} PROPERTIES LABELS integration TIMEOUT 600
-        RUN_SERIAL TRUE)
+    set_tests_properties(integration_${suite} PROPERTIES LABELS integration TIMEOUT 600)
+endforeach()
+# Where answers have deadlines of seconds, nothing else may run.
+foreach(suite cli api cluster hosts clients slow tiny)
+    set_tests_properties(integration_${suite} PROPERTIES RUN_SERIAL TRUE)
 endforeach()
 
 # Memory of Vulkan devices through C, JNI and Python, out of this build.
@@ -131,8 +134,8 @@ if(EXO_VULKAN)
         COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider
             tests/integration/test_vulkan_memory.py
         WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-    set_tests_properties(integration_vulkan_memory PROPERTIES LABELS "integration;vulkan" TIMEOUT 600
-        RUN_SERIAL TRUE FIXTURES_REQUIRED vulkan
+    set_tests_properties(integration_vulkan_memory PROPERTIES LABELS "integration;vulkan" TIMEOUT 900
+        RESOURCE_LOCK vulkan FIXTURES_REQUIRED vulkan
         ENVIRONMENT "EXO_BUILD_DIR=${CMAKE_BINARY_DIR};${EXO_VULKAN_ENVIRONMENT}")
     # CPU and Vulkan nodes in one pipeline.
     add_executable(exo_vulkan_logits tests/vulkan/logits.c)
@@ -143,7 +146,7 @@ if(EXO_VULKAN)
             tests/integration/test_vulkan_pipeline.py
         WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
     set_tests_properties(integration_vulkan_pipeline PROPERTIES LABELS "integration;vulkan"
-        TIMEOUT 1800 RUN_SERIAL TRUE FIXTURES_REQUIRED vulkan
+        TIMEOUT 1800 RESOURCE_LOCK vulkan FIXTURES_REQUIRED vulkan
         ENVIRONMENT "EXO_VULKAN_TEST_DIR=${CMAKE_BINARY_DIR};${EXO_VULKAN_ENVIRONMENT}")
     # Drivers that fail in every way, and what is left of the answer.
     add_test(NAME integration_vulkan_faults
@@ -151,7 +154,7 @@ if(EXO_VULKAN)
             tests/integration/test_vulkan_faults.py
         WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
     set_tests_properties(integration_vulkan_faults PROPERTIES LABELS "integration;vulkan" TIMEOUT 1800
-        RUN_SERIAL TRUE FIXTURES_REQUIRED vulkan
+        RESOURCE_LOCK vulkan FIXTURES_REQUIRED vulkan
         ENVIRONMENT "EXO_VULKAN_TEST_DIR=${CMAKE_BINARY_DIR};${EXO_VULKAN_ENVIRONMENT}")
     # The committed kernels are what their sources compile to.
     add_test(NAME spirv COMMAND tests/spirv.sh WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
@@ -164,17 +167,18 @@ target_link_libraries(exo_batch PRIVATE exo_model)
 target_compile_options(exo_batch PRIVATE ${EXO_WARNINGS})
 
 # The forward pass against llama.cpp's, from npm; where that cannot be had, pytest exits with 5.
+# One of these at a time: the first fetches the package for all.
 add_test(NAME oracle
     COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/oracle/test_oracle.py
     WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 set_tests_properties(oracle PROPERTIES LABELS oracle TIMEOUT 1200
-    RUN_SERIAL TRUE SKIP_RETURN_CODE 5)
+    RESOURCE_LOCK llama.cpp SKIP_RETURN_CODE 5)
 
 # What exo convert writes, in llama.cpp.
 add_test(NAME oracle_convert
     COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/oracle/test_convert.py
     WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-set_tests_properties(oracle_convert PROPERTIES LABELS oracle TIMEOUT 600 RUN_SERIAL TRUE
+set_tests_properties(oracle_convert PROPERTIES LABELS oracle TIMEOUT 600 RESOURCE_LOCK llama.cpp
     SKIP_RETURN_CODE 5)
 
 # Weight blocks against ggml's own functions, through a filter that decodes and quantises.
@@ -184,7 +188,7 @@ target_compile_options(oracle_weights PRIVATE ${EXO_WARNINGS})
 add_test(NAME oracle_weights
     COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/oracle/test_weights.py
     WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-set_tests_properties(oracle_weights PROPERTIES LABELS oracle TIMEOUT 600 RUN_SERIAL TRUE
+set_tests_properties(oracle_weights PROPERTIES LABELS oracle TIMEOUT 600 RESOURCE_LOCK llama.cpp
     SKIP_RETURN_CODE 5 ENVIRONMENT "EXO_ORACLE_WEIGHTS=$<TARGET_FILE:oracle_weights>")
 
 foreach(suite tokenizers templates)
@@ -192,7 +196,7 @@ foreach(suite tokenizers templates)
         COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider
             tests/oracle/test_${suite}.py
         WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-    set_tests_properties(oracle_${suite} PROPERTIES LABELS oracle TIMEOUT 900 RUN_SERIAL TRUE
+    set_tests_properties(oracle_${suite} PROPERTIES LABELS oracle TIMEOUT 900 RESOURCE_LOCK llama.cpp
         SKIP_RETURN_CODE 5 ENVIRONMENT "EXO_BATCH=$<TARGET_FILE:exo_batch>")
 endforeach()
 
