@@ -66,6 +66,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 /* The functions below this layer.  One instance and its devices at a time: all share a driver. */
 static PFN_vkGetInstanceProcAddr next_instance_proc;
 static PFN_vkGetDeviceProcAddr next_device_proc;
+static PFN_vkGetPhysicalDeviceProperties2 next_properties;
 static VkInstance current_instance;
 
 /* Each device has its own functions; exo opens few. */
@@ -560,7 +561,11 @@ static VKAPI_ATTR VkResult VKAPI_CALL faulty_CreateInstance(const VkInstanceCrea
     PFN_vkCreateInstance create =
         (PFN_vkCreateInstance)next_instance_proc(VK_NULL_HANDLE, "vkCreateInstance");
     VkResult r = create(info, allocator, out);
-    if (r == VK_SUCCESS) current_instance = *out;
+    if (r != VK_SUCCESS) return r;
+    current_instance = *out;
+    /* Now: later the loader finds this layer's own function under that name. */
+    next_properties = (PFN_vkGetPhysicalDeviceProperties2)next_instance_proc(
+        *out, "vkGetPhysicalDeviceProperties2");
     return r;
 }
 
@@ -600,9 +605,7 @@ static VKAPI_ATTR VkResult VKAPI_CALL faulty_CreateDevice(VkPhysicalDevice physi
 
 static VKAPI_ATTR void VKAPI_CALL
 faulty_GetPhysicalDeviceProperties2(VkPhysicalDevice physical, VkPhysicalDeviceProperties2 *out) {
-    PFN_vkGetPhysicalDeviceProperties2 get = (PFN_vkGetPhysicalDeviceProperties2)next_instance_proc(
-        current_instance, "vkGetPhysicalDeviceProperties2");
-    get(physical, out);
+    next_properties(physical, out);
     if (!is_listed("accelerated")) return;
     for (VkBaseOutStructure *p = out->pNext; p != NULL; p = p->pNext) {
         if (p->sType != VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_PROPERTIES) {
