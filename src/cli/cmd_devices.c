@@ -34,7 +34,7 @@ static double gib_of(const json_t *d, const char *key) {
     return json_number_value(json_object_get(d, key)) / 0x1p30;
 }
 
-/* "26 of 28 trials passed", then one line for each that did not. */
+/* "26 of 28 trials passed", then one line for each that did not or that measured. */
 static void print_trials(const json_t *d) {
     const json_t *trials = json_object_get(d, "trials"), *t;
     size_t i, passed = 0;
@@ -43,7 +43,8 @@ static void print_trials(const json_t *d) {
            json_is_true(json_object_get(d, "verdict_cached")) ? " (known from an earlier start)"
                                                               : "");
     json_array_foreach(trials, i, t) {
-        if (strcmp(text_of(t, "result"), "passed") == 0) continue;
+        bool good = strcmp(text_of(t, "result"), "passed") == 0;
+        if (good && text_of(t, "reason")[0] == '\0') continue;
         printf("%11s%s, variant %s, %s: %s\n", "", text_of(t, "pipeline"), text_of(t, "variant"),
                text_of(t, "result"), text_of(t, "reason"));
     }

@@ -116,7 +116,6 @@ static const char *result_name(exo_vk_trial_result r) {
     case EXO_VK_TRIAL_PASSED: return "passed";
     case EXO_VK_TRIAL_FAILED: return "failed";
     case EXO_VK_TRIAL_CRASHED: return "crashed";
-    case EXO_VK_TRIAL_SLOWER: return "slower";
     default: return "unknown";
     }
 }

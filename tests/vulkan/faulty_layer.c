@@ -13,6 +13,7 @@
  * from there on; with :CODE behind it as VK_ERROR_CODE or VK_CODE ("fail:
  *                       WaitSemaphores:3+:TIMEOUT"), else as VK_ERROR_OUT_OF_DEVICE_MEMORY
  *   hang:FUNCTION:N     the N-th call of vkFUNCTION never returns
+ *   accelerated         the device says that it has hardware for packed 4 x 8 bit dot products
  *   report              says on stderr which fault has struck, and what a device leaves behind
  *
  * KERNEL is a pattern for the name of the module's entry point, which is that of the kernel's file
@@ -65,6 +66,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 /* The functions below this layer.  One instance and its devices at a time: all share a driver. */
 static PFN_vkGetInstanceProcAddr next_instance_proc;
 static PFN_vkGetDeviceProcAddr next_device_proc;
+static PFN_vkGetPhysicalDeviceProperties2 next_properties;
 static VkInstance current_instance;
 
 /* Each device has its own functions; exo opens few. */
@@ -559,7 +561,11 @@ static VKAPI_ATTR VkResult VKAPI_CALL faulty_CreateInstance(const VkInstanceCrea
     PFN_vkCreateInstance create =
         (PFN_vkCreateInstance)next_instance_proc(VK_NULL_HANDLE, "vkCreateInstance");
     VkResult r = create(info, allocator, out);
-    if (r == VK_SUCCESS) current_instance = *out;
+    if (r != VK_SUCCESS) return r;
+    current_instance = *out;
+    /* Now: later the loader finds this layer's own function under that name. */
+    next_properties = (PFN_vkGetPhysicalDeviceProperties2)next_instance_proc(
+        *out, "vkGetPhysicalDeviceProperties2");
     return r;
 }
 
@@ -597,6 +603,19 @@ static VKAPI_ATTR VkResult VKAPI_CALL faulty_CreateDevice(VkPhysicalDevice physi
     return r;
 }
 
+static VKAPI_ATTR void VKAPI_CALL
+faulty_GetPhysicalDeviceProperties2(VkPhysicalDevice physical, VkPhysicalDeviceProperties2 *out) {
+    next_properties(physical, out);
+    if (!is_listed("accelerated")) return;
+    for (VkBaseOutStructure *p = out->pNext; p != NULL; p = p->pNext) {
+        if (p->sType != VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_PROPERTIES) {
+            continue;
+        }
+        ((VkPhysicalDeviceShaderIntegerDotProductProperties *)p)
+            ->integerDotProduct4x8BitPackedSignedAccelerated = VK_TRUE;
+    }
+}
+
 static VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL faulty_GetInstanceProcAddr(VkInstance instance,
                                                                            const char *name);
 static VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL faulty_GetDeviceProcAddr(VkDevice device,
@@ -611,7 +630,8 @@ static PFN_vkVoidFunction own_function(const char *name) {
 #define OWN_2(name, type)                         OWN(name)
 #define OWN_4(name, parameters, arguments, alive) OWN(name)
         OWN(GetInstanceProcAddr) OWN(GetDeviceProcAddr) OWN(CreateInstance) OWN(CreateDevice)
-            DEVICE_FUNCTIONS(OWN) FAILING_FUNCTIONS(OWN_4) FREEING_FUNCTIONS(OWN_2)
+            OWN(GetPhysicalDeviceProperties2) DEVICE_FUNCTIONS(OWN) FAILING_FUNCTIONS(OWN_4)
+                FREEING_FUNCTIONS(OWN_2)
 #undef OWN
 #undef OWN_2
 #undef OWN_4

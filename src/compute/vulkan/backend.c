@@ -118,11 +118,23 @@ static int passed_variant(const exo_device *d, const exo_vk_verdict *v, exo_vk_k
     return -1;
 }
 
+/* Prompts take dot kernels where the device says that it has the hardware for them and they are
+ * right.  Nothing measured counts: two devices of one type and driver give the same bits, however
+ * busy their machines were when they were tried. */
+static void choose_prompt_kernels(exo_device *d, const bool good[EXO_VK_N_KERNELS]) {
+    bool possible = d->vk->caps.dot_product_accelerated && good[EXO_VK_KERNEL_quantize] &&
+                    good[EXO_VK_KERNEL_rms];
+    for (int t = 0; t < EXO_DTYPE_LIMIT; t++) {
+        exo_vk_kernel k = exo_vk_dot_kernel((exo_dtype)t);
+        bool use = possible && k != EXO_VK_N_KERNELS && good[k];
+        exo_vk_shaders_use_dot(&d->shaders, (exo_dtype)t, use);
+    }
+}
+
 /* The verdict decides the variants; what a kernel without a good one did the CPU does, and without
  * any product the device is left out. */
 static exo_status apply_verdict(exo_device *d, const exo_vk_verdict *v, exo_error *err) {
     bool good[EXO_VK_N_KERNELS];
-    char name[EXO_VK_PROMPT_NAME_BYTES];
     for (int i = 0; i < EXO_VK_N_KERNELS; i++) {
         exo_vk_kernel k = (exo_vk_kernel)i;
         int chosen = passed_variant(d, v, k);
@@ -131,14 +143,7 @@ static exo_status apply_verdict(exo_device *d, const exo_vk_verdict *v, exo_erro
         if (good[i]) exo_vk_shaders_choose(&d->shaders, k, (exo_vk_variant)chosen);
     }
     d->shaders.no_head_top = !good[EXO_VK_KERNEL_head_top];
-    for (int t = 0; t < EXO_DTYPE_LIMIT; t++) {
-        exo_vk_kernel k = exo_vk_dot_kernel((exo_dtype)t);
-        if (k == EXO_VK_N_KERNELS || !good[k] || !good[EXO_VK_KERNEL_quantize]) continue;
-        bool faster = good[EXO_VK_KERNEL_rms] &&
-                      exo_vk_verdict_of(v, exo_vk_prompt_name((exo_dtype)t, name), "dot") ==
-                          EXO_VK_TRIAL_PASSED;
-        exo_vk_shaders_use_dot(&d->shaders, (exo_dtype)t, faster);
-    }
+    choose_prompt_kernels(d, good);
     exo_error why = {0};
     if (exo_vk_is_useful(v, &why)) return EXO_OK;
     return exo_error_set(err, EXO_EUNSUPPORTED, "vulkan:%u (%s): %s", d->vk->index,

@@ -23,14 +23,13 @@ typedef enum {
     EXO_VK_TRIAL_PASSED,
     EXO_VK_TRIAL_FAILED,  /* would not compile, or computed wrongly */
     EXO_VK_TRIAL_CRASHED, /* the process died or hung during it */
-    EXO_VK_TRIAL_SLOWER,  /* right, but what it would replace is faster */
 } exo_vk_trial_result;
 
 typedef struct {
     char pipeline[48]; /* "matmul_q8_0" */
     char variant[32];  /* "subgroup", "shared" */
     exo_vk_trial_result result;
-    char reason[128]; /* of a failure */
+    char reason[128]; /* of a failure; of a pass, what was measured, or "" */
 } exo_vk_trial_entry;
 
 #define EXO_VK_MAX_TRIALS 128
@@ -54,12 +53,11 @@ exo_vk_trial_result exo_vk_verdict_of(const exo_vk_verdict *v, const char *pipel
 
 typedef struct exo_vk_trials exo_vk_trials; /* the trials of one device, under way */
 
-/* False: this variant crashed in an earlier process and must not be touched, or lost there.
+/* False: this variant crashed in an earlier process and must not be touched, or failed there.
  * True: the marker is on disk; compile and run it, then say how it went. */
 bool exo_vk_trial_begin(exo_vk_trials *t, const char *pipeline, const char *variant);
 void exo_vk_trial_end(exo_vk_trials *t, bool passed,
-                      const char *reason);                      /* may be NULL if passed */
-void exo_vk_trial_slower(exo_vk_trials *t, const char *reason); /* instead of trial_end */
+                      const char *reason); /* may be NULL if passed */
 void exo_vk_trials_set_gflops(exo_vk_trials *t, double gflops);
 void exo_vk_trials_set_read_gbps(exo_vk_trials *t, double gbps);
 

@@ -226,6 +226,39 @@ static void test_left_marker(void **state) {
     exo_vk_test_close(i, NULL);
 }
 
+static void find_record(char name[400]) {
+    DIR *dir = opendir(cache);
+    for (struct dirent *e; dir != NULL && (e = readdir(dir)) != NULL;) {
+        if (strstr(e->d_name, ".json")) (void)snprintf(name, 400, "%s/%s", cache, e->d_name);
+    }
+    if (dir != NULL) (void)closedir(dir);
+}
+
+/* A verdict of a version that knew more results: those trials count as not made. */
+static void test_unknown_result(void **state) {
+    exo_vk_instance *i = exo_vk_test_instance(*state);
+    fresh_cache(NULL);
+    exo_vk_probe_desc desc = with_children();
+    (void)probe(i, &desc);
+    char name[400] = "";
+    find_record(name);
+    FILE *f = fopen(name, "w");
+    static const char record[] =
+        "{\"version\": 1, \"complete\": true, \"usable\": true, \"reason\": \"\", \"copy_gbps\": "
+        "1, "
+        "\"compute_gflops\": 1, \"trials\": [{\"pipeline\": \"a\", \"variant\": \"dot\", "
+        "\"result\": "
+        "\"slower\", \"reason\": \"1; 2\"}, {\"pipeline\": \"b\", \"variant\": \"shared\", "
+        "\"result\": \"passed\", \"reason\": \"\"}]}";
+    assert_true(f != NULL && fputs(record, f) >= 0 && fclose(f) == 0);
+    exo_vk_verdict *v = probe(i, &desc);
+    assert_true(v->cached && v->usable);
+    assert_int_equal(v->n_trials, 1);
+    assert_int_equal(exo_vk_verdict_of(v, "b", "shared"), EXO_VK_TRIAL_PASSED);
+    drop_cache();
+    exo_vk_test_close(i, NULL);
+}
+
 static void test_damaged_cache(void **state) {
     exo_vk_instance *i = exo_vk_test_instance(*state);
     fresh_cache(NULL);
@@ -240,13 +273,7 @@ static void test_damaged_cache(void **state) {
                                "\"trials\": []}"};
     (void)probe(i, &desc);
     char name[400] = "";
-    DIR *dir = opendir(cache);
-    for (struct dirent *e; dir != NULL && (e = readdir(dir)) != NULL;) {
-        if (strstr(e->d_name, ".json")) {
-            (void)snprintf(name, sizeof name, "%s/%s", cache, e->d_name);
-        }
-    }
-    if (dir != NULL) (void)closedir(dir);
+    find_record(name);
     for (size_t k = 0; k < sizeof bad / sizeof bad[0]; k++) {
         FILE *f = fopen(name, "w");
         assert_true(f != NULL && fputs(bad[k], f) >= 0 && fclose(f) == 0);
@@ -327,6 +354,7 @@ int main(int argc, char **argv) {
         EXO_VK_ON_EACH("without children", test_without_children),
         EXO_VK_ON_EACH("a marker that was left", test_left_marker),
         EXO_VK_ON_EACH("a damaged cache", test_damaged_cache),
+        EXO_VK_ON_EACH("a result of another version", test_unknown_result),
         EXO_VK_ON_EACH("instance", test_instance),
         cmocka_unit_test(test_crashing_driver),
     };

@@ -2,15 +2,10 @@
 #ifndef EXO_COMPUTE_VULKAN_SELFTEST_H
 #define EXO_COMPUTE_VULKAN_SELFTEST_H
 
-#include "compute/dtype.h"
 #include "compute/vulkan/probe.h"
 
 /* Tries every variant of every kernel against the CPU reference and reports each trial: an
  * exo_vk_selftest_fn.  An error means that the device cannot be tried at all. */
 exo_status exo_vk_selftest(exo_vk_device *d, exo_vk_trials *t, exo_error *err);
-
-/* The name under which trials compare kernels for prompts of a weight type: "prompt_q8_0". */
-#define EXO_VK_PROMPT_NAME_BYTES 32
-const char *exo_vk_prompt_name(exo_dtype type, char name[EXO_VK_PROMPT_NAME_BYTES]);
 
 #endif

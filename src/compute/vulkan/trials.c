@@ -31,19 +31,12 @@ bool exo_vk_trial_begin(exo_vk_trials *t, const char *pipeline, const char *vari
     return exo_vk_marker_write(t->record, t->pipeline, t->variant, NULL) == EXO_OK;
 }
 
-static void end_trial(exo_vk_trials *t, exo_vk_trial_result result, const char *reason) {
-    exo_vk_verdict_add(t->verdict, t->pipeline, t->variant, result, reason);
+void exo_vk_trial_end(exo_vk_trials *t, bool passed, const char *reason) {
+    exo_vk_verdict_add(t->verdict, t->pipeline, t->variant,
+                       passed ? EXO_VK_TRIAL_PASSED : EXO_VK_TRIAL_FAILED, reason);
     (void)exo_vk_record_save(t->record, t->verdict, false, NULL);
     exo_vk_marker_clear(t->record);
     t->pipeline[0] = t->variant[0] = '\0';
-}
-
-void exo_vk_trial_end(exo_vk_trials *t, bool passed, const char *reason) {
-    end_trial(t, passed ? EXO_VK_TRIAL_PASSED : EXO_VK_TRIAL_FAILED, reason);
-}
-
-void exo_vk_trial_slower(exo_vk_trials *t, const char *reason) {
-    end_trial(t, EXO_VK_TRIAL_SLOWER, reason);
 }
 
 void exo_vk_trials_set_gflops(exo_vk_trials *t, double gflops) {

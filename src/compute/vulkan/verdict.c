@@ -105,7 +105,7 @@ static char *read_file(const path *p, size_t limit) {
 
 /* ---- the verdict ---- */
 
-static const char *const result_names[] = {"unknown", "passed", "failed", "crashed", "slower"};
+static const char *const result_names[] = {"unknown", "passed", "failed", "crashed"};
 #define N_RESULTS ((int)(sizeof result_names / sizeof result_names[0]))
 
 static exo_vk_trial_result result_of(const char *name) {
@@ -188,7 +188,8 @@ bool exo_vk_record_load(const exo_vk_record *r, exo_vk_verdict *out, bool *compl
     for (size_t i = 0; good && i < json_array_size(trials); i++) {
         const char *pipeline, *variant, *result, *why;
         if (json_unpack(json_array_get(trials, i), "{s:s, s:s, s:s, s:s}", "pipeline", &pipeline,
-                        "variant", &variant, "result", &result, "reason", &why) == 0) {
+                        "variant", &variant, "result", &result, "reason", &why) == 0 &&
+            result_of(result) != EXO_VK_TRIAL_UNKNOWN) { /* else another version's word */
             exo_vk_verdict_add(out, pipeline, variant, result_of(result), why);
         }
     }
