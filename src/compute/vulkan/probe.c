@@ -115,7 +115,7 @@ bool exo_vk_probe_child(int argc, char **argv, exo_vk_selftest_fn selftest, int 
 
 typedef struct {
     bool started, exited_well, hung, interrupted;
-    bool too_short; /* of memory, even to begin */
+    bool too_short; /* of memory, as far as one can tell */
     int signal;     /* 0 = none */
 } child_end;
 
@@ -142,6 +142,14 @@ static const char *child_program(const exo_vk_probe_desc *desc, char buffer[1024
     const char *named = getenv("EXO_VULKAN_PROBE");
     if (named != NULL) return named;
     return program_beside_library(buffer, 1024) ? buffer : NULL;
+}
+
+/* Many drivers crash when they get no memory, and a system that has none left kills processes: a
+ * child that dies under a limit on its memory, or is killed, says nothing about the driver. */
+static bool memory_is_limited(void) {
+    struct rlimit space, data;
+    return (getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur != RLIM_INFINITY) ||
+           (getrlimit(RLIMIT_DATA, &data) == 0 && data.rlim_cur != RLIM_INFINITY);
 }
 
 /* Until it ends, or no trial has begun or ended for timeout_ms. */
@@ -171,9 +179,11 @@ static void wait_for_child(pid_t pid, const exo_vk_record *r, uint32_t timeout_m
     if (WIFSIGNALED(status)) end->signal = WTERMSIG(status);
     end->interrupted = (WIFEXITED(status) && WEXITSTATUS(status) == EXO_VK_PROBE_INTERRUPTED) ||
                        end->signal == SIGINT || end->signal == SIGTERM || end->signal == SIGHUP;
-    end->too_short = WIFEXITED(status) && (WEXITSTATUS(status) == EXO_VK_PROBE_SHORT ||
-                                           WEXITSTATUS(status) == NOT_LOADED);
     if (end->signal == SIGALRM) end->hung = true;
+    int code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+    bool died = end->signal != 0 && !end->hung && !end->interrupted;
+    end->too_short = code == EXO_VK_PROBE_SHORT || code == NOT_LOADED ||
+                     (died && (end->signal == SIGKILL || memory_is_limited()));
 }
 
 /* The child holds the lock, too: if this process is killed, the next one waits for it. */
@@ -222,10 +232,18 @@ static exo_status was_interrupted(exo_error *err) {
     return exo_error_set(err, EXO_ECANCELED, "trying Vulkan devices was interrupted");
 }
 
-static exo_status was_too_short(exo_error *err) {
+static exo_status was_too_short(const child_end *end, exo_error *err) {
+    if (end->signal == 0) {
+        return exo_error_set(err, EXO_ENOMEM,
+                             "no memory for a process that tries Vulkan devices; the next start "
+                             "tries again");
+    }
     return exo_error_set(err, EXO_ENOMEM,
-                         "no memory for a process that tries Vulkan devices; the next start tries "
-                         "again");
+                         "the process that tries Vulkan devices died (signal %d) %s; the next "
+                         "start tries again",
+                         end->signal,
+                         end->signal == SIGKILL ? "as when the system has no memory left"
+                                                : "under a limit on its memory (ulimit)");
 }
 
 static exo_status crashed_before(const exo_vk_verdict *v, exo_error *err) {
@@ -258,7 +276,7 @@ static exo_status try_drivers(const exo_vk_probe_desc *desc, const exo_vk_record
     }
     exo_vk_marker_clear(r);
     if (end.interrupted) return was_interrupted(err);
-    if (end.too_short) return was_too_short(err);
+    if (end.too_short) return was_too_short(&end, err);
     v->usable = end.exited_well;
     if (!v->usable) say_how(&end, v->reason, sizeof v->reason);
     return exo_vk_record_save(r, v, true, err);
@@ -347,7 +365,8 @@ static exo_status try_in_children(uint32_t index, const exo_vk_probe_desc *desc,
         if (exo_vk_record_load(r, v, &complete) && (complete || v->again)) return EXO_OK;
         if (end.too_short) {
             exo_error why;
-            (void)was_too_short(&why);
+            (void)was_too_short(&end, &why);
+            exo_vk_marker_clear(r);
             return exo_vk_trials_postpone(r, &why, v, err);
         }
         say_how(&end, how, sizeof how);

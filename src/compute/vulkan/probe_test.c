@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <jansson.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -28,6 +29,7 @@ static exo_status selftest(exo_vk_device *d, exo_vk_trials *t, exo_error *err) {
             (void)signal(SIGSEGV, SIG_DFL); /* a sanitizer would turn it into an exit */
             (void)raise(SIGSEGV);
         }
+        if (here && strncmp(fault, "kill", 4) == 0) (void)raise(SIGKILL);
         while (here && strncmp(fault, "hang", 4) == 0) (void)sleep(1);
         if (here && strncmp(fault, "stop", 4) == 0) (void)raise(SIGTERM);
         if (fault != NULL && strcmp(fault, "slow") == 0) (void)sleep(1);
@@ -295,6 +297,31 @@ static void test_shortage(void **state) {
     exo_vk_test_close(i, NULL);
 }
 
+/* Out of memory a driver crashes, or the system kills its process: neither is a verdict. */
+static void test_killed_by_a_shortage(void **state) {
+    const char *const faults[] = {"kill:shared", "crash:shared"};
+    const char *const says[] = {"no memory left", "ulimit"};
+    exo_vk_instance *i = exo_vk_test_instance(*state);
+    struct rlimit before, limit;
+    assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+    limit = (struct rlimit){(rlim_t)1 << 46, before.rlim_max}; /* ample, but a limit */
+    for (int k = 0; k < 2; k++) {
+        fresh_cache(faults[k]);
+        exo_vk_probe_desc desc = with_children();
+        if (k == 1) assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
+        exo_vk_verdict *v = probe(i, &desc);
+        assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
+        assert_true(!v->usable && v->again);
+        if (strstr(v->reason, says[k]) == NULL) fail_msg("%s", v->reason);
+        (void)unsetenv("EXO_TEST_TRIAL");
+        v = probe(i, &desc);
+        assert_true(v->usable && !v->again);
+        assert_int_equal(exo_vk_verdict_of(v, "matmul", "shared"), EXO_VK_TRIAL_PASSED);
+        drop_cache();
+    }
+    exo_vk_test_close(i, NULL);
+}
+
 /* The child cannot even be loaded: its end is no crash of a driver. */
 static void test_no_memory_for_a_child(void **state) {
     exo_vk_instance *i = exo_vk_test_instance(*state), *none;
@@ -522,6 +549,7 @@ int main(int argc, char **argv) {
         EXO_VK_ON_EACH("an implausible cache", test_implausible_cache),
         EXO_VK_ON_EACH("a cache to read only", test_read_only_cache),
         EXO_VK_ON_EACH("a shortage of memory", test_shortage),
+        EXO_VK_ON_EACH("killed by a shortage of memory", test_killed_by_a_shortage),
         EXO_VK_ON_EACH("no memory for a child", test_no_memory_for_a_child),
         EXO_VK_ON_EACH("instance", test_instance),
         cmocka_unit_test(test_crashing_driver),
