@@ -234,14 +234,10 @@ static exo_status was_interrupted(exo_error *err) {
 
 static exo_status was_too_short(const child_end *end, exo_error *err) {
     if (end->signal == 0) {
-        return exo_error_set(err, EXO_ENOMEM,
-                             "no memory for a process that tries Vulkan devices; the next start "
-                             "tries again");
+        return exo_error_set(err, EXO_ENOMEM, "no memory for a process that tries Vulkan devices");
     }
     return exo_error_set(err, EXO_ENOMEM,
-                         "the process that tries Vulkan devices died (signal %d) %s; the next "
-                         "start tries again",
-                         end->signal,
+                         "the process that tries Vulkan devices died (signal %d) %s", end->signal,
                          end->signal == SIGKILL ? "as when the system has no memory left"
                                                 : "under a limit on its memory (ulimit)");
 }

@@ -283,6 +283,7 @@ static void test_shortage(void **state) {
                 exo_vk_verdict *v = probe(i, &desc);
                 assert_true(!v->usable && v->again && !v->cached);
                 assert_non_null(strstr(v->reason, says[k]));
+                assert_non_null(strstr(v->reason, "the next start tries again"));
             }
             (void)unsetenv("EXO_TEST_TRIAL");
             exo_vk_verdict *v = probe(i, &desc);

@@ -165,7 +165,8 @@ exo_status exo_vk_trials_postpone(const exo_vk_record *r, const exo_error *why, 
                                   exo_error *err) {
     out->usable = false;
     out->again = true;
-    (void)snprintf(out->reason, sizeof out->reason, "%s", why->message);
+    (void)snprintf(out->reason, sizeof out->reason, "%.200s; the next start tries again",
+                   why->message);
     return exo_vk_record_save(r, out, false, err);
 }
 
