@@ -305,6 +305,15 @@ def test_a_device_lost_in_its_selftest(tmp_path: Path) -> None:
     on_the_cpu(env, "lost")
 
 
+def test_memory_that_was_short_once_is_no_verdict(tmp_path: Path) -> None:
+    device = vulkan(environment(tmp_path, "fail:AllocateMemory:1+"))
+    assert not device["usable"] and "OUT_OF_DEVICE_MEMORY" in device["reason"], device
+    on_the_cpu(environment(tmp_path, "fail:AllocateMemory:1+"), "OUT_OF_DEVICE_MEMORY")
+    device = vulkan(environment(tmp_path))
+    assert device["usable"] and not device["verdict_cached"], device
+    assert "failed" not in results(device)
+
+
 # ---- failures of a device that has proved itself ----
 
 SHORT = ["-m", "tiny", "--raw", "-p", "Once upon a time", "-n", "6", "--temp", "0", "--ctx", "64",

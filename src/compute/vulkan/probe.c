@@ -28,6 +28,7 @@
 #define LOCK_MS     600000
 #define LOCK_FD     3 /* in the child */
 #define BAD_USAGE   2
+#define NOT_LOADED  127       /* exit code of a program whose libraries could not be loaded */
 #define COPIES_ONLY "-copies" /* behind the number of a device: no kernel is asked for */
 #define MAX_CRASHES 12        /* of one device, then it is left out */
 
@@ -102,6 +103,8 @@ bool exo_vk_probe_child(int argc, char **argv, exo_vk_selftest_fn selftest, int 
         bool copies = strcmp(end, COPIES_ONLY) == 0;
         st = exo_vk_trials_run(i, index, &r, copies ? NULL : selftest, v, &err);
         if (st == EXO_OK) *exit_code = 0;
+    } else if (st == EXO_ENOMEM) {
+        *exit_code = EXO_VK_PROBE_SHORT;
     }
     exo_vk_instance_destroy(i);
     exo_free(v);
@@ -112,7 +115,8 @@ bool exo_vk_probe_child(int argc, char **argv, exo_vk_selftest_fn selftest, int 
 
 typedef struct {
     bool started, exited_well, hung, interrupted;
-    int signal; /* 0 = none */
+    bool too_short; /* of memory, as far as one can tell */
+    int signal;     /* 0 = none */
 } child_end;
 
 /* The program `exo` beside the library that this code is in: libexo inside Python or a JVM. */
@@ -138,6 +142,14 @@ static const char *child_program(const exo_vk_probe_desc *desc, char buffer[1024
     const char *named = getenv("EXO_VULKAN_PROBE");
     if (named != NULL) return named;
     return program_beside_library(buffer, 1024) ? buffer : NULL;
+}
+
+/* Many drivers crash when they get no memory, and a system that has none left kills processes: a
+ * child that dies under a limit on its memory, or is killed, says nothing about the driver. */
+static bool memory_is_limited(void) {
+    struct rlimit space, data;
+    return (getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur != RLIM_INFINITY) ||
+           (getrlimit(RLIMIT_DATA, &data) == 0 && data.rlim_cur != RLIM_INFINITY);
 }
 
 /* Until it ends, or no trial has begun or ended for timeout_ms. */
@@ -168,6 +180,10 @@ static void wait_for_child(pid_t pid, const exo_vk_record *r, uint32_t timeout_m
     end->interrupted = (WIFEXITED(status) && WEXITSTATUS(status) == EXO_VK_PROBE_INTERRUPTED) ||
                        end->signal == SIGINT || end->signal == SIGTERM || end->signal == SIGHUP;
     if (end->signal == SIGALRM) end->hung = true;
+    int code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+    bool died = end->signal != 0 && !end->hung && !end->interrupted;
+    end->too_short = code == EXO_VK_PROBE_SHORT || code == NOT_LOADED ||
+                     (died && (end->signal == SIGKILL || memory_is_limited()));
 }
 
 /* The child holds the lock, too: if this process is killed, the next one waits for it. */
@@ -216,6 +232,16 @@ static exo_status was_interrupted(exo_error *err) {
     return exo_error_set(err, EXO_ECANCELED, "trying Vulkan devices was interrupted");
 }
 
+static exo_status was_too_short(const child_end *end, exo_error *err) {
+    if (end->signal == 0) {
+        return exo_error_set(err, EXO_ENOMEM, "no memory for a process that tries Vulkan devices");
+    }
+    return exo_error_set(err, EXO_ENOMEM,
+                         "the process that tries Vulkan devices died (signal %d) %s", end->signal,
+                         end->signal == SIGKILL ? "as when the system has no memory left"
+                                                : "under a limit on its memory (ulimit)");
+}
+
 static exo_status crashed_before(const exo_vk_verdict *v, exo_error *err) {
     return exo_error_set(err, EXO_EIO,
                          "a Vulkan driver %s when devices were listed; Vulkan is left out until "
@@ -229,7 +255,7 @@ static exo_status try_drivers(const exo_vk_probe_desc *desc, const exo_vk_record
     char buffer[1024], pipeline[48], variant[32];
     const char *program = child_program(desc, buffer);
     memset(v, 0, sizeof *v);
-    if (exo_vk_marker_read(r, pipeline, variant)) {
+    if (exo_vk_marker_read(r, pipeline, variant) && strcmp(pipeline, "drivers") == 0) {
         (void)snprintf(v->reason, sizeof v->reason, "crashed");
         exo_vk_marker_clear(r);
         return exo_vk_record_save(r, v, true, err);
@@ -246,9 +272,43 @@ static exo_status try_drivers(const exo_vk_probe_desc *desc, const exo_vk_record
     }
     exo_vk_marker_clear(r);
     if (end.interrupted) return was_interrupted(err);
+    if (end.too_short) return was_too_short(&end, err);
     v->usable = end.exited_well;
     if (!v->usable) say_how(&end, v->reason, sizeof v->reason);
     return exo_vk_record_save(r, v, true, err);
+}
+
+/* EXO_OK with the lock, or with *known when a complete verdict lies where nothing can be written.
+ */
+static exo_status lock_or_know(exo_vk_record *r, const exo_vk_probe_desc *desc, exo_vk_verdict *v,
+                               bool *known, exo_error *err) {
+    bool complete = false;
+    *known = false;
+    exo_status st = exo_vk_record_lock(r, LOCK_MS, err);
+    if (st != EXO_EIO || desc->refresh) return st;
+    if (!exo_vk_record_load(r, v, &complete) || !complete) return st;
+    *known = v->cached = true;
+    return EXO_OK;
+}
+
+static exo_status drivers_verdict(const exo_vk_probe_desc *desc, exo_vk_verdict *v,
+                                  exo_error *err) {
+    exo_vk_record r;
+    exo_buf subject = {0};
+    bool complete = false, known = false;
+    drivers_subject(&subject);
+    exo_status st = exo_buf_ok(&subject)
+                        ? exo_vk_record_init(&r, desc->cache_dir, exo_buf_str(&subject), err)
+                        : exo_error_set(err, EXO_ENOMEM, "no memory to list Vulkan drivers");
+    exo_buf_finish(&subject);
+    if (st == EXO_OK) st = lock_or_know(&r, desc, v, &known, err);
+    if (st != EXO_OK || known) return st;
+    if (desc->refresh) exo_vk_marker_clear(&r);
+    if (desc->refresh || !exo_vk_record_load(&r, v, &complete) || !complete) {
+        st = try_drivers(desc, &r, v, err);
+    }
+    exo_vk_record_unlock(&r);
+    return st;
 }
 
 exo_status exo_vk_probe_instance(const exo_vk_instance_desc *instance,
@@ -257,28 +317,9 @@ exo_status exo_vk_probe_instance(const exo_vk_instance_desc *instance,
     const exo_vk_probe_desc defaults = {0};
     if (desc == NULL) desc = &defaults;
     *out = NULL;
-    exo_vk_record r;
-    exo_buf subject = {0};
-    bool complete = false;
-    drivers_subject(&subject);
-    exo_status st = exo_buf_ok(&subject)
-                        ? exo_vk_record_init(&r, desc->cache_dir, exo_buf_str(&subject), err)
-                        : exo_error_set(err, EXO_ENOMEM, "no memory to list Vulkan drivers");
-    exo_buf_finish(&subject);
     exo_vk_verdict *v = exo_calloc(1, sizeof *v);
     if (v == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for a verdict");
-    if (st == EXO_OK && !exo_vk_record_lock(&r, LOCK_MS)) {
-        st = exo_error_set(err, EXO_EBUSY, "another process is listing Vulkan devices");
-    }
-    if (st != EXO_OK) {
-        exo_free(v);
-        return st;
-    }
-    if (desc->refresh) exo_vk_marker_clear(&r);
-    if (desc->refresh || !exo_vk_record_load(&r, v, &complete) || !complete) {
-        st = try_drivers(desc, &r, v, err);
-    }
-    exo_vk_record_unlock(&r);
+    exo_status st = drivers_verdict(desc, v, err);
     if (st == EXO_OK && !v->usable) st = crashed_before(v, err);
     exo_free(v);
     return st == EXO_OK ? exo_vk_instance_create(instance, out, err) : st;
@@ -317,7 +358,13 @@ static exo_status try_in_children(uint32_t index, const exo_vk_probe_desc *desc,
         child_end end = run_child(program, what, r, desc->timeout_ms);
         if (!end.started) return EXO_EUNSUPPORTED;
         if (end.interrupted) return was_interrupted(err);
-        if (exo_vk_record_load(r, v, &complete) && complete) return EXO_OK;
+        if (exo_vk_record_load(r, v, &complete) && (complete || v->again)) return EXO_OK;
+        if (end.too_short) {
+            exo_error why;
+            (void)was_too_short(&end, &why);
+            exo_vk_marker_clear(r);
+            return exo_vk_trials_postpone(r, &why, v, err);
+        }
         say_how(&end, how, sizeof how);
         bool more = blame(r, v, how);
         exo_status st = exo_vk_record_save(r, v, !more, err);
@@ -326,6 +373,14 @@ static exo_status try_in_children(uint32_t index, const exo_vk_probe_desc *desc,
     v->usable = false;
     (void)snprintf(v->reason, sizeof v->reason, "its driver crashed on %d kernels", MAX_CRASHES);
     return exo_vk_record_save(r, v, true, err);
+}
+
+/* Of a usable device it says how that was found out. */
+static bool is_whole(const exo_vk_verdict *v, const exo_vk_probe_desc *desc) {
+    if (!v->usable) return true;
+    return exo_vk_verdict_of(v, "device", "open") == EXO_VK_TRIAL_PASSED &&
+           exo_vk_verdict_of(v, "device", "copy") == EXO_VK_TRIAL_PASSED &&
+           (desc->kernels == NULL || v->n_trials > 2);
 }
 
 /* What is left when a device is tried again. */
@@ -343,12 +398,14 @@ static exo_status probe_locked(exo_vk_instance *instance, uint32_t index,
                                exo_vk_verdict *out, exo_error *err) {
     char pipeline[48], variant[32];
     bool complete = false;
-    if (exo_vk_record_load(r, out, &complete) && complete && !desc->refresh) {
+    if (exo_vk_record_load(r, out, &complete) && complete && !desc->refresh &&
+        is_whole(out, desc)) {
         out->cached = true;
         return EXO_OK;
     }
-    if (desc->refresh) {
-        keep_crashes(out);
+    if (desc->refresh || complete || out->again) {
+        if (!out->again || desc->refresh) keep_crashes(out);
+        out->again = false;
         exo_status st = exo_vk_record_save(r, out, false, err);
         if (st != EXO_OK) return st;
     }
@@ -384,8 +441,16 @@ exo_status exo_vk_probe(exo_vk_instance *instance, uint32_t index, const exo_vk_
     if (desc == NULL) desc = &defaults;
     exo_status st = record_of(instance, index, desc, &r, err);
     if (st != EXO_OK) return st;
-    if (!exo_vk_record_lock(&r, LOCK_MS))
-        return exo_error_set(err, EXO_EBUSY, "another process is probing vulkan:%u", index);
+    bool known;
+    st = lock_or_know(&r, desc, out, &known, err);
+    if (st != EXO_OK) return st;
+    if (known && is_whole(out, desc)) return EXO_OK;
+    if (known) {
+        return exo_error_set(err, EXO_EIO,
+                             "%s cannot be written, and vulkan:%u's verdict there is "
+                             "not whole",
+                             r.dir, index);
+    }
     st = probe_locked(instance, index, desc, &r, out, err);
     exo_vk_record_unlock(&r);
     return st;
@@ -401,7 +466,7 @@ exo_status exo_vk_probe_condemn(exo_vk_instance *instance, uint32_t index,
     if (st != EXO_OK) return st;
     exo_vk_verdict *v = exo_calloc(1, sizeof *v);
     if (v == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for a verdict");
-    (void)exo_vk_record_lock(&r, LOCK_MS); /* what is known must be written, alone or not */
+    (void)exo_vk_record_lock(&r, LOCK_MS, NULL); /* what is known must be written, alone or not */
     (void)exo_vk_record_load(&r, v, &complete);
     v->usable = false;
     (void)snprintf(v->reason, sizeof v->reason, "%s", reason);

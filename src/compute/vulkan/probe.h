@@ -4,7 +4,8 @@
  * opens it, copies bytes about, measures its speed and runs the kernels' self-test; only what the
  * child reports as good is used here.  Verdicts are cached on disk by device UUID, driver version
  * and kernel set.  Before each trial the child writes a marker file: after a crash the marker
- * names the guilty variant, which is not tried again.
+ * names the guilty variant, which is not tried again.  A shortage of memory is no verdict: the
+ * device is left out, and the next start tries it again.
  *
  * This file knows no kernel: the self-test is a function handed in.  Where no child can be started
  * the trial runs in this process, still under the marker.  Thread: COMPUTE. */
@@ -43,6 +44,7 @@ typedef struct {
     exo_vk_trial_entry trials[EXO_VK_MAX_TRIALS];
     uint32_t n_trials;
     bool cached; /* read from the cache, not tried just now */
+    bool again;  /* left out this time only: memory was short */
 } exo_vk_verdict;
 
 /* UNKNOWN when that variant was not tried. */
@@ -53,7 +55,8 @@ exo_vk_trial_result exo_vk_verdict_of(const exo_vk_verdict *v, const char *pipel
 
 typedef struct exo_vk_trials exo_vk_trials; /* the trials of one device, under way */
 
-/* False: this variant crashed in an earlier process and must not be touched, or failed there.
+/* False: this variant crashed in an earlier process and must not be touched, or lost there, or
+ * memory ran out in a trial before it.
  * True: the marker is on disk; compile and run it, then say how it went. */
 bool exo_vk_trial_begin(exo_vk_trials *t, const char *pipeline, const char *variant);
 void exo_vk_trial_end(exo_vk_trials *t, bool passed,
@@ -91,7 +94,8 @@ exo_status exo_vk_probe_instance(const exo_vk_instance_desc *instance,
                                  exo_error *err);
 
 /* The verdict on vulkan:index, from the cache or from a trial.  An unusable device is EXO_OK with
- * usable = false and the reason; errors are those of this process (memory, cache directory). */
+ * usable = false and the reason; errors are those of this process (memory, cache directory).  From
+ * a cache directory that cannot be written a complete verdict is used as it lies there. */
 exo_status exo_vk_probe(exo_vk_instance *instance, uint32_t index, const exo_vk_probe_desc *desc,
                         exo_vk_verdict *out, exo_error *err);
 

@@ -4,13 +4,17 @@
  * variant it befalls. */
 #define _GNU_SOURCE
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/mem.h"
-#include "compute/vulkan/probe.h"
+#include "compute/vulkan/probe_impl.h"
 #include "compute/vulkan/testing.h"
 
 #include <dirent.h>
+#include <jansson.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 static char cache[64];
 static const char *const variants[] = {"subgroup", "shared", "plain"};
@@ -25,11 +29,22 @@ static exo_status selftest(exo_vk_device *d, exo_vk_trials *t, exo_error *err) {
             (void)signal(SIGSEGV, SIG_DFL); /* a sanitizer would turn it into an exit */
             (void)raise(SIGSEGV);
         }
+        if (here && strncmp(fault, "kill", 4) == 0) (void)raise(SIGKILL);
         while (here && strncmp(fault, "hang", 4) == 0) (void)sleep(1);
         if (here && strncmp(fault, "stop", 4) == 0) (void)raise(SIGTERM);
         if (fault != NULL && strcmp(fault, "slow") == 0) (void)sleep(1);
         bool wrong = here && strncmp(fault, "wrong", 5) == 0;
-        exo_vk_trial_end(t, !wrong, wrong ? "differs from the reference" : NULL);
+        const char *why = wrong ? "differs from the reference" : NULL;
+        if (here && strncmp(fault, "short", 5) == 0) {
+            why = "vkAllocateMemory: VK_ERROR_OUT_OF_DEVICE_MEMORY (-2)";
+        }
+        if (here && strncmp(fault, "refuse", 6) == 0) {
+            why = "kernel matmul: vkCreateComputePipelines: VK_ERROR_OUT_OF_HOST_MEMORY (-1)";
+        }
+        exo_vk_trial_end(t, why == NULL, why);
+    }
+    if (fault != NULL && strcmp(fault, "no memory") == 0) {
+        return exo_error_set(err, EXO_ENOMEM, "no memory for matmul");
     }
     if (fault != NULL && strcmp(fault, "useless") == 0) {
         return exo_error_set(err, EXO_EUNSUPPORTED, "no variant of matmul works");
@@ -128,6 +143,10 @@ static void test_wrong(void **state) {
 static void test_crash(void **state) {
     one_bad_variant(*state, "crash:shared", EXO_VK_TRIAL_CRASHED, "signal");
 }
+/* Some drivers call it a shortage when they cannot compile a pipeline: the plainer one is used. */
+static void test_refused(void **state) {
+    one_bad_variant(*state, "refuse:shared", EXO_VK_TRIAL_FAILED, "vkCreateComputePipelines");
+}
 static void test_hang(void **state) {
     one_bad_variant(*state, "hang:shared", EXO_VK_TRIAL_CRASHED, "hung");
 }
@@ -219,44 +238,122 @@ static void test_left_marker(void **state) {
     v = probe(i, &desc);
     assert_false(v->usable);
     assert_non_null(strstr(v->reason, "crashed (copy)"));
-    each_file(".lock", NULL);
-    each_file(".lock", ""); /* an empty marker names nothing, but somebody died */
-    assert_false(probe(i, &desc)->usable);
     drop_cache();
     exo_vk_test_close(i, NULL);
 }
 
-static void find_record(char name[400]) {
-    DIR *dir = opendir(cache);
-    for (struct dirent *e; dir != NULL && (e = readdir(dir)) != NULL;) {
-        if (strstr(e->d_name, ".json")) (void)snprintf(name, 400, "%s/%s", cache, e->d_name);
-    }
-    if (dir != NULL) (void)closedir(dir);
-}
-
-/* A verdict of a version that knew more results: those trials count as not made. */
-static void test_unknown_result(void **state) {
+/* A marker that exo does not write accuses nobody. */
+static void test_damaged_marker(void **state) {
     exo_vk_instance *i = exo_vk_test_instance(*state);
     fresh_cache(NULL);
     exo_vk_probe_desc desc = with_children();
+    const char *const bad[] = {"",
+                               "\n\n",
+                               "\x8f\xfe\x01\n\xc3(\n",
+                               "matmul\nshared",
+                               "matmul\nshared\nmore\n",
+                               "matmul shared\nplain\n",
+                               "device\nrubbish\n",
+                               "matmul\na_name_that_is_longer_than_any_variant\n"};
     (void)probe(i, &desc);
-    char name[400] = "";
-    find_record(name);
-    FILE *f = fopen(name, "w");
-    static const char record[] =
-        "{\"version\": 1, \"complete\": true, \"usable\": true, \"reason\": \"\", \"copy_gbps\": "
-        "1, "
-        "\"compute_gflops\": 1, \"trials\": [{\"pipeline\": \"a\", \"variant\": \"dot\", "
-        "\"result\": "
-        "\"slower\", \"reason\": \"1; 2\"}, {\"pipeline\": \"b\", \"variant\": \"shared\", "
-        "\"result\": \"passed\", \"reason\": \"\"}]}";
-    assert_true(f != NULL && fputs(record, f) >= 0 && fclose(f) == 0);
-    exo_vk_verdict *v = probe(i, &desc);
-    assert_true(v->cached && v->usable);
-    assert_int_equal(v->n_trials, 1);
-    assert_int_equal(exo_vk_verdict_of(v, "b", "shared"), EXO_VK_TRIAL_PASSED);
+    for (size_t k = 0; k < sizeof bad / sizeof bad[0]; k++) {
+        each_file(".lock", NULL);
+        each_file(".lock", bad[k]);
+        exo_vk_verdict *v = probe(i, &desc);
+        assert_true(v->usable && !v->cached);
+        for (uint32_t n = 0; n < v->n_trials; n++) {
+            assert_int_equal(v->trials[n].result, EXO_VK_TRIAL_PASSED);
+        }
+    }
     drop_cache();
     exo_vk_test_close(i, NULL);
+}
+
+/* Memory that was short once: left out with the reason, and tried again at the next start. */
+static void test_shortage(void **state) {
+    const char *const faults[] = {"short:shared", "no memory"};
+    const char *const says[] = {"OUT_OF_DEVICE_MEMORY", "no memory for matmul"};
+    exo_vk_instance *i = exo_vk_test_instance(*state);
+    for (int children = 0; children < 2; children++) {
+        for (int k = 0; k < 2; k++) {
+            fresh_cache(faults[k]);
+            exo_vk_probe_desc desc = with_children();
+            if (children == 0) desc.program = "/nonexistent/program";
+            for (int start = 0; start < 2; start++) {
+                exo_vk_verdict *v = probe(i, &desc);
+                assert_true(!v->usable && v->again && !v->cached);
+                assert_non_null(strstr(v->reason, says[k]));
+                assert_non_null(strstr(v->reason, "the next start tries again"));
+            }
+            (void)unsetenv("EXO_TEST_TRIAL");
+            exo_vk_verdict *v = probe(i, &desc);
+            assert_true(v->usable && !v->again && !v->cached && v->reason[0] == '\0');
+            for (int n = 0; n < 3; n++) {
+                assert_int_equal(exo_vk_verdict_of(v, "matmul", variants[n]), EXO_VK_TRIAL_PASSED);
+            }
+            assert_true(probe(i, &desc)->cached);
+            drop_cache();
+        }
+    }
+    exo_vk_test_close(i, NULL);
+}
+
+/* Out of memory a driver crashes, or the system kills its process: neither is a verdict. */
+static void test_killed_by_a_shortage(void **state) {
+    const char *const faults[] = {"kill:shared", "crash:shared"};
+    const char *const says[] = {"no memory left", "ulimit"};
+    exo_vk_instance *i = exo_vk_test_instance(*state);
+    struct rlimit before, limit;
+    assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+    limit = (struct rlimit){(rlim_t)1 << 46, before.rlim_max}; /* ample, but a limit */
+    for (int k = 0; k < 2; k++) {
+        fresh_cache(faults[k]);
+        exo_vk_probe_desc desc = with_children();
+        if (k == 1) assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
+        exo_vk_verdict *v = probe(i, &desc);
+        assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
+        assert_true(!v->usable && v->again);
+        if (strstr(v->reason, says[k]) == NULL) fail_msg("%s", v->reason);
+        (void)unsetenv("EXO_TEST_TRIAL");
+        v = probe(i, &desc);
+        assert_true(v->usable && !v->again);
+        assert_int_equal(exo_vk_verdict_of(v, "matmul", "shared"), EXO_VK_TRIAL_PASSED);
+        drop_cache();
+    }
+    exo_vk_test_close(i, NULL);
+}
+
+/* The child cannot even be loaded: its end is no crash of a driver. */
+static void test_no_memory_for_a_child(void **state) {
+    exo_vk_instance *i = exo_vk_test_instance(*state), *none;
+    exo_error err;
+    char program[96];
+    fresh_cache(NULL);
+    (void)snprintf(program, sizeof program, "%s/program", cache);
+    FILE *f = fopen(program, "w");
+    assert_true(f != NULL && fputs("#!/bin/sh\nexit 127\n", f) >= 0 && fclose(f) == 0);
+    assert_int_equal(chmod(program, 0700), 0);
+    exo_vk_probe_desc desc = with_children();
+    desc.program = program;
+    exo_vk_verdict *v = probe(i, &desc);
+    assert_true(!v->usable && v->again);
+    assert_int_equal(exo_vk_probe_instance(NULL, &desc, &none, &err), EXO_ENOMEM);
+    desc.program = NULL;
+    assert_true(probe(i, &desc)->usable);
+    exo_vk_test_ok(exo_vk_probe_instance(NULL, &desc, &none, &err), &err);
+    exo_vk_instance_destroy(none);
+    drop_cache();
+    exo_vk_test_close(i, NULL);
+}
+
+static void verdict_file(char *name, size_t n) {
+    DIR *d = opendir(cache);
+    *name = '\0';
+    for (struct dirent *e; d != NULL && (e = readdir(d)) != NULL;) {
+        if (strstr(e->d_name, ".json")) (void)snprintf(name, n, "%s/%s", cache, e->d_name);
+    }
+    if (d != NULL) (void)closedir(d);
+    assert_true(*name != '\0');
 }
 
 static void test_damaged_cache(void **state) {
@@ -272,14 +369,108 @@ static void test_damaged_cache(void **state) {
                                "\"reason\": \"\", \"copy_gbps\": 1, \"compute_gflops\": 1, "
                                "\"trials\": []}"};
     (void)probe(i, &desc);
-    char name[400] = "";
-    find_record(name);
+    char name[400];
+    verdict_file(name, sizeof name);
     for (size_t k = 0; k < sizeof bad / sizeof bad[0]; k++) {
         FILE *f = fopen(name, "w");
         assert_true(f != NULL && fputs(bad[k], f) >= 0 && fclose(f) == 0);
         exo_vk_verdict *v = probe(i, &desc);
         assert_true(v->usable && !v->cached);
     }
+    drop_cache();
+    exo_vk_test_close(i, NULL);
+}
+
+/* Puts something else into the verdict; sealed: with the hash that exo would write. */
+static void forge(const char *name, const char *member, json_t *value, bool sealed) {
+    json_t *j = json_load_file(name, 0, NULL);
+    assert_non_null(j);
+    char hash[24];
+    assert_int_equal(json_object_set_new(j, member, value), 0);
+    if (sealed) {
+        json_object_del(j, "hash");
+        char *text = json_dumps(j, JSON_COMPACT | JSON_SORT_KEYS);
+        (void)snprintf(hash, sizeof hash, "%016llx",
+                       (unsigned long long)exo_hash64(text, strlen(text), 2));
+        json_object_set_new(j, "hash", json_string(hash));
+        free(text);
+    }
+    assert_int_equal(json_dump_file(j, name, 0), 0);
+    json_decref(j);
+}
+
+/* Valid JSON that no self-test would have written. */
+static void test_implausible_cache(void **state) {
+    exo_vk_instance *i = exo_vk_test_instance(*state);
+    fresh_cache(NULL);
+    exo_vk_probe_desc desc = with_children();
+    char name[400];
+    (void)probe(i, &desc);
+    verdict_file(name, sizeof name);
+    forge(name, "compute_gflops", json_real(77), true); /* the seal is right */
+    exo_vk_verdict *v = probe(i, &desc);
+    assert_true(v->cached && v->compute_gflops == 77);
+    forge(name, "compute_gflops", json_real(78), false);
+    v = probe(i, &desc);
+    assert_true(!v->cached && v->compute_gflops == 12.5);
+    const struct {
+        const char *member, *value;
+    } bad[] = {
+        {"copy_gbps", "-1e300"},
+        {"compute_gflops", "1e308"},
+        {"read_gbps", "1.5e9"},
+        {"trials", "[]"},
+        {"trials", "[{\"pipeline\": \"device\", \"variant\": \"open\", \"result\": \"passed\", "
+                   "\"reason\": \"\"}, {\"pipeline\": \"device\", \"variant\": \"copy\", "
+                   "\"result\": \"passed\", \"reason\": \"\"}]"},
+        {"trials", "[{\"pipeline\": \"x\", \"variant\": \"y\", \"result\": \"splendid\", "
+                   "\"reason\": \"\"}]"},
+        {"trials", "[7]"},
+    };
+    for (size_t k = 0; k < sizeof bad / sizeof bad[0]; k++) {
+        forge(name, bad[k].member, json_loads(bad[k].value, JSON_DECODE_ANY, NULL), true);
+        v = probe(i, &desc);
+        assert_true(v->usable && !v->cached && v->copy_gbps > 0 && v->compute_gflops == 12.5);
+        assert_int_equal(exo_vk_verdict_of(v, "matmul", "plain"), EXO_VK_TRIAL_PASSED);
+    }
+    drop_cache();
+    exo_vk_test_close(i, NULL);
+}
+
+/* In a process that may not write there: 0 = the good verdict is used, and a new one refused. */
+static int without_writing(exo_vk_instance *i, exo_vk_probe_desc *desc) {
+    static exo_vk_verdict v;
+    exo_error err;
+    if (getuid() == 0 && setresuid(65534, 65534, 65534) != 0) return 1;
+    if (access(cache, W_OK) == 0) return 2;
+    if (exo_vk_probe(i, 0, desc, &v, &err) != EXO_OK || !v.usable || !v.cached) return 3;
+    desc->kernels = "other kernels";
+    if (exo_vk_probe(i, 0, desc, &v, &err) != EXO_EIO) return 4;
+    return strstr(err.message, cache) != NULL ? 0 : 5;
+}
+
+static void test_read_only_cache(void **state) {
+    exo_vk_instance *i = exo_vk_test_instance(*state);
+    fresh_cache(NULL);
+    exo_vk_probe_desc desc = with_children();
+    char name[400];
+    (void)probe(i, &desc);
+    verdict_file(name, sizeof name);
+    assert_int_equal(chmod(name, 0444), 0);
+    assert_int_equal(chmod(cache, 0555), 0);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) _exit(without_writing(i, &desc));
+    int status = 0;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+    assert_int_equal(chmod(cache, 0700), 0);
+    memcpy(name + strlen(name) - 5, ".lock", 6); /* and where only the lock cannot be had */
+    assert_true(unlink(name) == 0 && mkdir(name, 0700) == 0);
+    exo_vk_verdict *v = probe(i, &desc);
+    assert_true(v->usable && v->cached);
+    assert_int_equal(rmdir(name), 0);
     drop_cache();
     exo_vk_test_close(i, NULL);
 }
@@ -347,14 +538,20 @@ int main(int argc, char **argv) {
         EXO_VK_ON_EACH("good", test_good),
         EXO_VK_ON_EACH("a wrong variant", test_wrong),
         EXO_VK_ON_EACH("a crashing variant", test_crash),
+        EXO_VK_ON_EACH("a refused variant", test_refused),
         EXO_VK_ON_EACH("a hanging variant", test_hang),
         EXO_VK_ON_EACH("slow trials", test_slow),
         EXO_VK_ON_EACH("an interrupted trial", test_interrupted),
         EXO_VK_ON_EACH("a useless device", test_useless),
         EXO_VK_ON_EACH("without children", test_without_children),
         EXO_VK_ON_EACH("a marker that was left", test_left_marker),
+        EXO_VK_ON_EACH("a damaged marker", test_damaged_marker),
         EXO_VK_ON_EACH("a damaged cache", test_damaged_cache),
-        EXO_VK_ON_EACH("a result of another version", test_unknown_result),
+        EXO_VK_ON_EACH("an implausible cache", test_implausible_cache),
+        EXO_VK_ON_EACH("a cache to read only", test_read_only_cache),
+        EXO_VK_ON_EACH("a shortage of memory", test_shortage),
+        EXO_VK_ON_EACH("killed by a shortage of memory", test_killed_by_a_shortage),
+        EXO_VK_ON_EACH("no memory for a child", test_no_memory_for_a_child),
         EXO_VK_ON_EACH("instance", test_instance),
         cmocka_unit_test(test_crashing_driver),
     };

@@ -20,18 +20,42 @@ struct exo_vk_trials {
     const exo_vk_record *record;
     exo_vk_verdict *verdict;
     char pipeline[48], variant[32]; /* under way; "" = none */
+    exo_error short_of;             /* status EXO_ENOMEM: memory ran out, and where */
 };
+
+/* A trial says why it failed in words only.  Drivers also call it a shortage when they cannot
+ * compile a pipeline: that is the variant's fault, and its plainer one is tried. */
+static bool is_shortage(const char *reason) {
+    static const char *const says[] = {"VK_ERROR_OUT_OF_HOST_MEMORY",
+                                       "VK_ERROR_OUT_OF_DEVICE_MEMORY", "no memory for "};
+    if (strstr(reason, "vkCreateComputePipelines") != NULL) return false;
+    for (size_t i = 0; i < sizeof says / sizeof says[0]; i++) {
+        if (strstr(reason, says[i]) != NULL) return true;
+    }
+    return false;
+}
 
 bool exo_vk_trial_begin(exo_vk_trials *t, const char *pipeline, const char *variant) {
     exo_vk_trial_result known = exo_vk_verdict_of(t->verdict, pipeline, variant);
     if (known != EXO_VK_TRIAL_UNKNOWN && known != EXO_VK_TRIAL_PASSED) return false;
+    if (t->short_of.status != EXO_OK) return false;
     if (t->record->trial_s != 0) (void)alarm(t->record->trial_s);
     (void)snprintf(t->pipeline, sizeof t->pipeline, "%s", pipeline);
     (void)snprintf(t->variant, sizeof t->variant, "%s", variant);
     return exo_vk_marker_write(t->record, t->pipeline, t->variant, NULL) == EXO_OK;
 }
 
+static void end_for_shortage(exo_vk_trials *t, const char *reason) {
+    exo_error_set(&t->short_of, EXO_ENOMEM, "%s", reason);
+    exo_vk_marker_clear(t->record);
+    t->pipeline[0] = t->variant[0] = '\0';
+}
+
 void exo_vk_trial_end(exo_vk_trials *t, bool passed, const char *reason) {
+    if (!passed && reason != NULL && is_shortage(reason)) {
+        end_for_shortage(t, reason);
+        return;
+    }
     exo_vk_verdict_add(t->verdict, t->pipeline, t->variant,
                        passed ? EXO_VK_TRIAL_PASSED : EXO_VK_TRIAL_FAILED, reason);
     (void)exo_vk_record_save(t->record, t->verdict, false, NULL);
@@ -100,6 +124,13 @@ static exo_status try_copies(exo_vk_device *d, double *gbps, exo_error *err) {
 
 /* ---- all of it ---- */
 
+static void end_device_trial(exo_vk_trials *t, exo_status st, const exo_error *err) {
+    if (st == EXO_ENOMEM)
+        end_for_shortage(t, err->message);
+    else
+        exo_vk_trial_end(t, st == EXO_OK, st == EXO_OK ? NULL : err->message);
+}
+
 static exo_status try_device(exo_vk_instance *instance, uint32_t index, exo_vk_trials *t,
                              exo_vk_selftest_fn selftest, exo_error *err) {
     exo_vk_device *d = NULL;
@@ -107,13 +138,13 @@ static exo_status try_device(exo_vk_instance *instance, uint32_t index, exo_vk_t
         return exo_error_set(err, EXO_EIO, "its driver crashes when the device is opened");
     }
     exo_status st = exo_vk_device_open(instance, index, NULL, &d, err);
-    exo_vk_trial_end(t, st == EXO_OK, st == EXO_OK ? NULL : err->message);
+    end_device_trial(t, st, err);
     if (st != EXO_OK) return st;
     if (!exo_vk_trial_begin(t, "device", "copy")) {
         st = exo_error_set(err, EXO_EIO, "its driver crashes when bytes are copied");
     } else {
         st = try_copies(d, &t->verdict->copy_gbps, err);
-        exo_vk_trial_end(t, st == EXO_OK, st == EXO_OK ? NULL : err->message);
+        end_device_trial(t, st, err);
     }
     if (st == EXO_OK && selftest != NULL) st = selftest(d, t, err);
     if (st == EXO_OK && atomic_load(&d->lost)) {
@@ -123,14 +154,27 @@ static exo_status try_device(exo_vk_instance *instance, uint32_t index, exo_vk_t
     return st;
 }
 
+exo_status exo_vk_trials_postpone(const exo_vk_record *r, const exo_error *why, exo_vk_verdict *out,
+                                  exo_error *err) {
+    out->usable = false;
+    out->again = true;
+    (void)snprintf(out->reason, sizeof out->reason, "%.200s; the next start tries again",
+                   why->message);
+    return exo_vk_record_save(r, out, false, err);
+}
+
 exo_status exo_vk_trials_run(exo_vk_instance *instance, uint32_t index, const exo_vk_record *r,
                              exo_vk_selftest_fn selftest, exo_vk_verdict *out, exo_error *err) {
     bool complete;
     exo_error why = {0};
     (void)exo_vk_record_load(r, out, &complete);
     exo_vk_trials t = {.record = r, .verdict = out};
-    out->usable = try_device(instance, index, &t, selftest, &why) == EXO_OK;
+    out->again = false;
+    exo_status st = try_device(instance, index, &t, selftest, &why);
     exo_vk_marker_clear(r);
+    if (t.short_of.status != EXO_OK) return exo_vk_trials_postpone(r, &t.short_of, out, err);
+    if (st == EXO_ENOMEM) return exo_vk_trials_postpone(r, &why, out, err);
+    out->usable = st == EXO_OK;
     (void)snprintf(out->reason, sizeof out->reason, "%s", out->usable ? "" : why.message);
     return exo_vk_record_save(r, out, true, err);
 }

@@ -1,7 +1,8 @@
 /* verdict.c - a subject's verdict and marker on disk.
  *
  * Files are replaced by rename, and the marker is synced before the trial it announces: a driver
- * may take the machine down with it.  A damaged file counts as absent. */
+ * may take the machine down with it.  A file that is damaged, or that exo would not have written,
+ * counts as absent: the verdict carries a hash of itself, and its figures and names are checked. */
 #define _DEFAULT_SOURCE /* flock, sigaction */
 #include "base/buf.h"
 #include "base/clock.h"
@@ -12,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,8 +23,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define RECORD_VERSION   1
+#define RECORD_VERSION   2
 #define MAX_RECORD_BYTES (256u << 10)
+#define MAX_FIGURE       1e9 /* GB/s or GFLOP/s */
 
 typedef struct {
     char text[600];
@@ -64,9 +67,8 @@ exo_status exo_vk_record_init(exo_vk_record *r, const char *dir, const char *sub
     }
     (void)snprintf(r->key, sizeof r->key, "%016llx",
                    (unsigned long long)exo_hash64(subject, strlen(subject), 0));
-    if (make_dirs(r->dir) && access(r->dir, W_OK) == 0) return EXO_OK;
-    return exo_error_set(err, EXO_EIO, "cannot write the Vulkan cache directory %s: %s", r->dir,
-                         strerror(errno));
+    (void)make_dirs(r->dir); /* whoever writes says why it cannot */
+    return EXO_OK;
 }
 
 /* ---- files ---- */
@@ -83,8 +85,8 @@ static exo_status write_file(const path *p, const char *bytes, size_t n, exo_err
     return EXO_EIO;
 }
 
-/* The whole file as a string; NULL when absent, too large or out of memory. */
-static char *read_file(const path *p, size_t limit) {
+/* The whole file as a string of *length bytes; NULL when absent, too large or out of memory. */
+static char *read_file(const path *p, size_t limit, size_t *length) {
     int fd = open(p->text, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return NULL;
     char *text = exo_malloc(limit + 1);
@@ -100,6 +102,7 @@ static char *read_file(const path *p, size_t limit) {
         return NULL;
     }
     text[n] = '\0';
+    *length = n;
     return text;
 }
 
@@ -143,6 +146,24 @@ void exo_vk_verdict_add(exo_vk_verdict *v, const char *pipeline, const char *var
     e->result = result;
 }
 
+static bool plausible(double figure) {
+    return isfinite(figure) && figure >= 0 && figure <= MAX_FIGURE;
+}
+
+static double figure_of(double measured) { return plausible(measured) ? measured : 0; }
+
+/* Of everything else in the object: whoever edits the file, or a disk that does, is noticed. */
+static void hash_of(const json_t *verdict, char out[24]) {
+    json_t *rest = json_copy((json_t *)(uintptr_t)verdict);
+    json_object_del(rest, "hash");
+    char *text = rest != NULL ? json_dumps(rest, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+    size_t n = text != NULL ? strlen(text) : 0;
+    (void)snprintf(out, 24, "%016llx",
+                   (unsigned long long)exo_hash64(n > 0 ? text : "", n, RECORD_VERSION));
+    free(text);
+    json_decref(rest);
+}
+
 static json_t *verdict_json(const exo_vk_verdict *v, bool complete) {
     json_t *trials = json_array();
     for (uint32_t i = 0; i < v->n_trials; i++) {
@@ -151,10 +172,17 @@ static json_t *verdict_json(const exo_vk_verdict *v, bool complete) {
                                                 "variant", e->variant, "result",
                                                 result_names[e->result], "reason", e->reason));
     }
-    return json_pack("{s:i, s:b, s:b, s:s, s:f, s:f, s:f, s:o}", "version", RECORD_VERSION,
-                     "complete", complete, "usable", v->usable, "reason", v->reason, "copy_gbps",
-                     v->copy_gbps, "compute_gflops", v->compute_gflops, "read_gbps", v->read_gbps,
-                     "trials", trials);
+    json_t *j = json_pack("{s:i, s:b, s:b, s:b, s:s, s:f, s:f, s:f, s:o}", "version",
+                          RECORD_VERSION, "complete", complete, "again", v->again, "usable",
+                          v->usable, "reason", v->reason, "copy_gbps", figure_of(v->copy_gbps),
+                          "compute_gflops", figure_of(v->compute_gflops), "read_gbps",
+                          figure_of(v->read_gbps), "trials", trials);
+    char hash[24];
+    if (j != NULL) {
+        hash_of(j, hash);
+        json_object_set_new(j, "hash", json_string(hash));
+    }
+    return j;
 }
 
 exo_status exo_vk_record_save(const exo_vk_record *r, const exo_vk_verdict *v, bool complete,
@@ -169,44 +197,60 @@ exo_status exo_vk_record_save(const exo_vk_record *r, const exo_vk_verdict *v, b
     return st;
 }
 
+static bool trials_from(const json_t *trials, exo_vk_verdict *out) {
+    if (!json_is_array(trials) || json_array_size(trials) > EXO_VK_MAX_TRIALS) return false;
+    for (size_t i = 0; i < json_array_size(trials); i++) {
+        const char *pipeline, *variant, *result, *why;
+        if (json_unpack(json_array_get(trials, i), "{s:s, s:s, s:s, s:s}", "pipeline", &pipeline,
+                        "variant", &variant, "result", &result, "reason", &why) != 0 ||
+            result_of(result) == EXO_VK_TRIAL_UNKNOWN) {
+            return false;
+        }
+        exo_vk_verdict_add(out, pipeline, variant, result_of(result), why);
+    }
+    return out->n_trials == json_array_size(trials); /* none twice */
+}
+
+static bool verdict_from(json_t *j, exo_vk_verdict *out, bool *complete) {
+    int version = 0, usable = 0, done = 0, again = 0;
+    const char *reason, *said;
+    char hash[24];
+    json_t *trials;
+    if (json_unpack(j, "{s:i, s:b, s:b, s:b, s:s, s:F, s:F, s:F, s:o, s:s}", "version", &version,
+                    "complete", &done, "again", &again, "usable", &usable, "reason", &reason,
+                    "copy_gbps", &out->copy_gbps, "compute_gflops", &out->compute_gflops,
+                    "read_gbps", &out->read_gbps, "trials", &trials, "hash", &said) != 0) {
+        return false;
+    }
+    hash_of(j, hash);
+    if (version != RECORD_VERSION || strcmp(said, hash) != 0) return false;
+    if (!plausible(out->copy_gbps) || !plausible(out->compute_gflops) ||
+        !plausible(out->read_gbps)) {
+        return false;
+    }
+    out->usable = usable != 0;
+    out->again = again != 0;
+    *complete = done != 0;
+    (void)snprintf(out->reason, sizeof out->reason, "%s", reason);
+    return trials_from(trials, out);
+}
+
 bool exo_vk_record_load(const exo_vk_record *r, exo_vk_verdict *out, bool *complete) {
     memset(out, 0, sizeof *out);
     *complete = false;
     path p = path_of(r, ".json");
-    char *text = read_file(&p, MAX_RECORD_BYTES);
+    size_t n;
+    char *text = read_file(&p, MAX_RECORD_BYTES, &n);
     if (text == NULL) return false;
-    json_t *j = json_loads(text, 0, NULL), *trials = NULL;
+    json_t *j = json_loadb(text, n, 0, NULL);
     exo_free(text);
-    int version = 0, usable = 0, done = 0;
-    const char *reason = "";
-    bool good = j != NULL &&
-                json_unpack(j, "{s:i, s:b, s:b, s:s, s:F, s:F, s?F, s:o}", "version", &version,
-                            "complete", &done, "usable", &usable, "reason", &reason, "copy_gbps",
-                            &out->copy_gbps, "compute_gflops", &out->compute_gflops, "read_gbps",
-                            &out->read_gbps, "trials", &trials) == 0;
-    good = good && version == RECORD_VERSION && json_is_array(trials);
-    for (size_t i = 0; good && i < json_array_size(trials); i++) {
-        const char *pipeline, *variant, *result, *why;
-        if (json_unpack(json_array_get(trials, i), "{s:s, s:s, s:s, s:s}", "pipeline", &pipeline,
-                        "variant", &variant, "result", &result, "reason", &why) == 0 &&
-            result_of(result) != EXO_VK_TRIAL_UNKNOWN) { /* else another version's word */
-            exo_vk_verdict_add(out, pipeline, variant, result_of(result), why);
-        }
-    }
-    if (good) {
-        out->usable = usable != 0;
-        *complete = done != 0;
-        (void)snprintf(out->reason, sizeof out->reason, "%s", reason);
-    } else {
+    bool good = j != NULL && verdict_from(j, out, complete);
+    if (!good) {
         memset(out, 0, sizeof *out);
+        *complete = false;
     }
     json_decref(j);
     return good;
-}
-
-void exo_vk_record_forget(const exo_vk_record *r) {
-    path p = path_of(r, ".json");
-    (void)unlink(p.text);
 }
 
 /* ---- the marker ---- */
@@ -219,21 +263,43 @@ exo_status exo_vk_marker_write(const exo_vk_record *r, const char *pipeline, con
     return write_file(&p, line, (size_t)n, err);
 }
 
+/* The length of the name at the start of text, which a line feed ends; 0 = it is none. */
+static size_t name_length(const char *text, size_t limit) {
+    size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789_");
+    return n < limit && text[n] == '\n' ? n : 0;
+}
+
+/* What is no kernel has trials of its own only. */
+static bool has_trial(const char *pipeline, const char *variant) {
+    static const char *const known[][2] = {{"device", "open"},
+                                           {"device", "copy"},
+                                           {"drivers", "list"},
+                                           {EXO_VK_TRIAL_CACHE, EXO_VK_TRIAL_DISK}};
+    bool kernel = true;
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        if (strcmp(pipeline, known[i][0]) != 0) continue;
+        if (strcmp(variant, known[i][1]) == 0) return true;
+        kernel = false;
+    }
+    return kernel;
+}
+
 bool exo_vk_marker_read(const exo_vk_record *r, char pipeline[48], char variant[32]) {
     path p = path_of(r, ".marker");
-    char *text = read_file(&p, 200);
+    size_t size = 0, first = 0, second = 0;
+    char *text = read_file(&p, 100, &size);
     *pipeline = *variant = '\0';
-    if (text == NULL) return access(p.text, F_OK) == 0; /* unreadable, but there */
-    char *second = strchr(text, '\n');
-    if (second != NULL)
-        *second++ = '\0';
-    else
-        second = text + strlen(text);
-    second[strcspn(second, "\n")] = '\0';
-    (void)snprintf(pipeline, 48, "%s", text);
-    (void)snprintf(variant, 32, "%s", second);
+    if (text != NULL) first = name_length(text, 48);
+    if (first > 0) second = name_length(text + first + 1, 32);
+    if (second > 0 && first + second + 2 == size) {
+        (void)snprintf(pipeline, 48, "%.*s", (int)first, text);
+        (void)snprintf(variant, 32, "%.*s", (int)second, text + first + 1);
+    }
     exo_free(text);
-    return true;
+    if (*pipeline != '\0' && has_trial(pipeline, variant)) return true;
+    *pipeline = *variant = '\0';
+    exo_vk_marker_clear(r);
+    return false;
 }
 
 void exo_vk_marker_clear(const exo_vk_record *r) {
@@ -269,19 +335,26 @@ uint64_t exo_vk_record_progress(const exo_vk_record *r) {
 
 /* ---- the lock ---- */
 
-bool exo_vk_record_lock(exo_vk_record *r, uint32_t timeout_ms) {
+exo_status exo_vk_record_lock(exo_vk_record *r, uint32_t timeout_ms, exo_error *err) {
     path p = path_of(r, ".lock");
-    int fd = open(p.text, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    int fd = -1;
+    if (access(r->dir, W_OK) == 0) {
+        fd = open(p.text, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    }
+    if (fd < 0) {
+        return exo_error_set(err, EXO_EIO, "cannot write the Vulkan cache directory %s: %s", r->dir,
+                             strerror(errno));
+    }
     uint64_t end = exo_now_ms() + timeout_ms;
-    while (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         if (exo_now_ms() >= end) {
             (void)close(fd);
-            return false;
+            return exo_error_set(err, EXO_EBUSY, "another process is trying Vulkan devices");
         }
         (void)nanosleep(&(struct timespec){.tv_nsec = 20 * 1000 * 1000}, NULL);
     }
     r->lock = fd;
-    return fd >= 0;
+    return EXO_OK;
 }
 
 void exo_vk_record_unlock(exo_vk_record *r) {
