@@ -194,15 +194,6 @@ def test_the_device_and_not_a_timing_decides_what_computes_prompts(
     for t in prompts(device):
         assert f"{t['pipeline']}, variant dot, passed: {t['reason']}" in text
     assert answer(env)["logits_sha256"] == dot
-    # whatever the figures say, and if there are none
-    (record,) = [f for f in (home / "vulkan").glob("*.json") if "prompt_q8_0" in f.read_text()]
-    verdict = json.loads(record.read_text())
-    for t in verdict["trials"]:
-        if t["pipeline"].startswith("prompt_"):
-            t |= {"result": "failed", "reason": "0.1 GFLOP/s; with f32 inputs 10"}
-    record.write_text(json.dumps(verdict))
-    assert {t["result"] for t in prompts(vulkan(env))} == {"failed"}
-    assert answer(env)["logits_sha256"] == dot
     assert answer(environment(home))["logits_sha256"] == plain
 
 
@@ -493,8 +484,8 @@ def test_no_loader(tmp_path: Path) -> None:
     env = environment(tmp_path) | {"EXO_VULKAN_LOADER": "/nonexistent/libvulkan.so"}
     (entry,) = devices(env)
     assert entry["device_id"] == "vulkan" and not entry["usable"]
-    assert "apt install" in entry["reason"]
-    on_the_cpu(env, "apt install")
+    assert "EXO_VULKAN_LOADER" in entry["reason"]
+    on_the_cpu(env, "EXO_VULKAN_LOADER")
 
 
 def test_no_driver(tmp_path: Path) -> None:
