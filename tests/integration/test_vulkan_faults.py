@@ -305,6 +305,18 @@ def test_memory_that_was_short_once_is_no_verdict(tmp_path: Path) -> None:
     assert "failed" not in results(device)
 
 
+def test_an_address_space_too_small_for_drivers(good: Path, tmp_path: Path) -> None:
+    """Drivers crash without it: the CPU computes, and nothing is remembered of the device."""
+    for kib in (400000, 700000):
+        limited = subprocess.run(["bash", "-c", f'ulimit -v {kib}; exec "$0" "$@"', EXO, "run",
+                                  *SHORT, "--device", "vulkan:0"], env=environment(good),
+                                 capture_output=True, timeout=100, check=False)
+        assert limited.returncode == 0, limited.stderr
+        assert b"ulimit -v" in limited.stderr
+        assert json.loads(limited.stdout)["device"] == "cpu:0"
+    assert vulkan(environment(good))["usable"]
+
+
 # ---- failures of a device that has proved itself ----
 
 SHORT = ["-m", "tiny", "--raw", "-p", "Once upon a time", "-n", "6", "--temp", "0", "--ctx", "64",

@@ -24,13 +24,14 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TIMEOUT_MS  120000
-#define LOCK_MS     600000
-#define LOCK_FD     3 /* in the child */
-#define BAD_USAGE   2
-#define NOT_LOADED  127       /* exit code of a program whose libraries could not be loaded */
-#define COPIES_ONLY "-copies" /* behind the number of a device: no kernel is asked for */
-#define MAX_CRASHES 12        /* of one device, then it is left out */
+#define TIMEOUT_MS        120000
+#define LOCK_MS           600000
+#define LOCK_FD           3 /* in the child */
+#define BAD_USAGE         2
+#define MIN_ADDRESS_BYTES (2ull << 30)
+#define NOT_LOADED        127       /* exit code of a program whose libraries could not be loaded */
+#define COPIES_ONLY       "-copies" /* behind the number of a device: no kernel is asked for */
+#define MAX_CRASHES       12        /* of one device, then it is left out */
 
 extern char **environ;
 
@@ -311,15 +312,31 @@ static exo_status drivers_verdict(const exo_vk_probe_desc *desc, exo_vk_verdict 
     return st;
 }
 
+/* A driver that gets no address space crashes this process, long after its trials in a child. */
+static exo_status check_address_space(exo_error *err) {
+    struct rlimit space;
+    if (getrlimit(RLIMIT_AS, &space) != 0 || space.rlim_cur == RLIM_INFINITY ||
+        space.rlim_cur >= MIN_ADDRESS_BYTES) {
+        return EXO_OK;
+    }
+    return exo_error_set(
+        err, EXO_ENOMEM,
+        "Vulkan drivers need an address space of %llu MiB; this process is limited "
+        "to %llu (ulimit -v)",
+        MIN_ADDRESS_BYTES >> 20, (unsigned long long)space.rlim_cur >> 20);
+}
+
 exo_status exo_vk_probe_instance(const exo_vk_instance_desc *instance,
                                  const exo_vk_probe_desc *desc, exo_vk_instance **out,
                                  exo_error *err) {
     const exo_vk_probe_desc defaults = {0};
     if (desc == NULL) desc = &defaults;
     *out = NULL;
+    exo_status st = check_address_space(err);
+    if (st != EXO_OK) return st;
     exo_vk_verdict *v = exo_calloc(1, sizeof *v);
     if (v == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for a verdict");
-    exo_status st = drivers_verdict(desc, v, err);
+    st = drivers_verdict(desc, v, err);
     if (st == EXO_OK && !v->usable) st = crashed_before(v, err);
     exo_free(v);
     return st == EXO_OK ? exo_vk_instance_create(instance, out, err) : st;

@@ -88,7 +88,8 @@ typedef struct {
 } exo_vk_probe_desc;
 
 /* exo_vk_instance_create, after a child has loaded the drivers and listed their devices without
- * dying (remembered until the set of drivers changes).  EXO_EIO when the child crashed or hung. */
+ * dying (remembered until the set of drivers changes).  EXO_EIO when the child crashed or hung,
+ * EXO_ENOMEM when this process' address space is limited to less than drivers need. */
 exo_status exo_vk_probe_instance(const exo_vk_instance_desc *instance,
                                  const exo_vk_probe_desc *desc, exo_vk_instance **out,
                                  exo_error *err);
