@@ -30,7 +30,7 @@ POSITIONS = 48
 # against a CPU that rounds inputs to int8 there is slack for what the CPU loses by that.
 EXACT = 1e-3
 UNROUNDED = ["f32", "f16", "bf16"]
-ROUNDED = ["q4_0", "q8_0", "q4_K", "q6_K", "q4_1", "q5_0", "q5_1", "q2_K", "q3_K", "q5_K", "iq3_s",
+ROUNDED = ["q4_0", "q8_0", "q4_K", "q6_K", "q4_1", "q5_0", "q5_1", "q2_K", "q3_K", "q5_K", "iq4_nl",
            "iq4_xs", "mxfp4"]
 TOLERANCE = {**dict.fromkeys(UNROUNDED, EXACT), **dict.fromkeys(ROUNDED, 6e-2)}
 
