@@ -212,7 +212,11 @@ static void test_refusals(void **state) {
  * those that the second pass wrote over. */
 static void test_two_passes(void **state) {
     bench b = open_bench(*state);
-    if (!b.vk->caps.dot_product) skip();
+    if (!b.vk->caps.dot_product) {
+        print_message("skipped: this device has no integer dot product\n");
+        close_bench(&b);
+        skip();
+    }
     static head h;
     static uint8_t square[COLS * 34];
     static float whole[ROWS][VOCAB], row[VOCAB];

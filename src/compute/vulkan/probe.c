@@ -472,23 +472,3 @@ exo_status exo_vk_probe(exo_vk_instance *instance, uint32_t index, const exo_vk_
     exo_vk_record_unlock(&r);
     return st;
 }
-
-exo_status exo_vk_probe_condemn(exo_vk_instance *instance, uint32_t index,
-                                const exo_vk_probe_desc *desc, const char *reason, exo_error *err) {
-    const exo_vk_probe_desc defaults = {0};
-    exo_vk_record r;
-    bool complete;
-    if (desc == NULL) desc = &defaults;
-    exo_status st = record_of(instance, index, desc, &r, err);
-    if (st != EXO_OK) return st;
-    exo_vk_verdict *v = exo_calloc(1, sizeof *v);
-    if (v == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for a verdict");
-    (void)exo_vk_record_lock(&r, LOCK_MS, NULL); /* what is known must be written, alone or not */
-    (void)exo_vk_record_load(&r, v, &complete);
-    v->usable = false;
-    (void)snprintf(v->reason, sizeof v->reason, "%s", reason);
-    st = exo_vk_record_save(&r, v, true, err);
-    exo_vk_record_unlock(&r);
-    exo_free(v);
-    return st;
-}

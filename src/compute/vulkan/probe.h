@@ -100,8 +100,4 @@ exo_status exo_vk_probe_instance(const exo_vk_instance_desc *instance,
 exo_status exo_vk_probe(exo_vk_instance *instance, uint32_t index, const exo_vk_probe_desc *desc,
                         exo_vk_verdict *out, exo_error *err);
 
-/* Adds a failure seen later (a lost device) to the cached verdict. */
-exo_status exo_vk_probe_condemn(exo_vk_instance *instance, uint32_t index,
-                                const exo_vk_probe_desc *desc, const char *reason, exo_error *err);
-
 #endif
