@@ -444,14 +444,33 @@ exo_jvalue exo_jget_path(exo_jctx *c, exo_jvalue object, exo_jvalue attribute,
 void exo_jprint(exo_jctx *c, exo_jvalue v);      /* str(v) */
 void exo_jprint_repr(exo_jctx *c, exo_jvalue v); /* repr(v) */
 exo_jvalue exo_jto_str(exo_jctx *c, exo_jvalue v);
+exo_jvalue exo_jascii(exo_jctx *c, const exo_jstr *repr); /* what is not ASCII, as escapes */
 size_t exo_jformat_double(double f, char out[40]); /* repr of a float */
 
 /* jinja_json.c */
 exo_jnative_fn exo_jfilter_tojson;
 
-/* jinja_format.c: "..." % args and "...".format(args) */
-exo_jvalue exo_jformat_percent(exo_jctx *c, const exo_jstr *format, exo_jvalue args);
-exo_jvalue exo_jformat_braces(exo_jctx *c, const exo_jstr *format, const exo_jargs *a);
+/* jinja_filters.c: numbers as int() and float() read them from texts; else the text itself */
+exo_jvalue exo_jint_of(exo_jctx *c, exo_jvalue text);
+exo_jvalue exo_jfloat_of(exo_jctx *c, exo_jvalue text);
+
+/* jinja_format.c: "..." % args; digits of numbers without their sign */
+#define EXO_J_FLOAT_BYTES 1400
+typedef struct {
+    char type; /* one of eEfFgG */
+    int64_t precision;
+    bool alternate;
+} exo_jfloat_form;
+exo_jvalue exo_jformat_percent(exo_jctx *c, exo_jvalue format, exo_jvalue args);
+void exo_jint_digits(uint64_t u, char type, char out[72]);
+bool exo_jfloat_digits(exo_jctx *c, double d, const exo_jfloat_form *form,
+                       char out[EXO_J_FLOAT_BYTES]);
+int64_t exo_jread_count(exo_jctx *c, const exo_jstr *s, size_t *pos); /* digits from *pos on */
+void exo_jput_fill(exo_jctx *c, uint32_t fill, int64_t n);
+
+/* jinja_braces.c: "...".format(args), and one value as format(v, spec) writes it */
+exo_jvalue exo_jformat_braces(exo_jctx *c, exo_jvalue format, const exo_jargs *a);
+void exo_jformat_value(exo_jctx *c, exo_jvalue v, const exo_jstr *spec);
 
 /* jinja_call.c: calling with arguments, and reading them in a native function */
 exo_jvalue exo_jcall(exo_jctx *c, exo_jvalue callee, const exo_jargs *a);

@@ -110,7 +110,7 @@ static exo_jvalue filter_format(exo_jctx *c, exo_jvalue self, const exo_jargs *a
     } else if (a->n > 0) {
         return exo_jfail(c, "can't handle positional and keyword arguments at the same time");
     }
-    return exo_jok(c) ? exo_jformat_percent(c, exo_jto_str(c, self).s, args) : exo_jundefined;
+    return exo_jok(c) ? exo_jformat_percent(c, exo_jto_str(c, self), args) : exo_jundefined;
 }
 
 static exo_jvalue filter_center(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
@@ -261,6 +261,17 @@ static exo_jvalue filter_int(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     if (usable && parse_int(exo_jstr_strip(c, self.s, NULL, true, true).s, base, &i))
         return exo_jint(i);
     return parse_float(c, self.s, &d) ? truncated(c, d, otherwise) : otherwise;
+}
+
+exo_jvalue exo_jint_of(exo_jctx *c, exo_jvalue text) {
+    int64_t i;
+    bool ok = parse_int(exo_jstr_strip(c, text.s, NULL, true, true).s, 10, &i);
+    return ok ? exo_jint(i) : text;
+}
+
+exo_jvalue exo_jfloat_of(exo_jctx *c, exo_jvalue text) {
+    double d;
+    return parse_float(c, text.s, &d) ? exo_jfloat(d) : text;
 }
 
 static exo_jvalue filter_float(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {

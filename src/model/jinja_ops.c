@@ -372,7 +372,7 @@ static bool is_sequence(exo_jvalue v) {
 exo_jvalue exo_jbinary(exo_jctx *c, exo_jop op, exo_jvalue a, exo_jvalue b) {
     static const char *const texts[] = {"+", "-", "*", "/", "//", "%", "** or pow()"};
     if (is_number(a) && is_number(b)) return arithmetic(c, op, a, b);
-    if (op == EXO_J_MOD && a.type == EXO_J_STRING) return exo_jformat_percent(c, a.s, b);
+    if (op == EXO_J_MOD && a.type == EXO_J_STRING) return exo_jformat_percent(c, a, b);
     if (a.type == EXO_J_UNDEFINED) return exo_jundefined_fail(c, a);
     if (b.type == EXO_J_UNDEFINED) return exo_jundefined_fail(c, b);
     if (op == EXO_J_ADD && a.type == b.type && is_sequence(a)) {

@@ -381,12 +381,12 @@ static exo_jvalue join(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
 }
 
 static exo_jvalue format(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
-    return exo_jformat_braces(c, self.s, a);
+    return exo_jformat_braces(c, self, a);
 }
 
 static exo_jvalue format_map(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     const exo_jargs named = {.kw = a->v[0].type == EXO_J_DICT ? a->v[0].dict : NULL};
-    return exo_jformat_braces(c, self.s, &named);
+    return exo_jformat_braces(c, self, &named);
 }
 
 static exo_jvalue expandtabs(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
