@@ -60,6 +60,7 @@ typedef struct exo_jmacro exo_jmacro;
 typedef struct exo_jbound exo_jbound;
 typedef struct exo_jloop exo_jloop;
 typedef struct exo_jscope exo_jscope;
+typedef struct exo_jlazy exo_jlazy;
 
 typedef struct {
     uint8_t type;  /* exo_jtype */
@@ -96,6 +97,7 @@ struct exo_jlist {
     size_t pos;               /* ITERATOR: items read; CYCLER: the current one; JOINER: 1 = used */
     exo_jview_kind view_kind; /* VIEW */
     bool group;               /* TUPLE made by groupby: .grouper and .list work */
+    exo_jlazy *lazy;          /* ITERATOR: makes what comes behind items; NULL = nothing */
 };
 
 struct exo_jrange {
@@ -341,7 +343,8 @@ struct exo_jloop {
     const exo_jstmt *stmt;
     exo_jscope *outer;
     exo_jlist *items;
-    size_t next;    /* first item not looked at */
+    exo_jlist *rest; /* iterator that more items come from; NULL = none */
+    size_t next;     /* first item not looked at */
     bool filtered;  /* stmt's test still decides about items */
     bool has_ahead; /* ahead was fetched by .last or .nextitem */
     exo_jvalue ahead, current, before;
@@ -482,6 +485,12 @@ int64_t exo_jarg_bound(exo_jctx *c, const exo_jargs *a, size_t i, int64_t otherw
 bool exo_jarg_bool(const exo_jargs *a, size_t i, bool otherwise);
 const exo_jstr *exo_jarg_str(exo_jctx *c, const exo_jargs *a, size_t i, const char *otherwise);
 
+/* jinja_lazy.c: elements made when they are asked for */
+bool exo_jpull(exo_jctx *c, exo_jlist *iterator, exo_jvalue *out); /* false: no more */
+/* An iterator over the list that make returns when the first element is wanted; NULL = failed. */
+typedef exo_jlist *exo_jlazy_fn(exo_jctx *c, exo_jvalue self, const exo_jargs *a);
+exo_jvalue exo_jdefer(exo_jctx *c, exo_jlazy_fn *make, exo_jvalue self, const exo_jargs *a);
+
 /* jinja_seq.c: sorts items by keys, both of length n; stable */
 void exo_jsort(exo_jctx *c, exo_jvalue *keys, exo_jvalue *items, size_t n, bool reverse);
 
@@ -489,6 +498,7 @@ void exo_jsort(exo_jctx *c, exo_jvalue *keys, exo_jvalue *items, size_t n, bool 
 const exo_jnative *exo_jnative_find(const exo_jnative *table, size_t n, const exo_jstr *name);
 const exo_jnative *exo_jfilter_find(const exo_jstr *name);                 /* jinja_filters.c */
 const exo_jnative *exo_jseq_filter_find(const exo_jstr *name);             /* jinja_seq.c */
+const exo_jnative *exo_jlazy_filter_find(const exo_jstr *name);            /* jinja_lazy.c */
 const exo_jnative *exo_jweb_filter_find(const exo_jstr *name);             /* jinja_web.c */
 const exo_jnative *exo_jtest_find(const exo_jstr *name);                   /* jinja_tests.c */
 const exo_jnative *exo_jstr_method_find(const exo_jstr *name);             /* jinja_str_methods.c */

@@ -78,7 +78,6 @@ static bool passes_test(exo_jctx *c, const exo_jloop *loop, exo_jvalue item) {
     return exo_jtruth(exo_jeval(c, loop->stmt->loop.test, scope)) && exo_jok(c);
 }
 
-/* The next item that the loop's `if` lets through. */
 /* What a loop's `if` hands on to the loop: its targets, in tuples where they are. */
 static exo_jvalue shaped(exo_jctx *c, const exo_jexpr *target, exo_jvalue item) {
     if (target->kind != EXO_J_EXPR_TUPLE) return item;
@@ -92,8 +91,19 @@ static exo_jvalue shaped(exo_jctx *c, const exo_jexpr *target, exo_jvalue item) 
     return exo_jlist_value(EXO_J_TUPLE, tuple);
 }
 
+/* Whether there is an item at loop->next; one is taken from the iterator where need be. */
+static bool has_next(exo_jctx *c, exo_jloop *loop) {
+    exo_jvalue item;
+    if (!exo_jok(c)) return false;
+    if (loop->next < loop->items->n) return true;
+    if (loop->rest == NULL || !exo_jpull(c, loop->rest, &item)) return false;
+    exo_jlist_append(c, loop->items, item);
+    return exo_jok(c);
+}
+
+/* The next item that the loop's `if` lets through. */
 static bool fetch(exo_jctx *c, exo_jloop *loop, exo_jvalue *out) {
-    while (exo_jok(c) && loop->next < loop->items->n) {
+    while (has_next(c, loop)) {
         exo_jvalue item = loop->items->items[loop->next++];
         if (loop->filtered) {
             item = shaped(c, loop->stmt->loop.target, item);
@@ -136,6 +146,9 @@ static int64_t loop_length(exo_jctx *c, exo_jloop *loop) {
         loop->next = (size_t)loop->index0 + 1 + loop->has_ahead;
         loop->filtered = false;
     }
+    exo_jvalue item;
+    while (loop->rest != NULL && exo_jpull(c, loop->rest, &item))
+        exo_jlist_append(c, loop->items, item);
     return (int64_t)loop->items->n;
 }
 
@@ -170,11 +183,13 @@ static flow run_loop(exo_jctx *c, const exo_jstmt *s, exo_jscope *outer, exo_jva
     static const exo_jstr loop_name = {.s = "loop", .n = 4, .n_chars = 4};
     exo_jloop *loop = exo_jalloc(c, 1, sizeof *loop);
     exo_jscope *scope = new_scope(c, outer);
-    exo_jlist *items = exo_jiterate(c, iter);
+    bool lazy = iter.type == EXO_J_ITERATOR;
+    exo_jlist *items = lazy ? exo_jlist_new(c, 0) : exo_jiterate(c, iter);
     if (loop == NULL || items == NULL) return FLOW_NEXT;
     *loop = (exo_jloop){.stmt = s,
                         .outer = outer,
                         .items = items,
+                        .rest = lazy ? iter.list : NULL,
                         .index0 = -1,
                         .depth0 = depth0,
                         .filtered = s->loop.test != NULL};

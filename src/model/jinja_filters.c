@@ -366,5 +366,6 @@ static const exo_jnative filters[] = {
 const exo_jnative *exo_jfilter_find(const exo_jstr *name) {
     const exo_jnative *f = exo_jnative_find(filters, sizeof filters / sizeof *filters, name);
     if (f == NULL) f = exo_jseq_filter_find(name);
+    if (f == NULL) f = exo_jlazy_filter_find(name);
     return f != NULL ? f : exo_jweb_filter_find(name);
 }

@@ -318,6 +318,12 @@ bool exo_jcontains(exo_jctx *c, exo_jvalue container, exo_jvalue item) {
         exo_jfail(c, "argument of type '%s' is not iterable", exo_jtype_name(container));
         return false;
     }
+    if (container.type == EXO_J_ITERATOR) {
+        while (exo_jpull(c, container.list, &ignored)) {
+            if (exo_jequal(c, ignored, item)) return true;
+        }
+        return false;
+    }
     exo_jlist *l = exo_jiterate(c, container);
     for (size_t i = 0; l != NULL && i < l->n && exo_jok(c); i++) {
         exo_jcharge(c, 1);
@@ -425,6 +431,7 @@ static exo_jlist *chars_of(exo_jctx *c, const exo_jstr *s) {
 
 exo_jlist *exo_jiterate(exo_jctx *c, exo_jvalue v) {
     exo_jlist *l;
+    exo_jvalue item;
     switch ((exo_jtype)v.type) {
     case EXO_J_LIST:
     case EXO_J_TUPLE:
@@ -433,9 +440,7 @@ exo_jlist *exo_jiterate(exo_jctx *c, exo_jvalue v) {
     case EXO_J_STRING: return chars_of(c, v.s);
     case EXO_J_ITERATOR:
         l = exo_jlist_new(c, v.list->n - v.list->pos);
-        while (v.list->pos < v.list->n && exo_jok(c)) {
-            exo_jlist_append(c, l, v.list->items[v.list->pos++]);
-        }
+        while (exo_jpull(c, v.list, &item)) exo_jlist_append(c, l, item);
         return l;
     case EXO_J_RANGE:
         l = exo_jlist_new(c, (size_t)v.range->n);
