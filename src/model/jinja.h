@@ -48,6 +48,8 @@ typedef enum {
     EXO_J_LOOP,
     EXO_J_CYCLER,
     EXO_J_JOINER,
+    EXO_J_BLOCKS, /* `self` */
+    EXO_J_BLOCK,  /* self.name: a block of the template */
     EXO_J_ABSENT, /* an argument that was not given; templates never see it */
 } exo_jtype;
 
@@ -61,6 +63,7 @@ typedef struct exo_jbound exo_jbound;
 typedef struct exo_jloop exo_jloop;
 typedef struct exo_jscope exo_jscope;
 typedef struct exo_jlazy exo_jlazy;
+typedef struct exo_jstmt exo_jstmt;
 
 typedef struct {
     uint8_t type;  /* exo_jtype */
@@ -78,6 +81,7 @@ typedef struct {
         const exo_jmacro *macro;
         const exo_jbound *native;
         exo_jloop *loop;
+        const exo_jstmt *block;
     };
 } exo_jvalue;
 
@@ -125,8 +129,14 @@ struct exo_jscope {
 
 /* ---- the tree ---- */
 
+/* Whether what is printed is escaped, as the source around it says. */
+typedef enum {
+    EXO_J_ESCAPE_OFF,
+    EXO_J_ESCAPE_ON,
+    EXO_J_ESCAPE_LATER, /* {% autoescape expression %}: known when it is run */
+} exo_jescape;
+
 typedef struct exo_jexpr exo_jexpr;
-typedef struct exo_jstmt exo_jstmt;
 typedef struct exo_jnative exo_jnative;
 
 typedef enum {
@@ -190,6 +200,10 @@ struct exo_jexpr {
         const exo_jstr *name;
         exo_jexprs list; /* LIST, TUPLE, DICT, CONCAT */
         struct {
+            exo_jexprs list;
+            exo_jescape escape;
+        } concat; /* CONCAT */
+        struct {
             exo_jop op; /* BINARY */
             exo_jexpr *left, *right;
         } pair; /* BINARY, AND, OR; NEG, POS, NOT use left */
@@ -232,6 +246,7 @@ typedef enum {
     EXO_J_STMT_FILTER_BLOCK,
     EXO_J_STMT_WITH,
     EXO_J_STMT_BLOCK,
+    EXO_J_STMT_AUTOESCAPE,
     EXO_J_STMT_GROUP, /* a body without a scope of its own: {% generation %} */
     EXO_J_STMT_BREAK,
     EXO_J_STMT_CONTINUE,
@@ -259,11 +274,15 @@ struct exo_jstmt {
     exo_jstmt *next;
     union {
         exo_jvalue text;
-        exo_jexpr *print;
+        struct {
+            exo_jexpr *value;
+            exo_jescape escape;
+        } print;
         exo_jbranch *branches; /* IF */
         struct {
             exo_jexpr *target, *iter, *test; /* test may be NULL */
             bool recursive;
+            exo_jescape escape; /* what a recursive call returns is markup */
             exo_jstmt *body, *orelse;
         } loop;
         struct {
@@ -277,6 +296,7 @@ struct exo_jstmt {
         } call_block;
         struct {
             exo_jexpr *filter;
+            exo_jescape escape; /* what is filtered is markup */
             exo_jstmt *body;
         } filter_block;
         struct {
@@ -284,9 +304,15 @@ struct exo_jstmt {
             exo_jstmt *body;
         } with;
         struct {
-            exo_jstmt *body;
+            exo_jstmt *body, *next_block; /* BLOCK: all of a template, in a chain */
+            const exo_jstr *name;
+            bool required;
             bool scoped; /* BLOCK: sees the names around it, not only the top level's */
         } block;
+        struct {
+            exo_jexpr *value;
+            exo_jstmt *body;
+        } autoescape;
         const exo_jstr *tag; /* UNSUPPORTED */
     };
 };
@@ -308,6 +334,8 @@ typedef struct {
     uint32_t depth, max_depth;
     uint32_t line; /* being parsed or run */
     exo_jscope *globals;
+    exo_jstmt *blocks;             /* the template's, the last one first */
+    bool autoescape;               /* what filters and macros go by */
     exo_jvalue body;               /* see EXO_J_EXPR_BODY */
     const exo_jprinting *printing; /* containers whose text is being made, the innermost first */
     int64_t now_unix;
@@ -345,8 +373,8 @@ struct exo_jloop {
     exo_jlist *items;
     exo_jlist *rest; /* iterator that more items come from; NULL = none */
     size_t next;     /* first item not looked at */
-    bool filtered;  /* stmt's test still decides about items */
-    bool has_ahead; /* ahead was fetched by .last or .nextitem */
+    bool filtered;   /* stmt's test still decides about items */
+    bool has_ahead;  /* ahead was fetched by .last or .nextitem */
     exo_jvalue ahead, current, before;
     int64_t index0, depth0;
     exo_jlist *last_changed; /* arguments of the last .changed() */
@@ -376,6 +404,7 @@ bool exo_jutf8_valid(const char *s, size_t n);
 size_t exo_jutf8_offset(const exo_jstr *s, size_t i_char); /* bytes before that code point */
 bool exo_jis_space(uint32_t cp);
 bool exo_jis_alpha(uint32_t cp);
+bool exo_jis_decimal(uint32_t cp); /* str.isdecimal */
 bool exo_jis_digit(uint32_t cp);   /* str.isdigit */
 bool exo_jis_numeric(uint32_t cp); /* str.isnumeric */
 bool exo_jis_word(uint32_t cp);    /* \w */
@@ -411,6 +440,7 @@ void exo_jlist_remove(exo_jctx *c, exo_jlist *l, size_t at);
 exo_jvalue exo_jlist_value(exo_jtype type, exo_jlist *l);               /* undefined for NULL */
 exo_jvalue exo_jpair(exo_jctx *c, exo_jvalue first, exo_jvalue second); /* a tuple */
 exo_jdict *exo_jdict_new(exo_jctx *c);
+bool exo_jhashable(exo_jctx *c, exo_jvalue v); /* false: failed, since it cannot be a key */
 void exo_jdict_set(exo_jctx *c, exo_jdict *d, exo_jvalue key, exo_jvalue value);
 void exo_jdict_set_name(exo_jctx *c, exo_jdict *d, const exo_jstr *key, exo_jvalue value);
 bool exo_jdict_get(exo_jctx *c, const exo_jdict *d, exo_jvalue key, exo_jvalue *out);
@@ -448,10 +478,16 @@ void exo_jprint(exo_jctx *c, exo_jvalue v);      /* str(v) */
 void exo_jprint_repr(exo_jctx *c, exo_jvalue v); /* repr(v) */
 exo_jvalue exo_jto_str(exo_jctx *c, exo_jvalue v);
 exo_jvalue exo_jascii(exo_jctx *c, const exo_jstr *repr); /* what is not ASCII, as escapes */
-size_t exo_jformat_double(double f, char out[40]); /* repr of a float */
+size_t exo_jformat_double(double f, char out[40]);        /* repr of a float */
 
-/* jinja_json.c */
-exo_jnative_fn exo_jfilter_tojson;
+/* jinja_markup.c: HTML */
+/* A method of str called on markup. */
+exo_jvalue exo_jcall_markup(exo_jctx *c, const exo_jnative *fn, exo_jvalue self,
+                            const exo_jargs *a);
+exo_jvalue exo_jstr_striptags(exo_jctx *c, const exo_jstr *s);
+
+/* jinja_json.c, jinja_pprint.c, jinja_wrap.c, jinja_urlize.c */
+exo_jnative_fn exo_jfilter_tojson, exo_jfilter_pprint, exo_jfilter_wordwrap, exo_jfilter_urlize;
 
 /* jinja_filters.c: numbers as int() and float() read them from texts; else the text itself */
 exo_jvalue exo_jint_of(exo_jctx *c, exo_jvalue text);
@@ -549,6 +585,7 @@ typedef struct {
     const exo_jtoken *t;                         /* the current token */
     uint32_t n_loops;                            /* loops that a break here would leave */
     bool uses_caller, uses_varargs, uses_kwargs; /* seen since the innermost macro began */
+    exo_jescape escape;                          /* within the innermost autoescape */
 } exo_jparser;
 
 exo_jstmt *exo_jparse(exo_jctx *c, const exo_jtoken *tokens);
@@ -582,6 +619,7 @@ exo_jvalue exo_jeval(exo_jctx *c, const exo_jexpr *e, exo_jscope *scope);
 exo_jvalue exo_jeval_call(exo_jctx *c, const exo_jexpr *e, exo_jscope *scope,
                           const exo_jvalue *caller);
 void exo_jexec_template(exo_jctx *c, const exo_jstmt *body);
+exo_jvalue exo_jcall_block(exo_jctx *c, const exo_jstmt *block);
 exo_jvalue exo_jcall_macro(exo_jctx *c, const exo_jmacro *macro, const exo_jargs *a);
 exo_jvalue exo_jcall_loop(exo_jctx *c, exo_jloop *loop, const exo_jargs *a);
 exo_jvalue exo_jloop_attr(exo_jctx *c, exo_jloop *loop, const exo_jstr *name);

@@ -159,7 +159,11 @@ static void check_stmt(exo_jctx *c, const exo_jstmt *s, bool soft) {
     case EXO_J_STMT_BREAK:
     case EXO_J_STMT_CONTINUE:
     case EXO_J_STMT_UNSUPPORTED: break;
-    case EXO_J_STMT_PRINT: check_expr(c, s->print, soft); break;
+    case EXO_J_STMT_PRINT: check_expr(c, s->print.value, soft); break;
+    case EXO_J_STMT_AUTOESCAPE:
+        check_expr(c, s->autoescape.value, false);
+        exo_jcheck(c, s->autoescape.body, false);
+        break;
     case EXO_J_STMT_IF:
         for (const exo_jbranch *b = s->branches; b != NULL; b = b->next) {
             check_expr(c, b->test, true);

@@ -63,6 +63,10 @@ void exo_jassign(exo_jctx *c, const exo_jexpr *target, exo_jvalue v, exo_jscope 
     }
 }
 
+static bool escapes(const exo_jctx *c, exo_jescape escape) {
+    return escape == EXO_J_ESCAPE_LATER ? c->autoescape : escape == EXO_J_ESCAPE_ON;
+}
+
 /* Text that a body writes, as a value instead of output. */
 static exo_jvalue captured_body(exo_jctx *c, const exo_jstmt *body, exo_jscope *scope, flow *f) {
     size_t mark = exo_jmark(c);
@@ -218,7 +222,9 @@ exo_jvalue exo_jcall_loop(exo_jctx *c, exo_jloop *loop, const exo_jargs *a) {
     size_t mark = exo_jmark(c);
     run_loop(c, loop->stmt, loop->outer, a->v[0], loop->depth0 + 1);
     exo_jleave(c);
-    return exo_jtake(c, mark);
+    exo_jvalue text = exo_jtake(c, mark);
+    text.markup = escapes(c, loop->stmt->loop.escape);
+    return text;
 }
 
 /* ---- macros ---- */
@@ -313,6 +319,7 @@ exo_jvalue exo_jcall_macro(exo_jctx *c, const exo_jmacro *macro, const exo_jargs
         bind_special(c, def, a, kw, scope);
         flow ignored;
         if (exo_jok(c)) text = captured_body(c, def->body, scope, &ignored);
+        if (text.type == EXO_J_STRING) text.markup = c->autoescape;
     }
     exo_jleave(c);
     return text;
@@ -342,8 +349,11 @@ static flow exec_set_block(exo_jctx *c, const exo_jstmt *s, exo_jscope *scope) {
     exo_jvalue text = captured_body(c, s->set.body, inner, &f);
     if (f != FLOW_NEXT || !exo_jok(c)) return f;
     c->body = text;
-    exo_jassign(c, s->set.target, s->set.value != NULL ? exo_jeval(c, s->set.value, inner) : text,
-                scope);
+    c->body.markup = c->autoescape;
+    if (s->set.value != NULL) text = exo_jeval(c, s->set.value, inner);
+    if (c->autoescape) text = exo_jto_str(c, text);
+    if (c->autoescape) text.markup = true;
+    exo_jassign(c, s->set.target, text, scope);
     return FLOW_NEXT;
 }
 
@@ -353,6 +363,7 @@ static flow exec_filter_block(exo_jctx *c, const exo_jstmt *s, exo_jscope *scope
     exo_jvalue text = captured_body(c, s->filter_block.body, inner, &f);
     if (f != FLOW_NEXT || !exo_jok(c)) return f;
     c->body = text;
+    c->body.markup = escapes(c, s->filter_block.escape);
     exo_jprint(c, exo_jeval(c, s->filter_block.filter, inner));
     return FLOW_NEXT;
 }
@@ -371,10 +382,48 @@ static flow exec_with(exo_jctx *c, const exo_jstmt *s, exo_jscope *scope) {
     return exec_body(c, s->with.body, inner);
 }
 
+static void exec_print(exo_jctx *c, const exo_jstmt *s, exo_jscope *scope) {
+    exo_jvalue v = exo_jeval(c, s->print.value, scope);
+    bool safe = v.type == EXO_J_STRING && v.markup;
+    if (!exo_jok(c)) return;
+    if (safe || !escapes(c, s->print.escape))
+        exo_jprint(c, v);
+    else
+        exo_jput_str(c, exo_jstr_escape(c, exo_jto_str(c, v).s).s);
+}
+
+/* As in jinja2, a jump out of it leaves the setting behind for filters and macros. */
+static flow exec_autoescape(exo_jctx *c, const exo_jstmt *s, exo_jscope *scope) {
+    bool before = c->autoescape;
+    exo_jscope *inner = new_scope(c, scope);
+    c->autoescape = exo_jtruth(exo_jeval(c, s->autoescape.value, inner));
+    flow f = exec_body(c, s->autoescape.body, inner);
+    if (f == FLOW_NEXT) c->autoescape = before;
+    return f;
+}
+
+static void exec_block(exo_jctx *c, const exo_jstmt *s, exo_jscope *outer) {
+    const exo_jstr *name = s->block.name;
+    if (s->block.required)
+        exo_jfail(c, "Required block '%.*s' not found", exo_jshown(name), name->s);
+    exec_body(c, s->block.body, new_scope(c, outer));
+}
+
+exo_jvalue exo_jcall_block(exo_jctx *c, const exo_jstmt *block) {
+    if (!exo_jenter(c)) return exo_jundefined;
+    size_t mark = exo_jmark(c);
+    exec_body(c, block->block.body, new_scope(c, c->globals));
+    exo_jvalue text = exo_jtake(c, mark);
+    text.markup = c->autoescape;
+    exo_jleave(c);
+    return text;
+}
+
 static flow exec(exo_jctx *c, const exo_jstmt *s, exo_jscope *scope) {
     switch (s->kind) {
     case EXO_J_STMT_TEXT: exo_jput_str(c, s->text.s); break;
-    case EXO_J_STMT_PRINT: exo_jprint(c, exo_jeval(c, s->print, scope)); break;
+    case EXO_J_STMT_PRINT: exec_print(c, s, scope); break;
+    case EXO_J_STMT_AUTOESCAPE: return exec_autoescape(c, s, scope);
     case EXO_J_STMT_IF: return exec_if(c, s, scope);
     case EXO_J_STMT_FOR: {
         exo_jvalue iter = exo_jeval(c, s->loop.iter, scope);
@@ -390,8 +439,7 @@ static flow exec(exo_jctx *c, const exo_jstmt *s, exo_jscope *scope) {
     case EXO_J_STMT_CALL_BLOCK: exec_call_block(c, s, scope); break;
     case EXO_J_STMT_FILTER_BLOCK: return exec_filter_block(c, s, scope);
     case EXO_J_STMT_WITH: return exec_with(c, s, scope);
-    case EXO_J_STMT_BLOCK:
-        return exec_body(c, s->block.body, new_scope(c, s->block.scoped ? scope : c->globals));
+    case EXO_J_STMT_BLOCK: exec_block(c, s, s->block.scoped ? scope : c->globals); break;
     case EXO_J_STMT_GROUP: return exec_body(c, s->block.body, scope);
     case EXO_J_STMT_BREAK: return FLOW_BREAK;
     case EXO_J_STMT_CONTINUE: return FLOW_CONTINUE;

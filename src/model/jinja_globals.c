@@ -85,7 +85,8 @@ static exo_jvalue global_cycler(exo_jctx *c, exo_jvalue self, const exo_jargs *a
 static exo_jvalue global_joiner(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)self;
     exo_jlist *l = exo_jlist_new(c, 1);
-    exo_jvalue sep = {.type = EXO_J_STRING, .s = exo_jarg_str(c, a, 0, ", ")};
+    bool given = a->v[0].type != EXO_J_ABSENT;
+    exo_jvalue sep = given ? a->v[0] : exo_jstring_borrow(c, ", ", 2);
     exo_jlist_append(c, l, sep);
     return exo_jlist_value(EXO_J_JOINER, l);
 }
@@ -114,12 +115,19 @@ static exo_jvalue global_strftime_now(exo_jctx *c, exo_jvalue self, const exo_ja
     return exo_jstring(c, text, n);
 }
 
+static exo_jvalue global_lipsum(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    (void)self;
+    (void)a;
+    return exo_jfail(c, "lipsum makes random text; a prompt must be the same each time");
+}
+
 static const exo_jnative globals[] = {
     {"range", global_range, "start stop step", 1},
     {"dict", global_dict, "*", 0},
     {"namespace", global_namespace, "*", 0},
     {"cycler", global_cycler, "*", 0},
     {"joiner", global_joiner, "sep", 0},
+    {"lipsum", global_lipsum, "*", 0},
     {"raise_exception", global_raise, "message", 1},
     {"strftime_now", global_strftime_now, "format", 1},
 };

@@ -436,6 +436,7 @@ static exo_jexpr *parse_concat(exo_jparser *p) {
     if (!exo_jat_op(p, "~")) return first;
     exo_jexpr *e = new_expr(p, EXO_J_EXPR_CONCAT);
     if (e == NULL) return NULL;
+    e->concat.escape = p->escape;
     exo_jexprs_push(p->c, &e->list, first);
     while (exo_jaccept_op(p, "~")) exo_jexprs_push(p->c, &e->list, parse_product(p));
     return e;

@@ -183,6 +183,7 @@ static void repr_object(exo_jctx *c, exo_jvalue v) {
         exo_jputs(c, text);
         return;
     }
+    case EXO_J_BLOCKS: exo_jputs(c, "<TemplateReference None>"); return;
     case EXO_J_MACRO:
         exo_jputs(c, "<Macro ");
         if (v.macro->def->name != NULL)

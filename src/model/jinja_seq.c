@@ -111,7 +111,8 @@ static exo_jvalue filter_sort(exo_jctx *c, exo_jvalue self, const exo_jargs *a) 
         exo_jlist_append(c, keys, sort_keys(c, l->items[i], a->v[2], cased));
     }
     if (!exo_jok(c)) keys = NULL;
-    if (keys != NULL) exo_jsort(c, keys->items, l->items, l->n, exo_jarg_bool(a, 0, false));
+    bool reverse = exo_jarg_int(c, a, 0, 0) != 0;
+    if (keys != NULL && exo_jok(c)) exo_jsort(c, keys->items, l->items, l->n, reverse);
     return exo_jlist_value(EXO_J_LIST, l);
 }
 
@@ -131,7 +132,8 @@ static exo_jvalue filter_dictsort(exo_jctx *c, exo_jvalue self, const exo_jargs 
         exo_jlist_append(c, pairs, exo_jpair(c, e->key, e->value));
         exo_jlist_append(c, keys, fold_case(c, by_value ? e->value : e->key, cased));
     }
-    if (exo_jok(c)) exo_jsort(c, keys->items, pairs->items, n, exo_jarg_bool(a, 2, false));
+    bool reverse = exo_jarg_int(c, a, 2, 0) != 0;
+    if (exo_jok(c)) exo_jsort(c, keys->items, pairs->items, n, reverse);
     return exo_jlist_value(EXO_J_LIST, pairs);
 }
 
@@ -250,19 +252,34 @@ static exo_jvalue filter_last(exo_jctx *c, exo_jvalue self, const exo_jargs *a) 
     return l->items[l->n - 1];
 }
 
-/* join(d="", attribute=none) */
+static void put_part(exo_jctx *c, exo_jvalue part, bool safe) {
+    if (!safe || (part.type == EXO_J_STRING && part.markup))
+        exo_jprint(c, part);
+    else
+        exo_jput_str(c, exo_jstr_escape(c, exo_jto_str(c, part).s).s);
+}
+
+/* join(d="", attribute=none); with autoescape, markup among the parts escapes the others */
 static exo_jvalue filter_join(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     exo_jvalue d =
         a->v[0].type == EXO_J_ABSENT ? exo_jstring_borrow(c, "", 0) : exo_jto_str(c, a->v[0]);
     exo_jlist *l = exo_jiterate(c, self);
-    size_t mark = exo_jmark(c);
+    exo_jlist *parts = exo_jlist_new(c, 0);
+    bool safe = c->autoescape && d.markup;
     for (size_t i = 0; l != NULL && i < l->n && exo_jok(c); i++) {
         exo_jvalue item = exo_jget_path(c, l->items[i], a->v[1], exo_jabsent);
         exo_jcharge(c, 1);
-        if (i > 0) exo_jput_str(c, d.s);
-        exo_jprint(c, item);
+        safe |= c->autoescape && item.type == EXO_J_STRING && item.markup;
+        exo_jlist_append(c, parts, item);
     }
-    return exo_jtake(c, mark);
+    size_t mark = exo_jmark(c);
+    for (size_t i = 0; exo_jok(c) && i < parts->n; i++) {
+        if (i > 0) put_part(c, d, safe);
+        put_part(c, parts->items[i], safe);
+    }
+    exo_jvalue text = exo_jtake(c, mark);
+    text.markup = safe;
+    return text;
 }
 
 static exo_jvalue reversed_string(exo_jctx *c, const exo_jstr *s) {
@@ -278,7 +295,11 @@ static exo_jvalue reversed_string(exo_jctx *c, const exo_jstr *s) {
 
 static exo_jvalue filter_reverse(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
-    if (self.type == EXO_J_STRING) return reversed_string(c, self.s);
+    if (self.type == EXO_J_STRING) {
+        exo_jvalue text = reversed_string(c, self.s);
+        text.markup = self.markup;
+        return text;
+    }
     exo_jlist *l = exo_jiterate(c, self), *out;
     if (l == NULL) return exo_jundefined;
     out = exo_jlist_new(c, l->n);

@@ -206,12 +206,21 @@ static uint64_t hash_of(exo_jctx *c, exo_jvalue v) {
         exo_jleave(c);
         return h;
     }
+    case EXO_J_VIEW:
+        if (v.list->view_kind == EXO_J_VALUES) return mix((uint64_t)(uintptr_t)v.list);
+        exo_jfail(c, "unhashable type: '%s'", exo_jtype_name(v));
+        return 0;
     case EXO_J_LIST:
     case EXO_J_DICT: exo_jfail(c, "unhashable type: '%s'", exo_jtype_name(v)); return 0;
     case EXO_J_NONE:
     case EXO_J_UNDEFINED: return v.type;
     default: return mix((uint64_t)(uintptr_t)v.list);
     }
+}
+
+bool exo_jhashable(exo_jctx *c, exo_jvalue v) {
+    hash_of(c, v);
+    return exo_jok(c);
 }
 
 static bool key_equal(exo_jctx *c, const exo_jentry *e, exo_jvalue key, uint64_t hash) {
