@@ -584,6 +584,7 @@ typedef struct {
     exo_jctx *c;
     const exo_jtoken *t;                         /* the current token */
     uint32_t n_loops;                            /* loops that a break here would leave */
+    uint32_t n_outer_loops;                      /* loops around, macros or not */
     bool uses_caller, uses_varargs, uses_kwargs; /* seen since the innermost macro began */
     exo_jescape escape;                          /* within the innermost autoescape */
 } exo_jparser;
@@ -591,6 +592,7 @@ typedef struct {
 exo_jstmt *exo_jparse(exo_jctx *c, const exo_jtoken *tokens);
 /* jinja_check.c: fails for an unknown filter or test; soft: body belongs to an if. */
 void exo_jcheck(exo_jctx *c, const exo_jstmt *body, bool soft);
+bool exo_jis_constant(const exo_jexpr *e); /* of operators and constants alone */
 
 /* jinja_parse_expr.c: what statements need of the expression parser */
 bool exo_jat_op(const exo_jparser *p, const char *op);

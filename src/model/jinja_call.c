@@ -97,7 +97,9 @@ exo_jvalue exo_jcall(exo_jctx *c, exo_jvalue callee, const exo_jargs *a) {
         if (a->n == 0 && (a->kw == NULL || a->kw->n == 0)) return exo_jcall_block(c, callee.block);
         return exo_jfail(c, "a block takes no arguments");
     case EXO_J_LOOP: return exo_jcall_loop(c, callee.loop, a);
-    case EXO_J_JOINER: return call_joiner(callee.list);
+    case EXO_J_JOINER:
+        if (a->n == 0 && (a->kw == NULL || a->kw->n == 0)) return call_joiner(callee.list);
+        return exo_jfail(c, "a joiner takes no arguments");
     case EXO_J_UNDEFINED: return exo_jundefined_fail(c, callee);
     default: return exo_jfail(c, "'%s' object is not callable", exo_jtype_name(callee));
     }

@@ -68,6 +68,8 @@ static bool is_constant(const exo_jexpr *e, unsigned depth) {
     }
 }
 
+bool exo_jis_constant(const exo_jexpr *e) { return is_constant(e, FOLD_DEPTH); }
+
 /* Whether the left side of an and or an or is a constant that decides it: jinja2 puts the result
  * in its place before it looks for names.  Counts the steps in c. */
 static bool is_decided(exo_jctx *c, const exo_jexpr *e) {

@@ -115,10 +115,14 @@ static void add_star_star(exo_jctx *c, exo_jdict *kw, exo_jvalue star_star) {
         exo_jfail(c, "argument after ** must be a mapping, not %s", exo_jtype_name(star_star));
         return;
     }
+    exo_jvalue given;
     for (size_t i = 0; i < star_star.dict->n && exo_jok(c); i++) {
         const exo_jentry *entry = &star_star.dict->entries[i];
         if (entry->key.type != EXO_J_STRING)
             exo_jfail(c, "keywords must be strings");
+        else if (exo_jdict_get(c, kw, entry->key, &given))
+            exo_jfail(c, "got multiple values for keyword argument '%.*s'",
+                      exo_jshown(entry->key.s), entry->key.s->s);
         else
             exo_jdict_set(c, kw, entry->key, entry->value);
     }

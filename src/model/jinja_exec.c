@@ -386,7 +386,9 @@ static void exec_print(exo_jctx *c, const exo_jstmt *s, exo_jscope *scope) {
     exo_jvalue v = exo_jeval(c, s->print.value, scope);
     bool safe = v.type == EXO_J_STRING && v.markup;
     if (!exo_jok(c)) return;
-    if (safe || !escapes(c, s->print.escape))
+    /* where escaping is decided at run time, jinja2 writes constants as they are */
+    bool as_is = s->print.escape == EXO_J_ESCAPE_LATER && exo_jis_constant(s->print.value);
+    if (safe || as_is || !escapes(c, s->print.escape))
         exo_jprint(c, v);
     else
         exo_jput_str(c, exo_jstr_escape(c, exo_jto_str(c, v).s).s);

@@ -3,7 +3,7 @@
 #define _POSIX_C_SOURCE 200809L /* localtime_r */
 #include "model/jinja.h"
 
-#include <string.h>
+#include <stdio.h>
 #include <time.h>
 
 #define MAX_DATE_BYTES 1024
@@ -99,17 +99,39 @@ static exo_jvalue global_raise(exo_jctx *c, exo_jvalue self, const exo_jargs *a)
     return exo_jundefined;
 }
 
+/* The format for strftime(): what a time without a zone says of its zone, nothing, and the
+ * microseconds are filled in as Python does it.  False: too long. */
+static bool read_pattern(const exo_jstr *format, long microseconds, char *out, size_t size) {
+    size_t n = 0;
+    for (size_t i = 0; i < format->n; i++) {
+        char next = format->s[i] == '%' && i + 1 < format->n ? format->s[i + 1] : '\0';
+        if (n + 8 >= size) return false;
+        if (next == 'z' || next == 'Z') {
+            i++;
+        } else if (next == 'f') {
+            n += (size_t)snprintf(out + n, size - n, "%06ld", microseconds);
+            i++;
+        } else {
+            out[n++] = format->s[i];
+            if (next == '%') out[n++] = format->s[++i];
+        }
+    }
+    out[n] = '\0';
+    return true;
+}
+
 /* Local time, as datetime.now().strftime(format) of transformers. */
 static exo_jvalue global_strftime_now(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)self;
     const exo_jstr *format = exo_jarg_str(c, a, 0, "");
     char pattern[MAX_DATE_BYTES / 4], text[MAX_DATE_BYTES];
-    if (format->n >= sizeof pattern) return exo_jfail(c, "the date format is too long");
-    if (format->n > 0) memcpy(pattern, format->s, format->n);
-    pattern[format->n] = '\0';
-    time_t now = c->now_unix != 0 ? (time_t)c->now_unix : time(NULL);
+    struct timespec now = {.tv_sec = (time_t)c->now_unix};
+    if (c->now_unix == 0) timespec_get(&now, TIME_UTC);
+    if (!read_pattern(format, now.tv_nsec / 1000, pattern, sizeof pattern))
+        return exo_jfail(c, "the date format is too long");
     struct tm local;
-    if (localtime_r(&now, &local) == NULL) return exo_jfail(c, "the clock's time has no date");
+    if (localtime_r(&now.tv_sec, &local) == NULL)
+        return exo_jfail(c, "the clock's time has no date");
     exo_jcharge(c, 100);
     size_t n = strftime(text, sizeof text, pattern, &local);
     return exo_jstring(c, text, n);

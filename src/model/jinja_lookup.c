@@ -58,6 +58,19 @@ static bool block_named(exo_jctx *c, const exo_jstr *name, exo_jvalue *out) {
     return false;
 }
 
+static bool range_attr(exo_jvalue object, const exo_jstr *name, exo_jvalue *out) {
+    if (object.type != EXO_J_RANGE) return false;
+    if (exo_jstr_is(name, "start"))
+        *out = exo_jint(object.range->start);
+    else if (exo_jstr_is(name, "stop"))
+        *out = exo_jint(object.range->stop);
+    else if (exo_jstr_is(name, "step"))
+        *out = exo_jint(object.range->step);
+    else
+        return false;
+    return true;
+}
+
 static bool number_attr(exo_jvalue object, const exo_jstr *name, exo_jvalue *out) {
     bool integral = object.type == EXO_J_INT || object.type == EXO_J_BOOL;
     if (!integral && object.type != EXO_J_FLOAT) return false;
@@ -91,7 +104,7 @@ static bool real_attr(exo_jctx *c, exo_jvalue object, const exo_jstr *name, exo_
         *out = exo_jundefined_hint(c, "there is no parent block called this");
         return true;
     }
-    if (number_attr(object, name, out)) return true;
+    if (number_attr(object, name, out) || range_attr(object, name, out)) return true;
     const exo_jnative *method = exo_jmethod_find((exo_jtype)object.type, name);
     if (method == NULL) return false;
     exo_jbound *bound = exo_jalloc(c, 1, sizeof *bound);
@@ -211,6 +224,7 @@ exo_jvalue exo_jslice(exo_jctx *c, exo_jvalue object, const exo_jvalue bounds[3]
     int64_t n = exo_jlength(c, object), step = 1, start, stop;
     read_bound(c, bounds[2], &step);
     if (step == 0) return exo_jfail(c, "slice step cannot be zero");
+    const int64_t given_step = step;
     if (step < -n - 1) step = -n - 1; /* one element at most: keeps products small */
     if (step > n + 1) step = n + 1;
     int64_t low = step > 0 ? 0 : -1, high = step > 0 ? n : n - 1;
@@ -223,7 +237,10 @@ exo_jvalue exo_jslice(exo_jctx *c, exo_jvalue object, const exo_jvalue bounds[3]
     int64_t count = 0;
     if (step > 0 && start < stop) count = (stop - start - 1) / step + 1;
     if (step < 0 && stop < start) count = (start - stop - 1) / -step + 1;
-    if (range) return slice_range(c, object.range, start, stop, step, count);
+    if (range) {
+        bool small = given_step > INT32_MIN && given_step < INT32_MAX;
+        return slice_range(c, object.range, start, stop, small ? given_step : step, count);
+    }
     if (!string) return slice_items(c, object, start, step, count);
     exo_jvalue text = slice_string(c, object.s, start, step, count);
     text.markup = object.markup;

@@ -201,6 +201,25 @@ static exo_jvalue dict_pop(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     return exo_jfail(c, "pop: the key is not in the dictionary");
 }
 
+static exo_jvalue dict_popitem(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    (void)a;
+    exo_jvalue value;
+    if (self.dict->n == 0) return exo_jfail(c, "popitem(): dictionary is empty");
+    exo_jvalue key = self.dict->entries[self.dict->n - 1].key;
+    exo_jdict_remove(c, self.dict, key, &value);
+    return exo_jpair(c, key, value);
+}
+
+/* A new dictionary with the given keys, whatever is in this one. */
+static exo_jvalue dict_fromkeys(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    (void)self;
+    exo_jlist *keys = exo_jiterate(c, a->v[0]);
+    exo_jdict *d = exo_jdict_new(c);
+    for (size_t i = 0; exo_jok(c) && i < keys->n; i++)
+        exo_jdict_set(c, d, keys->items[i], given_or_none(a, 1));
+    return d == NULL ? exo_jundefined : (exo_jvalue){.type = EXO_J_DICT, .dict = d};
+}
+
 static exo_jvalue dict_setdefault(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     exo_jvalue v;
     if (exo_jdict_get(c, self.dict, a->v[0], &v)) return v;
@@ -241,11 +260,17 @@ static exo_jvalue dict_clear(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
 }
 
 static const exo_jnative dict_methods[] = {
-    {"items", dict_items, "", 0},          {"keys", dict_keys, "", 0},
-    {"values", dict_values, "", 0},        {"get", dict_get, "/ key default", 1},
-    {"pop", dict_pop, "/ key default", 1}, {"setdefault", dict_setdefault, "/ key default", 1},
-    {"update", dict_update, "*", 0},       {"copy", dict_copy, "", 0},
+    {"items", dict_items, "", 0},
+    {"keys", dict_keys, "", 0},
+    {"values", dict_values, "", 0},
+    {"get", dict_get, "/ key default", 1},
+    {"pop", dict_pop, "/ key default", 1},
+    {"setdefault", dict_setdefault, "/ key default", 1},
+    {"update", dict_update, "*", 0},
+    {"copy", dict_copy, "", 0},
     {"clear", dict_clear, "", 0},
+    {"popitem", dict_popitem, "", 0},
+    {"fromkeys", dict_fromkeys, "/ iterable value", 1},
 };
 
 /* ---- loops and cyclers ---- */

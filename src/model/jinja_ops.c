@@ -265,6 +265,8 @@ bool exo_jequal(exo_jctx *c, exo_jvalue a, exo_jvalue b) {
     case EXO_J_RANGE:
         return a.range->n == b.range->n && a.range->start == b.range->start &&
                a.range->step == b.range->step;
+    case EXO_J_NATIVE:
+        return a.native->fn == b.native->fn && exo_jsame(a.native->self, b.native->self);
     default: return a.list == b.list;
     }
 }

@@ -58,12 +58,22 @@ static exo_jstmt *parse_if(exo_jparser *p) {
     return s;
 }
 
+/* A loop's own variable is not to be assigned to. */
+static void check_target(exo_jparser *p, const exo_jexpr *target, bool in_loop) {
+    if (!in_loop || !exo_jok(p->c)) return;
+    if (target->kind == EXO_J_EXPR_NAME && exo_jstr_is(target->name, "loop"))
+        exo_jfail(p->c, "Can't assign to special loop variable in for-loop target");
+    if (target->kind != EXO_J_EXPR_TUPLE) return;
+    for (size_t i = 0; i < target->list.n; i++) check_target(p, target->list.items[i], true);
+}
+
 static exo_jstmt *parse_for(exo_jparser *p) {
     static const char *const ends[] = {"endfor", "else", NULL};
     exo_jstmt *s = new_stmt(p, EXO_J_STMT_FOR);
     if (s == NULL) return NULL;
     s->loop.escape = p->escape;
     s->loop.target = exo_jparse_target(p, false);
+    check_target(p, s->loop.target, true);
     if (!exo_jaccept_name(p, "in")) {
         exo_jfail(p->c, "expected token 'in' in a for loop");
         return NULL;
@@ -72,11 +82,14 @@ static exo_jstmt *parse_for(exo_jparser *p) {
     if (exo_jaccept_name(p, "if")) s->loop.test = exo_jparse_expr(p);
     s->loop.recursive = exo_jaccept_name(p, "recursive");
     p->n_loops++;
+    p->n_outer_loops++;
     s->loop.body = parse_block_body(p, ends);
     p->n_loops--;
-    if (exo_jaccept_name(p, "endfor") || !exo_jok(p->c)) return s;
-    exo_jadvance(p);
-    s->loop.orelse = parse_until(p, "endfor");
+    if (!exo_jaccept_name(p, "endfor") && exo_jok(p->c)) {
+        exo_jadvance(p);
+        s->loop.orelse = parse_until(p, "endfor");
+    }
+    p->n_outer_loops--;
     return s;
 }
 
@@ -98,7 +111,13 @@ static void parse_signature(exo_jparser *p, exo_jmacro_def *def) {
     exo_jexpect_op(p, "(");
     while (exo_jok(p->c) && !exo_jat_op(p, ")")) {
         if (def->n_params > 0) exo_jexpect_op(p, ",");
-        push_param(p, def, exo_jexpect_ident(p));
+        const exo_jstr *name = exo_jexpect_ident(p);
+        exo_jcharge(p->c, def->n_params / 16);
+        for (size_t i = 0; i < def->n_params; i++) {
+            if (!exo_jstr_equal(def->params[i], name)) continue;
+            exo_jfail(p->c, "duplicate argument '%.*s' in a macro", exo_jshown(name), name->s);
+        }
+        push_param(p, def, name);
         if (exo_jaccept_op(p, "=")) {
             exo_jexprs_push(p->c, &def->defaults, exo_jparse_expr(p));
         } else if (def->defaults.n > 0) {
@@ -122,6 +141,11 @@ static void parse_macro_body(exo_jparser *p, exo_jmacro_def *def, const char *en
     p->uses_caller = p->uses_varargs = p->uses_kwargs = false;
     def->body = parse_until(p, end);
     def->uses_caller = p->uses_caller;
+    for (size_t i = 0; def->uses_caller && i + def->defaults.n < def->n_params; i++) {
+        if (!exo_jstr_is(def->params[i], "caller")) continue;
+        exo_jfail(p->c, "When defining macros or call blocks the special \"caller\" argument must "
+                        "be omitted or be given a default.");
+    }
     def->uses_varargs = p->uses_varargs && !has_param(def, "varargs");
     def->uses_kwargs = p->uses_kwargs && !has_param(def, "kwargs");
     p->n_loops = outside.n_loops;
@@ -160,6 +184,7 @@ static exo_jstmt *parse_set(exo_jparser *p) {
     exo_jstmt *s = new_stmt(p, EXO_J_STMT_SET);
     if (s == NULL) return NULL;
     s->set.target = exo_jparse_target(p, true);
+    check_target(p, s->set.target, p->n_outer_loops > 0);
     if (exo_jaccept_op(p, "=")) {
         s->set.value = exo_jparse_tuple(p);
         return s;
@@ -176,6 +201,8 @@ static exo_jstmt *parse_with(exo_jparser *p) {
     while (exo_jok(p->c) && p->t->kind != EXO_J_TOK_BLOCK_END && !exo_jat_op(p, ":")) {
         if (s->with.targets.n > 0) exo_jexpect_op(p, ",");
         exo_jexprs_push(p->c, &s->with.targets, exo_jparse_target(p, false));
+        if (exo_jok(p->c))
+            check_target(p, s->with.targets.items[s->with.targets.n - 1], p->n_outer_loops > 0);
         exo_jexpect_op(p, "=");
         exo_jexprs_push(p->c, &s->with.values, exo_jparse_expr(p));
     }

@@ -10,7 +10,7 @@ typedef struct {
     const exo_jstr *rel, *target; /* whole attributes, or empty */
     const exo_jlist *schemes;     /* NULL = none */
     bool trims;
-    int64_t limit;
+    const exo_jargs *limit; /* what is shown of an address, read when there is one */
 } link_style;
 
 /* ---- what is an address ---- */
@@ -197,11 +197,12 @@ static size_t balance(const exo_jstr *s, size_t from, size_t to) {
 }
 
 static void put_shown(exo_jctx *c, const link_style *style, exo_jvalue address) {
-    if (!style->trims || (int64_t)address.s->n_chars <= style->limit) {
+    int64_t limit = style->trims ? exo_jarg_int(c, style->limit, 0, 0) : INT64_MAX;
+    if ((int64_t)address.s->n_chars <= limit) {
         exo_jput_str(c, address.s);
         return;
     }
-    exo_jvalue bounds[3] = {exo_jnone, exo_jint(style->limit), exo_jnone};
+    exo_jvalue bounds[3] = {exo_jnone, exo_jint(limit), exo_jnone};
     exo_jput_str(c, exo_jslice(c, address, bounds).s);
     exo_jputs(c, "...");
 }
@@ -343,7 +344,7 @@ static void check_scheme(exo_jctx *c, exo_jvalue scheme) {
 
 /* urlize(trim_url_limit, nofollow, target, rel, extra_schemes) */
 exo_jvalue exo_jfilter_urlize(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
-    link_style style = {.trims = exo_jgiven(a, 0), .limit = exo_jarg_bound(c, a, 0, 0)};
+    link_style style = {.trims = exo_jgiven(a, 0), .limit = a};
     exo_jvalue text = exo_jto_str(c, self), target = exo_jgiven(a, 2) ? a->v[2] : exo_jnone;
     if (!text.markup) text = exo_jstr_escape(c, text.s);
     style.rel = attribute(c, "rel", rel_words(c, a)).s;

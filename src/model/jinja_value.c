@@ -301,7 +301,10 @@ void exo_jdict_set_name(exo_jctx *c, exo_jdict *d, const exo_jstr *key, exo_jval
 }
 
 bool exo_jdict_get(exo_jctx *c, const exo_jdict *d, exo_jvalue key, exo_jvalue *out) {
-    if (d->n == 0 && key.type != EXO_J_LIST && key.type != EXO_J_DICT) return false;
+    if (d->n == 0) {
+        exo_jhashable(c, key);
+        return false;
+    }
     uint64_t hash = hash_of(c, key);
     size_t i = exo_jok(c) ? find(c, d, key, hash) : NOT_FOUND;
     if (i != NOT_FOUND) *out = d->entries[i].value;
