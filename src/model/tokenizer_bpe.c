@@ -130,8 +130,8 @@ void exo_bpe_merges_finish(exo_bpe_merges *m) {
 
 /* ---- a word ---- */
 
-static bool pair_merge(const void *ctx, const exo_symbol *l, const exo_symbol *r, uint32_t *order,
-                       int32_t *id) {
+bool exo_bpe_pair_merge(const void *ctx, const exo_symbol *l, const exo_symbol *r, uint32_t *order,
+                        int32_t *id) {
     const exo_tokenize_call *c = ctx;
     if (l->id == EXO_NO_TOKEN || r->id == EXO_NO_TOKEN) return false;
     const exo_bpe_pair *p = exo_bpe_merges_find(c->t, l->id, r->id);
@@ -147,7 +147,7 @@ static bool merge_bytes(exo_tokenize_call *c, const uint8_t *s, size_t n) {
     for (size_t i = 0; i < n; i++) {
         if (!exo_merger_add(m, 1, c->t->vocab.byte_ids[s[i]])) return false;
     }
-    if (!exo_merger_run(m, pair_merge, c)) return false;
+    if (!exo_merger_run(m, exo_bpe_pair_merge, c)) return false;
     for (uint32_t i = 0; i != EXO_NO_SYMBOL; i = m->symbols[i].next) {
         int32_t id = m->symbols[i].id; /* a byte that the vocabulary lacks has none */
         if (id != EXO_NO_TOKEN && !exo_ids_push(c->ids, id)) return false;
@@ -178,7 +178,7 @@ static bool merge_raw(exo_tokenize_call *c, const uint8_t *s, size_t n) {
     } else {
         exo_buf_append(&c->escaped, s, n);
     }
-    return exo_merge_escaped(c, pair_merge);
+    return exo_merge_escaped(c, exo_bpe_pair_merge);
 }
 
 /* ---- a text ---- */

@@ -15,16 +15,15 @@
 
 static const char word_begin[] = "\xE2\x96\x81";
 
+static bool is_indexed(const exo_token *t) { return t->indexed; }
+
 exo_status exo_wpm_init(exo_tokenizer *t, exo_error *err) {
     const exo_vocab *v = &t->vocab;
-    size_t n = 0;
-    int32_t *ids = exo_malloc(v->n * sizeof *ids);
-    if (ids == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for the vocabulary");
-    for (uint32_t id = 0; id < v->n; id++) {
-        if (v->tokens[id].indexed) ids[n++] = (int32_t)id;
-    }
-    exo_status status = exo_trie_init(&t->trie, v, ids, n, "token", err);
-    exo_free(ids);
+    size_t n;
+    exo_trie_key *keys = exo_trie_keys(v, is_indexed, &n);
+    if (keys == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for the vocabulary");
+    exo_status status = exo_trie_init(&t->trie, keys, n, "token", err);
+    exo_free(keys);
     return status;
 }
 
