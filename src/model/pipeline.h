@@ -22,7 +22,8 @@
 #define EXO_KEY_PIPELINE    "exo.tokenizer.pipeline"
 #define EXO_KEY_ADDED_IDS   "exo.tokenizer.added_ids"
 #define EXO_KEY_ADDED_FLAGS "exo.tokenizer.added_flags"
-enum { /* in files: numbers stay */
+#define EXO_TOKENIZER_OWN   "huggingface" /* tokenizer.ggml.model where GGUF has no name */
+enum {                                    /* in files: numbers stay */
        EXO_ADDED_STRIP_LEFT = 1,
        EXO_ADDED_STRIP_RIGHT = 2,
        EXO_ADDED_WHOLE_WORD = 4,
