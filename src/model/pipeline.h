@@ -167,9 +167,10 @@ typedef struct {
 exo_status exo_pipeline_scratch_init(exo_pipeline_scratch *s, exo_error *err);
 void exo_pipeline_scratch_finish(exo_pipeline_scratch *s);
 
-/* Valid UTF-8 s normalised: *out is s itself or lies in the scratch until the next call. */
+/* Valid UTF-8 s normalised: *out is s itself or lies in the scratch until the next call.  *begins
+ * (NULL is allowed): it begins with what became of the first character of s. */
 exo_status exo_pipeline_normalise(const exo_pipeline *p, exo_pipeline_scratch *scratch, exo_str s,
-                                  exo_str *out, exo_error *err);
+                                  exo_str *out, bool *begins, exo_error *err);
 
 typedef exo_status (*exo_piece_fn)(void *ud, const uint8_t *s, size_t n, exo_error *err);
 /* Cuts normalised text.  first: it is the beginning of the whole text. */

@@ -10,7 +10,7 @@
 
 #define GPT2_WORDS                                                                                 \
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
-#define PLAIN_WORDS "[\\w\\x{200C}\\x{200D}]+|[^\\w\\s\\x{200C}\\x{200D}]+"
+#define WORD_CHARS "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200C}\\x{200D}"
 
 void exo_cut_step_finish(exo_cut_step *s) {
     exo_regex_destroy(s->regex);
@@ -111,6 +111,10 @@ static exo_status read_metaspace(exo_pipeline *p, const json_t *j, exo_error *er
     s->prepend = old_way ? EXO_PREPEND_ALWAYS : EXO_PREPEND_NEVER;
     if (strcmp(scheme, "first") == 0) s->prepend = EXO_PREPEND_FIRST;
     if (strcmp(scheme, "never") == 0) s->prepend = EXO_PREPEND_NEVER;
+    if (s->prepend == EXO_PREPEND_FIRST && p->n_cuts > 1)
+        return exo_error_set(err, EXO_EUNSUPPORTED,
+                             "Metaspace with prepend_scheme \"first\" behind another pre-tokenizer "
+                             "is not supported");
     bool known =
         scheme[0] == '\0' || s->prepend != EXO_PREPEND_ALWAYS || strcmp(scheme, "always") == 0;
     if (known) return EXO_OK;
@@ -145,7 +149,7 @@ static exo_status read_white(exo_pipeline *p, const json_t *j, exo_error *err) {
 
 static exo_status read_words(exo_pipeline *p, const json_t *j, exo_error *err) {
     (void)j;
-    return add_regex(p, PLAIN_WORDS, EXO_SPLIT_REMOVED, true, err);
+    return add_regex(p, "[" WORD_CHARS "]+|[^\\s" WORD_CHARS "]+", EXO_SPLIT_REMOVED, true, err);
 }
 
 static exo_status read_digits(exo_pipeline *p, const json_t *j, exo_error *err) {

@@ -13,7 +13,6 @@ typedef struct {
     exo_error *err;
 } framing;
 
-/* Around what is there already: before it from the left, after it to the right. */
 typedef struct {
     int32_t before[EXO_PIPELINE_MAX_FRAME], after[EXO_PIPELINE_MAX_FRAME];
     size_t n_before, n_after;
@@ -33,18 +32,18 @@ static exo_status push(const framing *f, const json_t *id, int32_t *ids, size_t 
     return EXO_OK;
 }
 
-static exo_status wrap(const framing *f, const layer *l) {
+/* The library gives a second one the parts of the first as texts of their own. */
+static exo_status put(const framing *f, const layer *l) {
     exo_pipeline *p = f->p;
-    if (p->n_before + l->n_before > EXO_PIPELINE_MAX_FRAME ||
-        p->n_after + l->n_after > EXO_PIPELINE_MAX_FRAME)
+    if (f->p->framed)
         return exo_error_set(f->err, EXO_EUNSUPPORTED,
-                             "the post-processor adds more than %u tokens on a side",
-                             EXO_PIPELINE_MAX_FRAME);
-    memmove(p->before + l->n_before, p->before, p->n_before * sizeof *p->before);
-    memcpy(p->before, l->before, l->n_before * sizeof *l->before);
-    p->n_before += l->n_before;
-    memcpy(p->after + p->n_after, l->after, l->n_after * sizeof *l->after);
-    p->n_after += l->n_after;
+                             "a post-processor \"Sequence\" of several that add tokens is not "
+                             "supported");
+    p->framed = true;
+    memcpy(p->before, l->before, sizeof p->before);
+    memcpy(p->after, l->after, sizeof p->after);
+    p->n_before = l->n_before;
+    p->n_after = l->n_after;
     return EXO_OK;
 }
 
@@ -84,7 +83,7 @@ static exo_status read_template(const framing *f, const json_t *j) {
         return exo_error_set(f->err, EXO_EUNSUPPORTED,
                              "the post-processor's template has the text %zu times, not once",
                              n_texts);
-    return st == EXO_OK ? wrap(f, &l) : st;
+    return st == EXO_OK ? put(f, &l) : st;
 }
 
 /* [CLS] text [SEP]: "cls": ["[CLS]", 101]. */
@@ -93,7 +92,7 @@ static exo_status read_bert(const framing *f, const json_t *j) {
     exo_status st = push(f, json_array_get(json_object_get(j, "cls"), 1), l.before, &l.n_before);
     if (st == EXO_OK)
         st = push(f, json_array_get(json_object_get(j, "sep"), 1), l.after, &l.n_after);
-    return st == EXO_OK ? wrap(f, &l) : st;
+    return st == EXO_OK ? put(f, &l) : st;
 }
 
 static exo_status read_any(const framing *f, const json_t *j, int depth) {
@@ -115,7 +114,8 @@ static exo_status read_any(const framing *f, const json_t *j, int depth) {
 exo_status exo_pipeline_read_frame(exo_pipeline *p, const json_t *post_processor, uint32_t n_tokens,
                                    exo_error *err) {
     const framing f = {p, n_tokens, err};
-    p->framed = true;
-    if (json_is_null(post_processor)) return EXO_OK;
-    return read_any(&f, post_processor, 8);
+    exo_status st = EXO_OK;
+    if (!json_is_null(post_processor)) st = read_any(&f, post_processor, 8);
+    p->framed = true; /* by nothing, it may be */
+    return st;
 }

@@ -329,14 +329,36 @@ static exo_status run(const exo_normaliser *step, exo_regex_match *m, exo_str s,
     return st;
 }
 
+/* Whether the step lets what s begins with vanish. */
+static bool loses_beginning(const exo_normaliser *step, exo_regex_match *m, exo_str s) {
+    size_t len, begin = 1, end = 0;
+    if (s.n == 0 || step->kind == EXO_NORMALISE_PREPEND) return false;
+    (void)code_at(s, 0, &len);
+    if (step->kind == EXO_NORMALISE_STRIP) return strip(step, s).s != s.s;
+    if (step->kind == EXO_NORMALISE_REPLACE) {
+        exo_regex_walk w = {step->regex, m, (const uint8_t *)s.s, s.n, 0, SIZE_MAX};
+        bool found;
+        bool ok = exo_regex_next(&w, &begin, &end, &found, NULL) == EXO_OK;
+        return ok && found && begin == 0 && end > 0 && step->n_text == 0;
+    }
+    exo_buf out = {0};
+    bool ok = run(step, m, (exo_str){s.s, len}, &out, NULL) == EXO_OK && exo_buf_ok(&out);
+    bool lost = ok && out.n == 0;
+    exo_buf_finish(&out);
+    return lost;
+}
+
 exo_status exo_pipeline_normalise(const exo_pipeline *p, exo_pipeline_scratch *scratch, exo_str s,
-                                  exo_str *out, exo_error *err) {
+                                  exo_str *out, bool *begins, exo_error *err) {
     size_t limit = s.n * MAX_GROWTH + (1u << 20);
     exo_status st = EXO_OK;
     int free_one = 0; /* of the two buffers; s may lie in the other */
+    bool lost = false;
     for (size_t i = 0; st == EXO_OK && i < p->n_norms; i++) {
         const exo_normaliser *step = &p->norms[i];
         exo_buf *to = &scratch->norm[free_one];
+        if (step->kind == EXO_NORMALISE_PREPEND) lost = false; /* it stands where the text began */
+        lost = lost || (begins != NULL && loses_beginning(step, scratch->match, s));
         if (step->kind == EXO_NORMALISE_STRIP) {
             s = strip(step, s);
             continue;
@@ -352,5 +374,6 @@ exo_status exo_pipeline_normalise(const exo_pipeline *p, exo_pipeline_scratch *s
         s = (exo_str){exo_buf_str(to), to->n};
     }
     *out = s;
+    if (begins != NULL) *begins = !lost;
     return st;
 }

@@ -17,9 +17,10 @@
     "\\x{0}-\\x{8}\\x{E}-\\x{1F}\\x{21}-\\x{84}\\x{86}-\\x{9F}\\x{A1}-\\x{167F}\\x{1681}-"         \
     "\\x{1FFF}\\x{200B}-\\x{2027}\\x{202A}-\\x{202E}\\x{2030}-\\x{205E}\\x{2060}-\\x{2FFF}"        \
     "\\x{3001}-\\x{D7FF}\\x{E000}-\\x{10FFFF}"
-#define WORD     "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
-#define BOUNDARY "(?:(?<=[" WORD "])(?![" WORD "])|(?<![" WORD "])(?=[" WORD "]))"
-#define INSIDE   "(?:(?<=[" WORD "])(?=[" WORD "])|(?<![" WORD "])(?![" WORD "]))"
+#define POSIX_WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+#define WORD       POSIX_WORD "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}" /* Latin-1's numbers, no others */
+#define BOUNDARY   "(?:(?<=[" WORD "])(?![" WORD "])|(?<![" WORD "])(?=[" WORD "]))"
+#define INSIDE     "(?:(?<=[" WORD "])(?=[" WORD "])|(?<![" WORD "])(?![" WORD "]))"
 
 #define NO_ATOM SIZE_MAX
 
@@ -226,7 +227,7 @@ static const struct {
     {"[:alnum:]", "\\p{Alphabetic}\\p{Nd}"},
     {"[:upper:]", "\\p{Uppercase}"},
     {"[:lower:]", "\\p{Lowercase}"},
-    {"[:word:]", WORD},
+    {"[:word:]", POSIX_WORD},
     {"[:xdigit:]", "0-9A-Fa-f"},
     {"[:cntrl:]", "\\p{Cc}"},
 };

@@ -57,6 +57,17 @@ exo_status exo_hf_model_init(exo_tokenizer *t, const exo_gguf *g, exo_error *err
     return st;
 }
 
+/* Text that is to be no control token does not become one by the model, either. */
+static bool is_allowed(const exo_tokenize_call *c, int32_t id) {
+    return (c->flags & EXO_TOKENIZE_SPECIAL) != 0 ||
+           c->t->vocab.tokens[id].type != EXO_TOKEN_CONTROL;
+}
+
+static int32_t find_allowed(const exo_tokenize_call *c, const uint8_t *s, size_t n) {
+    int32_t id = exo_vocab_find(&c->t->vocab, s, n);
+    return id != EXO_NO_TOKEN && is_allowed(c, id) ? id : EXO_NO_TOKEN;
+}
+
 /* ---- BPE ---- */
 
 static bool has_bytes(const exo_vocab *v, const uint8_t *s, size_t n) {
@@ -66,15 +77,15 @@ static bool has_bytes(const exo_vocab *v, const uint8_t *s, size_t n) {
     return true;
 }
 
-/* The token of one character, with what is written before and behind it there. */
-static int32_t find_char(exo_tokenize_call *c, const uint8_t *s, size_t n, bool first, bool last) {
+/* One character with what is written before and behind it there. */
+static exo_str dress(exo_tokenize_call *c, const uint8_t *s, size_t n, bool first, bool last) {
     const exo_pipeline *p = c->t->pipeline;
-    if (p->n_prefix == 0 && p->n_suffix == 0) return exo_vocab_find(&c->t->vocab, s, n);
+    if (p->n_prefix == 0 && p->n_suffix == 0) return (exo_str){(const char *)s, n};
     exo_buf_clear(&c->escaped);
     if (!first) exo_buf_append(&c->escaped, p->prefix, p->n_prefix);
     exo_buf_append(&c->escaped, s, n);
     if (last) exo_buf_append(&c->escaped, p->suffix, p->n_suffix);
-    return exo_vocab_find(&c->t->vocab, (const uint8_t *)exo_buf_str(&c->escaped), c->escaped.n);
+    return (exo_str){exo_buf_str(&c->escaped), c->escaped.n};
 }
 
 /* Symbols of a piece; a run of unknown characters is one, where the model says so. */
@@ -86,13 +97,16 @@ static bool add_symbols(exo_tokenize_call *c, const uint8_t *s, size_t n) {
     bool ok = true;
     for (size_t i = 0, len; ok && i < n; i += len) {
         exo_utf8_step(s + i, n - i, &len);
-        int32_t id = find_char(c, s + i, len, i == 0, i + len == n);
+        exo_str dressed = dress(c, s + i, len, i == 0, i + len == n);
+        const uint8_t *d = (const uint8_t *)dressed.s;
+        int32_t id = exo_vocab_find(v, d, dressed.n);
         if (id != EXO_NO_TOKEN) {
             if (unknown > 0) ok = exo_merger_add(m, unknown, v->unk);
             unknown = 0;
             ok = ok && exo_merger_add(m, (uint32_t)len, id);
-        } else if (p->byte_fallback && has_bytes(v, s + i, len)) {
-            for (size_t k = 0; ok && k < len; k++) ok = exo_merger_add(m, 1, v->byte_ids[s[i + k]]);
+        } else if (p->byte_fallback && has_bytes(v, d, dressed.n)) {
+            for (size_t k = 0; ok && k < dressed.n; k++)
+                ok = exo_merger_add(m, 1, v->byte_ids[d[k]]);
         } else if (v->unk != EXO_NO_TOKEN) {
             if (unknown > 0 && !p->fuse_unk) {
                 ok = exo_merger_add(m, unknown, v->unk);
@@ -106,7 +120,7 @@ static bool add_symbols(exo_tokenize_call *c, const uint8_t *s, size_t n) {
 
 static bool bpe(exo_tokenize_call *c, const uint8_t *s, size_t n) {
     exo_merger *m = &c->merger;
-    int32_t id = c->t->pipeline->ignore_merges ? exo_vocab_find(&c->t->vocab, s, n) : EXO_NO_TOKEN;
+    int32_t id = c->t->pipeline->ignore_merges ? find_allowed(c, s, n) : EXO_NO_TOKEN;
     if (id != EXO_NO_TOKEN) return exo_ids_push(c->ids, id);
     m->n_symbols = 0;
     if (!add_symbols(c, s, n)) return false;
@@ -126,14 +140,15 @@ static void improve(exo_best *b, double score, size_t from, int32_t id) {
 }
 
 /* All tokens that begin at `at`, and the unknown one where none covers the character. */
-static void go_on(const exo_tokenizer *t, exo_best *best, const uint8_t *s, size_t n, size_t at,
-                  size_t one) {
+static void go_on(const exo_tokenize_call *c, const uint8_t *s, size_t n, size_t at, size_t one) {
+    const exo_tokenizer *t = c->t;
     const exo_vocab *v = &t->vocab;
+    exo_best *best = c->best;
     bool covered = false;
     uint32_t node = t->trie.first[s[at]];
     for (size_t end = at + 1; node != 0; end++) {
         int32_t id = t->trie.nodes[node].id;
-        if (id != EXO_NO_TOKEN) {
+        if (id != EXO_NO_TOKEN && is_allowed(c, id)) {
             improve(&best[end], v->scores[id] + best[at].score, at, id);
             covered = covered || end - at == one;
         }
@@ -145,7 +160,7 @@ static void go_on(const exo_tokenizer *t, exo_best *best, const uint8_t *s, size
 /* The ids of one part of a piece: a token, or what the vocabulary lacks. */
 static bool push_part(exo_tokenize_call *c, const uint8_t *s, size_t n) {
     const exo_vocab *v = &c->t->vocab;
-    int32_t id = exo_vocab_find(v, s, n);
+    int32_t id = find_allowed(c, s, n);
     if (id == EXO_NO_TOKEN && c->t->pipeline->byte_fallback && has_bytes(v, s, n)) {
         bool ok = true;
         for (size_t i = 0; ok && i < n; i++) ok = exo_ids_push(c->ids, v->byte_ids[s[i]]);
@@ -164,7 +179,7 @@ static bool unigram(exo_tokenize_call *c, const uint8_t *s, size_t n) {
     best[0].from = 0;
     for (size_t at = 0, len; at < n; at += len) {
         exo_utf8_step(s + at, n - at, &len);
-        go_on(t, best, s, n, at, len);
+        go_on(c, s, n, at, len);
     }
     for (size_t at = n; at > 0; at = best[at].from) best[best[at].from].to = at;
     bool ok = true;
@@ -185,18 +200,27 @@ static size_t count_chars(const uint8_t *s, size_t n) {
     return k;
 }
 
+/* The longest token at s: a word's first part, or a later one.  */
+static int32_t find_part(const exo_tokenize_call *c, const uint8_t *s, size_t n, bool first,
+                         size_t *len) {
+    const exo_tokenizer *t = c->t;
+    int32_t id = EXO_NO_TOKEN;
+    bool root = first || t->pipeline->n_prefix == 0;
+    if (!root && t->prefix_node == 0) return id;
+    id = root ? exo_trie_longest(&t->trie, s, n, len)
+              : exo_trie_longest_below(&t->trie, t->prefix_node, s, n, len);
+    while (id != EXO_NO_TOKEN && !is_allowed(c, id)) /* a shorter one: seldom */
+        id = root ? exo_trie_longest(&t->trie, s, *len - 1, len)
+                  : exo_trie_longest_below(&t->trie, t->prefix_node, s, *len - 1, len);
+    return id;
+}
+
 static bool word_piece(exo_tokenize_call *c, const uint8_t *s, size_t n) {
     const exo_tokenizer *t = c->t;
     size_t first = c->ids->n, len = 0;
     bool good = count_chars(s, n) <= t->pipeline->max_chars, ok = true;
     for (size_t i = 0; ok && good && i < n; i += len) {
-        bool root = i == 0 || t->pipeline->n_prefix == 0;
-        int32_t id = EXO_NO_TOKEN;
-        if (root) {
-            id = exo_trie_longest(&t->trie, s + i, n - i, &len);
-        } else if (t->prefix_node != 0) {
-            id = exo_trie_longest_below(&t->trie, t->prefix_node, s + i, n - i, &len);
-        }
+        int32_t id = find_part(c, s + i, n - i, i == 0, &len);
         good = id != EXO_NO_TOKEN;
         ok = !good || exo_ids_push(c->ids, id);
     }
@@ -206,7 +230,7 @@ static bool word_piece(exo_tokenize_call *c, const uint8_t *s, size_t n) {
 }
 
 static bool word_level(exo_tokenize_call *c, const uint8_t *s, size_t n) {
-    int32_t id = exo_vocab_find(&c->t->vocab, s, n);
+    int32_t id = find_allowed(c, s, n);
     return exo_ids_push(c->ids, id != EXO_NO_TOKEN ? id : c->t->vocab.unk);
 }
 

@@ -185,12 +185,13 @@ typedef struct {
     const uint8_t *s;
     uint32_t n; /* > 0 */
     int32_t id;
+    uint32_t order; /* of two that are the same text, the lower one counts */
 } exo_trie_key;
 
 /* The tokens' own texts as keys, (n) of them, to be freed; NULL: no memory. */
 exo_trie_key *exo_trie_keys(const exo_vocab *v, bool (*takes)(const exo_token *t), size_t *n);
 /* Of the keys (n), which it sorts.  EXO_EFORMAT names two that are the same `what`, or one that is
- * too long.  Finish it on failure too. */
+ * too long.  what is NULL where two may be the same.  Finish it on failure too. */
 exo_status exo_trie_init(exo_trie *t, exo_trie_key *keys, size_t n, const char *what,
                          exo_error *err);
 void exo_trie_finish(exo_trie *t);

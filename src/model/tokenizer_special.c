@@ -135,6 +135,7 @@ static bool is_whole_word(const uint8_t *s, size_t n, size_t begin, size_t end) 
 /* Where the white space before `begin` begins, but not before `least`. */
 static size_t strip_left(const uint8_t *s, size_t begin, size_t least) {
     uint32_t code;
+    if (begin < least) return least;
     for (size_t before; begin > least; begin = before) {
         before = char_before(s, begin, &code);
         if (!exo_is_white(code)) break;
@@ -173,7 +174,8 @@ exo_status exo_special_split(exo_tokenize_call *c, const exo_trie *x, exo_str st
         if (done < begin)
             status = fn(c, (exo_str){str.s + done, begin - done}, first && done == 0, err);
         if (status != EXO_OK) return status;
-        if (!exo_ids_push(c->ids, id)) return exo_ids_no_memory(err);
+        /* Of one that lies in white space which the token before it took, nothing is left. */
+        if (begin < end && !exo_ids_push(c->ids, id)) return exo_ids_no_memory(err);
         i += len; /* and not end: the white space that it took may begin another one */
         done = end;
     }

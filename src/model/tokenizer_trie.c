@@ -20,16 +20,16 @@ exo_trie_key *exo_trie_keys(const exo_vocab *v, bool (*takes)(const exo_token *t
     for (uint32_t id = 0; k < *n; id++) {
         const exo_token *t = &v->tokens[id];
         if (t->n_text > 0 && takes(t))
-            keys[k++] = (exo_trie_key){v->blob + t->text, t->n_text, (int32_t)id};
+            keys[k++] = (exo_trie_key){v->blob + t->text, t->n_text, (int32_t)id, id};
     }
     return keys;
 }
 
-/* Sorting by text, a shorter text first; of two that are the same, the first token. */
+/* Sorting by text, a shorter text first; then in their order. */
 static int compare(const exo_trie_key *x, const exo_trie_key *y) {
     int order = memcmp(x->s, y->s, x->n < y->n ? x->n : y->n);
     if (order == 0) order = (x->n > y->n) - (x->n < y->n);
-    return order != 0 ? order : (x->id > y->id) - (x->id < y->id);
+    return order != 0 ? order : (x->order > y->order) - (x->order < y->order);
 }
 
 static void sift_down(exo_trie_key *keys, size_t root, size_t n) {
@@ -84,6 +84,7 @@ static bool add_children(grower *g, uint32_t node) {
     span s = g->spans[node];
     if (s.lo < s.hi && g->keys[s.lo].n == s.depth && s.depth > 0)
         t->nodes[node].id = g->keys[s.lo++].id;
+    while (s.lo < s.hi && g->keys[s.lo].n == s.depth) s.lo++; /* the same again */
     t->nodes[node].first_child = t->n;
     for (uint32_t lo = s.lo, hi; lo < s.hi; lo = hi) {
         uint8_t byte = byte_at(g, lo, s.depth);
@@ -97,10 +98,11 @@ static bool add_children(grower *g, uint32_t node) {
 static exo_status check_keys(const exo_trie_key *keys, size_t n, const char *what, exo_error *err) {
     for (size_t k = 0; k < n; k++) {
         if (keys[k].n > EXO_TRIE_MAX_BYTES)
-            return exo_error_set(err, EXO_EFORMAT,
-                                 "tokenizer.ggml.tokens[%d] is a %s of more than %d bytes",
-                                 keys[k].id, what, EXO_TRIE_MAX_BYTES);
-        if (k > 0 && keys[k - 1].n == keys[k].n && memcmp(keys[k - 1].s, keys[k].s, keys[k].n) == 0)
+            return exo_error_set(
+                err, EXO_EFORMAT, "tokenizer.ggml.tokens[%d] is a %s of more than %d bytes",
+                keys[k].id, what != NULL ? what : "special token", EXO_TRIE_MAX_BYTES);
+        if (what != NULL && k > 0 && keys[k - 1].n == keys[k].n &&
+            memcmp(keys[k - 1].s, keys[k].s, keys[k].n) == 0)
             return exo_error_set(err, EXO_EFORMAT,
                                  "tokenizer.ggml.tokens[%d] and [%d] are the same %s: \"%.*s\"",
                                  keys[k - 1].id, keys[k].id, what,

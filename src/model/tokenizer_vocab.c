@@ -234,7 +234,7 @@ static size_t decoded_bytes(const exo_pipeline *p, exo_str s, uint8_t *out) {
 static size_t pipeline_bytes(exo_vocab *v, int32_t id, exo_str s, uint8_t *out, bool *key) {
     exo_token *t = &v->tokens[id];
     bool in_model = (t->flags & EXO_TOKEN_NO_MODEL) == 0;
-    *key = in_model && t->type != EXO_TOKEN_CONTROL && t->type != EXO_TOKEN_UNUSED;
+    *key = in_model && t->type != EXO_TOKEN_UNUSED;
     if (t->type == EXO_TOKEN_BYTE) {
         v->byte_ids[out[0]] = id;
         return 1;
