@@ -48,6 +48,8 @@ void exo_append_char(exo_buf *out, uint32_t c);
 void exo_append_stand_ins(exo_buf *out, const uint8_t *s, size_t n);
 
 typedef enum { EXO_NFC, EXO_NFD, EXO_NFKC, EXO_NFKD } exo_normal_form;
+/* Whether normal form C could change s: a quick look at its bytes. */
+bool exo_nfc_may_change(const uint8_t *s, size_t n);
 /* Appends valid UTF-8 s in a normal form.  Linear time.  False: no memory. */
 bool exo_normal_form_append(exo_normal_form form, const uint8_t *s, size_t n, exo_buf *out);
 

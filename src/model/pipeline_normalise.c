@@ -302,6 +302,8 @@ static bool changes(const exo_normaliser *step, exo_str s) {
     bool beyond_ascii = step->kind == EXO_NORMALISE_FORM ||
                         step->kind == EXO_NORMALISE_STRIP_ACCENTS ||
                         step->kind == EXO_NORMALISE_STRIP_MN || step->kind == EXO_NORMALISE_CHINESE;
+    if (step->kind == EXO_NORMALISE_FORM && step->form == EXO_NFC)
+        return exo_nfc_may_change((const uint8_t *)s.s, s.n);
     return !beyond_ascii || !is_ascii(s);
 }
 

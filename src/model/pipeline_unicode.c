@@ -143,6 +143,12 @@ static bool stays(exo_normal_form form, uint32_t c) {
     return false;
 }
 
+bool exo_nfc_may_change(const uint8_t *s, size_t n) {
+    uint8_t highest = 0;
+    for (size_t i = 0; i < n; i++) highest = s[i] > highest ? s[i] : highest;
+    return highest >= 0xCC; /* U+0300 and above begin so */
+}
+
 bool exo_normal_form_append(exo_normal_form form, const uint8_t *s, size_t n, exo_buf *out) {
     codes all = {0}, spare = {0};
     bool ok = true;

@@ -187,8 +187,11 @@ static bool merge_bytes(exo_tokenize_call *c, const uint8_t *s, size_t n) {
 }
 
 static bool whole_or_merged_bytes(exo_tokenize_call *c, const uint8_t *s, size_t n) {
-    int32_t id = exo_vocab_find(&c->t->vocab, s, n);
-    return id != EXO_NO_TOKEN ? exo_ids_push(c->ids, id) : merge_bytes(c, s, n);
+    const exo_vocab *v = &c->t->vocab;
+    int32_t id = exo_vocab_find(v, s, n);
+    if (id == EXO_NO_TOKEN) return merge_bytes(c, s, n);
+    bool plain = v->tokens[id].type != EXO_TOKEN_CONTROL || (c->flags & EXO_TOKENIZE_SPECIAL) != 0;
+    return plain ? exo_ids_push(c->ids, id) : merge_bytes(c, s, n);
 }
 
 static void append_small(exo_buf *out, const uint8_t *s, size_t n) {

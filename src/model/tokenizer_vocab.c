@@ -253,6 +253,8 @@ static size_t token_bytes(exo_vocab *v, int32_t id, exo_str s, uint8_t *out, boo
     *key = false;
     if (t->type == EXO_TOKEN_BYTE && !byte_token(s, out)) t->type = EXO_TOKEN_UNDEFINED;
     bool special = t->type == EXO_TOKEN_CONTROL || t->type == EXO_TOKEN_UNKNOWN;
+    /* A byte may be one of a tokenizer.json's added tokens, too. */
+    if (v->pipeline != NULL && (t->flags & EXO_TOKEN_NO_MODEL) == 0) special = false;
     t->shown = t->type == EXO_TOKEN_NORMAL || t->type == EXO_TOKEN_USER_DEFINED ||
                t->type == EXO_TOKEN_BYTE;
     if (v->kind == EXO_VOCAB_HF) return pipeline_bytes(v, id, s, out, key);
