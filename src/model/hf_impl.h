@@ -124,7 +124,8 @@ typedef struct {
 exo_status exo_hf_add_tokenizer(const exo_hf_texts *t, uint32_t n_rows, exo_gguf_writer *w,
                                 exo_error *err);
 
-/* The GGUF name of what a byte-level BPE does before it merges; EXO_EUNSUPPORTED describes it. */
-exo_status exo_hf_pre_name(const json_t *tokenizer, const char **out, exo_error *err);
+/* The GGUF name of what a byte-level BPE does before it merges; NULL: there is none.  *exactly:
+ * exo cuts by that name as the file says; else the name is only what other programs call it. */
+const char *exo_hf_pre_name(const json_t *tokenizer, bool *exactly);
 
 #endif
