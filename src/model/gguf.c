@@ -11,6 +11,7 @@
 #include "model/gguf_part.h"
 #include "model/hf.h"
 #include "model/paths.h"
+#include "model/tensor_rows.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -304,10 +305,9 @@ static void drop_pages(const exo_gguf *g, const uint8_t *data, uint64_t bytes) {
 }
 
 void exo_gguf_drop_pages(const exo_gguf *g, const exo_tensor *t) {
-    uint64_t n = t->parts != NULL ? t->dims[2] : 1;
-    for (uint64_t i = 0; i < n; i++) {
-        drop_pages(g, t->parts != NULL ? t->parts[i] : t->data, t->bytes / n);
-    }
+    const uint8_t *data;
+    uint64_t bytes;
+    for (uint64_t i = 0; exo_tensor_piece(t, i, &data, &bytes); i++) drop_pages(g, data, bytes);
 }
 
 /* ---- metadata ---- */

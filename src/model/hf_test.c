@@ -60,8 +60,9 @@ static void names_are_translated(void **ud) {
     (void)ud;
     json_t *config = json_loads("{\"model_type\":\"llama\"}", 0, NULL);
     const exo_hf_arch *a;
+    json_t *text;
     exo_hf_place p;
-    assert_int_equal(exo_hf_find_arch(config, &a, NULL), EXO_OK);
+    assert_int_equal(exo_hf_find_family(config, &a, &text, NULL), EXO_OK);
     assert_true(exo_hf_find_name(a, "model.layers.17.mlp.up_proj.weight", &p));
     assert_string_equal(p.name, "blk.17.ffn_up.weight");
     assert_int_equal(p.how, EXO_HF_AS_IS);
@@ -85,6 +86,7 @@ static void names_are_translated(void **ud) {
     for (size_t i = 0; i < sizeof strange / sizeof *strange; i++) {
         assert_false(exo_hf_find_name(a, strange[i], &p));
     }
+    json_decref(text);
     json_decref(config);
 }
 
@@ -98,9 +100,10 @@ static void llama3_factors_rise_from_1_to_the_factor(void **ud) {
         "\"llama3\"}}",
         0, NULL);
     const exo_hf_arch *a;
+    json_t *text;
     exo_hf_factors f;
-    assert_int_equal(exo_hf_find_arch(config, &a, NULL), EXO_OK);
-    assert_true(exo_hf_rope_factors(config, a, 0, &f));
+    assert_int_equal(exo_hf_find_family(config, &a, &text, NULL), EXO_OK);
+    assert_true(exo_hf_rope_factors(text, a, 0, &f));
     assert_int_equal(f.n, 32);
     assert_string_equal(f.name, "rope_freqs.weight");
     assert_true(f.v[0] == 1 && f.v[31] == 32);
@@ -111,7 +114,8 @@ static void llama3_factors_rise_from_1_to_the_factor(void **ud) {
     }
     assert_true(between >= 2 && between <= 6);
     json_object_set_new(config, "rope_scaling", json_null());
-    assert_false(exo_hf_rope_factors(config, a, 0, &f));
+    assert_false(exo_hf_rope_factors(text, a, 0, &f));
+    json_decref(text);
     json_decref(config);
 }
 

@@ -323,8 +323,10 @@ static void add_special(const vocab *v) {
     const char *pad = token_text(config, "pad_token");
     if (pad[0] != '\0') add_id(v, "tokenizer.ggml.padding_token_id", find_token(v, pad));
     size_t n_more = 0; /* other tokens that end an answer */
+    const json_t *ends = v->texts->generation;
+    if (id_at(ends, "eos_token_id", 0) < 0) ends = v->texts->config;
     for (size_t k = 0; k < 8 && n_more < 2; k++) {
-        int64_t id = id_at(v->texts->generation, "eos_token_id", k);
+        int64_t id = id_at(ends, "eos_token_id", k);
         if (id < 0 || id == eos || id >= v->n) continue;
         add_id(v, more[n_more++], id);
     }

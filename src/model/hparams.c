@@ -213,6 +213,7 @@ static exo_status read_layers(const exo_arch_source *s, exo_hparams *hp, exo_err
     uint32_t zero;
     exo_arch_key(s, "attention.sliding_window", key);
     if (exo_gguf_u32(s->g, key, &zero) && zero == 0) return EXO_OK;
+    hp->window = hp->arch->window;
     exo_status st = exo_arch_u32(s, "attention.sliding_window", MAX_CONTEXT, &hp->window, err);
     return st == EXO_OK && hp->window > 0 ? read_pattern(s, hp, err) : st;
 }

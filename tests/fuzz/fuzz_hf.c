@@ -34,15 +34,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n) {
     const exo_hf_arch *arch;
     exo_hf_factors factors;
     json_t *all = json_loadb((const char *)bytes, n, JSON_ALLOW_NUL, NULL);
-    const json_t *config = json_object_get(all, "config");
+    json_t *config = json_object_get(all, "config"), *text = NULL;
     exo_hf_texts texts = {.tokenizer = json_object_get(all, "tokenizer"),
                           .tokenizer_config = json_object_get(all, "tokenizer_config"),
                           .config = config,
                           .generation = config};
     json_int_t rows = json_integer_value(json_object_get(all, "rows"));
-    if (exo_hf_find_arch(config, &arch, &err) == EXO_OK) {
-        for (int i = 0; exo_hf_rope_factors(config, arch, i, &factors);) i++;
-        if (exo_hf_add_config(config, arch, &w, &err) != EXO_OK && err.message[0] == '\0') abort();
+    if (exo_hf_find_family(config, &arch, &text, &err) == EXO_OK) {
+        for (int i = 0; exo_hf_rope_factors(text, arch, i, &factors);) i++;
+        if (exo_hf_add_config(text, arch, &w, &err) != EXO_OK && err.message[0] == '\0') abort();
     }
     uint32_t n_rows = rows > 0 && rows < 100000 ? (uint32_t)rows : 512;
     err.message[0] = '\0';
@@ -52,6 +52,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n) {
         abort();
     }
     exo_gguf_writer_finish(&w);
+    json_decref(text);
     json_decref(all);
     return 0;
 }
