@@ -11,15 +11,17 @@ from typing import Any, Callable
 import pytest
 
 from conftest import run
-from hf_folder import Gguf, data_of, write_folder
+from hf_folder import Gguf, data_of, wrap, write_folder
 from hub import Hub
 
 SHAPES = ["test-256", "test-qwen2", "test-qwen3"]
 OTHERS = ["test-mixtral", "test-qwen2moe", "test-qwen3moe", "test-gemma", "test-gemma2", "test-gemma3",
           "test-phi", "test-granite", "test-granitemoe", "test-glm4", "test-deepseek2-lite",
           "test-olmo2", "test-starcoder2", "test-command-r", "test-smollm3", "test-ernie4_5",
-          "test-seed_oss", "test-exaone"]
-PERMUTED = ["test-256", "test-mixtral", "test-granite", "test-granitemoe", "test-smollm3"]
+          "test-seed_oss", "test-exaone", "test-olmoe", "test-internlm2", "test-granitemoeshared",
+          "test-gpt-oss"]
+PERMUTED = ["test-256", "test-mixtral", "test-granite", "test-granitemoe", "test-smollm3",
+            "test-internlm2", "test-granitemoeshared"]
 TEXTS = ["Hello there, 12345 world!", "  two  spaces\n\n\tand a tab", "naïve café, 日本語 😀",
          "<|im_end|>"]
 
@@ -67,6 +69,45 @@ def test_other_architectures(models, folder, tmp_path: Path, shape: str) -> None
     assert done.returncode == 0, done.stderr
     assert data_of(Gguf(back)) == data_of(Gguf(Path(source)))
     assert answer(str(back), "--raw")["logits_sha256"] == theirs["logits_sha256"]
+
+
+def test_mxfp4_has_its_scales_in_another_tensor(models, tmp_path: Path) -> None:
+    """As gpt-oss is published: the same bits from the folder, and back as a GGUF file."""
+    g = Gguf(Path(models("test-gpt-oss", "bf16")))
+    quantised = Gguf(Path(models("test-gpt-oss", "mxfp4_moe")))
+    old = {name: (t, g.raw(name)) for name, t in g.tensors.items()}
+    g.tensors, g.data = {}, bytearray()
+    for name, (t, raw) in old.items():
+        if name.endswith("_exps.weight"):
+            g.add_tensor(name, t.dims, quantised.tensors[name].kind, quantised.raw(name))
+        else:
+            g.add_tensor(name, t.dims, t.kind, raw)
+    source, back = tmp_path / "source.gguf", tmp_path / "back.gguf"
+    g.write(source)
+    path = write_folder(source, tmp_path / "folder")
+    done = run("convert", str(path), "-o", str(back), timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert data_of(Gguf(back)) == data_of(Gguf(Path(source)))
+    ours, theirs = answer(str(path), "--raw"), answer(str(source), "--raw")
+    assert ours["ids"] == theirs["ids"] and ours["logits_sha256"] == theirs["logits_sha256"]
+    (name,) = [n for n in json.loads(headers(path)) if n.endswith("0.mlp.experts.down_proj_scales")]
+    edit_header(rename(name, name.replace("down_proj_scales", "down_proj_odd")))(path)
+    done = run("run", "-m", str(path), "-p", "x", "--raw")
+    assert done.returncode == 1 and b"down_proj_odd" in done.stderr
+
+
+@pytest.mark.parametrize("shape, model_type, newer", [
+    ("test-gemma3", "gemma3", True), ("test-gemma3", "gemma3", False), ("test-256", "llava", False)])
+def test_the_text_part_of_what_sees_pictures(models, folder, tmp_path: Path, shape: str,
+                                             model_type: str, newer: bool) -> None:
+    path = tmp_path / "m"
+    shutil.copytree(folder(shape), path)
+    wrap(path, model_type, newer)
+    done = run("run", "-m", str(path), "-p", TEXTS[0], "-n", "12", "--temp", "0", "--json",
+               "--logits-hash", "--raw")
+    assert done.returncode == 0 and b"1 tensors are for pictures" in done.stderr, done.stderr
+    plain = answer(str(folder(shape)), "--raw")
+    assert json.loads(done.stdout)["logits_sha256"] == plain["logits_sha256"]
 
 
 def test_latents_in_another_form(models, folder) -> None:
@@ -223,6 +264,11 @@ def edit_json(name: str, **members: Any) -> Callable[[Path], None]:
 
 def write(name: str, data: bytes) -> Callable[[Path], None]:
     return lambda path: (path / name).write_bytes(data) and None
+
+
+def headers(path: Path) -> bytes:
+    raw = (path / "model.safetensors").read_bytes()
+    return raw[8:8 + struct.unpack_from("<Q", raw)[0]]
 
 
 def edit_header(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:

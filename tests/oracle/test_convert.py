@@ -27,8 +27,12 @@ OTHERS = {"test-mixtral": 2e-4, "test-qwen2moe": 2e-4, "test-qwen3moe": 2e-4, "t
           "test-gemma2": GELU, "test-gemma3": GELU, "test-phi": 2e-4, "test-granite": 2e-4,
           "test-granitemoe": 2e-4, "test-glm4": 2e-4, "test-deepseek2-lite": 2e-4,
           "test-olmo2": 2e-4, "test-starcoder2": GELU, "test-command-r": 2e-4,
-          "test-smollm3": 2e-4, "test-ernie4_5": 2e-4, "test-seed_oss": 2e-4, "test-exaone": 2e-4}
+          "test-smollm3": 2e-4, "test-ernie4_5": 2e-4, "test-seed_oss": 2e-4, "test-exaone": 2e-4,
+          "test-olmoe": 2e-4, "test-internlm2": 2e-4, "test-granitemoeshared": 2e-4,
+          "test-gpt-oss": 2e-4}
 TOLERANCE = {"f32": 2e-4, "bf16": 0.15, "q8_0": 0.3, "q4_K_M": 0.3}
+OTHER_KINDS = ("f16", "q4_0", "q4_1", "q5_0", "q5_1", "q2_K", "q3_K_S", "q3_K_M", "q3_K_L", "q4_K_S",
+               "q5_K_S", "q5_K_M", "q6_K", "iq4_nl", "iq4_xs")
 
 
 @pytest.mark.parametrize("kind", list(TOLERANCE))
@@ -41,6 +45,16 @@ def test_converted_folders(shape: str, kind: str, tmp_path: Path) -> None:
     job = Job(out, PROMPT, LOOK_AT)
     deviation = compare(job, ask_llama([job])[0], tmp_path / "data")
     assert deviation.largest <= TOLERANCE[kind]
+
+
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+def test_every_other_type(kind: str, tmp_path: Path) -> None:
+    out = tmp_path / "converted.gguf"
+    done = run("convert", str(synth("test-256", "f32", tmp_path / "source.gguf")), "-o", str(out), "--type",
+               kind, timeout=120)
+    assert done.returncode == 0, done.stderr
+    job = Job(out, PROMPT, LOOK_AT)
+    assert compare(job, ask_llama([job])[0], tmp_path / "data").largest <= 0.3
 
 
 @pytest.mark.parametrize("shape", OTHERS)
