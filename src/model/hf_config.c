@@ -342,7 +342,12 @@ static exo_status add_expert_sizes(const exo_hf_source *s) {
         {"topk_group", "expert_group_used_count", true},
     };
     bool groups;
+    uint32_t n_ff = 0; /* of the experts where the class has one width only */
     exo_status st = find_choice(s, &groups);
+    if (st == EXO_OK && !exo_hf_has_member(s->arch, "moe_intermediate_size")) {
+        st = get_u32(s, "intermediate_size", true, &n_ff);
+        add_u32(s, "expert_feed_forward_length", n_ff);
+    }
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers && st == EXO_OK; i++) {
         const json_t *v = json_object_get(s->config, numbers[i].theirs);
         uint32_t n = 0;

@@ -28,11 +28,11 @@ def apart(raw: bytes) -> tuple[bytes, bytes]:
     return bytes(blocks), bytes(scales)
 
 
-def turned(raw: bytes, n_matrices: int, n_rows: int) -> bytes:
-    """Matrices of 16-bit numbers, rows as columns."""
+def turned(raw: bytes, kind: str, n_matrices: int, n_rows: int) -> bytes:
+    """Matrices, rows as columns."""
     out = b""
     for matrix in rows_of(raw, n_matrices):
-        numbers = array("H", matrix)
+        numbers = array("I" if kind == "F32" else "H", matrix)
         cols = len(numbers) // n_rows
         out += b"".join(numbers[c::cols].tobytes() for c in range(cols))
     return out
@@ -42,7 +42,7 @@ def experts(name: str, kind: str, shape: list[int], raw: bytes) -> dict[str, Ten
     """A stack (experts, rows, columns) of gpt-oss, shape as in GGUF reversed."""
     n, n_rows, n_cols = shape
     if kind != "MXFP4":
-        return {name: (kind, [n, n_cols, n_rows], turned(raw, n, n_rows))}
+        return {name: (kind, [n, n_cols, n_rows], turned(raw, kind, n, n_rows))}
     blocks, scales = apart(raw)
     return {f"{name}_blocks": ("U8", [n, n_rows, n_cols // 32, 16], blocks),
             f"{name}_scales": ("U8", [n, n_rows, n_cols // 32], scales)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,22 +48,36 @@ def test_converted_folders(shape: str, kind: str, tmp_path: Path) -> None:
     assert deviation.largest <= TOLERANCE[kind]
 
 
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Job, Any]]:
+    """By name: what exo made of it, and what llama.cpp says to that; asked once for all."""
+    root = tmp_path_factory.mktemp("converted")
+    jobs = {}
+
+    def convert(name: str, source: Path, at: list[int], *options: str) -> None:
+        out = root / f"{name}.gguf"
+        done = run("convert", str(source), "-o", str(out), *options, timeout=120)
+        assert done.returncode == 0, done.stderr
+        jobs[name] = Job(out, PROMPT, at)
+
+    f32 = synth("test-256", "f32", root / "f32.gguf")
+    for kind in OTHER_KINDS:
+        convert(kind, f32, [2, 40], "--type", kind)
+    for shape in OTHERS:
+        source = synth(shape, "f32", root / f"{shape}-source.gguf")
+        convert(shape, write_folder(source, root / f"{shape}-folder"), [2, 40])
+    return dict(zip(jobs, zip(jobs.values(), ask_llama(list(jobs.values())), strict=True), strict=True))
+
+
 @pytest.mark.parametrize("kind", OTHER_KINDS)
-def test_every_other_type(kind: str, tmp_path: Path) -> None:
-    out = tmp_path / "converted.gguf"
-    done = run("convert", str(synth("test-256", "f32", tmp_path / "source.gguf")), "-o", str(out), "--type",
-               kind, timeout=120)
-    assert done.returncode == 0, done.stderr
-    job = Job(out, PROMPT, LOOK_AT)
-    assert compare(job, ask_llama([job])[0], tmp_path / "data").largest <= 0.3
+def test_every_other_type(converted: dict[str, tuple[Job, Any]], kind: str, tmp_path: Path) -> None:
+    job, theirs = converted[kind]
+    assert compare(job, theirs, tmp_path / "data", top=8).largest <= 0.3
 
 
 @pytest.mark.parametrize("shape", OTHERS)
-def test_other_converted_folders(shape: str, tmp_path: Path) -> None:
-    folder = write_folder(synth(shape, "f32", tmp_path / "source.gguf"), tmp_path / "folder")
-    out = tmp_path / "converted.gguf"
-    done = run("convert", str(folder), "-o", str(out), timeout=120)
-    assert done.returncode == 0, done.stderr
-    job = Job(out, PROMPT, [2, 40])
-    deviation = compare(job, ask_llama([job])[0], tmp_path / "data", *OPTIONS.get(shape, ()), top=8)
+def test_other_converted_folders(converted: dict[str, tuple[Job, Any]], shape: str,
+                                 tmp_path: Path) -> None:
+    job, theirs = converted[shape]
+    deviation = compare(job, theirs, tmp_path / "data", *OPTIONS.get(shape, ()), top=8)
     assert deviation.largest <= OTHERS[shape]
