@@ -54,6 +54,12 @@ static exo_status check_absorbed(const exo_arch_source *s, const exo_hparams *hp
 static exo_status read_latent(const exo_arch_source *s, exo_hparams *hp, exo_error *err) {
     exo_latent *l = &hp->latent;
     uint32_t key_dim = hp->head_dim, value_dim = hp->v_dim;
+    if (hp->n_kv_heads != 1 && hp->n_kv_heads != hp->n_heads) {
+        return exo_error_set(err, EXO_EFORMAT,
+                             "%s.attention.head_count_kv is %u: of %u heads that share a latent, "
+                             "1 or all can have keys",
+                             s->arch, hp->n_kv_heads, hp->n_heads);
+    }
     exo_status st = exo_arch_need_u32(s, "attention.kv_lora_rank", MAX_RANK, &l->kv_rank, err);
     if (st == EXO_OK) st = exo_arch_u32(s, "attention.q_lora_rank", MAX_RANK, &l->q_rank, err);
     if (st == EXO_OK)

@@ -91,6 +91,24 @@ exo_status exo_hf_check_biases(const exo_hf_tensors *s, exo_error *err) {
     return st;
 }
 
+/* ---- the head ---- */
+
+/* Enough to tell another head from the embedding, without reading gigabytes. */
+#define HEAD_LOOKED_AT (1u << 20)
+
+exo_status exo_hf_check_head(const exo_hf_tensors *s, exo_error *err) {
+    const exo_tensor *embedding = exo_hf_tensors_find(s, "token_embd.weight");
+    uint64_t n = s->head_bytes < HEAD_LOOKED_AT ? s->head_bytes : HEAD_LOOKED_AT;
+    if (s->head == NULL) return EXO_OK;
+    if (embedding->bytes == s->head_bytes && memcmp(embedding->data, s->head, (size_t)n) == 0) {
+        return EXO_OK;
+    }
+    return exo_error_set(err, EXO_EFORMAT,
+                         "config.json says tie_word_embeddings true, or nothing, which means that "
+                         "in a %s model, but tensor 'lm_head.weight' is not the embedding",
+                         s->arch->model_type);
+}
+
 /* ---- ids ---- */
 
 static exo_status check_id(const json_t *v, const char *name, uint64_t n_rows, exo_error *err) {

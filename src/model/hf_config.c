@@ -262,7 +262,13 @@ static exo_status add_window(const exo_hf_source *s) {
 static exo_status add_heads(const exo_hf_source *s, uint32_t n_heads, uint32_t n_embd) {
     uint32_t n_kv = n_heads, dim = exo_hf_head_dim(s->config, s->arch), own = 0, v_dim;
     bool latent = spec_of(s->arch)->latent;
-    exo_status st = latent ? EXO_OK : get_u32(s, "num_key_value_heads", false, &n_kv);
+    exo_status st = get_u32(s, "num_key_value_heads", false, &n_kv);
+    if (st == EXO_OK && latent && n_kv != n_heads) {
+        return exo_error_set(s->err, EXO_EFORMAT,
+                             "config.json: num_key_value_heads %u, but of %u heads that share a "
+                             "latent all have keys",
+                             n_kv, n_heads);
+    }
     if (st == EXO_OK) st = get_u32(s, "head_dim", false, &own);
     if (st != EXO_OK) return st;
     bool given = own > 0 || latent;

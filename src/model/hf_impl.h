@@ -53,7 +53,6 @@ typedef struct {
     const char *qkv_bias, *o_bias, *ffn_bias; /* the members that say so; NULL: not looked at */
     bool interleaved;  /* GGUF files of this architecture pair (2i, 2i+1): rows are permuted */
     bool norms_less_1; /* weights of norms lack 1, which GGUF files have added */
-    bool extra_layers; /* layers behind the last are for training: left out */
 } exo_hf_arch;
 
 /* hf_family.c: the class of a config.json, and a new reference to what describes the text model:
@@ -93,6 +92,8 @@ typedef struct {
     size_t n_tensors, cap_tensors;
     size_t n_vision; /* skipped */
     bool tied;
+    const uint8_t *head; /* a tied model's lm_head.weight in its file; NULL: none */
+    uint64_t head_bytes;
 } exo_hf_tensors;
 
 #define EXO_HF_VECTOR_LIMIT (1u << 30) /* bytes of all vectors, widened */
@@ -111,6 +112,8 @@ exo_status exo_hf_stack_add(exo_hf_tensors *s, const exo_hf_place *place, const 
 exo_status exo_hf_stack_end(const exo_hf_tensors *s, exo_error *err);
 /* hf_check.c: whether biases are there where config.json says so, and only there. */
 exo_status exo_hf_check_biases(const exo_hf_tensors *s, exo_error *err);
+/* Whether the head of a tied model, where a file has one, is the embedding. */
+exo_status exo_hf_check_head(const exo_hf_tensors *s, exo_error *err);
 /* Whether vocab_size and the ids of special tokens fit the embedding. */
 exo_status exo_hf_check_ids(const json_t *config, uint64_t n_rows, exo_error *err);
 

@@ -378,9 +378,9 @@ static const exo_hf_arch archs[] = {
      .names = deepseek,
      .members = "{\"n_routed_experts\":256,\"n_shared_experts\":1,\"num_experts_per_tok\":8,"
                 "\"moe_intermediate_size\":2048,\"first_k_dense_replace\":3,\"n_group\":8,"
-                "\"topk_group\":4,\"topk_method\":\"noaux_tc\",\"norm_topk_prob\":true,"
-                "\"routed_scaling_factor\":2.5,\"scoring_func\":\"sigmoid\"," LATENT "}",
-     .extra_layers = true},
+                "\"topk_group\":4,\"num_nextn_predict_layers\":0,\"topk_method\":\"noaux_tc\","
+                "\"norm_topk_prob\":true,"
+                "\"routed_scaling_factor\":2.5,\"scoring_func\":\"sigmoid\"," LATENT "}"},
     {.model_type = "olmo2",
      .arch = "olmo2",
      .names = gemma2,
@@ -436,9 +436,9 @@ static const exo_hf_arch archs[] = {
     {.model_type = "internlm2",
      .arch = "internlm2",
      .names = internlm2,
-     .members = "{" EPS_6 THETA_1E4 UNTIED "}",
-     .qkv_bias = EXO_HF_NEVER,
-     .o_bias = EXO_HF_NEVER,
+     .members = "{\"bias\":false," EPS_6 THETA_1E4 UNTIED "}",
+     .qkv_bias = "bias",
+     .o_bias = "bias",
      .ffn_bias = EXO_HF_NEVER,
      .interleaved = true},
     {.model_type = "exaone",

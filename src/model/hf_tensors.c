@@ -116,11 +116,12 @@ static bool is_norm(const char *name) {
     return n > 11 && strcmp(name + n - 11, "norm.weight") == 0;
 }
 
-/* Layers behind the last, which some files have for training. */
+/* Layers behind the last that guess further tokens: left out. */
 static bool is_extra(const exo_hf_tensors *s, const char *name) {
-    unsigned layer;
-    return s->arch->extra_layers && sscanf(name, "model.layers.%6u.", &layer) == 1 &&
-           layer >= exo_hf_n_layers(s->config);
+    unsigned layer, n = exo_hf_n_layers(s->config);
+    if (!exo_hf_has_member(s->arch, "num_nextn_predict_layers")) return false;
+    double extra = exo_hf_number_or(s->config, "num_nextn_predict_layers", 0);
+    return sscanf(name, "model.layers.%6u.", &layer) == 1 && layer >= n && layer < n + extra;
 }
 
 static exo_status add(exo_hf_tensors *s, const exo_safetensor *from, const exo_hf_place *place,
@@ -151,7 +152,11 @@ exo_status exo_hf_tensors_add(exo_hf_tensors *s, const exo_safetensor *from, exo
                              s->arch->model_type);
     }
     if (place.how == EXO_HF_NOT_NEEDED) return EXO_OK;
-    if (s->tied && strcmp(place.name, "output.weight") == 0) return EXO_OK; /* the embedding */
+    if (s->tied && strcmp(place.name, "output.weight") == 0) {
+        s->head = from->data;
+        s->head_bytes = from->bytes;
+        return EXO_OK;
+    }
     return add(s, from, &place, err);
 }
 
@@ -182,7 +187,8 @@ exo_status exo_hf_tensors_end(exo_hf_tensors *s, exo_error *err) {
     if (exo_hf_tensors_find(s, "token_embd.weight") == NULL) {
         return exo_error_set(err, EXO_EFORMAT, "tensor 'model.embed_tokens.weight' is missing");
     }
-    if (s->tied || exo_hf_tensors_find(s, "output.weight") != NULL) return EXO_OK;
+    if (s->tied) return exo_hf_check_head(s, err);
+    if (exo_hf_tensors_find(s, "output.weight") != NULL) return EXO_OK;
     return exo_error_set(err, EXO_EFORMAT,
                          "config.json says tie_word_embeddings false, or nothing, which means that "
                          "in a %s model, but tensor 'lm_head.weight' is missing",

@@ -56,16 +56,18 @@ static void remove_if_left(int dir, const char *entry) {
     close(fd);
 }
 
-static void remove_left(const char *path) {
+static exo_status remove_left(const char *path, exo_error *err) {
     const char *slash = strrchr(path, '/'), *name = slash != NULL ? slash + 1 : path;
     exo_buf folder = {0};
     exo_buf_append(&folder, path, slash != NULL ? (size_t)(slash - path) + 1 : 0);
-    DIR *d = exo_buf_ok(&folder) ? opendir(slash != NULL ? exo_buf_str(&folder) : ".") : NULL;
+    if (!exo_buf_ok(&folder)) return exo_error_set(err, EXO_ENOMEM, "out of memory for a path");
+    DIR *d = opendir(slash != NULL ? exo_buf_str(&folder) : ".");
     for (const struct dirent *e; d != NULL && (e = readdir(d)) != NULL;) {
         if (is_temp_of(e->d_name, name)) remove_if_left(dirfd(d), e->d_name);
     }
     if (d != NULL) closedir(d);
     exo_buf_finish(&folder);
+    return EXO_OK;
 }
 
 /* ---- the file ---- */
@@ -89,6 +91,7 @@ exo_status exo_out_file_begin(exo_out_file *o, const char *path, uint64_t total,
     o->total = total;
     o->done = 0;
     exo_status st = check_target(path, err);
+    if (st == EXO_OK) st = remove_left(path, err);
     if (st != EXO_OK) return st;
     o->temp = (exo_buf){0};
     exo_buf_printf(&o->temp, "%s.%ld.tmp", path, (long)getpid());
@@ -96,7 +99,6 @@ exo_status exo_out_file_begin(exo_out_file *o, const char *path, uint64_t total,
         exo_buf_finish(&o->temp);
         return exo_error_set(err, EXO_ENOMEM, "out of memory for a path");
     }
-    remove_left(path);
     o->fd = create_locked(o->temp.data);
     if (o->fd < 0) {
         st = exo_error_set(err, EXO_EIO, "cannot create %s: %s", exo_path_tail(path),

@@ -604,6 +604,8 @@ const char *const *exo_synth_shapes(void) {
         "test-exaone",
         "test-ernie4_5",
         "test-seed_oss",
+        "test-granitemoeshared",
+        "test-olmoe",
         NULL,
     };
     return names;

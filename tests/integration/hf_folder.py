@@ -398,7 +398,7 @@ def biases(g: Gguf) -> dict[str, Any]:
     """The members that say so, whichever a class has."""
     has = {part: f"blk.0.{part}.bias" in g.tensors for part in ("attn_q", "attn_output", "ffn_up")}
     return {"attention_bias": has["attn_q"], "attention_out_bias": has["attn_output"],
-            "mlp_bias": has["ffn_up"], "use_bias": has["attn_q"]}
+            "mlp_bias": has["ffn_up"], "use_bias": has["attn_q"], "bias": has["attn_q"]}
 
 
 def word_piece(get: Any) -> dict[str, Any]:
