@@ -230,6 +230,26 @@ def test_a_folder_is_pulled(folder, tmp_path: Path) -> None:
         hub.stop()
 
 
+def test_an_encoder_is_pulled_with_its_pooling(folder, tmp_path: Path) -> None:
+    source = folder("test-bert")
+    files = {str(p.relative_to(source)): p.read_bytes() for p in source.rglob("*") if p.is_file()}
+    assert "1_Pooling/config.json" in files
+    hub = Hub(files)
+    try:
+        env = hub.env(EXO_HOME=str(tmp_path))
+        assert run("pull", "hf:owner/repo", env=env).returncode == 0
+        path = tmp_path / "models" / "repo"
+        assert {str(p.relative_to(path)) for p in path.rglob("*") if p.is_file()} == set(files)
+        assert embedding(path, TEXTS[0]) == embedding(source, TEXTS[0])
+        assert run("models", "rm", "repo", env=env).returncode == 0 and not path.exists()
+        del hub.files["tokenizer.json"]
+        done = run("pull", "hf:owner/repo", env=env)
+        assert done.returncode == 1 and b"no tokenizer.json" in done.stderr
+        assert not path.exists()
+    finally:
+        hub.stop()
+
+
 def test_stories260k(shared: Path, tmp_path: Path) -> None:
     golden = json.loads((shared / "stories260K" / "golden-once-upon-a-time.json").read_text())
     path = write_folder(shared / "stories260K" / "stories260K-f32.gguf", tmp_path / "f32")
