@@ -21,6 +21,8 @@ typedef struct {
 
 /* The tensor is on the device: its file pages can go. */
 static exo_status tensor_done(loader *l, const exo_tensor *t) {
+    exo_status st = exo_gguf_check_whole(exo_model_file(l->from->model), l->err);
+    if (st != EXO_OK) return exo_error_wrap(l->err, st, "%s", exo_model_id(l->from->model));
     exo_gguf_drop_pages(exo_model_file(l->from->model), t);
     l->done += t->bytes;
     if (l->from->progress == NULL || l->from->progress(l->from->ud, l->done, l->total)) {

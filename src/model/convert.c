@@ -256,9 +256,11 @@ static exo_status put_item(job *j, const item *it, exo_out_file *o, exo_error *e
     exo_status st = EXO_OK;
     for (uint64_t at = 0; as_is && at < t->bytes && st == EXO_OK; at += BATCH_ELEMS) {
         uint64_t n = t->bytes - at < BATCH_ELEMS ? t->bytes - at : BATCH_ELEMS;
-        st = exo_out_file_put(o, t->data + at, (size_t)n, err);
+        memcpy(j->in, t->data + at, (size_t)n); /* a missing page is noticed here, not by write() */
+        st = exo_out_file_put(o, j->in, (size_t)n, err);
     }
     if (!as_is) st = put_batches(j, it, o, err);
+    if (st == EXO_OK) st = exo_gguf_check_whole(j->g, err);
     exo_gguf_drop_pages(j->g, t);
     uint64_t bytes = o->done - begin;
     if (st == EXO_OK)

@@ -76,6 +76,9 @@ bool exo_gguf_rotates_halves(const exo_gguf *g);
 /* Whether it is a folder of safetensors. */
 bool exo_gguf_is_foreign(const exo_gguf *g);
 
+/* EXO_EIO when bytes that were read so far were missing from the file and read as zeros. */
+exo_status exo_gguf_check_whole(const exo_gguf *g, exo_error *err);
+
 /* Tells the OS that a tensor's pages are not needed any more (they were packed). */
 void exo_gguf_drop_pages(const exo_gguf *g, const exo_tensor *t);
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -143,6 +144,20 @@ def test_what_a_killed_conversion_left_is_removed_by_the_next(models, tmp_path: 
     assert again.returncode == 0 and busy[0].encode() in again.stderr
     assert again.stderr.count(b"\n") == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["x.gguf", "y.gguf.77.tmp"]
+
+
+def test_a_source_that_is_cut_under_way_is_one_line(models, tmp_path: Path) -> None:
+    source = tmp_path / "source" / "m.gguf"
+    source.parent.mkdir()
+    source.write_bytes(Path(models("stories-15m", "f32")).read_bytes())
+    (tmp_path / "out").mkdir()
+    process = begin_converting(str(source), tmp_path / "out" / "x.gguf")
+    os.truncate(source, source.stat().st_size // 8)
+    _, error = process.communicate(timeout=60)
+    if process.returncode == 0:
+        pytest.skip("it was done before the file was cut")
+    assert process.returncode == 1 and error.count(b"\n") == 1 and b"was cut" in error, error
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 @pytest.mark.parametrize("short, full", [("q3_K", "q3_K_M"), ("q4_K", "q4_K_M"), ("q5_K", "q5_K_M")])
