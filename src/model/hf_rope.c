@@ -59,6 +59,14 @@ static exo_status add_yarn(const exo_hf_source *s, const json_t *rope, double fa
     } betas[] = {{"beta_fast", "rope.scaling.yarn_beta_fast"},
                  {"beta_slow", "rope.scaling.yarn_beta_slow"}};
     bool latent = spec_of(s->arch)->latent;
+    /* gpt-oss is published so; llama.cpp, and exo with it, rounds the ends of the ramp there, too
+     */
+    bool rounds = !json_is_false(json_object_get(rope, "truncate"));
+    if (!rounds && strcmp(s->arch->arch, "gpt-oss") != 0) {
+        return exo_error_set(s->err, EXO_EUNSUPPORTED,
+                             "config.json: yarn with truncate false is not supported in a %s model",
+                             s->arch->model_type);
+    }
     double attention = 0, scale = 0, all = 0;
     for (size_t i = 0; i < 2; i++) {
         double v = 0;
@@ -109,6 +117,18 @@ static exo_status add_longrope(const exo_hf_source *s, const json_t *rope, doubl
         attention = by > 1 ? sqrt(1 + exo_dlog(by) / exo_dlog(original)) : 1;
     }
     add_f32(s, "rope.scaling.attn_factor", attention);
+    return EXO_OK;
+}
+
+/* All of llama3's numbers must be there, as in transformers; fill_llama3 reads them. */
+static exo_status check_llama3(const exo_hf_source *s, const json_t *rope) {
+    static const char *const names[] = {"factor", "low_freq_factor", "high_freq_factor",
+                                        "original_max_position_embeddings"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (exo_hf_number_or(rope, names[i], 0) > 0) continue;
+        return exo_error_set(s->err, EXO_EFORMAT,
+                             "config.json: rope type llama3 without a %s above 0", names[i]);
+    }
     return EXO_OK;
 }
 

@@ -1,6 +1,8 @@
 /* hf_test.c - tables and small parsers of hf_*.c; whole folders are in tests/integration. */
 #include "model/hf_impl.h"
 
+#include "model/arch.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -119,11 +121,60 @@ static void llama3_factors_rise_from_1_to_the_factor(void **ud) {
     json_decref(config);
 }
 
+/* What the table in docs/architecture.md says. */
+static void every_architecture_has_a_folder(void **ud) {
+    (void)ud;
+    for (size_t i = 0; exo_arch_at(i) != NULL; i++) {
+        const exo_hf_arch *a;
+        bool found = false;
+        for (size_t k = 0; (a = exo_hf_arch_at(k)) != NULL; k++) {
+            found |= strcmp(a->arch, exo_arch_at(i)->name) == 0;
+        }
+        if (!found) fail_msg("no model_type is %s", exo_arch_at(i)->name);
+    }
+    const exo_hf_arch *a;
+    for (size_t k = 0; (a = exo_hf_arch_at(k)) != NULL; k++) {
+        json_t *members = json_loads(a->members, JSON_REJECT_DUPLICATES, NULL);
+        if (members == NULL) fail_msg("the members of %s are no JSON", a->model_type);
+        const char *const says[] = {a->qkv_bias, a->o_bias, a->ffn_bias};
+        for (int i = 0; i < 3; i++) {
+            bool named = says[i] != NULL && says[i][0] != '+' && says[i][0] != '-';
+            if (named) assert_true(json_is_boolean(json_object_get(members, says[i])));
+        }
+        json_decref(members);
+    }
+}
+
+/* gemma-3-4b's text_config says little more than its sizes. */
+static void what_is_silent_is_as_the_class_has_it(void **ud) {
+    (void)ud;
+    json_t *file = json_loads(
+        "{\"model_type\":\"gemma3\",\"eos_token_id\":[1,106],\"text_config\":{\"hidden_size\":2560,"
+        "\"sliding_window\":1024,\"head_dim\":null}}",
+        0, NULL);
+    const exo_hf_arch *a;
+    json_t *text;
+    assert_int_equal(exo_hf_find_family(file, &a, &text, NULL), EXO_OK);
+    assert_string_equal(a->arch, "gemma3");
+    assert_true(json_number_value(json_object_get(text, "rope_theta")) == 1e6);
+    assert_int_equal(json_integer_value(json_object_get(text, "sliding_window")), 1024);
+    assert_int_equal(json_integer_value(json_object_get(text, "num_key_value_heads")), 4);
+    assert_true(json_is_null(json_object_get(text, "head_dim"))); /* said, if not much */
+    assert_int_equal(json_array_size(json_object_get(text, "eos_token_id")), 2);
+    assert_true(exo_hf_is_tied(text));
+    assert_true(exo_hf_has_member(a, "sliding_window"));
+    assert_false(exo_hf_has_member(a, "norm_topk_prob"));
+    json_decref(text);
+    json_decref(file);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pre_tokenizers_are_recognised),
         cmocka_unit_test(names_are_translated),
         cmocka_unit_test(llama3_factors_rise_from_1_to_the_factor),
+        cmocka_unit_test(every_architecture_has_a_folder),
+        cmocka_unit_test(what_is_silent_is_as_the_class_has_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
