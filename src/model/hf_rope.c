@@ -171,8 +171,8 @@ exo_status exo_hf_add_rope(const exo_hf_source *s, uint32_t head_dim, uint32_t c
     add_f32(s, "rope.freq_base", theta);
     if (local > 0) add_f32(s, "rope.freq_base_swa", local);
     /* "dynamic" begins to scale behind max_position_embeddings, where the context ends here */
-    bool plain =
-        is(type, "default") || is(type, "none") || is(type, "llama3") || is(type, "dynamic");
+    if (is(type, "llama3")) return check_llama3(s, rope);
+    bool plain = is(type, "default") || is(type, "none") || is(type, "dynamic");
     return plain ? EXO_OK : add_scaling(s, rope, context);
 }
 
