@@ -38,7 +38,6 @@ EXO_INLINE void q8_0_dots(const uint8_t *q, const int8_t *x, size_t ld_q, __m256
     const __m256i one = _mm256_set1_epi16(1);
     EXO_UNROLL for (int k = 0; k < N; k++) v[0][k] = v[1][k] = _mm256_setzero_si256();
     EXO_NO_UNROLL for (int j = 0; j < 8; j++) {
-        ahead(q + j * 64, N);
         __m256i w0 = load(q + j * 64), w1 = load(q + j * 64 + 32);
         __m256i size0 = _mm256_abs_epi8(w0), size1 = _mm256_abs_epi8(w1);
         EXO_UNROLL for (int k = 0; k < N; k++) {
@@ -77,7 +76,6 @@ EXO_INLINE void q4_0_dots(const uint8_t *q, const int8_t *x, size_t ld_q, __m256
     const __m256i low = _mm256_set1_epi8(15);
     EXO_UNROLL for (int k = 0; k < N; k++) v[0][k] = v[1][k] = _mm256_setzero_si256();
     EXO_NO_UNROLL for (int j = 0; j < 4; j++) {
-        ahead(q + j * 64, N);
         __m256i z0 = load(q + j * 64), z1 = load(q + j * 64 + 32);
         __m256i lo0 = _mm256_and_si256(z0, low), lo1 = _mm256_and_si256(z1, low);
         __m256i hi0 = _mm256_and_si256(_mm256_srli_epi16(z0, 4), low);
@@ -139,7 +137,6 @@ EXO_INLINE void tile_float(const exo_tile t, const int R, const int N, const exo
             __m256 wv[MAX_H];
             EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
                 const uint8_t *p = q + h / 2 * t.gq + h % 2 * (step / 2);
-                if (h % 2 == 0) ahead(p, N);
                 wv[h] = load_weight(p, type);
             }
             EXO_UNROLL for (int i = 0; i < N; i++) {
@@ -168,8 +165,8 @@ EXO_INLINE void tile_bf16(const exo_tile t, const int R, const int N) {
     tile_float(t, R, N, EXO_BF16);
 }
 
-EXO_TILE_DRIVE_1(exo_avx2_q8_0, tile_q8_0, 1, 4, 3)
-EXO_TILE_DRIVE_1(exo_avx2_q4_0, tile_q4_0, 1, 4, 3)
+EXO_TILE_DRIVE_1(exo_avx2_q8_0, tile_q8_0, 4, 4, 3)
+EXO_TILE_DRIVE_1(exo_avx2_q4_0, tile_q4_0, 4, 4, 3)
 EXO_TILE_DRIVE_1(exo_avx2_f32, tile_f32, 2, 6, 4)
-EXO_TILE_DRIVE_1(exo_avx2_f16, tile_f16, 2, 6, 4)
+EXO_TILE_DRIVE_1(exo_avx2_f16, tile_f16, 4, 6, 4)
 EXO_TILE_DRIVE_1(exo_avx2_bf16, tile_bf16, 2, 6, 4)

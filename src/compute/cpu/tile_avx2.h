@@ -12,7 +12,7 @@
 #include <immintrin.h>
 #include <string.h>
 
-#define PREFETCH 1024 /* bytes ahead in the stream of quants, single column only */
+#define PREFETCH 0
 
 EXO_INLINE __m256i load(const uint8_t *p) {
     return _mm256_loadu_si256((const __m256i *)(const void *)p);
@@ -32,10 +32,6 @@ EXO_INLINE __m256 load_f16(const uint8_t *p) {
 EXO_INLINE __m256i in_order(__m256i v) {
     __asm__("" : "+x"(v));
     return v;
-}
-
-EXO_INLINE void ahead(const uint8_t *p, const int N) {
-    if (N == 1) _mm_prefetch((const char *)p + PREFETCH, _MM_HINT_T0);
 }
 
 #endif
