@@ -11,6 +11,17 @@
 #define MAX_H 8 /* registers of 8 rows: two a group */
 #define MAX_N 4
 
+/* Bytes ahead in the quants of a single column, as measured on Zen 2: records of 2 and 3 KiB are
+ * too coarse for the hardware's own prefetching. */
+#define Q4_K_AHEAD 512
+#define Q6_K_AHEAD 3072
+
+EXO_INLINE void ahead(const uint8_t *p, const int lines, const int N) {
+    EXO_UNROLL for (int i = 0; i < lines && N == 1; i++) {
+        _mm_prefetch((const char *)p + i * 64, _MM_HINT_T0);
+    }
+}
+
 EXO_INLINE void store(const exo_tile *t, __m256 f[MAX_H][MAX_N], const int R, const int N) {
     EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
         EXO_UNROLL for (int k = 0; k < N; k++) {
@@ -148,6 +159,7 @@ EXO_INLINE void q4_k_block(const exo_tile *t, uint32_t b, __m256 f[MAX_H][MAX_N]
         const int8_t *x = t->x + b * 256 + p * 64;
         EXO_UNROLL for (int r = 0; r < R; r++) {
             const uint8_t *qr = q + r * t->gq + p * 512;
+            ahead(qr + Q4_K_AHEAD, 8, N);
             const __m256i word[2] = {_mm256_srl_epi32(u[2 * r].scale[p / 2], at),
                                      _mm256_srl_epi32(u[2 * r + 1].scale[p / 2], at)};
             if (N == 1) {
@@ -211,8 +223,7 @@ EXO_INLINE void q6_k_dots(const uint8_t *low, const uint8_t *high, const int8_t 
             EXO_UNROLL for (int h = 0; h < 2; h++) {
                 __m256i v = _mm256_add_epi16(_mm256_maddubs_epi16(w[h][0], x0),
                                              _mm256_maddubs_epi16(w[h][1], x1));
-                isum[h][k] =
-                    in_order(_mm256_add_epi32(isum[h][k], _mm256_madd_epi16(v, scale[h])));
+                isum[h][k] = in_order(_mm256_add_epi32(isum[h][k], _mm256_madd_epi16(v, scale[h])));
             }
         }
     }
@@ -235,7 +246,8 @@ EXO_INLINE __m256i q6_k_dots_1(const uint8_t *low, const uint8_t *high, const in
 
 /* The scales of sub-blocks e % 2 of the four quarters of half e / 2. */
 EXO_INLINE void q6_k_scales(const uint8_t *s, int e, __m256i scale[4]) {
-    const __m128i up = _mm_cvtsi32_si128((1 - e % 2) * 8); /* an even one moves to the odd's place */
+    const __m128i up =
+        _mm_cvtsi32_si128((1 - e % 2) * 8); /* an even one moves to the odd's place */
     EXO_UNROLL for (int c = 0; c < 4; c++) {
         __m256i word = _mm256_sll_epi32(load(s + (e / 2 * 2 + c / 2) * 64), up);
         scale[c] = signed_byte_twice(word, c % 2 * 2 + 1);
@@ -270,6 +282,7 @@ EXO_INLINE void q6_k_block(const exo_tile *t, uint32_t b, __m256 f[MAX_H][MAX_N]
     }
     EXO_NO_UNROLL for (int e = 0; e < 4; e++) {
         EXO_UNROLL for (int r = 0; r < R; r++) {
+            ahead(q + r * t->gq + Q6_K_AHEAD + e * 768, 12, N);
             q6_k_part(q + r * t->gq, s + r * t->gs, t->x + b * 256, t->ld_q, e, &isum[2 * r], N);
         }
     }
@@ -294,4 +307,4 @@ EXO_INLINE void tile_q6_k(const exo_tile t, const int R, const int N) {
 }
 
 EXO_TILE_DRIVE_1(exo_avx2_q4_k, tile_q4_k, 2, 4, 3)
-EXO_TILE_DRIVE_1(exo_avx2_q6_k, tile_q6_k, 2, 4, 3)
+EXO_TILE_DRIVE_1(exo_avx2_q6_k, tile_q6_k, 1, 4, 3)

@@ -167,6 +167,6 @@ EXO_INLINE void tile_bf16(const exo_tile t, const int R, const int N) {
 
 EXO_TILE_DRIVE_1(exo_avx2_q8_0, tile_q8_0, 4, 4, 3)
 EXO_TILE_DRIVE_1(exo_avx2_q4_0, tile_q4_0, 4, 4, 3)
-EXO_TILE_DRIVE_1(exo_avx2_f32, tile_f32, 2, 6, 4)
+EXO_TILE_DRIVE_1(exo_avx2_f32, tile_f32, 4, 6, 4)
 EXO_TILE_DRIVE_1(exo_avx2_f16, tile_f16, 4, 6, 4)
-EXO_TILE_DRIVE_1(exo_avx2_bf16, tile_bf16, 2, 6, 4)
+EXO_TILE_DRIVE_1(exo_avx2_bf16, tile_bf16, 4, 6, 4)
