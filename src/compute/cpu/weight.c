@@ -5,17 +5,14 @@
  * word is four bytes of one row and lands at [word][row] of the record; a half is the block's f16
  * scale and lands at [row]; so does the one byte that scales an MXFP4 block.  Plain float types are
  * transposed element by element. */
-#define _DEFAULT_SOURCE /* MADV_HUGEPAGE */
 #include "compute/cpu/weight.h"
 
 #include "base/mem.h"
 
 #include <string.h>
-#include <sys/mman.h>
 
-#define MAX_EDGE       (1u << 28) /* rows or columns of one matrix */
-#define ALIGNMENT      64
-#define HUGE_PAGE_FROM (4u << 20) /* bytes; smaller matrices stay on small pages */
+#define MAX_EDGE  (1u << 28) /* rows or columns of one matrix */
+#define ALIGNMENT 64
 
 typedef enum { QUANTS, SCALES } plane;
 
@@ -282,9 +279,7 @@ exo_status exo_weight_pack(exo_pool *pool, exo_dtype type, uint32_t n_rows, uint
         exo_free(w);
         return exo_error_set(err, EXO_ENOMEM, "no memory for %zu bytes of weights", bytes);
     }
-#ifdef MADV_HUGEPAGE
-    if (w->memory_bytes >= HUGE_PAGE_FROM) (void)madvise(w->memory, w->memory_bytes, MADV_HUGEPAGE);
-#endif
+    exo_pages_prefer_huge(w->memory, w->memory_bytes);
     uint8_t *base = w->memory;
     w->quants = base;
     w->scales = base + quants;
