@@ -270,6 +270,9 @@ static exo_status take_hello(exo_link *l, const exo_frame *f, exo_error *err) {
         exo_addr_of((struct sockaddr *)&sa, &seen);
     }
     st = exo_hello_check(hello, l->exporter, !l->outgoing, seen.host, &l->peer, err);
+    if (st == EXO_OK && l->net->admit != NULL && exo_link_guest(l) == NULL) {
+        st = l->net->admit(l->net->ud, &l->peer, err);
+    }
     if (st == EXO_OK && strcmp(l->peer.node_id, exo_identity_node_id(l->net->identity)) == 0) {
         l->peer.node_id[0] = '\0'; /* the reason names the address, not ourselves */
         st = exo_error_set(err, EXO_EINVAL, "this is our own node");
@@ -282,7 +285,7 @@ static exo_status take_hello(exo_link *l, const exo_frame *f, exo_error *err) {
     l->state = LINK_OPEN;
     l->waited_ms = 0;
     exo_link_set_half_open(l, false);
-    l->net->events.on_open(l->net->ud, l, &l->peer, l->outgoing);
+    exo_link_callbacks(l)->on_open(l->net->ud, l, &l->peer, l->outgoing);
     return EXO_OK;
 }
 
@@ -305,8 +308,10 @@ static exo_status take_frame(exo_link *l, const exo_frame *f, exo_error *err) {
     }
     if (f->type == EXO_MSG_PONG) {
         take_pong(l, f->seq);
+    } else if (exo_link_guest(l) != NULL && f->type != EXO_MSG_JOIN) {
+        return exo_error_set(err, EXO_EFORMAT, "a frame of type %u on a link for joining", f->type);
     } else {
-        l->net->events.on_frame(l->net->ud, l, f);
+        exo_link_callbacks(l)->on_frame(l->net->ud, l, f);
     }
     return EXO_OK;
 }
@@ -355,6 +360,9 @@ static exo_status shake_hands(exo_link *l, exo_error *err) {
     exo_status st = exo_tls_handshake(l->tls, &done, err);
     if (st == EXO_OK) st = flush(l, err);
     if (st != EXO_OK || !done) return st;
+    if (exo_link_guest(l) != NULL && l->net->guest_events.on_open == NULL) {
+        return exo_error_set(err, EXO_EAUTH, "join codes are not taken here");
+    }
     l->state = LINK_HELLO;
     return send_hello(l, err);
 }
@@ -462,6 +470,15 @@ void exo_link_begin(exo_link *l) {
 }
 
 /* ---- plain getters ---- */
+
+const char *exo_link_guest(const exo_link *l) {
+    return l->tls != NULL ? exo_tls_guest(l->tls) : NULL;
+}
+
+const exo_link_events *exo_link_callbacks(const exo_link *l) {
+    bool guest = exo_link_guest(l) != NULL && l->net->guest_events.on_open != NULL;
+    return guest ? &l->net->guest_events : &l->net->events;
+}
 
 void *exo_link_ud(const exo_link *l) { return l->ud; }
 void exo_link_set_ud(exo_link *l, void *ud) { l->ud = ud; }

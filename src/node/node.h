@@ -17,13 +17,16 @@ typedef struct exo_node exo_node;
 typedef struct {
     const char *data_dir;     /* identity, models/; made when absent */
     const char *name;         /* NULL = host name */
-    const char *listen_addr;  /* NULL = no links: one machine */
+    const char *listen_addr;  /* NULL = no links: one machine; "*" = on every interface */
     uint16_t listen_port;     /* 0 = any */
+    bool port_may_differ;     /* a port in use is no error: another one is taken */
+    bool discovery;           /* find nodes by beacon, too; else by peers and the peers file */
+    uint16_t beacon_port;     /* 0 = EXO_BEACON_PORT */
     const char *api_addr;     /* "127.0.0.1:52415", shown in /state; may be NULL */
     const char *const *peers; /* (n_peers) "host:port", dialled until they answer */
     size_t n_peers;
-    const char *cluster_key;   /* passphrase; needed with listen_addr */
-    const char *name_space;    /* NULL = "default" */
+    const char *cluster_key;   /* passphrase; NULL = the stored key, made at first start */
+    const char *name_space;    /* NULL = as stored, "default" at first */
     const char *device;        /* "cpu:0" by default */
     uint32_t n_threads;        /* CPU threads per stage; 0 = all cores */
     const char *const *models; /* (n_models) files added by -m, or "tiny" */

@@ -333,7 +333,6 @@ static void what_is_wrong_is_said_at_start(void **state) {
     (void)state;
     exo_node *other = start("other", NULL);
     expect_no_start((exo_node_desc){.device = "cpu:9"}, EXO_ENOTFOUND, "cpu:9");
-    expect_no_start((exo_node_desc){.listen_addr = "127.0.0.1"}, EXO_EINVAL, "EXO_CLUSTER_KEY");
     expect_no_start((exo_node_desc){.listen_addr = "127.0.0.1", .cluster_key = "short"}, EXO_EINVAL,
                     "10");
     expect_no_start((exo_node_desc){.listen_addr = "127.0.0.1",
