@@ -266,14 +266,14 @@ bool exo_invites_find(const char *data_dir, const char *id, exo_invite *out) {
     return found;
 }
 
-double exo_invites_open_until(const char *data_dir) {
+double exo_invites_said_until(const char *data_dir) {
     json_t *list = read_file(data_dir), *j;
     size_t i;
     double until = 0;
     json_array_foreach(list, i, j) {
         exo_invite item;
-        if (from_json(j, &item) && item.used_by[0] == '\0' && item.expires > until) {
-            until = item.expires;
+        if (from_json(j, &item) && item.expires + EXO_INVITE_LATE_S > until) {
+            until = item.expires + EXO_INVITE_LATE_S;
         }
     }
     json_decref(list);

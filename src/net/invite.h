@@ -18,6 +18,7 @@
 #define EXO_INVITE_MAX_S    86400u
 #define EXO_INVITE_USUAL_S  600u
 #define EXO_INVITE_MAX_OPEN 16
+#define EXO_INVITE_LATE_S   600.0
 
 typedef struct {
     char id[EXO_JOIN_ID_BYTES];
@@ -38,7 +39,8 @@ exo_status exo_invites_add(const char *data_dir, const exo_invite *i, exo_error 
 bool exo_invites_find(const char *data_dir, const char *id, exo_invite *out);
 /* Marks it used; EXO_EBUSY when it was, EXO_ETIMEDOUT when it expired. */
 exo_status exo_invites_use(const char *data_dir, const char *id, const char *by, exo_error *err);
-/* Until when (seconds since 1970) some invitation is open; 0 = none is. */
-double exo_invites_open_until(const char *data_dir);
+/* Until when (seconds since 1970) this node says that it gives out codes: a while longer than the
+ * last one is good, so that a late or second use is answered.  0 = it does not. */
+double exo_invites_said_until(const char *data_dir);
 
 #endif

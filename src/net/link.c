@@ -258,6 +258,8 @@ static exo_status take_bye(const exo_frame *f, exo_error *err) {
     return exo_error_set(err, EXO_EPEER, "it closed the link: %s", reason);
 }
 
+static exo_status send_hello(exo_link *l, exo_error *err);
+
 static exo_status take_hello(exo_link *l, const exo_frame *f, exo_error *err) {
     if (l->state != LINK_HELLO) return exo_error_set(err, EXO_EFORMAT, "a second hello frame");
     json_t *hello;
@@ -277,6 +279,7 @@ static exo_status take_hello(exo_link *l, const exo_frame *f, exo_error *err) {
         l->peer.node_id[0] = '\0'; /* the reason names the address, not ourselves */
         st = exo_error_set(err, EXO_EINVAL, "this is our own node");
     }
+    if (st == EXO_OK && !l->outgoing) st = send_hello(l, err); /* who is refused never opens */
     if (st != EXO_OK) {
         l->peer.hello = NULL;
         json_decref(hello);
@@ -347,8 +350,7 @@ static exo_status send_hello(exo_link *l, exo_error *err) {
                            .listen = n->listen[0] != '\0' ? n->listen : NULL,
                            .extra = n->hello_extra};
     json_t *hello;
-    exo_status st = exo_tls_exporter(l->tls, l->exporter, err);
-    if (st == EXO_OK) st = exo_hello_make(&self, l->exporter, l->outgoing, &hello, err);
+    exo_status st = exo_hello_make(&self, l->exporter, l->outgoing, &hello, err);
     if (st != EXO_OK) return st;
     st = send_frame(l, EXO_MSG_HELLO, ++l->seq, hello, err);
     json_decref(hello);
@@ -364,7 +366,8 @@ static exo_status shake_hands(exo_link *l, exo_error *err) {
         return exo_error_set(err, EXO_EAUTH, "join codes are not taken here");
     }
     l->state = LINK_HELLO;
-    return send_hello(l, err);
+    st = exo_tls_exporter(l->tls, l->exporter, err);
+    return st == EXO_OK && l->outgoing ? send_hello(l, err) : st;
 }
 
 static exo_status take_bytes(exo_link *l, const char *bytes, size_t n, exo_error *err) {

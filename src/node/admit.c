@@ -93,8 +93,9 @@ static void removals_changed(exo_node *n) {
     for (exo_peer *p = n->peers; p != NULL; p = p->next) {
         tell_removed(n, p->link);
         if (!exo_keyring_is_removed(&n->keyring, p->node_id)) continue;
-        exo_warn("node %s (%s) was removed from the cluster", p->name, p->node_id);
-        exo_link_close(p->link, EXO_EAUTH, "this node was removed from the cluster");
+        char why[EXO_ERROR_BYTES];
+        snprintf(why, sizeof why, "node %s (%s) was removed from the cluster", p->name, p->node_id);
+        exo_link_close(p->link, EXO_EAUTH, why);
     }
 }
 
@@ -248,7 +249,7 @@ exo_status exo_admit_check(void *node, const exo_peer_info *peer, exo_error *err
                              peer->node_id);
     }
     if (exo_keyring_is_removed(&n->keyring, peer->node_id)) {
-        return exo_error_set(err, EXO_EAUTH, "this node was removed from the cluster");
+        return exo_error_set(err, EXO_EAUTH, "node %s was removed from the cluster", peer->name);
     }
     const exo_peer *p = exo_members_find(n, peer->node_id);
     if (p == NULL || strcmp(run_of(exo_link_peer(p->link)->hello), run) == 0) return EXO_OK;
@@ -264,8 +265,8 @@ void exo_admit_refused(exo_node *n, const char *why) {
     char plain[EXO_ERROR_BYTES];
     size_t k = 0;
     for (const char *c = why; *c != '\0'; c++) {
-        if (*c == ':' && isdigit((unsigned char)c[1])) c += strspn(c + 1, "0123456789");
         plain[k++] = *c;
+        if (*c == ':' && isdigit((unsigned char)c[1])) c += strspn(c + 1, "0123456789");
     }
     uint64_t hash = exo_hash64(plain, k, 0), now = exo_now_ms();
     for (size_t i = 0; i < REFUSED_KEPT; i++) {
@@ -398,7 +399,7 @@ static void on_guest_close(void *ud, exo_link *l, exo_status status, const char 
         if (status != EXO_OK) exo_admit_refused(n, why);
         return;
     }
-    if (!g->welcomed) exo_info("a device with a join code did not join: %s", why);
+    if (!g->welcomed) exo_debug("a device with a join code did not join: %s", why);
     for (guest **at = &n->admit->guests; *at != NULL; at = &(*at)->next) {
         if (*at != g) continue;
         *at = g->next;
@@ -430,7 +431,7 @@ void exo_admit_tick(exo_node *n, uint64_t now_ms) {
     stamp = exo_secret_stamp(n->data_dir, EXO_INVITE_FILE);
     if (stamp != a->invites_stamp) {
         a->invites_stamp = stamp;
-        a->inviting_until = exo_invites_open_until(n->data_dir);
+        a->inviting_until = exo_invites_said_until(n->data_dir);
     }
     for (guest *g = a->guests; g != NULL; g = g->next) {
         if (now_ms >= g->close_at_ms) {

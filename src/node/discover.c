@@ -294,6 +294,7 @@ void exo_discover_rekeyed(exo_node *n) {
     }
     exo_peer_table *fresh = exo_peers_create(); /* what was a stranger may be one of us now */
     if (fresh != NULL) {
+        exo_peers_expire(d->peers, UINT64_MAX, forget_address, n);
         exo_peers_destroy(d->peers);
         d->peers = fresh;
         d->n_said = 0;

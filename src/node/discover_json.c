@@ -161,9 +161,9 @@ json_t *exo_discover_json(exo_node *n) {
         json_array_append_new(heard, peer_json(n, exo_peers_at(d->peers, i)));
     }
     exo_beacon_stats s = d->beacon != NULL ? exo_beacon_counts(d->beacon) : (exo_beacon_stats){0};
-    return json_pack("{s:s, s:s, s:s, s:s?, s:{s:I, s:I, s:I, s:I, s:I}, s:o, s:o}", "cluster", tag,
-                     "namespace", n->keyring.name_space, "key",
-                     n->keyring.given ? "given" : "stored", "off",
+    return json_pack("{s:s, s:s, s:s, s:i, s:s?, s:{s:I, s:I, s:I, s:I, s:I}, s:o, s:o}", "cluster",
+                     tag, "namespace", n->keyring.name_space, "key",
+                     n->keyring.given ? "given" : "stored", "port", (int)n->listen_port, "off",
                      d->beacon == NULL ? d->beacon_off : NULL, "beacons", "heard",
                      (json_int_t)s.n_heard, "garbage", (json_int_t)s.n_garbage, "dropped",
                      (json_int_t)s.n_dropped, "bytes_sent", (json_int_t)s.bytes_sent, "bytes_heard",

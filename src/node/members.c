@@ -97,7 +97,8 @@ void exo_members_forget(exo_node *n, const char *host_port) {
 
 void exo_members_tick(exo_node *n, uint64_t now_ms) {
     for (exo_address *a = n->addresses; a != NULL; a = a->next) {
-        bool connected = a->node_id[0] != '\0' && exo_members_find(n, a->node_id) != NULL;
+        bool known = a->node_id[0] != '\0', connected = known && exo_members_find(n, a->node_id);
+        if (known && exo_keyring_is_removed(&n->keyring, a->node_id)) continue;
         if (a->link == NULL && !connected && now_ms >= a->dial_at_ms) dial(n, a, now_ms);
     }
     for (exo_link_ctx *c = n->retired; c != NULL; c = c->next) {
@@ -221,9 +222,7 @@ static void on_open(void *ud, exo_link *l, const exo_peer_info *peer, bool outgo
     }
     exo_address *a = ctx->address;
     snprintf(a->node_id, sizeof a->node_id, "%s", peer->node_id);
-    a->backoff_ms = DIAL_FIRST_MS;
-    a->last_reason[0] = a->why[0] = '\0';
-    a->n_failed = 0;
+    a->opened_ms = exo_now_ms();
     register_control(n, l, peer, true);
 }
 
@@ -282,6 +281,12 @@ static void drop_peer(exo_node *n, exo_peer *p, const char *why) {
 /* Nodes start and end in any order: a peer that does not answer is news at the third try, a key
  * that does not match at once. */
 static void redial_later(exo_address *a, exo_status status, const char *why) {
+    if (a->opened_ms != 0 && exo_now_ms() - a->opened_ms >= DIAL_MAX_MS) {
+        a->backoff_ms = DIAL_FIRST_MS; /* it lasted: not a peer that refuses us each time */
+        a->last_reason[0] = a->why[0] = '\0';
+        a->n_failed = 0;
+    }
+    a->opened_ms = 0;
     a->link = NULL;
     if (status != EXO_OK) snprintf(a->why, sizeof a->why, "%s", why);
     a->n_failed++;

@@ -52,8 +52,9 @@ typedef struct exo_address {
     char node_id[EXO_NODE_ID_BYTES]; /* "" until somebody answered there */
     exo_link *link;                  /* being dialled or open, else NULL */
     uint64_t dial_at_ms;
+    uint64_t opened_ms; /* when its link opened; 0 = it is not open */
     uint32_t backoff_ms;
-    uint32_t n_failed;                 /* tries since it was last open */
+    uint32_t n_failed;                 /* tries since it was last open for a while */
     char last_reason[EXO_ERROR_BYTES]; /* said once, not at every try */
     char why[EXO_ERROR_BYTES];         /* of the last try, said or not */
 } exo_address;
