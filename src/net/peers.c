@@ -133,10 +133,23 @@ static void take_address(exo_heard_peer *p, const exo_sighting *s, uint64_t now_
     if (*s->interface != '\0') snprintf(a->interface, sizeof a->interface, "%s", s->interface);
 }
 
+/* What is only said adds nothing to a proven address but its source. */
+static bool confirms(exo_peer_table *t, const exo_sighting *s, uint64_t now_ms) {
+    char host_port[sizeof((exo_peer_address *)0)->host_port];
+    exo_heard_peer *p = find(t, s->node_id, true);
+    if (p == NULL || !exo_addr_format(s->host, s->port, host_port, sizeof host_port)) return false;
+    exo_peer_address *a = find_address(p, host_port);
+    if (a == NULL) return false;
+    a->sources |= (unsigned)s->source;
+    a->heard_ms = now_ms;
+    return true;
+}
+
 exo_heard_peer *exo_peers_note(exo_peer_table *t, const exo_sighting *s, uint64_t now_ms,
                                exo_peer_news *news) {
     *news = EXO_NEWS_NONE;
     if (strlen(s->node_id) != EXO_NODE_ID_BYTES - 1) return NULL;
+    if (!s->proven && confirms(t, s, now_ms)) return NULL;
     exo_heard_peer *p = find(t, s->node_id, s->proven);
     bool added = p == NULL;
     if (added) p = add(t, s, now_ms);

@@ -3,6 +3,7 @@
 #include "node/discover_impl.h"
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "net/addr.h"
@@ -124,6 +125,95 @@ static void on_beacon(void *ud, const exo_beacon_heard *h) {
     exo_discover_note(n, &s);
 }
 
+/* ---- DNS-SD and the platform ---- */
+
+static exo_advert make_advert(const exo_node *n) {
+    const exo_device_info *device = &n->device_info;
+    exo_advert a = {.port = n->listen_port};
+    snprintf(a.name, sizeof a.name, "%.40s %.6s", n->name, exo_node_id(n));
+    snprintf(a.txt.gpu_name, sizeof a.txt.gpu_name, "%s", device->name);
+    snprintf(a.txt.gpu_vendor, sizeof a.txt.gpu_vendor, "%s", device->vendor);
+    snprintf(a.txt.id, sizeof a.txt.id, "%s", exo_node_id(n));
+    exo_hex(n->discover->keys.tag, sizeof n->discover->keys.tag, a.txt.cluster);
+    a.txt.max_memory = device->memory_bytes;
+    a.txt.compute_units = device->compute_units;
+    a.txt.port = n->listen_port;
+    a.txt.v = EXO_PROTOCOL_MAX;
+    return a;
+}
+
+static void advertise(exo_node *n) {
+    exo_discover *d = n->discover;
+    exo_advert a = make_advert(n);
+    if (d->dnssd != NULL) exo_dnssd_advertise(d->dnssd, &a);
+    if (d->platform.advertise != NULL) d->platform.advertise(d->platform.ud, &a);
+}
+
+static void note_found(exo_node *n, exo_peer_source source, const exo_found *f) {
+    const exo_txt *t = &f->txt;
+    char tag[EXO_TXT_CLUSTER_BYTES];
+    if (n->discover == NULL || strcmp(t->id, exo_node_id(n)) == 0) return;
+    exo_hex(n->discover->keys.tag, sizeof n->discover->keys.tag, tag);
+    exo_sighting s = {.node_id = t->id,
+                      .name = f->name,
+                      .version = "",
+                      .verdict = EXO_HEARD_MEMBER,
+                      .source = source,
+                      .host = f->host,
+                      .interface = f->interface,
+                      .port = t->port != 0 ? t->port : f->port,
+                      .protocol_min = t->v < EXO_PROTOCOL_MIN ? t->v : EXO_PROTOCOL_MIN,
+                      .protocol_max = t->v};
+    if (strcmp(t->cluster, tag) != 0) {
+        s.verdict = EXO_HEARD_OTHER_KEY;
+    } else if (exo_keyring_is_removed(&n->keyring, t->id)) {
+        s.verdict = EXO_HEARD_REMOVED;
+    } else if (t->v < EXO_PROTOCOL_MIN) {
+        s.verdict = EXO_HEARD_OTHER_VERSION;
+    }
+    exo_discover_note(n, &s);
+}
+
+typedef struct {
+    exo_loop_call call;
+    exo_peer_source source;
+    exo_found found;
+} found_call;
+
+static void found_on_loop(exo_node *n, exo_loop_call *c) {
+    found_call *f = (found_call *)c;
+    note_found(n, f->source, &f->found);
+    exo_free(f);
+}
+
+exo_status exo_node_found(exo_node *n, exo_peer_source source, const exo_found *f, exo_error *err) {
+    found_call *c = exo_calloc(1, sizeof *c);
+    if (c == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for a node that was found");
+    c->call.run = found_on_loop;
+    c->source = source;
+    c->found = *f;
+    exo_node_post(n, &c->call);
+    return EXO_OK;
+}
+
+static void dnssd_found(void *ud, const exo_found *f) {
+    exo_node_found(ud, EXO_SOURCE_DNS_SD, f, NULL);
+}
+
+static void start_finders(exo_node *n) {
+    exo_discover *d = n->discover;
+    exo_error err;
+    exo_advert a = make_advert(n);
+    if (n->d.platform != NULL) d->platform = *n->d.platform;
+    n->d.platform = NULL;
+    if (d->platform.advertise != NULL) d->platform.advertise(d->platform.ud, &a);
+    if (d->beacon == NULL && d->beacon_off_on_purpose) {
+        snprintf(d->dnssd_off, sizeof d->dnssd_off, "%s", d->beacon_off);
+    } else if (exo_dnssd_start(&a, dnssd_found, n, &d->dnssd, &err) != EXO_OK) {
+        snprintf(d->dnssd_off, sizeof d->dnssd_off, "%s", err.message);
+    }
+}
+
 /* ---- time ---- */
 
 static bool ask_now(const exo_heard_peer *p, const exo_peer_address *a, uint64_t now_ms) {
@@ -162,6 +252,7 @@ static void forget_address(void *ud, const char *host_port) { exo_members_forget
 static void each_second(exo_node *n, uint64_t now_ms) {
     exo_discover *d = n->discover;
     exo_peers_expire(d->peers, now_ms, forget_address, n);
+    if (d->beacon == NULL) return;
     for (size_t i = 0; i < exo_peers_count(d->peers); i++) {
         exo_heard_peer *p = exo_peers_at(d->peers, i);
         if (!p->proven || p->verdict != EXO_HEARD_MEMBER) continue;
@@ -217,7 +308,7 @@ void exo_discover_tick(exo_node *n, uint64_t now_ms) {
     if (now_ms - d->second_ms < 1000) return;
     d->second_ms = now_ms;
     read_peers_file(n);
-    if (d->beacon != NULL) each_second(n, now_ms);
+    each_second(n, now_ms);
 }
 
 /* ---- life ---- */
@@ -234,10 +325,12 @@ static void start_beacon(exo_node *n) {
     exo_discover *d = n->discover;
     exo_error err;
     if (!n->d.discovery) {
+        d->beacon_off_on_purpose = true;
         beacon_is_off(d, "discovery is off (--no-discovery): only --peer finds nodes");
         return;
     }
     if (is_loopback(n->listen_addr)) {
+        d->beacon_off_on_purpose = true;
         beacon_is_off(d, "links are accepted on this machine only (--listen is a loopback "
                          "address): there is nothing to announce");
         return;
@@ -280,6 +373,7 @@ exo_status exo_discover_start(exo_node *n, exo_error *err) {
     snprintf(run, sizeof run, "%016llx", (unsigned long long)d->run);
     json_object_set_new(n->hello_extra, "run", json_string(run));
     start_beacon(n);
+    start_finders(n);
     read_peers_file(n);
     return EXO_OK;
 }
@@ -299,6 +393,7 @@ void exo_discover_rekeyed(exo_node *n) {
         d->peers = fresh;
         d->n_said = 0;
     }
+    advertise(n);
     if (d->beacon == NULL) return;
     exo_beacon_set_keys(d->beacon, &d->keys);
     exo_beacon_query(d->beacon);
@@ -310,6 +405,9 @@ void exo_discover_stop(exo_node *n) {
     d->stopping = true;
     if (d->beacon != NULL) exo_beacon_close(d->beacon, NULL, NULL);
     d->beacon = NULL;
+    exo_dnssd_stop(d->dnssd);
+    d->dnssd = NULL;
+    if (d->platform.withdraw != NULL) d->platform.withdraw(d->platform.ud);
 }
 
 void exo_discover_finish(exo_node *n) {

@@ -3,6 +3,7 @@
 #define EXO_NODE_DISCOVER_IMPL_H
 
 #include "net/beacon.h"
+#include "net/dnssd.h"
 #include "node/discover.h"
 #include "node/node_impl.h"
 
@@ -14,6 +15,10 @@ struct exo_discover {
     exo_beacon_keys keys;
     exo_beacon *beacon; /* NULL: off, or it could not start */
     char beacon_off[EXO_ERROR_BYTES];
+    bool beacon_off_on_purpose;
+    exo_dnssd *dnssd; /* NULL: off, or it could not start */
+    char dnssd_off[EXO_ERROR_BYTES];
+    exo_platform_discovery platform; /* all zero without one */
     exo_peer_table *peers;
     char said[EXO_MAX_SAID][EXO_NODE_ID_BYTES];
     size_t n_said;

@@ -158,14 +158,21 @@ json_t *exo_discover_json(exo_node *n) {
     exo_hex(d->keys.tag, sizeof d->keys.tag, tag);
     json_t *heard = json_array();
     for (size_t i = 0; i < exo_peers_count(d->peers); i++) {
-        json_array_append_new(heard, peer_json(n, exo_peers_at(d->peers, i)));
+        const exo_heard_peer *p = exo_peers_at(d->peers, i);
+        if (exo_peers_find(d->peers, p->node_id) == p) { /* what is proven stands for both */
+            json_array_append_new(heard, peer_json(n, p));
+        }
     }
+    char dnssd[EXO_ERROR_BYTES];
+    snprintf(dnssd, sizeof dnssd, "%s", d->dnssd_off);
+    if (d->dnssd != NULL) exo_dnssd_trouble(d->dnssd, dnssd);
     exo_beacon_stats s = d->beacon != NULL ? exo_beacon_counts(d->beacon) : (exo_beacon_stats){0};
-    return json_pack("{s:s, s:s, s:s, s:i, s:s?, s:{s:I, s:I, s:I, s:I, s:I}, s:o, s:o}", "cluster",
-                     tag, "namespace", n->keyring.name_space, "key",
+    return json_pack("{s:s, s:s, s:s, s:i, s:s?, s:s?, s:{s:I, s:I, s:I, s:I, s:I}, s:o, s:o}",
+                     "cluster", tag, "namespace", n->keyring.name_space, "key",
                      n->keyring.given ? "given" : "stored", "port", (int)n->listen_port, "off",
-                     d->beacon == NULL ? d->beacon_off : NULL, "beacons", "heard",
-                     (json_int_t)s.n_heard, "garbage", (json_int_t)s.n_garbage, "dropped",
-                     (json_int_t)s.n_dropped, "bytes_sent", (json_int_t)s.bytes_sent, "bytes_heard",
+                     d->beacon == NULL ? d->beacon_off : NULL, "dns_sd_off",
+                     dnssd[0] != '\0' ? dnssd : NULL, "beacons", "heard", (json_int_t)s.n_heard,
+                     "garbage", (json_int_t)s.n_garbage, "dropped", (json_int_t)s.n_dropped,
+                     "bytes_sent", (json_int_t)s.bytes_sent, "bytes_heard",
                      (json_int_t)s.bytes_heard, "interfaces", interfaces_json(d), "heard", heard);
 }
