@@ -159,6 +159,7 @@ static int node(int argc, char **argv) {
     if (o.n_devices > 1) return exo_cli_usage(c, "one --device per node so far");
     if (!peers_are_addresses(c, &o)) return EXO_EXIT_USAGE;
     const char *key = getenv("EXO_CLUSTER_KEY");
+    if (key != NULL && *key == '\0') key = NULL;
     uint32_t port = LINK_PORT, api_port = API_PORT;
     char api_addr[32];
     exo_node_desc d = {.data_dir = o.data_dir != NULL ? o.data_dir : exo_cli_data_dir(),

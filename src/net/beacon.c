@@ -385,10 +385,23 @@ static void announce(exo_beacon *b, uint64_t now) {
     }
 }
 
+/* An IPv6 address that is a second old may still be tried out by the system, and sends nothing. */
+static bool address_was_too_new(exo_beacon *b) {
+    bool found = false;
+    for (size_t i = 0; i < b->n_interfaces; i++) {
+        if (b->interfaces[i].send_error != UV_EADDRNOTAVAIL) continue;
+        b->interfaces[i].send_error = 0;
+        found = true;
+    }
+    return found;
+}
+
 static void on_timer(uv_timer_t *t) {
     exo_beacon *b = t->data;
     uint64_t now = exo_now_ms();
-    if (now >= b->refresh_at_ms && look_at_interfaces(b)) {
+    bool refresh = now >= b->refresh_at_ms;
+    if (refresh && address_was_too_new(b)) b->next_at_ms = now;
+    if (refresh && look_at_interfaces(b)) {
         exo_error err;
         close_sockets(b);
         if (open_sockets(b, &err) != EXO_OK) exo_warn("beacon: %s", err.message);

@@ -99,28 +99,33 @@ static exo_heard_verdict verdict_of(const exo_node *n, const exo_beacon_heard *h
     return meets ? EXO_HEARD_MEMBER : EXO_HEARD_OTHER_VERSION;
 }
 
+exo_sighting exo_discover_sighting(const exo_node *n, const exo_beacon_heard *h) {
+    const exo_beacon_msg *m = h->msg;
+    bool proven = h->verdict == EXO_BEACON_OURS;
+    return (exo_sighting){.node_id = m->node_id,
+                          .name = m->name,
+                          .version = m->version,
+                          .verdict = verdict_of(n, h),
+                          .source = EXO_SOURCE_BEACON,
+                          .host = h->host,
+                          .interface = h->interface,
+                          .port = m->port,
+                          .udp_port = proven ? h->udp_port : 0, /* strangers get no answer */
+                          .proven = proven,
+                          .alone = (m->flags & EXO_BEACON_ALONE) != 0,
+                          .invites = (m->flags & EXO_BEACON_INVITES) != 0,
+                          .protocol_min = m->protocol_min,
+                          .protocol_max = m->protocol_max,
+                          .run = m->run,
+                          .counter = m->counter,
+                          .has_clock = proven,
+                          .skew_ms = (int64_t)m->clock_ms - (int64_t)(exo_unix_time() * 1000)};
+}
+
 static void on_beacon(void *ud, const exo_beacon_heard *h) {
     exo_node *n = ud;
     const exo_beacon_msg *m = h->msg;
-    bool proven = h->verdict == EXO_BEACON_OURS;
-    exo_sighting s = {.node_id = m->node_id,
-                      .name = m->name,
-                      .version = m->version,
-                      .verdict = verdict_of(n, h),
-                      .source = EXO_SOURCE_BEACON,
-                      .host = h->host,
-                      .interface = h->interface,
-                      .port = m->port,
-                      .udp_port = proven ? h->udp_port : 0, /* strangers get no answer */
-                      .proven = proven,
-                      .alone = (m->flags & EXO_BEACON_ALONE) != 0,
-                      .invites = (m->flags & EXO_BEACON_INVITES) != 0,
-                      .protocol_min = m->protocol_min,
-                      .protocol_max = m->protocol_max,
-                      .run = m->run,
-                      .counter = m->counter,
-                      .has_clock = proven,
-                      .skew_ms = (int64_t)m->clock_ms - (int64_t)(exo_unix_time() * 1000)};
+    exo_sighting s = exo_discover_sighting(n, h);
     if (h->rtt_us != 0) exo_peers_measured(n->discover->peers, m->node_id, h->host, h->rtt_us);
     exo_discover_note(n, &s);
 }

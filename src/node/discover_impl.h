@@ -26,6 +26,8 @@ struct exo_discover {
     bool stopping;
 };
 
+/* What a beacon means for this node. */
+exo_sighting exo_discover_sighting(const exo_node *n, const exo_beacon_heard *h);
 /* One line: why a node that was heard is not linked, and what to do; "" when it is. */
 void exo_discover_reason(exo_node *n, const exo_heard_peer *p, char out[EXO_ERROR_BYTES]);
 

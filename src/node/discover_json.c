@@ -151,6 +151,28 @@ static json_t *interfaces_json(const exo_discover *d) {
     return list;
 }
 
+/* Addresses that are dialled though nobody was heard there: --peer, the peers file, hearsay. */
+static json_t *dialled_json(exo_node *n) {
+    json_t *list = json_array();
+    for (const exo_address *a = n->addresses; a != NULL; a = a->next) {
+        bool heard = false;
+        for (size_t i = 0; i < exo_peers_count(n->discover->peers) && !heard; i++) {
+            const exo_heard_peer *p = exo_peers_at(n->discover->peers, i);
+            for (size_t k = 0; k < p->n_addresses; k++) {
+                heard = heard || strcmp(p->addresses[k].host_port, a->host_port) == 0;
+            }
+        }
+        bool works =
+            a->opened_ms != 0 || (a->node_id[0] != '\0' && exo_members_find(n, a->node_id) != NULL);
+        if (heard || works) continue;
+        json_array_append_new(list,
+                              json_pack("{s:s, s:s, s:I, s:s?}", "address", a->host_port, "node_id",
+                                        a->node_id, "n_failed", (json_int_t)a->n_failed, "failure",
+                                        a->why[0] != '\0' ? a->why : NULL));
+    }
+    return list;
+}
+
 json_t *exo_discover_json(exo_node *n) {
     exo_discover *d = n->discover;
     if (d == NULL) return json_null();
@@ -167,12 +189,12 @@ json_t *exo_discover_json(exo_node *n) {
     snprintf(dnssd, sizeof dnssd, "%s", d->dnssd_off);
     if (d->dnssd != NULL) exo_dnssd_trouble(d->dnssd, dnssd);
     exo_beacon_stats s = d->beacon != NULL ? exo_beacon_counts(d->beacon) : (exo_beacon_stats){0};
-    return json_pack("{s:s, s:s, s:s, s:i, s:s?, s:s?, s:{s:I, s:I, s:I, s:I, s:I}, s:o, s:o}",
-                     "cluster", tag, "namespace", n->keyring.name_space, "key",
-                     n->keyring.given ? "given" : "stored", "port", (int)n->listen_port, "off",
-                     d->beacon == NULL ? d->beacon_off : NULL, "dns_sd_off",
-                     dnssd[0] != '\0' ? dnssd : NULL, "beacons", "heard", (json_int_t)s.n_heard,
-                     "garbage", (json_int_t)s.n_garbage, "dropped", (json_int_t)s.n_dropped,
-                     "bytes_sent", (json_int_t)s.bytes_sent, "bytes_heard",
-                     (json_int_t)s.bytes_heard, "interfaces", interfaces_json(d), "heard", heard);
+    return json_pack(
+        "{s:s, s:s, s:s, s:i, s:s?, s:s?, s:{s:I, s:I, s:I, s:I, s:I}, s:o, s:o, s:o}", "cluster",
+        tag, "namespace", n->keyring.name_space, "key", n->keyring.given ? "given" : "stored",
+        "port", (int)n->listen_port, "off", d->beacon == NULL ? d->beacon_off : NULL, "dns_sd_off",
+        dnssd[0] != '\0' ? dnssd : NULL, "beacons", "heard", (json_int_t)s.n_heard, "garbage",
+        (json_int_t)s.n_garbage, "dropped", (json_int_t)s.n_dropped, "bytes_sent",
+        (json_int_t)s.bytes_sent, "bytes_heard", (json_int_t)s.bytes_heard, "interfaces",
+        interfaces_json(d), "heard", heard, "dialled", dialled_json(n));
 }
