@@ -24,7 +24,7 @@
 #define TICK_MS      250u
 #define QUERY_MS     1000u
 #define RETRY_MS     2000u
-#define REFUSED_MS   4000u /* so long others may still answer after one refused */
+#define REFUSED_MS   1000u /* so long others may still answer after one refused */
 #define MAX_PEERS    16
 #define PEERS_FILE   "peers"
 #define CONFIRM_NOTE "not joined"
