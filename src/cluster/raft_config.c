@@ -100,6 +100,10 @@ static exo_raft_peer make_peer(const exo_raft *r, const exo_raft_member *m, uint
                                                     .next = exo_raft_log_last(&r->log) + 1,
                                                     .heard_ms = r->now_ms,
                                                     .send_at_ms = r->now_ms};
+    if (m->voter && !p.voter) { /* it was spoken to seldom; from here on its silence counts */
+        p.heard_ms = r->now_ms;
+        p.send_at_ms = r->now_ms;
+    }
     p.voter = m->voter;
     return p;
 }
