@@ -160,7 +160,8 @@ static uint64_t last_seen(exo_cluster *c, exo_raft_id member, bool linked) {
 }
 
 /* A member that could vote from now on; NULL: nobody. */
-static exo_raft_member *find_candidate(exo_cluster *c, plan *p, uint32_t *n_able) {
+static exo_raft_member *find_candidate(exo_cluster *c, plan *p, uint32_t *n_able,
+                                       uint32_t *n_voting) {
     exo_raft_member *best = NULL;
     uint64_t last = exo_raft_last_index(c->raft);
     for (uint32_t i = 0; i < p->n; i++) {
@@ -170,6 +171,7 @@ static exo_raft_member *find_candidate(exo_cluster *c, plan *p, uint32_t *n_able
             last_seen(c, p->m[i].id, linked);
             n = exo_state_member(&c->state, p->m[i].id);
             *n_able += linked && n != NULL && n->voter_ok;
+            *n_voting += linked;
             continue;
         }
         if (best != NULL && *n_able >= EXO_RAFT_MAX_VOTERS) continue;
@@ -182,7 +184,7 @@ static exo_raft_member *find_candidate(exo_cluster *c, plan *p, uint32_t *n_able
     return best;
 }
 
-/* A voter that may go: one that is gone, or too many are here. */
+/* A voter that may go: one that has been gone for a while, or any when too many are here. */
 static exo_raft_member *find_excess(exo_cluster *c, plan *p, bool too_many) {
     exo_raft_member *worst = NULL;
     for (uint32_t i = 0; i < p->n; i++) {
@@ -197,8 +199,8 @@ static exo_raft_member *find_excess(exo_cluster *c, plan *p, bool too_many) {
 }
 
 static void choose_voters(exo_cluster *c, plan *p) {
-    uint32_t n_able = 0;
-    exo_raft_member *next = find_candidate(c, p, &n_able);
+    uint32_t n_able = 0, n_voting = 0;
+    exo_raft_member *next = find_candidate(c, p, &n_able, &n_voting);
     uint32_t target = n_able >= EXO_RAFT_MAX_VOTERS ? EXO_RAFT_MAX_VOTERS
                       : n_able == 4                 ? 3
                                                     : n_able;
@@ -210,7 +212,7 @@ static void choose_voters(exo_cluster *c, plan *p) {
         return;
     }
     if (p->n_voters <= 2) return; /* the other one of two cannot be outvoted */
-    exo_raft_member *worst = find_excess(c, p, p->n_voters > target);
+    exo_raft_member *worst = find_excess(c, p, n_voting > target);
     if (worst == NULL) return;
     worst->voter = false;
     p->changed = true;
