@@ -68,6 +68,7 @@ struct exo_cluster {
     exo_raft_id leader;
     uint64_t master;        /* the leader's node; 0 = none, or not known */
     uint64_t leaderless_ms; /* since when; 0 = there is a leader */
+    bool had_leader;        /* in this run */
     exo_cluster_info said;  /* what peers were told last */
 
     uint64_t session, last_number;

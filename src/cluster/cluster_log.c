@@ -146,6 +146,7 @@ void exo_cluster_take(exo_cluster *c) {
     c->raft_out.n = 0;
     find_master(c);
     if (exo_raft_leader(c->raft) != 0) {
+        c->had_leader = true;
         c->leaderless_ms = 0;
     } else if (c->leaderless_ms == 0) {
         c->leaderless_ms = c->now_ms > 0 ? c->now_ms : 1;
@@ -349,6 +350,7 @@ static bool copy_state(const exo_state *from, exo_buf *scratch, exo_state *to) {
 /* The state stays what it was until the log brings another. */
 void exo_cluster_enter_log(exo_cluster *c, uint64_t log_id, exo_raft_id member) {
     if (!c->has_carry) {
+        apply_rest(c);
         c->has_carry = copy_state(&c->state, &c->bytes, &c->carry);
         if (!c->has_carry) exo_cluster_fail(c, EXO_ENOMEM);
     }
@@ -358,7 +360,8 @@ void exo_cluster_enter_log(exo_cluster *c, uint64_t log_id, exo_raft_id member) 
     if (c->status == EXO_OK) new_raft(c, NULL, 0);
 }
 
-/* An instance that this node owned in its last log, and that the present one does not know. */
+/* An instance that this node owned in its last log, and that the present one does not know.  What
+ * was deleted there is deleted here, too. */
 static bool is_missing(const exo_cluster *c, const exo_state_instance *i) {
     return i->owner == c->node && exo_state_instance_of(&c->state, i->id) == NULL &&
            !exo_state_was_deleted(&c->state, i->id) &&
@@ -380,6 +383,13 @@ void exo_cluster_bring(exo_cluster *c) {
         memcpy(e.instance, i->id, sizeof e.instance);
         memcpy(e.model_id, i->model_id, sizeof e.model_id);
         memcpy(e.cuts, i->cuts, sizeof e.cuts);
+        exo_cluster_propose(c, &e, 0);
+        all = false;
+    }
+    for (size_t k = 0; k < c->carry.n_deleted && c->status == EXO_OK; k++) {
+        exo_event e = {.type = EXO_EVENT_INSTANCE_DELETED};
+        memcpy(e.instance, c->carry.deleted[k].id, sizeof e.instance);
+        if (exo_state_instance_of(&c->state, e.instance) == NULL) continue;
         exo_cluster_propose(c, &e, 0);
         all = false;
     }

@@ -231,7 +231,8 @@ static bool sees_other_log(const exo_cluster *c) {
 }
 
 static void maybe_fork(exo_cluster *c) {
-    if (c->leaderless_ms == 0 || c->now_ms < c->started_ms + FORK_GRACE_MS) return;
+    bool settling = !c->had_leader && c->now_ms < c->started_ms + FORK_GRACE_MS;
+    if (c->leaderless_ms == 0 || settling) return;
     uint64_t since = c->now_ms - c->leaderless_ms, limit = patience(c);
     if (since < limit) return;
     if (sees_other_log(c) && since < limit + EXO_CLUSTER_YIELD_MS) return; /* rather join that */

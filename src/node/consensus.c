@@ -15,10 +15,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RETRY_MS     5000u  /* before a disk that refused is tried again */
-#define WAITER_MS    10000u /* an event must count by then, or its waiter hears that it does not */
-#define MAX_INPUTS   4096   /* of this node's own, not yet taken */
-#define STEPS_AT_ONCE 1000  /* a step that always asks for another is a bug, not a hang */
+#define RETRY_MS      5000u  /* before a disk that refused is tried again */
+#define WAITER_MS     10000u /* an event must count by then, or its waiter hears that it does not */
+#define MAX_INPUTS    4096   /* of this node's own, not yet taken */
+#define STEPS_AT_ONCE 1000   /* a step that always asks for another is a bug, not a hang */
 
 /* An input that came up while another was being carried out. */
 typedef struct input {
@@ -152,8 +152,7 @@ static void send_out(exo_consensus *k, const exo_cluster_action *a) {
     exo_node_number_id(a->node, id);
     exo_peer *p = exo_members_find(k->node, id);
     if (p == NULL) return; /* the log sends again */
-    exo_frame f = {
-        .type = EXO_MSG_CLUSTER, .body = a->bytes, .body_bytes = (uint32_t)a->n_bytes};
+    exo_frame f = {.type = EXO_MSG_CLUSTER, .body = a->bytes, .body_bytes = (uint32_t)a->n_bytes};
     exo_error err = {0};
     if (exo_link_send(p->link, &f, &err) != EXO_OK) {
         exo_debug("cannot tell %s about the log: %s", p->name, err.message);
@@ -364,8 +363,7 @@ void exo_consensus_show(exo_node *n, json_t *s) {
         json_object_set_new(
             members, id,
             json_pack("{s:s, s:b, s:b, s:b}", "name", m->name, "connected", (int)here, "voter",
-                      (int)exo_cluster_is_voter(k->cluster, m->node), "removed",
-                      (int)m->removed));
+                      (int)exo_cluster_is_voter(k->cluster, m->node), "removed", (int)m->removed));
     }
     json_object_set_new(s, "members", members);
 }

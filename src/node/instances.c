@@ -40,7 +40,8 @@ bool exo_instance_is_owned(const exo_instance *i) {
 
 exo_instance *exo_instances_of_model(exo_node *n, const char *model_id) {
     exo_instance *i = n->instances;
-    while (i != NULL && (strcmp(i->model_id, model_id) != 0 || !exo_instance_is_owned(i))) i = i->next;
+    while (i != NULL && (strcmp(i->model_id, model_id) != 0 || !exo_instance_is_owned(i)))
+        i = i->next;
     return i;
 }
 
@@ -599,7 +600,8 @@ void exo_instances_tick(exo_node *n, uint64_t now_ms) {
             json_object_set_new(m, "stage", json_integer((json_int_t)i->my_stage));
             send_to(n, i->owner, m);
         }
-        if (exo_instance_is_owned(i) && i->state != EXO_INSTANCE_RUNNING && now_ms > i->deadline_ms) {
+        if (exo_instance_is_owned(i) && i->state != EXO_INSTANCE_RUNNING &&
+            now_ms > i->deadline_ms) {
             exo_instances_end(n, i, "it was not loaded and connected within 10 minutes");
         }
     }

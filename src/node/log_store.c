@@ -118,8 +118,8 @@ static uint64_t get_meta(exo_log_store *s, const char *key) {
 
 /* ---- checksums ---- */
 
-static uint64_t sum_of(const uint64_t *numbers, size_t n, const void *a, size_t n_a,
-                       const void *b, size_t n_b) {
+static uint64_t sum_of(const uint64_t *numbers, size_t n, const void *a, size_t n_a, const void *b,
+                       size_t n_b) {
     uint8_t head[8 * 6];
     for (size_t i = 0; i < n; i++) exo_put_u64(head + 8 * i, numbers[i]);
     uint64_t h = exo_hash64(head, 8 * n, n);
