@@ -77,6 +77,11 @@ struct exo_cluster {
 
     exo_state carry; /* the last log's state, while not all that is ours in it has arrived */
     bool has_carry;
+    enum {
+        EXO_CLUSTER_MARK_NONE,
+        EXO_CLUSTER_MARK_SENT,
+        EXO_CLUSTER_MARK_PASSED
+    } carry_mark; /* whether this node has seen the new log up to a mark of its own */
 
     exo_cluster_peer *peers; /* ascending by node */
     size_t n_peers, cap_peers;

@@ -62,6 +62,8 @@ static void apply(exo_cluster *c, const exo_raft_entry *entry) {
         return;
     }
     if (e.type <= EXO_EVENT_NODE_REMOVED) c->members_changed = true;
+    bool mark = e.type == EXO_EVENT_NODE_RENAMED && o.node == c->node && o.session == c->session;
+    if (mark && c->carry_mark == EXO_CLUSTER_MARK_SENT) c->carry_mark = EXO_CLUSTER_MARK_PASSED;
     say_applied(c, &e, o.node == c->node ? arrived(c, o.session, o.number) : 0);
 }
 
@@ -85,8 +87,8 @@ static void replace_state(exo_cluster *c, const exo_raft_snapshot *s) {
         if (tag != 0) say_applied(c, &last, tag);
     }
     c->members_changed = true;
+    c->carry_mark = EXO_CLUSTER_MARK_NONE;
     exo_cluster_emit(c, EXO_CLUSTER_RESTORED);
-    exo_cluster_bring(c);
 }
 
 static void send(exo_cluster *c, const exo_raft_message *m) {
@@ -178,10 +180,20 @@ void exo_cluster_propose(exo_cluster *c, const exo_event *e, uint64_t tag) {
         (exo_cluster_waiting_event){.event = *e, .number = ++c->last_number, .tag = tag};
 }
 
+/* Whom a leader lets in is its own affair, and that of its log. */
+static void drop_joined(exo_cluster *c) {
+    size_t kept = 0;
+    for (size_t i = 0; i < c->n_waiting; i++) {
+        if (c->waiting[i].event.type != EXO_EVENT_NODE_JOINED) c->waiting[kept++] = c->waiting[i];
+    }
+    c->n_waiting = kept;
+}
+
 /* This node's numbers must rise, also where its data directory is younger than its name. */
 static void choose_session(exo_cluster *c) {
     const exo_state_node *self = exo_state_node_of(&c->state, c->node);
-    if (self != NULL && self->session > c->session) c->session = self->session + 1;
+    bool used = self != NULL && self->session == c->session && c->waiting[0].number <= self->number;
+    if (used || (self != NULL && self->session > c->session)) c->session = self->session + 1;
 }
 
 static void propose_here(exo_cluster *c, const exo_cluster_waiting_event *w) {
@@ -202,6 +214,7 @@ static void propose_here(exo_cluster *c, const exo_cluster_waiting_event *w) {
 /* One at a time: a later number that came first would make the earlier one old. */
 void exo_cluster_push_waiting(exo_cluster *c) {
     size_t before = 0;
+    if (exo_raft_role_of(c->raft) != EXO_RAFT_LEADER) drop_joined(c);
     while (c->n_waiting > 0 && c->n_waiting != before && c->status == EXO_OK) {
         exo_cluster_waiting_event *w = &c->waiting[0];
         before = c->n_waiting;
@@ -257,11 +270,13 @@ static void new_raft(exo_cluster *c, const exo_raft_snapshot *s, uint64_t term) 
     c->raft = r;
     c->leader = 0;
     c->master = 0;
+    c->carry_mark = EXO_CLUSTER_MARK_NONE;
     c->leaderless_ms = c->now_ms > 0 ? c->now_ms : 1;
     c->yield_to = 0;
     c->yield_member = 0;
     c->n_joins = 0;
     memset(c->seen, 0, sizeof c->seen);
+    drop_joined(c);
     exo_cluster_emit(c, EXO_CLUSTER_STATUS);
 }
 
@@ -304,7 +319,7 @@ static void note_parent(exo_cluster *c) {
 void exo_cluster_begin_log(exo_cluster *c, bool fork) {
     exo_raft_snapshot s = {.index = 1, .term = 1};
     uint64_t term = 1;
-    if (fork) {
+    if (fork) { /* what is carried still has to be brought */
         apply_rest(c);
         note_parent(c);
         s.index = exo_raft_last_index(c->raft) + 1;
@@ -313,9 +328,8 @@ void exo_cluster_begin_log(exo_cluster *c, bool fork) {
         exo_state_finish(&c->state);
         c->state = c->carry;
         memset(&c->carry, 0, sizeof c->carry);
+        c->has_carry = false;
     }
-    exo_state_finish(&c->carry);
-    c->has_carry = false;
     c->member = exo_cluster_draw(c);
     c->log_id = new_log_id(c);
     make_own(c);
@@ -347,13 +361,48 @@ static bool copy_state(const exo_state *from, exo_buf *scratch, exo_state *to) {
            exo_state_read((const uint8_t *)scratch->data, scratch->n, to, NULL) == EXO_OK;
 }
 
+static exo_event created_event(const exo_state_instance *i) {
+    exo_event e = {.type = EXO_EVENT_INSTANCE_CREATED,
+                   .node = i->owner,
+                   .min_nodes = i->min_nodes,
+                   .n_cuts = i->n_cuts};
+    memcpy(e.instance, i->id, sizeof e.instance);
+    memcpy(e.model_id, i->model_id, sizeof e.model_id);
+    memcpy(e.cuts, i->cuts, sizeof e.cuts);
+    return e;
+}
+
+static exo_event deleted_event(const exo_state_deleted *d) {
+    exo_event e = {.type = EXO_EVENT_INSTANCE_DELETED};
+    memcpy(e.instance, d->id, sizeof e.instance);
+    return e;
+}
+
+/* What is carried from now on: this log's state, with what of an earlier one was not brought yet.
+ */
+static bool pack(exo_cluster *c) {
+    exo_event_origin nobody = {0};
+    exo_state all;
+    if (!copy_state(&c->state, &c->bytes, &all)) return false;
+    bool room = true;
+    for (size_t k = 0; k < c->carry.n_instances && room; k++) {
+        exo_event e = created_event(&c->carry.instances[k]);
+        if (e.node == c->node) room = exo_state_apply(&all, &nobody, &e, NULL) == EXO_OK;
+    }
+    for (size_t k = 0; k < c->carry.n_deleted && room; k++) {
+        exo_event e = deleted_event(&c->carry.deleted[k]);
+        room = exo_state_apply(&all, &nobody, &e, NULL) == EXO_OK;
+    }
+    exo_state_finish(&c->carry);
+    c->carry = all;
+    c->has_carry = true;
+    return room;
+}
+
 /* The state stays what it was until the log brings another. */
 void exo_cluster_enter_log(exo_cluster *c, uint64_t log_id, exo_raft_id member) {
-    if (!c->has_carry) {
-        apply_rest(c);
-        c->has_carry = copy_state(&c->state, &c->bytes, &c->carry);
-        if (!c->has_carry) exo_cluster_fail(c, EXO_ENOMEM);
-    }
+    apply_rest(c);
+    if (!pack(c)) exo_cluster_fail(c, EXO_ENOMEM);
     c->log_id = log_id;
     c->member = member;
     persist_log(c);
@@ -368,28 +417,33 @@ static bool is_missing(const exo_cluster *c, const exo_state_instance *i) {
            c->state.n_instances < EXO_STATE_MAX_INSTANCES;
 }
 
+/* An event of our own that changes nothing: once it counts, everything before it has come. */
+static void propose_mark(exo_cluster *c) {
+    const exo_state_node *self = exo_state_node_of(&c->state, c->node);
+    exo_event e = {.type = EXO_EVENT_NODE_RENAMED, .node = c->node};
+    if (self == NULL) return; /* not a member yet */
+    memcpy(e.name, self->name, sizeof e.name);
+    exo_cluster_propose(c, &e, 0);
+    c->carry_mark = EXO_CLUSTER_MARK_SENT;
+}
+
 void exo_cluster_bring(exo_cluster *c) {
     uint32_t n_members = 0;
     exo_raft_members(c->raft, &n_members);
     if (!c->has_carry || n_members == 0) return; /* the log has not come yet */
+    if (c->carry_mark == EXO_CLUSTER_MARK_NONE) propose_mark(c);
+    if (c->carry_mark != EXO_CLUSTER_MARK_PASSED) return;
     bool all = true;
     for (size_t k = 0; k < c->carry.n_instances && c->status == EXO_OK; k++) {
         const exo_state_instance *i = &c->carry.instances[k];
         if (!is_missing(c, i)) continue;
-        exo_event e = {.type = EXO_EVENT_INSTANCE_CREATED,
-                       .node = i->owner,
-                       .min_nodes = i->min_nodes,
-                       .n_cuts = i->n_cuts};
-        memcpy(e.instance, i->id, sizeof e.instance);
-        memcpy(e.model_id, i->model_id, sizeof e.model_id);
-        memcpy(e.cuts, i->cuts, sizeof e.cuts);
+        exo_event e = created_event(i);
         exo_cluster_propose(c, &e, 0);
         all = false;
     }
     for (size_t k = 0; k < c->carry.n_deleted && c->status == EXO_OK; k++) {
-        exo_event e = {.type = EXO_EVENT_INSTANCE_DELETED};
-        memcpy(e.instance, c->carry.deleted[k].id, sizeof e.instance);
-        if (exo_state_instance_of(&c->state, e.instance) == NULL) continue;
+        exo_event e = deleted_event(&c->carry.deleted[k]);
+        if (exo_state_was_deleted(&c->state, e.instance)) continue;
         exo_cluster_propose(c, &e, 0);
         all = false;
     }

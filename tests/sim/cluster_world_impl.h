@@ -43,6 +43,7 @@ typedef struct {
     sim_disk disk;
     double clock_rate;
     uint64_t clock_zero_us, tick_at_us;
+    exo_raft_id shown_member;
     uint64_t shown_log, shown_index; /* the state that was last checked */
     uint64_t checked_term, checked_log;
     uint8_t *old_image; /* planted: of an earlier snapshot */

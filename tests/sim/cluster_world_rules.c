@@ -1,6 +1,7 @@
 /* cluster_world_rules.c - what must never happen, checked as it happens, and how a run must end. */
 #include "base/buf.h"
 #include "base/hash.h"
+#include "cluster/cluster_impl.h"
 #include "sim/cluster_world_impl.h"
 
 #include <stdarg.h>
@@ -87,11 +88,13 @@ void rules_after_step(cworld *w, uint32_t i) {
     uint64_t log = exo_cluster_log_id(n->cluster);
     uint64_t index = exo_raft_applied_index(exo_cluster_raft(n->cluster));
     if (index == 0 || (n->shown_log == log && n->shown_index == index)) return;
-    if (n->shown_log == log && index < n->shown_index) {
+    bool same = n->shown_log == log && n->shown_member == n->disk.member;
+    if (same && index < n->shown_index) {
         cworld_broken(w, "node %u went back from entry %llu to %llu", i, U(n->shown_index),
                       U(index));
     }
     n->shown_log = log;
+    n->shown_member = n->disk.member;
     n->shown_index = index;
     if (w->n_nodes > 100) return; /* a state of 1,000 nodes takes longer to hash than to change */
     if (!always(&w->states, log, index, hash_state(exo_cluster_state_of(n->cluster)))) {
