@@ -312,7 +312,8 @@ static void note_parent(exo_cluster *c) {
     for (uint32_t i = 0; i < n && s->n_parent_voters < EXO_STATE_MAX_VOTERS; i++) {
         if (!m[i].voter) continue;
         const exo_state_node *v = exo_state_member(s, m[i].id);
-        s->parent_voters[s->n_parent_voters++] = v != NULL ? v->node : 0;
+        if (v != NULL)
+            s->parent_voters[s->n_parent_voters++] = v->node; /* else it has another name */
     }
 }
 

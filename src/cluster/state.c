@@ -66,13 +66,14 @@ bool exo_state_was_deleted(const exo_state *s, const char *instance) {
 }
 
 bool exo_state_is_provisional(const exo_state *s) {
-    uint32_t here = 0;
-    if (s->parent == 0) return false;
+    uint32_t here = 0, all = 0;
     for (uint32_t i = 0; i < s->n_parent_voters; i++) {
         const exo_state_node *n = find_node(s, s->parent_voters[i]);
-        here += n != NULL && n->member != 0 && !n->removed;
+        if (n != NULL && n->removed) continue; /* nobody waits for it */
+        all++;
+        here += n != NULL && n->member != 0;
     }
-    return here < s->n_parent_voters / 2 + 1;
+    return s->parent != 0 && all > 0 && here < all / 2 + 1;
 }
 
 /* ---- applying ---- */
