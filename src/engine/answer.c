@@ -150,7 +150,7 @@ exo_status exo_answer_push(exo_answer *a, int32_t id, bool ctx_full, exo_buf *te
     const exo_request *r = a->request;
     *finish = EXO_GOING_ON;
     a->n_tokens++;
-    a->is_aside = true;
+    a->is_aside = r->format != EXO_FORMAT_PLAIN; /* so is the end token of a format */
     exo_buf_clear(&a->reasoning);
     bool is_end = !r->ignore_end && exo_tokenizer_is_end(a->tokenizer, id);
     bool is_last = ctx_full || (r->max_tokens > 0 && a->n_tokens >= r->max_tokens);
