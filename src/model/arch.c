@@ -64,6 +64,42 @@ static exo_status read_latent(const exo_arch_source *s, exo_hparams *hp, exo_err
     return EXO_OK;
 }
 
+/* Of several positions of a picture's pieces; text has them all equal, but for the fourth. */
+static exo_status read_sections(const exo_arch_source *s, exo_hparams *hp, exo_error *err) {
+    char key[EXO_KEY_BYTES];
+    int64_t fourth = 0;
+    (void)hp;
+    exo_arch_key(s, "rope.dimension_sections", key);
+    if (!exo_gguf_has(s->g, key)) return EXO_OK;
+    if (!exo_gguf_array_i64(s->g, key, 3, &fourth) || fourth != 0) {
+        return exo_error_set(
+            err, EXO_EUNSUPPORTED,
+            "%s must be 4 numbers, of which the last is 0: others are not followed", key);
+    }
+    return EXO_OK;
+}
+
+/* Older files leave out scales that are not 1. */
+static exo_status read_minicpm(const exo_arch_source *s, exo_hparams *hp, exo_error *err) {
+    static const char *const scales[] = {"embedding_scale", "residual_scale", "logit_scale"};
+    (void)hp;
+    for (size_t i = 0; i < sizeof scales / sizeof *scales; i++) {
+        char key[EXO_KEY_BYTES];
+        if (exo_gguf_has(s->g, exo_arch_key(s, scales[i], key))) continue;
+        return exo_error_set(err, EXO_EUNSUPPORTED, "metadata key %s is missing", key);
+    }
+    return EXO_OK;
+}
+
+static exo_status read_interleaved(const exo_arch_source *s, exo_hparams *hp, exo_error *err) {
+    char key[EXO_KEY_BYTES];
+    uint32_t step = 1;
+    (void)hp;
+    (void)exo_gguf_u32(s->g, exo_arch_key(s, "interleave_moe_layer_step", key), &step);
+    if (step == 1) return EXO_OK;
+    return exo_error_set(err, EXO_EUNSUPPORTED, "%s is %u: only 1 is supported", key, step);
+}
+
 /* ---- the table ---- */
 
 static const exo_arch_spec specs[] = {
@@ -143,6 +179,75 @@ static const exo_arch_spec specs[] = {
     {.name = "exaone", .rope = EXO_ROPE_NEOX, .rope_factors = true},
     {.name = "ernie4_5"},
     {.name = "seed_oss", .rope = EXO_ROPE_NEOX, .norms = EXO_NORMS_PRE | EXO_NORMS_FFN_RENAMED},
+    {.name = "olmoe", .rope = EXO_ROPE_NEOX, .qk_norm = EXO_QK_NORM_ROW, .keys = EXO_KEY_EXPERTS},
+    {.name = "cohere2",
+     .norm = EXO_NORM_LAYER,
+     .norms = EXO_NORMS_PARALLEL,
+     .keys = EXO_KEY_LOGIT_SCALE | EXO_KEY_WINDOW,
+     .slide_period = 4,
+     .full_unrotated = true},
+    {.name = "exaone4",
+     .rope = EXO_ROPE_NEOX,
+     .norms = EXO_NORMS_POST,
+     .qk_norm = EXO_QK_NORM_HEAD,
+     .keys = EXO_KEY_WINDOW,
+     .slide_period = 4,
+     .rope_factors = true,
+     .full_unrotated = true},
+    {.name = "exaone-moe",
+     .rope = EXO_ROPE_NEOX,
+     .qk_norm = EXO_QK_NORM_HEAD,
+     .keys = EXO_KEY_WINDOW | EXO_KEY_EXPERTS | EXO_KEY_NEXTN,
+     .slide_period = 4,
+     .rope_factors = true,
+     .full_unrotated = true},
+    {.name = "glm4moe",
+     .rope = EXO_ROPE_NEOX,
+     .norms = EXO_NORMS_PRE | EXO_NORMS_FFN_RENAMED,
+     .qk_norm = EXO_QK_NORM_HEAD,
+     .qk_norm_optional = true,
+     .gating = EXO_GATING_SIGMOID,
+     .keys = EXO_KEY_EXPERTS | EXO_KEY_NEXTN},
+    {.name = "ernie4_5-moe",
+     .keys = EXO_KEY_EXPERTS,
+     .experts_normalize = true,
+     .read = read_interleaved},
+    {.name = "dots1", .rope = EXO_ROPE_NEOX, .qk_norm = EXO_QK_NORM_HEAD, .keys = EXO_KEY_EXPERTS},
+    {.name = "deepseek", .keys = EXO_KEY_EXPERTS},
+    {.name = "bailingmoe", .keys = EXO_KEY_EXPERTS},
+    {.name = "bailingmoe2",
+     .rope = EXO_ROPE_NEOX,
+     .qk_norm = EXO_QK_NORM_HEAD,
+     .keys = EXO_KEY_EXPERTS | EXO_KEY_NEXTN},
+    {.name = "minimax-m2",
+     .rope = EXO_ROPE_NEOX,
+     .qk_norm = EXO_QK_NORM_ROW,
+     .keys = EXO_KEY_EXPERTS,
+     .experts_normalize = true},
+    {.name = "minicpm",
+     .keys = EXO_KEY_EMBEDDING_SCALE | EXO_KEY_RESIDUAL_SCALE | EXO_KEY_LOGIT_SCALE,
+     .rope_factors = true,
+     .logit_scale_divides = true,
+     .read = read_minicpm},
+    {.name = "qwen2vl", .rope = EXO_ROPE_NEOX, .qkv_bias = true, .read = read_sections},
+    {.name = "qwen3vl", .rope = EXO_ROPE_NEOX, .qk_norm = EXO_QK_NORM_HEAD, .read = read_sections},
+    {.name = "qwen3vlmoe",
+     .rope = EXO_ROPE_NEOX,
+     .qk_norm = EXO_QK_NORM_HEAD,
+     .keys = EXO_KEY_EXPERTS,
+     .experts_normalize = true,
+     .read = read_sections},
+    {.name = "stablelm", .rope = EXO_ROPE_NEOX, .norm = EXO_NORM_LAYER},
+    {.name = "phi2",
+     .rope = EXO_ROPE_NEOX,
+     .norm = EXO_NORM_LAYER,
+     .norms = EXO_NORMS_PARALLEL,
+     .activation = EXO_EPILOGUE_GELU},
+    {.name = "falcon",
+     .rope = EXO_ROPE_NEOX,
+     .norm = EXO_NORM_LAYER,
+     .norms = EXO_NORMS_PARALLEL,
+     .activation = EXO_EPILOGUE_GELU},
 };
 #define N_SPECS (sizeof specs / sizeof *specs)
 

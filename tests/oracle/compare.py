@@ -48,9 +48,16 @@ SHAPES = ("test-256", "test-mixtral", "test-qwen2", "test-qwen2moe", "test-qwen3
           "test-gemma", "test-gemma2", "test-gemma3", "test-phi", "test-granite",
           "test-granitemoe", "test-glm4", "test-gpt-oss", "test-deepseek2", "test-deepseek2-lite",
           "test-olmo2", "test-starcoder2", "test-command-r", "test-smollm3", "test-internlm2",
-          "test-exaone", "test-ernie4_5", "test-seed_oss", *ENCODERS)
+          "test-exaone", "test-ernie4_5", "test-seed_oss", "test-olmoe", "test-cohere2",
+          "test-exaone4", "test-exaone-moe", "test-glm4moe", "test-ernie4_5-moe", "test-dots1",
+          "test-deepseek", "test-bailingmoe", "test-bailingmoe2", "test-minimax-m2",
+          "test-minicpm", "test-qwen2vl", "test-qwen3vl", "test-qwen3vlmoe", "test-stablelm",
+          "test-phi2", "test-falcon", *ENCODERS)
 WITH_EXPERTS = ("test-mixtral", "test-qwen2moe", "test-qwen3moe", "test-granitemoe",
-                "test-gpt-oss", "test-deepseek2", "test-deepseek2-lite")
+                "test-gpt-oss", "test-deepseek2", "test-deepseek2-lite", "test-olmoe",
+                "test-exaone-moe", "test-glm4moe", "test-ernie4_5-moe", "test-dots1",
+                "test-deepseek", "test-bailingmoe", "test-bailingmoe2", "test-minimax-m2",
+                "test-qwen3vlmoe")
 # What exo needs to be told so that both do the same: llama.cpp chooses longrope's factors by the
 # size of its context, which is 256 here.
 OPTIONS = {"test-phi": ("--ctx", "256")}
