@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Callable, Iterator
 
 import pytest
@@ -20,7 +21,6 @@ LAYERS = {"test-256": 4, "test-mixtral": 3, "test-qwen2": 3, "test-qwen2moe": 3,
           "test-qwen3vlmoe": 3, "test-stablelm": 3, "test-phi2": 3, "test-falcon": 3}
 
 
-OPTIONS = ["--ctx", "512"]
 Fingerprint = tuple[str, str]  # SHA-256 of all logits' bits; the text
 
 
@@ -39,20 +39,22 @@ def files(models: Callable[..., str]) -> dict[str, str]:
     return {f"{shape}-q8_0-all": models(shape, "q8_0") for shape in LAYERS}
 
 
+def nodes(n: int, files: dict[str, str], root: Path, *options: str) -> Cluster:
+    first, *others = files.values()
+    given = [word for path in others for word in ("-m", path)]
+    return Cluster(root, n, first, ["--ctx", "512", *options, *given])
+
+
 @pytest.fixture(scope="module")
 def alone(files: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    given = [word for path in files.values() for word in ("-m", path)]
-    server = Process(["serve", *given, "--threads", "2", *OPTIONS], tmp_path_factory.mktemp("one"))
-    yield server.wait_healthy()
-    server.stop()
+    c = nodes(1, files, tmp_path_factory.mktemp("one"), "--threads", "2")
+    yield c.nodes[0]
+    c.stop()
 
 
 @pytest.fixture(scope="module")
 def pair(files: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    first, *others = files.values()
-    given = [word for path in others for word in ("-m", path)]
-    c = Cluster(tmp_path_factory.mktemp("two"), 2, first,
-                ["--threads", "1", "--chunk", "7", *OPTIONS, *given])
+    c = nodes(2, files, tmp_path_factory.mktemp("two"), "--threads", "1", "--chunk", "7")
     yield c
     c.stop()
 

@@ -216,7 +216,7 @@ def other_local_base(g: Gguf) -> None:
     g.set_f32("gemma3.rope.freq_base_swa", 30000)  # 10000
 
 
-PLAIN = {f"{s}-{k}": Case(s, k) for s in EVERY_TYPE for k in TYPES}
+PLAIN = {f"{s}-{k}": Case(s, k, at=[1, 12, 40], top=8) for s in EVERY_TYPE for k in TYPES}
 # Choosing experts is compared in f32: see every_expert().
 ARCHITECTURES = {f"{s}-{k}": Case(s, k, at=[2, 40], top=8,
                                   both=every_expert if s in WITH_EXPERTS and k != "f32" else None)
