@@ -28,7 +28,7 @@ typedef struct {
 
 static file make(const char *shape, uint32_t n_layers) {
     exo_error err = {0};
-    const exo_synth_desc desc = {shape, "q8_0", 5, n_layers};
+    const exo_synth_desc desc = {.shape = shape, .type = "q8_0", .seed = 5, .n_layers = n_layers};
     if (exo_synth_write(&desc, path, NULL, NULL, &err) != EXO_OK) fail_msg("%s", err.message);
     FILE *f = fopen(path, "rb");
     assert_non_null(f);

@@ -34,6 +34,8 @@ typedef struct {
 
 typedef struct {
     const exo_synth_shape *shape;
+    exo_synth_shape own; /* with settings: the shape, changed */
+    exo_synth_extra own_extra;
     uint32_t n_layers;
     exo_dtype type;     /* of matrices, or */
     const exo_mix *mix; /* what chooses it; NULL = type */
@@ -280,12 +282,24 @@ static exo_status write_all(const job *j, const exo_buf *head, exo_out_file *o, 
 
 /* ---- the whole ---- */
 
+static exo_status apply_settings(const exo_synth_desc *desc, job *j, exo_error *err) {
+    if (desc->n_settings == 0) return EXO_OK;
+    j->own = *j->shape;
+    if (j->own.extra != NULL) j->own_extra = *j->own.extra;
+    exo_status st = exo_synth_set(&j->own, &j->own_extra, desc->settings, desc->n_settings, err);
+    if (j->own.extra != NULL) j->own.extra = &j->own_extra;
+    j->shape = &j->own;
+    return st;
+}
+
 static exo_status parse_desc(const exo_synth_desc *desc, job *j, exo_error *err) {
     j->shape = desc->shape != NULL ? exo_synth_find_shape(desc->shape) : NULL;
     if (j->shape == NULL) {
         return exo_error_set(err, EXO_EINVAL, "unknown shape \"%.64s\"",
                              desc->shape != NULL ? desc->shape : "");
     }
+    exo_status st = apply_settings(desc, j, err);
+    if (st != EXO_OK) return st;
     const char *type = desc->type != NULL ? desc->type : "";
     bool found = exo_dtype_parse(type, &j->type) == EXO_OK;
     if (!found && (j->mix = exo_mix_find(type)) != NULL) {

@@ -70,6 +70,10 @@ const exo_synth_shape *exo_synth_find_shape(const char *name); /* NULL when unkn
 extern const exo_synth_shape exo_synth_small[];
 extern const size_t exo_synth_n_small;
 
+/* synth_set.c: changes the two; x is s->extra's copy, or zeros where the shape has none. */
+exo_status exo_synth_set(exo_synth_shape *s, exo_synth_extra *x, const char *const *settings,
+                         size_t n, exo_error *err);
+
 /* The layout of `type` for one tensor: key names it, so that no two tensors are alike. */
 typedef struct {
     exo_dtype type; /* one that exo_synth_fills() */
