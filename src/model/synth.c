@@ -2,7 +2,7 @@
  *
  * The name of a weight type (q4_0, q4_K, iq2_xxs ...) puts every matrix into that format; that of
  * a mix (q4_K_M, q3_K_S ...; model/mix.h) chooses as llama.cpp does.  A matrix whose rows are no
- * whole blocks becomes q8_0.  Norms, biases, rope factors and expert routers are f32.
+ * whole blocks becomes q8_0, or f32 when not even of that.  Norms, biases, rope factors and expert routers are f32.
  * Matrices have deviation 1/sqrt(K), embedding and head 2/sqrt(K), so logits have about 2.  Those
  * that write to the residual stream have 3/sqrt(n_layers) times as much: its sum over all layers is
  * about 2 then, large beside the embedding, else a tied head would only repeat the last token.
@@ -68,7 +68,7 @@ static void add_vector(job *j, const char *name, uint64_t n, float mean, float s
     t->weights.std = std;
 }
 
-/* A matrix of `type`, or of q8_0 where its rows are no whole blocks of it. */
+/* A matrix of `type`; where its rows are no whole blocks of it of q8_0, where not of that of f32. */
 static tensor *add_matrix(job *j, const char *name, uint64_t cols, uint64_t rows, exo_dtype type) {
     const exo_synth_shape *s = j->shape;
     tensor *t = add(j, name, cols, rows);
@@ -76,8 +76,9 @@ static tensor *add_matrix(job *j, const char *name, uint64_t cols, uint64_t rows
         exo_mix_model m = {j->n_layers, s->n_heads, s->n_kv_heads, s->n_experts, s->tied};
         type = exo_mix_type(j->mix, &m, name, EXO_BLOCK_MAX_ELEMS);
     }
-    bool whole = cols % exo_dtype_get(type)->block_elems == 0;
-    t->weights.type = whole ? type : EXO_Q8_0;
+    if (cols % exo_dtype_get(type)->block_elems != 0) type = EXO_Q8_0;
+    if (cols % exo_dtype_get(type)->block_elems != 0) type = EXO_F32;
+    t->weights.type = type;
     t->weights.std = (float)exo_dpow((double)cols, -0.5);
     return t;
 }
