@@ -174,6 +174,13 @@ add_test(NAME oracle
 set_tests_properties(oracle PROPERTIES LABELS oracle TIMEOUT 1200
     RESOURCE_LOCK llama.cpp SKIP_RETURN_CODE 5)
 
+# The same on models of random shapes; more of them: tests/oracle/random_shapes.py --count 1000.
+add_test(NAME oracle_random
+    COMMAND /usr/bin/python3 tests/oracle/random_shapes.py --seed 1 --count 24
+    WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+set_tests_properties(oracle_random PROPERTIES LABELS oracle TIMEOUT 300 RESOURCE_LOCK llama.cpp
+    SKIP_RETURN_CODE 5)
+
 # What exo convert writes, in llama.cpp.
 add_test(NAME oracle_convert
     COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/oracle/test_convert.py
