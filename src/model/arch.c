@@ -260,6 +260,60 @@ const exo_arch_spec *exo_arch_find(exo_str name) {
     return NULL;
 }
 
+static const char recurrent[] = "layers that carry a state from token to token";
+static const char sparse[] = "attention to chosen tokens";
+static const char late_norms[] = "norms of queries and keys behind their rotation";
+static const struct {
+    const char *name, *missing;
+} others[] = {
+    {"qwen3next", recurrent},
+    {"qwen35", recurrent},
+    {"qwen35moe", recurrent},
+    {"mamba", recurrent},
+    {"mamba2", recurrent},
+    {"jamba", recurrent},
+    {"falcon-h1", recurrent},
+    {"granitehybrid", recurrent},
+    {"nemotron_h", recurrent},
+    {"nemotron_h_moe", recurrent},
+    {"lfm2", recurrent},
+    {"lfm2moe", recurrent},
+    {"plamo2", recurrent},
+    {"kimi-linear", recurrent},
+    {"rwkv6", recurrent},
+    {"rwkv7", recurrent},
+    {"deepseek32", sparse},
+    {"glm-dsa", sparse},
+    {"hunyuan-dense", late_norms},
+    {"hunyuan-moe", late_norms},
+    {"gemma3n", "embeddings of every layer's own"},
+    {"gemma4", "heads of several sizes in one model"},
+    {"deci", "heads of several sizes in one model"},
+    {"openelm", "heads of several sizes in one model"},
+    {"gemma-embedding", "windows to both sides"},
+    {"modern-bert", "windows to both sides"},
+    {"llama4", "attention in chunks"},
+    {"mistral3", "queries scaled by their position"},
+    {"mistral4", "queries scaled by their position"},
+    {"arcee", "squared ReLU"},
+    {"nemotron", "squared ReLU"},
+    {"apertus", "xIELU"},
+    {"gptneox", "two norms side by side"},
+    {"gpt2", "learned positions in a model that answers"},
+    {"mpt", "ALiBi"},
+    {"bloom", "ALiBi"},
+    {"t5", "an encoder beside the decoder"},
+};
+
+const char *exo_arch_missing(exo_str name) {
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        if (name.n == strlen(others[i].name) && memcmp(name.s, others[i].name, name.n) == 0) {
+            return others[i].missing;
+        }
+    }
+    return NULL;
+}
+
 const exo_arch_spec *exo_arch_at(size_t i) { return i < N_SPECS ? &specs[i] : NULL; }
 
 /* ---- single keys ---- */

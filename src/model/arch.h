@@ -65,6 +65,8 @@ struct exo_arch_spec { /* by size: tables of it have no holes */
 
 /* NULL when unknown. */
 const exo_arch_spec *exo_arch_find(exo_str name);
+/* What exo lacks for a known architecture that is not in the table; NULL for unknown ones. */
+const char *exo_arch_missing(exo_str name);
 /* The i-th of the table; NULL behind the last. */
 const exo_arch_spec *exo_arch_at(size_t i);
 

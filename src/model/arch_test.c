@@ -85,7 +85,9 @@ static void every_architecture_opens(void **ud) {
         exo_free(f.bytes);
     }
     for (size_t i = 0; exo_arch_at(i) != NULL; i++) {
-        if (!seen[i]) fail_msg("%s has no test shape", exo_arch_at(i)->name);
+        const char *name = exo_arch_at(i)->name;
+        if (!seen[i]) fail_msg("%s has no test shape", name);
+        if (exo_arch_missing((exo_str){name, strlen(name)}) != NULL) fail_msg("%s is there", name);
     }
 }
 

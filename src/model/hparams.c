@@ -26,10 +26,13 @@ static exo_status read_arch(const exo_gguf *g, exo_hparams *hp, exo_arch_source 
     }
     hp->arch = exo_arch_find(name);
     if (hp->arch == NULL) {
+        const char *missing = exo_arch_missing(name);
         return exo_error_set(err, EXO_EUNSUPPORTED,
-                             "architecture '%.*s' is not supported (docs/architecture.md lists "
+                             "architecture '%.*s' is not supported%s%s (docs/architecture.md lists "
                              "those that are)",
-                             (int)(name.n < 40 ? name.n : 40), name.s);
+                             (int)(name.n < 40 ? name.n : 40), name.s,
+                             missing != NULL ? ": exo has no " : "",
+                             missing != NULL ? missing : "");
     }
     *s = (exo_arch_source){g, hp->arch->name};
     hp->rope_neox = hp->arch->rope == EXO_ROPE_NEOX;
