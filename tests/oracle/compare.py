@@ -1,12 +1,12 @@
 #!/usr/bin/python3
 """Compares exo's next-token distributions with llama.cpp's, on models of random weights.
 
-  compare.py [SHAPE[:LAYERS]...] [--types f32,q4_0,... | --types all]
+  compare.py [SHAPE[:LAYERS]...] [--types f32,q4_0,... | --types all] [--turned]
       prints a table: for each shape and weight type the largest deviation of a log-probability
       among llama.cpp's most probable tokens; "*" where the most probable token differed once or
       more.  Without shapes: one of every architecture; without types: the usual ones.  Encoders:
       the largest deviation of an element of the embedding, whose length is 1.  Models with experts
-      take all of them, but for f32.
+      take all of them, but for f32.  --turned: types are the rows.
 
 llama.cpp is that of the npm package node-llama-cpp, installed into build/oracle at first use.  EXO
 names the exo binary (default build/exo).  Both get the same token ids.
@@ -227,12 +227,16 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("shapes", nargs="*", default=SHAPES)
     parser.add_argument("--types", default=",".join(USUAL))
+    parser.add_argument("--turned", action="store_true")
     options = parser.parse_args()
     kinds = options.types.split(",") if options.types != "all" else list(TYPES)
-    print("| shape | " + " | ".join(kinds) + " |\n|---|" + "---|" * len(kinds), flush=True)
+    table = [["", *kinds]]
     for shape in options.shapes:
         with tempfile.TemporaryDirectory() as folder:
-            print(f"| {shape} | " + " | ".join(row(shape, kinds, Path(folder))) + " |", flush=True)
+            table.append([shape, *row(shape, kinds, Path(folder))])
+        print(f"compared: {shape}", file=sys.stderr, flush=True)
+    for i, cells in enumerate(zip(*table) if options.turned else table):
+        print("| " + " | ".join(cells) + " |" + ("" if i else "\n|" + "---|" * len(cells)))
 
 
 if __name__ == "__main__":
