@@ -2,7 +2,8 @@
  *
  * The name of a weight type (q4_0, q4_K, iq2_xxs ...) puts every matrix into that format; that of
  * a mix (q4_K_M, q3_K_S ...; model/mix.h) chooses as llama.cpp does.  A matrix whose rows are no
- * whole blocks becomes q8_0, or f32 when not even of that.  Norms, biases, rope factors and expert routers are f32.
+ * whole blocks becomes q8_0, or f32 when not even of that.  Norms, biases, rope factors and expert
+ * routers are f32.
  * Matrices have deviation 1/sqrt(K), embedding and head 2/sqrt(K), so logits have about 2.  Those
  * that write to the residual stream have 3/sqrt(n_layers) times as much: its sum over all layers is
  * about 2 then, large beside the embedding, else a tied head would only repeat the last token.
