@@ -69,7 +69,7 @@ static void add_vector(job *j, const char *name, uint64_t n, float mean, float s
     t->weights.std = std;
 }
 
-/* A matrix of `type`; where its rows are no whole blocks of it of q8_0, where not of that of f32. */
+/* A matrix of `type`, or where its rows are no whole blocks, of q8_0 or f32. */
 static tensor *add_matrix(job *j, const char *name, uint64_t cols, uint64_t rows, exo_dtype type) {
     const exo_synth_shape *s = j->shape;
     tensor *t = add(j, name, cols, rows);
