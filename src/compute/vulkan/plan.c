@@ -1,6 +1,7 @@
 /* plan.c - makes a plan: copies its operations, lays out its memory, has its commands recorded. */
 #include "compute/vulkan/plan_head.h"
 #include "compute/vulkan/plan_host.h"
+#include "compute/vulkan/plan_profile.h"
 
 #include "base/mem.h"
 
@@ -261,6 +262,7 @@ void exo_vk_plan_destroy(exo_plan *p) {
     exo_vk_host_destroy(p);
     for (uint32_t i = 0; i < p->n_buckets; i++) exo_free(p->buckets[i].commands);
     for (uint32_t i = 0; i < p->head.n_reads; i++) exo_free(p->head.reads[i].commands);
+    exo_vk_profile_destroy(p->profile);
     exo_vk_command_pool_finish(&p->pool);
     bool free_sets = !atomic_load(&d->hung);
     for (size_t i = 0; free_sets && i < p->n_set_pools; i++) {

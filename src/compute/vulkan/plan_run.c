@@ -6,6 +6,7 @@
 #include "compute/dmath.h"
 #include "compute/vulkan/plan_head.h"
 #include "compute/vulkan/plan_host.h"
+#include "compute/vulkan/plan_profile.h"
 
 #include <string.h>
 
@@ -113,7 +114,9 @@ static exo_status submit(exo_plan *p, const exo_vk_bucket *b, uint32_t begin, ui
     }
     exo_status waited =
         exo_vk_fence_wait(queue, p->pending, EXO_VK_DEADLINE_MS, st == EXO_OK ? err : NULL);
-    return st == EXO_OK ? waited : st;
+    if (st == EXO_OK) st = waited;
+    if (st == EXO_OK) exo_vk_profile_collect(p->profile, b->commands + begin, end - begin);
+    return st;
 }
 
 /* All of the bucket's commands, and between them what the CPU computes. */
