@@ -334,6 +334,16 @@ def test_embeddings(tmp_path: Path, shape: str, kind: str) -> None:
     assert deviation < (exact if kind == "f32" else 0.01)
 
 
+@pytest.mark.parametrize("pooling", [1, 2, 3])  # mean, first, last: qwen3-embedding has the last
+def test_embeddings_of_models_that_answer(tmp_path: Path, pooling: int) -> None:
+    def pooled(g: Gguf) -> None:
+        g.set_u32("qwen3.pooling_type", pooling)
+
+    model = edited(synth("test-qwen3", "f32", tmp_path / "m.gguf"), pooled, ".pooled.gguf")
+    job = Job(model, PROMPT, [], embed=True)
+    assert compare_embedding(job, ask_llama([job])[0]) < 1e-6
+
+
 @pytest.mark.parametrize("kind", IN_256)
 def test_k_quants_are_equal_until_one_activation_rounds_differently(
         measured: Callable[[str], Deviation], kind: str) -> None:
