@@ -19,19 +19,47 @@ static exo_status read_gemma(const exo_arch_source *s, exo_hparams *hp, exo_erro
     return EXO_OK;
 }
 
+/* What the first files of gemma2 leave out. */
+static void fill_gemma2(const exo_arch_source *s, exo_hparams *hp) {
+    char key[EXO_KEY_BYTES];
+    if (!exo_gguf_has(s->g, exo_arch_key(s, "attn_logit_softcapping", key))) hp->attn_softcap = 50;
+    if (!exo_gguf_has(s->g, exo_arch_key(s, "final_logit_softcapping", key))) {
+        hp->logit_softcap = 30;
+    }
+}
+
 /* The largest gemma2 and gemma3 (46 and 62 layers) scale by the width a head would have. */
 static exo_status read_gemma23(const exo_arch_source *s, exo_hparams *hp, exo_error *err) {
-    uint32_t largest = strcmp(s->arch, "gemma2") == 0 ? 46 : 62;
+    bool second = strcmp(s->arch, "gemma2") == 0;
+    uint32_t largest = second ? 46 : 62;
+    if (second) fill_gemma2(s, hp);
     if (hp->n_layers == largest) {
         hp->attn_scale = 1.0f / sqrtf((float)hp->n_embd / (float)hp->n_heads);
     }
     return read_gemma(s, hp, err);
 }
 
+/* Where attention works on the latent, heads are as long as that is. */
+static exo_status check_absorbed(const exo_arch_source *s, const exo_hparams *hp, exo_error *err) {
+    const exo_latent *l = &hp->latent;
+    if (hp->head_dim == l->kv_rank + l->rope_dim && hp->v_dim == l->kv_rank) return EXO_OK;
+    return exo_error_set(err, EXO_EFORMAT,
+                         "%s.attention.key_length %u and value_length %u, but kv_lora_rank %u and "
+                         "rope.dimension_count %u make them %u and %u",
+                         s->arch, hp->head_dim, hp->v_dim, l->kv_rank, l->rope_dim,
+                         l->kv_rank + l->rope_dim, l->kv_rank);
+}
+
 /* What attention sees follows from the ranks: metadata may say it in two ways. */
 static exo_status read_latent(const exo_arch_source *s, exo_hparams *hp, exo_error *err) {
     exo_latent *l = &hp->latent;
     uint32_t key_dim = hp->head_dim, value_dim = hp->v_dim;
+    if (hp->n_kv_heads != 1 && hp->n_kv_heads != hp->n_heads) {
+        return exo_error_set(err, EXO_EFORMAT,
+                             "%s.attention.head_count_kv is %u: of %u heads that share a latent, "
+                             "1 or all can have keys",
+                             s->arch, hp->n_kv_heads, hp->n_heads);
+    }
     exo_status st = exo_arch_need_u32(s, "attention.kv_lora_rank", MAX_RANK, &l->kv_rank, err);
     if (st == EXO_OK) st = exo_arch_u32(s, "attention.q_lora_rank", MAX_RANK, &l->q_rank, err);
     if (st == EXO_OK)
@@ -40,6 +68,8 @@ static exo_status read_latent(const exo_arch_source *s, exo_hparams *hp, exo_err
     char key[EXO_KEY_BYTES];
     l->absorbed = exo_gguf_has(s->g, exo_arch_key(s, "attention.key_length_mla", key));
     if (l->absorbed) {
+        st = check_absorbed(s, hp, err);
+        if (st != EXO_OK) return st;
         st = exo_arch_need_u32(s, "attention.key_length_mla", EXO_MAX_HEAD_DIM, &key_dim, err);
         if (st == EXO_OK)
             st = exo_arch_need_u32(s, "attention.value_length_mla", EXO_MAX_HEAD_DIM, &value_dim,
@@ -122,6 +152,7 @@ static const exo_arch_spec specs[] = {
      .norms = EXO_NORMS_PRE | EXO_NORMS_POST,
      .activation = EXO_EPILOGUE_GELU_MUL,
      .keys = EXO_KEY_ATTN_SOFTCAP | EXO_KEY_LOGIT_SOFTCAP | EXO_KEY_WINDOW,
+     .window = 4096,
      .slide_period = 2,
      .read = read_gemma23},
     {.name = "gemma3",
@@ -166,6 +197,7 @@ static const exo_arch_spec specs[] = {
      .norms = EXO_NORMS_OUT,
      .encoder = true},
     {.name = "olmo2", .rope = EXO_ROPE_NEOX, .norms = EXO_NORMS_POST, .qk_norm = EXO_QK_NORM_ROW},
+    {.name = "olmoe", .rope = EXO_ROPE_NEOX, .qk_norm = EXO_QK_NORM_ROW, .keys = EXO_KEY_EXPERTS},
     {.name = "starcoder2",
      .rope = EXO_ROPE_NEOX,
      .norm = EXO_NORM_LAYER,
@@ -179,7 +211,6 @@ static const exo_arch_spec specs[] = {
     {.name = "exaone", .rope = EXO_ROPE_NEOX, .rope_factors = true},
     {.name = "ernie4_5"},
     {.name = "seed_oss", .rope = EXO_ROPE_NEOX, .norms = EXO_NORMS_PRE | EXO_NORMS_FFN_RENAMED},
-    {.name = "olmoe", .rope = EXO_ROPE_NEOX, .qk_norm = EXO_QK_NORM_ROW, .keys = EXO_KEY_EXPERTS},
     {.name = "cohere2",
      .norm = EXO_NORM_LAYER,
      .norms = EXO_NORMS_PARALLEL,

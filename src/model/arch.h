@@ -49,6 +49,7 @@ struct exo_arch_spec { /* by size: tables of it have no holes */
     exo_epilogue activation;   /* 0 = SILU_MUL */
     unsigned keys;             /* EXO_KEY_* that may be set */
     exo_gating gating;         /* where metadata do not say */
+    uint32_t window;           /* where metadata do not say */
     uint32_t slide_period;     /* of these layers the last sees all, the others slide */
     uint32_t unrotated_period; /* of these layers the last is not rotated */
     bool qkv_bias;             /* must be there */

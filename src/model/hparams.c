@@ -232,6 +232,7 @@ static exo_status read_layers(const exo_arch_source *s, exo_hparams *hp, exo_err
     uint32_t zero;
     exo_arch_key(s, "attention.sliding_window", key);
     if (exo_gguf_u32(s->g, key, &zero) && zero == 0) return EXO_OK;
+    hp->window = hp->arch->window;
     exo_status st = exo_arch_u32(s, "attention.sliding_window", MAX_CONTEXT, &hp->window, err);
     if (st == EXO_OK && hp->window > 0) st = read_pattern(s, hp, err);
     for (uint32_t il = 0; hp->window > 0 && hp->arch->full_unrotated && il < hp->n_layers; il++) {
@@ -255,7 +256,8 @@ static exo_status read_pooling(const exo_arch_source *s, exo_hparams *hp, exo_er
     return EXO_OK;
 }
 
-static exo_status read_vocab(const exo_gguf *g, exo_hparams *hp, exo_error *err) {
+static exo_status read_vocab(const exo_arch_source *s, exo_hparams *hp, exo_error *err) {
+    const exo_gguf *g = s->g;
     const exo_tensor *embd = exo_gguf_find(g, "token_embd.weight");
     exo_gguf_type elem;
     size_t n_tokens;
@@ -270,6 +272,12 @@ static exo_status read_vocab(const exo_gguf *g, exo_hparams *hp, exo_error *err)
             (unsigned long long)embd->dims[1], n_tokens);
     }
     hp->n_vocab = (uint32_t)n_tokens;
+    char key[EXO_KEY_BYTES];
+    uint32_t said;
+    if (exo_gguf_u32(g, exo_arch_key(s, "vocab_size", key), &said) && said != hp->n_vocab) {
+        return exo_error_set(err, EXO_EFORMAT, "%s is %u, but token_embd.weight has %u rows", key,
+                             said, hp->n_vocab);
+    }
     hp->tied_head = exo_gguf_find(g, "output.weight") == NULL;
     hp->qkv_bias = exo_gguf_find(g, "blk.0.attn_q.bias") != NULL ||
                    exo_gguf_find(g, "blk.0.attn_qkv.bias") != NULL;
@@ -292,7 +300,7 @@ exo_status exo_hparams_read(const exo_gguf *g, exo_str stem, exo_hparams *out, e
     exo_status st = read_arch(g, &hp, &s, err);
     if (st == EXO_OK) st = refuse_variants(&s, hp.arch, err);
     if (st == EXO_OK) st = read_sizes(&s, &hp, err);
-    if (st == EXO_OK) st = read_vocab(g, &hp, err);
+    if (st == EXO_OK) st = read_vocab(&s, &hp, err);
     if (st == EXO_OK) st = read_scales(&s, &hp, err);
     if (st == EXO_OK) st = read_layers(&s, &hp, err);
     if (st == EXO_OK) st = read_pooling(&s, &hp, err);

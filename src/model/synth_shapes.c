@@ -179,6 +179,7 @@ const char *const *exo_synth_shapes(void) {
         "test-stablelm",
         "test-phi2",
         "test-falcon",
+        "test-granitemoeshared",
         NULL,
     };
     return names;

@@ -16,6 +16,11 @@ static const exo_synth_extra phi3 = {.with = EXO_SYNTH_FUSED_QKV | EXO_SYNTH_FUS
                                      .rope_scaling = "longrope"};
 static const exo_synth_extra granite = {
     .attn_scale = 0.1f, .embedding_scale = 3, .residual_scale = 0.5f, .logit_scale = 1.5f};
+static const exo_synth_extra granite_shared = {.attn_scale = 0.1f,
+                                               .embedding_scale = 3,
+                                               .residual_scale = 0.5f,
+                                               .logit_scale = 1.5f,
+                                               .n_ff_shared = 256};
 static const exo_synth_extra glm4 = {.with = EXO_SYNTH_QKV_BIAS | EXO_SYNTH_FUSED_UP,
                                      .rope_dims = 32};
 static const exo_synth_extra gpt_oss = {
@@ -268,6 +273,22 @@ const exo_synth_shape exo_synth_small[] = {
      .n_experts_used = 2,
      .tied = true,
      .extra = &granite},
+    {.name = "test-granitemoeshared",
+     .arch = "granitemoe",
+     .n_layers = 3,
+     .n_embd = 256,
+     .n_ff = 128,
+     .n_heads = 4,
+     .n_kv_heads = 2,
+     .head_dim = 64,
+     .n_vocab = 520,
+     .ctx = 2048,
+     .rope_base = 1e4f,
+     .norm_eps = 1e-5f,
+     .n_experts = 8,
+     .n_experts_used = 2,
+     .tied = true,
+     .extra = &granite_shared},
     {.name = "test-glm4",
      .arch = "glm4",
      .n_layers = 3,

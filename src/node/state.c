@@ -3,6 +3,7 @@
  * The master is so far the lowest node id among those connected, and the term is 0: there is no
  * election and no log yet. */
 #define _DEFAULT_SOURCE
+#include "node/discover.h"
 #include "node/node_impl.h"
 
 #include <exo/version.h>
@@ -67,6 +68,7 @@ json_t *exo_node_state_json(exo_node *n) {
         json_array_append_new(links, link_json(n, p));
         if (strcmp(p->node_id, master) < 0) master = p->node_id;
     }
-    return json_pack("{s:s, s:o, s:o, s:o, s:s, s:i}", "node_id", exo_node_id(n), "nodes", nodes,
-                     "instances", instances, "links", links, "master", master, "term", 0);
+    return json_pack("{s:s, s:o, s:o, s:o, s:o, s:s, s:i}", "node_id", exo_node_id(n), "nodes",
+                     nodes, "instances", instances, "links", links, "discovery",
+                     exo_discover_json(n), "master", master, "term", 0);
 }

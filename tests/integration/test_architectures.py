@@ -11,7 +11,8 @@ from conftest import Cluster, Process
 # Every architecture that answers: one shape of each, and its layers.
 LAYERS = {"test-256": 4, "test-mixtral": 3, "test-qwen2": 3, "test-qwen2moe": 3, "test-qwen3": 3,
           "test-qwen3moe": 3, "test-gemma": 3, "test-gemma2": 4, "test-gemma3": 7, "test-phi": 3,
-          "test-granite": 3, "test-granitemoe": 3, "test-glm4": 3, "test-gpt-oss": 4,
+          "test-granite": 3, "test-granitemoe": 3, "test-granitemoeshared": 3, "test-glm4": 3,
+          "test-gpt-oss": 4,
           "test-deepseek2": 3, "test-deepseek2-lite": 27, "test-olmo2": 3, "test-starcoder2": 3,
           "test-command-r": 3, "test-smollm3": 5, "test-internlm2": 3, "test-exaone": 3,
           "test-ernie4_5": 3, "test-seed_oss": 3, "test-olmoe": 3, "test-cohere2": 5,

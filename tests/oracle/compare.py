@@ -53,12 +53,12 @@ SHAPES = ("test-256", "test-mixtral", "test-qwen2", "test-qwen2moe", "test-qwen3
           "test-exaone4", "test-exaone-moe", "test-glm4moe", "test-ernie4_5-moe", "test-dots1",
           "test-deepseek", "test-bailingmoe", "test-bailingmoe2", "test-minimax-m2",
           "test-minicpm", "test-qwen2vl", "test-qwen3vl", "test-qwen3vlmoe", "test-stablelm",
-          "test-phi2", "test-falcon", *ENCODERS)
+          "test-phi2", "test-falcon", "test-granitemoeshared", *ENCODERS)
 WITH_EXPERTS = ("test-mixtral", "test-qwen2moe", "test-qwen3moe", "test-granitemoe",
                 "test-gpt-oss", "test-deepseek2", "test-deepseek2-lite", "test-olmoe",
                 "test-exaone-moe", "test-glm4moe", "test-ernie4_5-moe", "test-dots1",
                 "test-deepseek", "test-bailingmoe", "test-bailingmoe2", "test-minimax-m2",
-                "test-qwen3vlmoe")
+                "test-qwen3vlmoe", "test-granitemoeshared")
 # What exo needs to be told so that both do the same: llama.cpp chooses longrope's factors by the
 # size of its context, which is 256 here.
 OPTIONS = {"test-phi": ("--ctx", "256")}

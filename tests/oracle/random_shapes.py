@@ -35,7 +35,7 @@ WHOLE_WIDTH = ("test-qwen2", "test-qwen2vl", "test-qwen2moe", "test-olmo2", "tes
                "test-stablelm", "test-phi", "test-internlm2", "test-exaone", "test-exaone4",
                "test-exaone-moe", "test-dots1", "test-deepseek", "test-bailingmoe",
                "test-bailingmoe2", "test-minicpm", "test-smollm3", "test-granite",
-               "test-granitemoe", "test-mixtral", "test-ernie4_5", "test-ernie4_5-moe",
+               "test-granitemoe", "test-granitemoeshared", "test-mixtral", "test-ernie4_5", "test-ernie4_5-moe",
                "test-seed_oss", "test-glm4", "test-256")
 ONE_KEY_HEAD_EACH = ("test-olmoe", "test-dots1", "test-phi2")  # no shared keys and values there
 # llama.cpp knows these by their number of layers, which makes them slow.
@@ -46,7 +46,7 @@ PART_ROTATED = ("test-phi", "test-glm4", "test-glm4moe", "test-minimax-m2", "tes
 SECTIONED = ("test-qwen2vl", "test-qwen3vl", "test-qwen3vlmoe")
 SHARED = {"test-deepseek2": 2, "test-qwen2moe": 3, "test-exaone-moe": 2, "test-glm4moe": 2,
           "test-ernie4_5-moe": 2, "test-dots1": 2, "test-deepseek": 2, "test-bailingmoe": 2,
-          "test-bailingmoe2": 1}
+          "test-bailingmoe2": 1, "test-granitemoeshared": 2}
 SCALED = ("test-exaone-moe", "test-glm4moe", "test-dots1", "test-bailingmoe", "test-bailingmoe2")
 ORIGINAL_IS_EIGHTH = ("test-gpt-oss", "test-phi")  # of the context: yarn, longrope
 TYPES = ("f32", "f32", "f32", "f16", "q8_0", "q4_0", "q4_K", "q5_K", "q6_K", "mxfp4", "iq4_nl")

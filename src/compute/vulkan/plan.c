@@ -174,7 +174,7 @@ static uint64_t lay_out_step(exo_plan *p) {
 /* Partial results of attention: (rows, heads, splits, head_dim + 4) floats. */
 static uint64_t lay_out_partials(exo_plan *p) {
     uint64_t row = 0;
-    uint32_t per_split = EXO_ATTN_SPLIT_TOKENS / EXO_KV_PAGE_TOKENS;
+    uint32_t per_split = p->device->shaders.shape.split_tokens / EXO_KV_PAGE_TOKENS;
     p->max_splits = (p->desc.max_seq_pages + per_split - 1) / per_split;
     for (size_t i = 0; i < p->desc.n_ops; i++) {
         const exo_op_attention *a = &p->ops[i].u.attention;

@@ -33,7 +33,7 @@ static const exo_row *row_of(const exo_vk_pass *ps, uint32_t i) {
 
 static void write_grids(const exo_plan *p, uint32_t *words, const exo_vk_pass *ps,
                         uint32_t last_pos) {
-    uint32_t n_logits = ps->n_logits, splits = last_pos / EXO_ATTN_SPLIT_TOKENS + 1;
+    uint32_t n_logits = ps->n_logits, splits = last_pos / p->device->shaders.shape.split_tokens + 1;
     for (uint32_t i = 0; i < p->n_grids; i++) {
         const exo_vk_grid *g = &p->grids[i];
         uint32_t *at = words + EXO_VK_GRIDS_AT + (size_t)3 * i;
