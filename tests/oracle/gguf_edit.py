@@ -102,6 +102,13 @@ class Gguf:
         self.tensors[name] = Tensor(dims, kind, len(self.data))
         self.data += raw + bytes(padded(len(raw)) - len(raw))
 
+    def remove(self, names: list[str]) -> None:
+        """The others move up: readers want no gaps."""
+        old = {name: (t, self.raw(name)) for name, t in self.tensors.items() if name not in names}
+        self.tensors, self.data = {}, bytearray()
+        for name, (t, raw) in old.items():
+            self.add_tensor(name, t.dims, t.kind, raw)
+
     def set_vector(self, name: str, values: list[float]) -> None:
         """Overwrites an f32 vector, or adds one."""
         raw = struct.pack(f"<{len(values)}f", *values)
