@@ -175,12 +175,16 @@ static exo_jvalue filter_indent(exo_jctx *c, exo_jvalue self, const exo_jargs *a
 /* truncate(length=255, killwords=false, end="...", leeway=5) */
 static exo_jvalue filter_truncate(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     int64_t leeway = exo_jarg_bound(c, a, 3, 5);
+    exo_jvalue wanted = a->v[0].type == EXO_J_ABSENT ? exo_jint(255) : a->v[0];
+    double most = wanted.type == EXO_J_FLOAT ? wanted.f
+                  : wanted.type == EXO_J_INT ? (double)wanted.i
+                                             : -1;
+    int64_t n_end = a->v[2].type == EXO_J_ABSENT ? 3 : exo_jlength(c, a->v[2]);
+    bool short_enough = most >= (double)n_end && leeway >= 0 &&
+                        (double)exo_jlength(c, self) <= most + (double)leeway;
+    if (!exo_jok(c)) return exo_jundefined;
+    if (short_enough) return self; /* whatever the kinds of the arguments are */
     const exo_jstr *end = exo_jarg_str(c, a, 2, "...");
-    bool fraction = a->v[0].type == EXO_J_FLOAT; /* good for comparing only */
-    if (fraction && a->v[0].f >= (double)end->n_chars && leeway >= 0 &&
-        (double)exo_jlength(c, self) <= a->v[0].f + (double)leeway) {
-        return self;
-    }
     int64_t length = exo_jarg_int(c, a, 0, 255);
     if (length < (int64_t)end->n_chars) {
         return exo_jfail(c, "expected length >= %zu, got %" PRId64, end->n_chars, length);
