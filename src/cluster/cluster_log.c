@@ -271,6 +271,7 @@ static void new_raft(exo_cluster *c, const exo_raft_snapshot *s, uint64_t term) 
     c->leader = 0;
     c->master = 0;
     c->carry_mark = EXO_CLUSTER_MARK_NONE;
+    c->compact_at = 0;
     c->leaderless_ms = c->now_ms > 0 ? c->now_ms : 1;
     c->yield_to = 0;
     c->yield_member = 0;
@@ -454,9 +455,10 @@ void exo_cluster_bring(exo_cluster *c) {
     exo_cluster_emit(c, EXO_CLUSTER_PERSIST_CARRY);
 }
 
-void exo_cluster_compact(exo_cluster *c, bool now) {
-    uint64_t kept = exo_raft_kept_entries(c->raft);
-    if (kept == 0 || (!now && kept < EXO_CLUSTER_KEPT)) return;
+void exo_cluster_compact(exo_cluster *c) {
+    if (exo_raft_kept_entries(c->raft) < c->kept_entries) return;
+    if (exo_raft_applied_index(c->raft) < c->compact_at) return;
+    c->compact_at = exo_raft_applied_index(c->raft) + c->kept_entries / 2;
     exo_buf_clear(&c->bytes);
     exo_state_write(&c->state, &c->bytes);
     if (!exo_buf_ok(&c->bytes)) {

@@ -116,6 +116,7 @@ void cnode_start(cworld *w, uint32_t i) {
         .seed = sim_draw(&w->rng),
         .session = k->session,
         .unix_ms = 1000000 + w->now_us / 1000,
+        .kept_entries = w->kept_entries,
         .stored = {.log_id = k->log_id,
                    .member = k->member,
                    .term = k->term,
@@ -185,9 +186,14 @@ static void schedule_tick(cworld *w, uint32_t i) {
 static bool crashes_here(cworld *w, uint32_t i) {
     if (w->calm || !sim_chance(&w->rng, w->crash_between)) return false;
     cnode_crash(w, i);
-    sim_add(&w->queue, (sim_event){.at_us = w->now_us + (5 + sim_below(&w->rng, 2000)) * SIM_MS,
-                                   .kind = EVENT_START,
-                                   .node = i});
+    sim_add(
+        &w->queue,
+        (sim_event){
+            .at_us = w->now_us +
+                     (1 + sim_below(&w->rng, sim_chance(&w->rng, w->quick_restart) ? 30 : 2000)) *
+                         SIM_MS,
+            .kind = EVENT_START,
+            .node = i});
     return true;
 }
 
