@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define LEARNER_HEARTBEAT_MS 1000
-#define LOG_ID_RANDOM_BITS   20 /* a log's id is the time it was begun at, and chance */
+#define LOG_ID_RANDOM_BITS   32 /* a log's id is the second it was begun in, and chance */
 
 /* ---- Raft's actions ---- */
 
@@ -235,9 +235,8 @@ void exo_cluster_push_waiting(exo_cluster *c) {
 /* ---- logs ---- */
 
 static uint64_t new_log_id(exo_cluster *c) {
-    uint64_t ms = c->unix_ms + (c->now_ms - c->started_ms);
-    uint64_t chance = exo_cluster_draw(c) >> (64 - LOG_ID_RANDOM_BITS);
-    return ((ms << LOG_ID_RANDOM_BITS) | chance) + 1;
+    uint64_t s = (c->unix_ms + (c->now_ms - c->started_ms)) / 1000;
+    return s << LOG_ID_RANDOM_BITS | (exo_cluster_draw(c) >> (64 - LOG_ID_RANDOM_BITS) | 1);
 }
 
 static void persist_log(exo_cluster *c) {
