@@ -320,6 +320,7 @@ static void draw_world(cworld *w) {
     w->loss = sim_chance(&w->rng, 0.5) ? 0.0 : (double)between(w, 1, 50) / 1000;
     w->twice = sim_chance(&w->rng, 0.5) ? 0.0 : (double)between(w, 1, 50) / 1000;
     w->crash_between = (double)between(w, 0, 3) / 1000;
+    w->disk_full = sim_chance(&w->rng, 0.5) ? 0.0 : 0.002;
     w->quick_restart = sim_chance(&w->rng, 0.5) ? 0.2 : 0.9;
     w->kept_entries = (uint32_t)between(w, 8, 64);
 }

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define DISK_RETRY_MS 5000 /* as in src/node/consensus.c */
+
 uint8_t *sim_copy(const void *bytes, size_t n) {
     uint8_t *c = malloc(n > 0 ? n : 1);
     if (c == NULL) abort();
@@ -197,8 +199,22 @@ static bool crashes_here(cworld *w, uint32_t i) {
     return true;
 }
 
+/* The disk refuses: nothing of the step happens, and the node begins anew from what it has. */
+static bool disk_refuses(cworld *w, uint32_t i) {
+    const sim_node *n = &w->nodes[i];
+    bool any = false;
+    for (size_t k = 0; k < n->out.n && !any; k++) any = is_persist(&n->out.items[k]);
+    if (!any || w->calm || !sim_chance(&w->rng, w->disk_full)) return false;
+    cnode_crash(w, i);
+    sim_add(
+        &w->queue,
+        (sim_event){.at_us = w->now_us + DISK_RETRY_MS * SIM_MS, .kind = EVENT_START, .node = i});
+    return true;
+}
+
 static bool carry_out(cworld *w, uint32_t i) {
     sim_node *n = &w->nodes[i];
+    if (disk_refuses(w, i)) return false;
     bool late = w->d.spoil == SPOIL_SENT_BEFORE_PERSISTED;
     for (size_t k = 0; k < n->out.n && !late; k++) {
         if (is_persist(&n->out.items[k])) persist(w, n, n->out.items[k]);
