@@ -215,6 +215,7 @@ static bool disk_refuses(cworld *w, uint32_t i) {
 static bool carry_out(cworld *w, uint32_t i) {
     sim_node *n = &w->nodes[i];
     if (disk_refuses(w, i)) return false;
+    rules_after_step(w, i);
     bool late = w->d.spoil == SPOIL_SENT_BEFORE_PERSISTED;
     for (size_t k = 0; k < n->out.n && !late; k++) {
         if (is_persist(&n->out.items[k])) persist(w, n, n->out.items[k]);
@@ -243,6 +244,5 @@ void cnode_step(cworld *w, uint32_t i, const exo_cluster_input *in) {
         cworld_broken(w, "node %u: %s", i, err.message);
         return;
     }
-    rules_after_step(w, i);
     if (carry_out(w, i)) schedule_tick(w, i);
 }
