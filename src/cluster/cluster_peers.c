@@ -10,8 +10,10 @@
 
 #include <string.h>
 
-#define INFO_SETTLED_MS 10000 /* in a large cluster, between nodes of one log; news goes at once   \
-                               */
+/* In a large cluster, between nodes of one log; news goes at once. */
+#define INFO_SETTLED_MS 10000
+10000 /* in a large cluster, between nodes of one log; news goes at once                       \
+       */
 #define MANY_MEMBERS   16
 #define YIELD_CHILD_MS 500   /* without leader, before a live fork of our log is asked */
 #define YIELD_LOST_MS  2000  /* and any other live log */
@@ -23,9 +25,10 @@
 #define FORK_RANK_MS   300   /* between those who are left: one fork is enough */
 #define REACHED_MS     3000  /* a voter that was heard so lately can vote */
 
-/* ---- peers ---- */
+    /* ---- peers ---- */
 
-static size_t place(const exo_cluster *c, uint64_t node) {
+    static size_t
+    place(const exo_cluster *c, uint64_t node) {
     size_t low = 0, high = c->n_peers;
     while (low < high) {
         size_t mid = low + (high - low) / 2;
