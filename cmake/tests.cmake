@@ -117,14 +117,14 @@ endif()
 include(cmake/fuzz.cmake) # the corpora, replayed
 
 # Real processes, driven by pytest; they run the release binary unless EXO names another.
-foreach(suite cli api cluster election architectures hosts clients slow tiny pull safetensors convert)
+foreach(suite cli api reasoning cluster election architectures hosts clients slow tiny pull safetensors convert mutants)
     add_test(NAME integration_${suite}
         COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/integration/test_${suite}.py
         WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
     set_tests_properties(integration_${suite} PROPERTIES LABELS integration TIMEOUT 600)
 endforeach()
 # Where answers have deadlines of seconds, nothing else may run.
-foreach(suite cli api cluster election hosts clients slow tiny)
+foreach(suite cli api reasoning cluster election hosts clients slow tiny)
     set_tests_properties(integration_${suite} PROPERTIES RUN_SERIAL TRUE)
 endforeach()
 
@@ -173,6 +173,13 @@ add_test(NAME oracle
     WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 set_tests_properties(oracle PROPERTIES LABELS oracle TIMEOUT 1200
     RESOURCE_LOCK llama.cpp SKIP_RETURN_CODE 5)
+
+# The same on models of random shapes; more of them: tests/oracle/random_shapes.py --count 1000.
+add_test(NAME oracle_random
+    COMMAND /usr/bin/python3 tests/oracle/random_shapes.py --seed 1 --count 24
+    WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+set_tests_properties(oracle_random PROPERTIES LABELS oracle TIMEOUT 300 RESOURCE_LOCK llama.cpp
+    SKIP_RETURN_CODE 5)
 
 # What exo convert writes, in llama.cpp.
 add_test(NAME oracle_convert

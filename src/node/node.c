@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "engine/seat.h"
 #include "net/hello.h"
+#include "node/discover.h"
 #include "node/node_impl.h"
 
 #include <stdio.h>
@@ -40,7 +41,10 @@ static void on_tick(uv_timer_t *t) {
         exo_consensus_tick(n, now);
         exo_instances_tick(n, now);
     }
-    if (n->net != NULL) exo_members_tick(n, now);
+    if (n->net == NULL) return;
+    exo_admit_tick(n, now);
+    exo_discover_tick(n, now);
+    exo_members_tick(n, now);
 }
 
 static void on_net_closed(void *ud) {
@@ -55,6 +59,7 @@ static void stop_on_loop(exo_node *n, exo_loop_call *c) {
     n->stopping = true;
     exo_instances_finish(n, EXO_NODE_STOPPING);
     exo_routes_finish(n, EXO_NODE_STOPPING);
+    exo_discover_stop(n);
     uv_timer_stop(&n->cluster_timer);
     exo_consensus_finish(n);
     if (n->net != NULL) {
@@ -104,17 +109,29 @@ static exo_status describe_device(exo_node *n, exo_error *err) {
     return exo_device_describe(n->device, &n->device_info, err);
 }
 
+/* "*" is both families where the machine has IPv6; a usual port that is taken gives way. */
+static exo_status listen_for_links(exo_node *n, exo_net_desc *nd, exo_error *err) {
+    bool any = strcmp(n->listen_addr, "*") == 0;
+    if (any) snprintf(n->listen_addr, sizeof n->listen_addr, "::");
+    exo_status st = exo_net_create(nd, &n->net, err);
+    if (any && (st == EXO_EIO || st == EXO_EINVAL)) {
+        snprintf(n->listen_addr, sizeof n->listen_addr, "0.0.0.0");
+        st = exo_net_create(nd, &n->net, err);
+    }
+    if (st == EXO_EBUSY && n->d.port_may_differ) {
+        nd->listen_port = 0;
+        st = exo_net_create(nd, &n->net, err);
+    }
+    return st;
+}
+
 static exo_status start_net(exo_node *n, exo_error *err) {
     const exo_node_desc *d = &n->d;
     if (d->listen_addr == NULL) return EXO_OK;
-    if (d->cluster_key == NULL) {
-        return exo_error_set(err, EXO_EINVAL,
-                             "a node that listens needs a cluster key: set EXO_CLUSTER_KEY to a "
-                             "passphrase that all nodes share");
-    }
-    exo_status st = exo_tls_ctx_create(
-        d->cluster_key, d->name_space != NULL ? d->name_space : "default", &n->tls, err);
+    exo_status st = exo_admit_start(n, err);
+    if (st == EXO_OK) st = exo_tls_ctx_create(n->keyring.key, n->keyring.name_space, &n->tls, err);
     if (st != EXO_OK) return st;
+    exo_admit_guests(n);
     n->hello_extra = json_object();
     exo_net_desc nd = {.loop = &n->loop,
                        .tls = n->tls,
@@ -124,12 +141,14 @@ static exo_status start_net(exo_node *n, exo_error *err) {
                        .listen_port = d->listen_port,
                        .hello_extra = n->hello_extra,
                        .events = exo_members_events(),
+                       .guest_events = exo_admit_guest_events(),
+                       .admit = exo_admit_check,
                        .ud = n};
-    st = exo_net_create(&nd, &n->net, err);
+    st = listen_for_links(n, &nd, err);
     if (st != EXO_OK) return st;
     n->listen_port = exo_net_port(n->net);
     for (size_t i = 0; i < d->n_peers; i++) exo_members_add_address(n, d->peers[i], "", 0);
-    return EXO_OK;
+    return exo_discover_start(n, err);
 }
 
 /* On failure there is no loop to unwind. */
@@ -160,6 +179,9 @@ static void unwind_loop(exo_node *n) {
 
 static void free_node(exo_node *n) {
     exo_members_finish(n);
+    exo_discover_finish(n);
+    exo_admit_finish(n);
+    exo_keyring_finish(&n->keyring);
     exo_mailbox_destroy(n->mailbox);
     json_decref(n->hello_extra);
     exo_tls_ctx_destroy(n->tls);

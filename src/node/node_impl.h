@@ -2,6 +2,8 @@
  *
  *   node.c       life: start, stop, the LOOP thread, calls from other threads
  *   models.c     which models this node can open
+ *   discover.c   who is out there: beacon, DNS-SD, platform, peers file
+ *   admit.c      who may be in: join codes, removed nodes, new keys
  *   members.c    peers: dialling, control links, what each node tells the others
  *   instances.c  instances: placing, loading, lanes, ending
  *   instances_log.c  instances that the cluster remembers: started again, moved, deleted
@@ -17,6 +19,7 @@
 #include "base/lock.h"
 #include "base/mailbox.h"
 #include "cluster/placement.h"
+#include "net/keyring.h"
 #include "net/link.h"
 #include "node/log_store.h"
 #include "node/node.h"
@@ -53,9 +56,11 @@ typedef struct exo_address {
     char node_id[EXO_NODE_ID_BYTES]; /* "" until somebody answered there */
     exo_link *link;                  /* being dialled or open, else NULL */
     uint64_t dial_at_ms;
+    uint64_t opened_ms; /* when its link opened; 0 = it is not open */
     uint32_t backoff_ms;
-    uint32_t n_failed;                 /* tries since it was last open */
+    uint32_t n_failed;                 /* tries since it was last open for a while */
     char last_reason[EXO_ERROR_BYTES]; /* said once, not at every try */
+    char why[EXO_ERROR_BYTES];         /* of the last try, said or not */
 } exo_address;
 
 /* A node that a control link is open to. */
@@ -83,10 +88,33 @@ typedef struct exo_link_ctx {
 exo_link_events exo_members_events(void);
 void exo_members_add_address(exo_node *n, const char *host_port, const char *node_id,
                              uint64_t dial_at_ms);
+/* Discovery heard node_id there: it is dialled at dial_at_ms, if nothing links us by then. */
+void exo_members_heard(exo_node *n, const char *host_port, const char *node_id,
+                       uint64_t dial_at_ms);
+/* Dials another address of a node that is linked; both sides then keep the new link. */
+void exo_members_move(exo_node *n, const char *host_port, const char *node_id);
+void exo_members_forget(exo_node *n, const char *host_port);
 void exo_members_tick(exo_node *n, uint64_t now_ms);
 void exo_members_announce(exo_node *n); /* our record changed: tell everyone */
 exo_peer *exo_members_find(exo_node *n, const char *node_id); /* NULL: not connected */
 void exo_members_finish(exo_node *n);
+
+/* ---- who may be in ---- */
+
+typedef struct exo_admit exo_admit;
+
+/* Loads the keyring; holds the data directory of a node with links. */
+exo_status exo_admit_start(exo_node *n, exo_error *err);
+/* Once the key is there: join codes are found from now on. */
+void exo_admit_guests(exo_node *n);
+exo_link_events exo_admit_guest_events(void);
+exo_status exo_admit_check(void *node, const exo_peer_info *peer, exo_error *err);
+bool exo_admit_inviting(const exo_node *n);     /* a join code is open */
+void exo_admit_greet(exo_node *n, exo_link *l); /* a control link opened */
+void exo_admit_on_message(exo_node *n, const exo_peer *from, const json_t *m);
+void exo_admit_refused(exo_node *n, const char *why); /* says it, not again and again */
+void exo_admit_tick(exo_node *n, uint64_t now_ms);
+void exo_admit_finish(exo_node *n);
 
 /* ---- the cluster's log ---- */
 
@@ -227,7 +255,10 @@ struct exo_node {
     exo_device_info device_info;
     char device_reason[EXO_ERROR_BYTES]; /* why it is not the device asked for; "" */
     exo_identity *identity;
+    exo_keyring keyring;
+    exo_admit *admit;
     exo_tls_ctx *tls;
+    struct exo_discover *discover; /* discover.h */
     exo_models *models;
     exo_net *net; /* NULL: one machine */
     json_t *hello_extra;

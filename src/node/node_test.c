@@ -334,7 +334,6 @@ static void what_is_wrong_is_said_at_start(void **state) {
     (void)state;
     exo_node *other = start("other", NULL);
     expect_no_start((exo_node_desc){.device = "cpu:9"}, EXO_ENOTFOUND, "cpu:9");
-    expect_no_start((exo_node_desc){.listen_addr = "127.0.0.1"}, EXO_EINVAL, "EXO_CLUSTER_KEY");
     expect_no_start((exo_node_desc){.listen_addr = "127.0.0.1", .cluster_key = "short"}, EXO_EINVAL,
                     "10");
     expect_no_start((exo_node_desc){.listen_addr = "127.0.0.1",
@@ -386,10 +385,13 @@ static int make_model(void **state) {
 static int remove_files(void **state) {
     (void)state;
     static const char *const names[] = {"alpha", "beta", "alone", "other"};
+    static const char *const files[] = {"node.key", "node.lock", "cluster.json", "cluster.lock"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char path[64];
-        snprintf(path, sizeof path, "%s/%s/node.key", root, names[i]);
-        unlink(path);
+        for (size_t k = 0; k < sizeof files / sizeof *files; k++) {
+            snprintf(path, sizeof path, "%s/%s/%s", root, names[i], files[k]);
+            unlink(path);
+        }
         snprintf(path, sizeof path, "%s/%s", root, names[i]);
         rmdir(path);
     }

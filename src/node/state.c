@@ -3,6 +3,7 @@
  * Which instances there are is what the cluster's log says; how far each has come is what its
  * owner says.  An instance that no connected node runs is "waiting". */
 #define _DEFAULT_SOURCE
+#include "node/discover.h"
 #include "node/node_impl.h"
 
 #include <exo/version.h>
@@ -84,8 +85,9 @@ json_t *exo_node_state_json(exo_node *n) {
         json_array_append_new(links, link_json(n, p));
     }
     add_remembered(n, instances);
-    json_t *state = json_pack("{s:s, s:o, s:o, s:o}", "node_id", exo_node_id(n), "nodes", nodes,
-                              "instances", instances, "links", links);
+    json_t *state =
+        json_pack("{s:s, s:o, s:o, s:o, s:o}", "node_id", exo_node_id(n), "nodes", nodes,
+                  "instances", instances, "links", links, "discovery", exo_discover_json(n));
     if (state != NULL) exo_consensus_show(n, state);
     return state;
 }
