@@ -10,25 +10,21 @@
 
 #include <string.h>
 
-/* In a large cluster, between nodes of one log; news goes at once. */
-#define INFO_SETTLED_MS 10000
-10000 /* in a large cluster, between nodes of one log; news goes at once                       \
-       */
-#define MANY_MEMBERS   16
-#define YIELD_CHILD_MS 500   /* without leader, before a live fork of our log is asked */
-#define YIELD_LOST_MS  2000  /* and any other live log */
-#define BEGIN_ANEW_MS  5000  /* taken into a log that was never heard of again */
-#define FORK_GRACE_MS  3000  /* after the start: the others are still being dialled */
-#define FORK_CLOSED_MS 400   /* the only other voter's link has ended */
-#define FORK_SILENT_MS 1200  /* it is there and says nothing */
-#define FORK_MANY_MS   10000 /* with three voters or more, or when a majority can be reached */
-#define FORK_RANK_MS   300   /* between those who are left: one fork is enough */
-#define REACHED_MS     3000  /* a voter that was heard so lately can vote */
+#define INFO_SETTLED_MS 10000 /* between words to a node of a large log; news goes at once */
+#define MANY_MEMBERS    16
+#define YIELD_CHILD_MS  500   /* without leader, before a live fork of our log is asked */
+#define YIELD_LOST_MS   2000  /* and any other live log */
+#define BEGIN_ANEW_MS   5000  /* taken into a log that was never heard of again */
+#define FORK_GRACE_MS   3000  /* after the start: the others are still being dialled */
+#define FORK_CLOSED_MS  400   /* the only other voter's link has ended */
+#define FORK_SILENT_MS  1200  /* it is there and says nothing */
+#define FORK_MANY_MS    10000 /* with three voters or more, or when a majority can be reached */
+#define FORK_RANK_MS    300   /* between those who are left: one fork is enough */
+#define REACHED_MS      3000  /* a voter that was heard so lately can vote */
 
-    /* ---- peers ---- */
+/* ---- peers ---- */
 
-    static size_t
-    place(const exo_cluster *c, uint64_t node) {
+static size_t place(const exo_cluster *c, uint64_t node) {
     size_t low = 0, high = c->n_peers;
     while (low < high) {
         size_t mid = low + (high - low) / 2;
