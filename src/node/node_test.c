@@ -268,7 +268,7 @@ static void a_node_leaves_in_mid_answer(void **state) {
         assert_true(exo_now_ms() - begin < 5000);
         wait_for(n[1 - leaver], "nodes", 1);
         wait_for(n[1 - leaver], "instances", 1); /* remembered */
-        ask(n[1 - leaver], 7, 5, &next); /* placed anew on who is left */
+        ask(n[1 - leaver], 7, 5, &next);         /* placed anew on who is left */
         wait_for_end(&next);
         expect_full_answer(&next, 5);
         exo_node_stop(n[1 - leaver]);
