@@ -25,10 +25,10 @@ static uintptr_t page_bytes;
 static struct sigaction before;
 
 /* From the page on to the end of the mapping: what is behind a missing page is missing, too. */
-static bool fill(entry *e, uintptr_t at, uintptr_t end) {
-    uintptr_t page = at & ~(page_bytes - 1);
-    void *got =
-        mmap((void *)page, end - page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+static bool fill(entry *e, uint8_t *at, uintptr_t end) {
+    uint8_t *page = at - ((uintptr_t)at & (page_bytes - 1));
+    void *got = mmap(page, end - (uintptr_t)page, PROT_READ,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
     if (got == MAP_FAILED) return false;
     atomic_store(&e->hurt, true);
     return true;
@@ -51,7 +51,7 @@ static void on_bus(int number, siginfo_t *info, void *context) {
     for (size_t i = 0; i < n; i++) {
         uintptr_t begin = atomic_load(&entries[i].begin), end = atomic_load(&entries[i].end);
         if (begin <= CLAIMED || at < begin || at >= end) continue;
-        if (!fill(&entries[i], at, end)) break;
+        if (!fill(&entries[i], info->si_addr, end)) break;
         errno = saved;
         return;
     }

@@ -272,7 +272,7 @@ static exo_status add_heads(const exo_hf_source *s, uint32_t n_heads, uint32_t n
     if (st == EXO_OK) st = get_u32(s, "head_dim", false, &own);
     if (st != EXO_OK) return st;
     bool given = own > 0 || latent;
-    if (!given && n_embd % n_heads != 0) {
+    if (!given && (n_heads == 0 || n_embd % n_heads != 0)) {
         return exo_error_set(s->err, EXO_EFORMAT,
                              "config.json: hidden_size %u is no multiple of num_attention_heads %u",
                              n_embd, n_heads);

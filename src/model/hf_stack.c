@@ -234,13 +234,14 @@ static exo_status add_groups(exo_hf_tensors *s, const exo_hf_place *place, const
     uint64_t dim = exo_hf_head_dim(s->config, s->arch);
     uint64_t n = kv_heads >= 1 && kv_heads <= 65536 ? (uint64_t)kv_heads : 1;
     uint64_t per_group = heads >= 1 && heads <= 65536 ? (uint64_t)heads / n : 0;
-    if (t->dims[1] != n * (per_group + 2) * dim) {
+    uint64_t want = n * (per_group + 2) * dim;
+    if (t->dims[1] != want) {
         return exo_error_set(err, EXO_EFORMAT,
                              "it has %llu rows, but config.json asks for %llu: %llu heads of keys "
                              "with %llu queries of %llu dimensions",
-                             (unsigned long long)t->dims[1],
-                             (unsigned long long)(n * (per_group + 2) * dim), (unsigned long long)n,
-                             (unsigned long long)per_group, (unsigned long long)dim);
+                             (unsigned long long)t->dims[1], (unsigned long long)want,
+                             (unsigned long long)n, (unsigned long long)per_group,
+                             (unsigned long long)dim);
     }
     uint64_t row = t->bytes / t->dims[1], first = 0;
     for (size_t i = 0; i < 3; i++) {

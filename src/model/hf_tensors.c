@@ -9,7 +9,7 @@
 #include "base/le.h"
 #include "base/mem.h"
 
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static bool find_type(const exo_safetensor *t, exo_hf_how how, exo_dtype *out) {
@@ -118,10 +118,12 @@ static bool is_norm(const char *name) {
 
 /* Layers behind the last that guess further tokens: left out. */
 static bool is_extra(const exo_hf_tensors *s, const char *name) {
-    unsigned layer, n = exo_hf_n_layers(s->config);
+    static const char before[] = "model.layers.";
     if (!exo_hf_has_member(s->arch, "num_nextn_predict_layers")) return false;
-    double extra = exo_hf_number_or(s->config, "num_nextn_predict_layers", 0);
-    return sscanf(name, "model.layers.%6u.", &layer) == 1 && layer >= n && layer < n + extra;
+    if (strncmp(name, before, sizeof before - 1) != 0) return false;
+    double layer = (double)strtoul(name + sizeof before - 1, NULL, 10),
+           n = exo_hf_n_layers(s->config);
+    return layer >= n && layer < n + exo_hf_number_or(s->config, "num_nextn_predict_layers", 0);
 }
 
 static exo_status add(exo_hf_tensors *s, const exo_safetensor *from, const exo_hf_place *place,
