@@ -1,291 +1,67 @@
 /* hf_tokenizer.c - tokenizer.json and its companions to the tokenizer keys of a GGUF file.
  *
- * Three kinds are known.  Byte-level BPE becomes "gpt2" with its merges.  BPE with byte fallback is
- * SentencePiece's in other clothes and becomes "llama": a token's score is minus the rank of the
- * first merge that makes it, which merges in the same order.
- * WordPiece becomes "bert", where words begin with U+2581 instead of going on with "##".
- * The embedding may have more rows than there are tokens; the rest are unused ones. */
-#include "model/hf_impl.h"
+ * Byte-level BPE that cuts words in a way with a name becomes "gpt2" with its merges.  BPE with
+ * byte fallback is SentencePiece's in other clothes and becomes "llama": a token's score is minus
+ * the rank of the first merge that makes it, which merges in the same order.  WordPiece as BERT has
+ * it becomes "bert", where words begin with U+2581 instead of going on with "##".  These load in
+ * other programs, too.  Anything else has no name there and is "huggingface".
+ * All but BERT's carry a description of what the file says about text (pipeline.h), by which exo
+ * gives the ids that the file's own library gives. */
+#include "model/hf_vocab.h"
 
 #include "base/mem.h"
+#include "model/pipeline.h"
 
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#define MAX_TOKENS    (1u << 24)
-#define NOWHERE_SCORE (-1e9f) /* of a token that no merge makes */
-
-typedef enum { /* tokenizer.ggml.token_type */
-               TYPE_NORMAL = 1,
-               TYPE_UNKNOWN = 2,
-               TYPE_CONTROL = 3,
-               TYPE_USER_DEFINED = 4,
-               TYPE_UNUSED = 5,
-               TYPE_BYTE = 6,
-} token_type;
-
-typedef struct {
-    const char *s; /* NULL: a gap */
-    size_t n;
-    token_type type;
-    float score;
-} entry;
-
-typedef struct {
-    const exo_hf_texts *texts;
-    const json_t *model; /* of tokenizer.json */
-    entry *entries;      /* (n) */
-    uint32_t n;
-    bool byte_level, word_piece;
-    exo_gguf_writer *w;
-    exo_error *err;
-} vocab;
-
-static const char *text_of(const json_t *from, const char *name) {
-    const char *s = json_string_value(json_object_get(from, name));
-    return s != NULL ? s : "";
-}
-
-/* ---- entries ---- */
-
-static exo_status put_entry(vocab *v, const char *s, size_t n, const json_t *id, token_type type) {
-    json_int_t i = json_is_integer(id) ? json_integer_value(id) : -1;
-    if (i < 0 || i >= (json_int_t)v->n) {
-        return exo_error_set(v->err, EXO_EFORMAT,
-                             "tokenizer.json: token \"%.40s\" has id %lld, but the embedding has "
-                             "%u rows",
-                             s, (long long)i, v->n);
-    }
-    entry *e = &v->entries[i];
-    bool same = e->s != NULL && e->n == n && memcmp(e->s, s, n) == 0;
-    if (e->s != NULL && !same) {
-        return exo_error_set(v->err, EXO_EFORMAT,
-                             "tokenizer.json: \"%.40s\" and \"%.40s\" both have id %lld", e->s, s,
-                             (long long)i);
-    }
-    *e = (entry){s, n, type, NOWHERE_SCORE};
-    return EXO_OK;
-}
-
-static bool is_byte_token(const char *s, size_t n) {
-    return n == 6 && memcmp(s, "<0x", 3) == 0 && s[5] == '>' &&
-           strspn(s + 3, "0123456789ABCDEFabcdef") == 2;
-}
-
-static exo_status read_vocab(vocab *v) {
-    json_t *all = json_object_get(v->model, "vocab"), *id;
-    const char *s, *unk = text_of(v->model, "unk_token");
-    if (!json_is_object(all) || json_object_size(all) == 0) {
-        return exo_error_set(v->err, EXO_EFORMAT, "tokenizer.json: model.vocab is no object");
-    }
-    exo_status st = EXO_OK;
-    json_object_foreach(all, s, id) {
-        size_t n = strlen(s);
-        token_type type = TYPE_NORMAL;
-        if (!v->byte_level && !v->word_piece && is_byte_token(s, n)) type = TYPE_BYTE;
-        if (!v->byte_level && unk[0] != '\0' && strcmp(s, unk) == 0) type = TYPE_UNKNOWN;
-        st = put_entry(v, s, n, id, type);
-        if (st != EXO_OK) break;
-    }
-    return st;
-}
-
-static exo_status read_added(vocab *v) {
-    const json_t *all = json_object_get(v->texts->tokenizer, "added_tokens");
-    exo_status st = EXO_OK;
-    for (size_t i = 0; i < json_array_size(all) && st == EXO_OK; i++) {
-        const json_t *t = json_array_get(all, i), *content = json_object_get(t, "content");
-        const json_t *id = json_object_get(t, "id");
-        if (!json_is_string(content)) {
-            return exo_error_set(v->err, EXO_EFORMAT,
-                                 "tokenizer.json: added token %zu has no content", i);
-        }
-        const char *s = json_string_value(content);
-        bool special = json_is_true(json_object_get(t, "special"));
-        json_int_t k = json_integer_value(id);
-        bool unknown = json_is_integer(id) && k >= 0 && k < (json_int_t)v->n &&
-                       v->entries[k].type == TYPE_UNKNOWN;
-        st = put_entry(v, s, json_string_length(content), id,
-                       unknown   ? TYPE_UNKNOWN
-                       : special ? TYPE_CONTROL
-                                 : TYPE_USER_DEFINED);
-    }
-    return st;
-}
-
-static int64_t find_token(const vocab *v, const char *s) {
-    const json_t *id = json_object_get(json_object_get(v->model, "vocab"), s);
-    if (json_is_integer(id)) return json_integer_value(id); /* checked when it was read */
-    const json_t *all = json_object_get(v->texts->tokenizer, "added_tokens");
-    for (size_t i = 0; i < json_array_size(all); i++) {
-        const json_t *t = json_array_get(all, i);
-        if (strcmp(text_of(t, "content"), s) == 0)
-            return json_integer_value(json_object_get(t, "id"));
-    }
-    return -1;
-}
-
-/* ---- merges ---- */
-
-/* "a b", or ["a", "b"]. */
-static bool read_merge(const json_t *m, const char **a, size_t *n_a, const char **b, size_t *n_b) {
-    if (json_is_array(m) && json_array_size(m) == 2) {
-        *a = json_string_value(json_array_get(m, 0));
-        *b = json_string_value(json_array_get(m, 1));
-        if (*a == NULL || *b == NULL) return false;
-        *n_a = strlen(*a);
-        *n_b = strlen(*b);
-        return *n_a > 0 && *n_b > 0;
-    }
-    *a = json_string_value(m);
-    const char *space = *a != NULL && **a != '\0' ? strchr(*a + 1, ' ') : NULL;
-    if (space == NULL || space[1] == '\0') return false;
-    *n_a = (size_t)(space - *a);
-    *b = space + 1;
-    *n_b = strlen(*b);
-    return true;
-}
-
-static exo_status bad_merge(const vocab *v, size_t i) {
-    return exo_error_set(v->err, EXO_EFORMAT, "tokenizer.json: merge %zu is no pair of tokens", i);
-}
-
-static exo_status add_merges(const vocab *v, const json_t *merges) {
-    exo_buf text = {0};
-    exo_status st = EXO_OK;
-    exo_gguf_add_array(v->w, "tokenizer.ggml.merges", EXO_GGUF_STRING, json_array_size(merges));
-    for (size_t i = 0; i < json_array_size(merges) && st == EXO_OK; i++) {
-        const char *a, *b;
-        size_t n_a, n_b;
-        if (!read_merge(json_array_get(merges, i), &a, &n_a, &b, &n_b)) {
-            st = bad_merge(v, i);
-            break;
-        }
-        exo_buf_clear(&text);
-        exo_buf_append(&text, a, n_a);
-        exo_buf_putc(&text, ' ');
-        exo_buf_append(&text, b, n_b);
-        if (!exo_buf_ok(&text)) {
-            st = exo_error_set(v->err, EXO_ENOMEM, "out of memory for merges");
-        } else {
-            exo_gguf_put_str(&v->w->kvs, exo_buf_str(&text), text.n);
-        }
-    }
-    exo_buf_finish(&text);
-    return st;
-}
-
-static exo_status score_by_merges(vocab *v, const json_t *merges) {
-    exo_buf text = {0};
-    const json_t *ids = json_object_get(v->model, "vocab");
-    exo_status st = EXO_OK;
-    for (size_t i = 0; i < json_array_size(merges) && st == EXO_OK; i++) {
-        const char *a, *b;
-        size_t n_a, n_b;
-        if (!read_merge(json_array_get(merges, i), &a, &n_a, &b, &n_b)) {
-            st = bad_merge(v, i);
-            break;
-        }
-        exo_buf_clear(&text);
-        exo_buf_append(&text, a, n_a);
-        exo_buf_append(&text, b, n_b);
-        const json_t *id = json_object_get(ids, exo_buf_str(&text));
-        if (!json_is_integer(id)) {
-            st = exo_error_set(v->err, EXO_EFORMAT,
-                               "tokenizer.json: merge %zu makes \"%.40s\", which is no token", i,
-                               exo_buf_str(&text));
-            break;
-        }
-        entry *e = &v->entries[json_integer_value(id)];
-        if (e->score == NOWHERE_SCORE) e->score = -(float)i;
-    }
-    exo_buf_finish(&text);
-    return st;
-}
-
-/* ---- writing ---- */
-
-/* A token as GGUF files spell it.  What is in brackets stands for itself. */
-static void put_text(const vocab *v, const char *s, size_t n) {
-    exo_buf *out = &v->w->kvs;
-    bool begins = v->word_piece && (n < 3 || s[0] != '[' || s[n - 1] != ']');
-    bool goes_on = begins && n > 2 && memcmp(s, "##", 2) == 0;
-    if (goes_on) {
-        exo_gguf_put_str(out, s + 2, n - 2);
-    } else if (begins) {
-        exo_gguf_put_u64(out, n + 3);
-        exo_buf_puts(out, "\xE2\x96\x81");
-        exo_buf_append(out, s, n);
-    } else {
-        exo_gguf_put_str(out, s, n);
-    }
-}
-
-static void add_entries(const vocab *v) {
-    char pad[32];
-    exo_gguf_add_array(v->w, "tokenizer.ggml.tokens", EXO_GGUF_STRING, v->n);
-    for (uint32_t i = 0; i < v->n; i++) {
-        const entry *e = &v->entries[i];
-        int n = snprintf(pad, sizeof pad, "[PAD%u]", i);
-        put_text(v, e->s != NULL ? e->s : pad, e->s != NULL ? e->n : (size_t)n);
-    }
-    exo_gguf_add_array(v->w, "tokenizer.ggml.token_type", EXO_GGUF_I32, v->n);
-    for (uint32_t i = 0; i < v->n; i++) {
-        token_type type = v->entries[i].s != NULL ? v->entries[i].type : TYPE_UNUSED;
-        exo_gguf_put_u32(&v->w->kvs, (uint32_t)type);
-    }
-    if (v->byte_level || v->word_piece) return;
-    exo_gguf_add_array(v->w, "tokenizer.ggml.scores", EXO_GGUF_F32, v->n);
-    for (uint32_t i = 0; i < v->n; i++) {
-        uint32_t bits;
-        memcpy(&bits, &v->entries[i].score, sizeof bits);
-        exo_gguf_put_u32(&v->w->kvs, bits);
-    }
-}
+#define MAX_TOKENS (1u << 24)
 
 /* ---- what is added to every text ---- */
 
 /* "<s>", or {"content": "<s>", ...} */
 static const char *token_text(const json_t *from, const char *name) {
     const json_t *v = json_object_get(from, name);
-    return json_is_object(v) ? text_of(v, "content") : text_of(from, name);
+    return json_is_object(v) ? exo_hf_text_of(v, "content") : exo_hf_text_of(from, name);
 }
 
-/* The post-processor that has a template, if there is one. */
-static const json_t *find_template(const json_t *post) {
-    const json_t *all = json_object_get(post, "processors");
-    if (strcmp(text_of(post, "type"), "TemplateProcessing") == 0) return post;
-    for (size_t i = 0; i < json_array_size(all); i++) {
-        const json_t *p = json_array_get(all, i);
-        if (strcmp(text_of(p, "type"), "TemplateProcessing") == 0) return p;
-    }
-    return NULL;
+/* Some classes rebuild their post-processor from the configuration. */
+static bool rebuilds(const json_t *config) {
+    const char *class = exo_hf_text_of(config, "tokenizer_class");
+    return strncmp(class, "Llama", 5) == 0 || strncmp(class, "CodeLlama", 9) == 0 ||
+           strncmp(class, "Gemma", 5) == 0;
 }
 
-static const char *special_at(const json_t *single, size_t i) {
-    return text_of(json_object_get(json_array_get(single, i), "SpecialToken"), "id");
-}
+/* What a text is put between. */
+typedef struct {
+    bool add_bos, add_eos;
+    bool by_flags; /* and by nothing else */
+} frame;
 
-static void add_flags(const vocab *v, const char *bos, const char *eos) {
+static exo_status read_frame(const exo_hf_vocab *v, int64_t bos, int64_t eos, frame *out) {
     const json_t *config = v->texts->tokenizer_config;
-    const json_t *post = find_template(json_object_get(v->texts->tokenizer, "post_processor"));
-    const json_t *single = json_object_get(post, "single");
-    size_t n = json_array_size(single);
-    bool add_bos = n > 0 && bos[0] != '\0' && strcmp(special_at(single, 0), bos) == 0;
-    bool add_eos = n > 1 && eos[0] != '\0' && strcmp(special_at(single, n - 1), eos) == 0;
-    /* Some classes rebuild their post-processor from the configuration. */
-    const char *class = text_of(config, "tokenizer_class");
-    bool rebuilt = strncmp(class, "Llama", 5) == 0 || strncmp(class, "CodeLlama", 9) == 0 ||
-                   strncmp(class, "Gemma", 5) == 0;
+    const json_t *post = json_object_get(v->texts->tokenizer, "post_processor");
     const json_t *own_bos = json_object_get(config, "add_bos_token");
     const json_t *own_eos = json_object_get(config, "add_eos_token");
-    if ((post == NULL || rebuilt) && json_is_boolean(own_bos)) add_bos = json_is_true(own_bos);
-    if ((post == NULL || rebuilt) && json_is_boolean(own_eos)) add_eos = json_is_true(own_eos);
-    exo_gguf_add_bool(v->w, "tokenizer.ggml.add_bos_token", add_bos && bos[0] != '\0');
-    exo_gguf_add_bool(v->w, "tokenizer.ggml.add_eos_token", add_eos && eos[0] != '\0');
+    exo_pipeline *p = exo_calloc(1, sizeof *p);
+    if (p == NULL) return exo_error_set(v->err, EXO_ENOMEM, "out of memory for a tokenizer");
+    exo_status st = EXO_OK;
+    if (post != NULL) st = exo_pipeline_read_frame(p, post, v->n, v->err);
+    if (st == EXO_OK) {
+        bool free_to_say = rebuilds(config) || p->n_before + p->n_after == 0;
+        out->add_bos = p->n_before > 0 && p->before[0] == bos;
+        out->add_eos = p->n_after > 0 && p->after[p->n_after - 1] == eos;
+        out->by_flags = free_to_say && (json_is_boolean(own_bos) || json_is_boolean(own_eos));
+        if (free_to_say && json_is_boolean(own_bos)) out->add_bos = json_is_true(own_bos);
+        if (free_to_say && json_is_boolean(own_eos)) out->add_eos = json_is_true(own_eos);
+        out->add_bos = out->add_bos && bos >= 0;
+        out->add_eos = out->add_eos && eos >= 0;
+    }
+    exo_free(p);
+    return st == EXO_OK ? st : exo_error_wrap(v->err, st, "tokenizer.json");
 }
 
-static void add_id(const vocab *v, const char *key, int64_t id) {
+static void add_id(const exo_hf_vocab *v, const char *key, int64_t id) {
     if (id >= 0 && id < v->n) exo_gguf_add_u32(v->w, key, (uint32_t)id);
 }
 
@@ -299,41 +75,43 @@ static int64_t id_at(const json_t *from, const char *name, size_t k) {
     return json_is_integer(v) ? json_integer_value(v) : -1;
 }
 
-static int64_t named_or_numbered(const vocab *v, const char *text, const char *number) {
-    int64_t id = text[0] != '\0' ? find_token(v, text) : -1;
+static int64_t named_or_numbered(const exo_hf_vocab *v, const char *text, const char *number) {
+    int64_t id = text[0] != '\0' ? exo_hf_find_token(v, text) : -1;
     if (id < 0) id = id_at(v->texts->config, number, 0);
     if (id < 0) id = id_at(v->texts->generation, number, 0);
     return id;
 }
 
-static const char *text_at(const vocab *v, int64_t id) {
-    return id >= 0 && id < v->n && v->entries[id].s != NULL ? v->entries[id].s : "";
-}
-
-static void add_special(const vocab *v) {
+static exo_status add_special(const exo_hf_vocab *v, frame *f) {
     const json_t *config = v->texts->tokenizer_config;
     static const char *const more[] = {"tokenizer.ggml.eot_token_id",
                                        "tokenizer.ggml.eom_token_id"};
     int64_t bos = named_or_numbered(v, token_text(config, "bos_token"), "bos_token_id");
     int64_t eos = named_or_numbered(v, token_text(config, "eos_token"), "eos_token_id");
-    const char *unk = text_of(v->model, "unk_token");
+    const char *unk = exo_hf_unknown_text(v);
     add_id(v, "tokenizer.ggml.bos_token_id", bos);
     add_id(v, "tokenizer.ggml.eos_token_id", eos);
-    if (unk[0] != '\0') add_id(v, "tokenizer.ggml.unknown_token_id", find_token(v, unk));
+    if (unk[0] != '\0') add_id(v, "tokenizer.ggml.unknown_token_id", exo_hf_find_token(v, unk));
     const char *pad = token_text(config, "pad_token");
-    if (pad[0] != '\0') add_id(v, "tokenizer.ggml.padding_token_id", find_token(v, pad));
+    if (pad[0] != '\0') add_id(v, "tokenizer.ggml.padding_token_id", exo_hf_find_token(v, pad));
     size_t n_more = 0; /* other tokens that end an answer */
+    const json_t *ends = v->texts->generation;
+    if (id_at(ends, "eos_token_id", 0) < 0) ends = v->texts->config;
     for (size_t k = 0; k < 8 && n_more < 2; k++) {
-        int64_t id = id_at(v->texts->generation, "eos_token_id", k);
+        int64_t id = id_at(ends, "eos_token_id", k);
         if (id < 0 || id == eos || id >= v->n) continue;
         add_id(v, more[n_more++], id);
     }
-    add_flags(v, text_at(v, bos), text_at(v, eos));
+    exo_status st = read_frame(v, bos, eos, f);
+    if (st != EXO_OK) return st;
+    exo_gguf_add_bool(v->w, "tokenizer.ggml.add_bos_token", f->add_bos);
+    exo_gguf_add_bool(v->w, "tokenizer.ggml.add_eos_token", f->add_eos);
+    return EXO_OK;
 }
 
 /* ---- the template ---- */
 
-static void add_template(const vocab *v) {
+static void add_template(const exo_hf_vocab *v) {
     const exo_hf_texts *t = v->texts;
     const json_t *own = json_object_get(t->tokenizer_config, "chat_template");
     const char *s = t->chat_template;
@@ -341,7 +119,7 @@ static void add_template(const vocab *v) {
     if (json_is_array(own)) { /* several by name: the default one */
         const json_t *first = json_array_get(own, 0);
         for (size_t i = 0; i < json_array_size(own); i++) {
-            if (strcmp(text_of(json_array_get(own, i), "name"), "default") == 0) {
+            if (strcmp(exo_hf_text_of(json_array_get(own, i), "name"), "default") == 0) {
                 first = json_array_get(own, i);
             }
         }
@@ -359,9 +137,9 @@ static void add_template(const vocab *v) {
 
 static bool has_step(const json_t *from, const char *list, const char *type) {
     const json_t *all = json_object_get(from, list);
-    if (strcmp(text_of(from, "type"), type) == 0) return true;
+    if (strcmp(exo_hf_text_of(from, "type"), type) == 0) return true;
     for (size_t i = 0; i < json_array_size(all); i++) {
-        if (strcmp(text_of(json_array_get(all, i), "type"), type) == 0) return true;
+        if (strcmp(exo_hf_text_of(json_array_get(all, i), "type"), type) == 0) return true;
     }
     return false;
 }
@@ -370,27 +148,48 @@ static bool has_step(const json_t *from, const char *list, const char *type) {
 static bool adds_space(const json_t *tokenizer) {
     const json_t *pre = json_object_get(tokenizer, "pre_tokenizer");
     if (has_step(json_object_get(tokenizer, "normalizer"), "normalizers", "Prepend")) return true;
-    if (strcmp(text_of(pre, "type"), "Metaspace") != 0) return false;
-    const char *scheme = text_of(pre, "prepend_scheme");
+    if (strcmp(exo_hf_text_of(pre, "type"), "Metaspace") != 0) return false;
+    const char *scheme = exo_hf_text_of(pre, "prepend_scheme");
     if (scheme[0] != '\0') return strcmp(scheme, "never") != 0;
     return !json_is_false(json_object_get(pre, "add_prefix_space"));
 }
 
 /* BERT's own: what tokenizer_wpm.c does. */
-static exo_status check_word_piece(const vocab *v) {
+static bool is_bert(const exo_hf_vocab *v) {
     const json_t *t = v->texts->tokenizer, *normalizer = json_object_get(t, "normalizer");
-    const char *prefix = text_of(v->model, "continuing_subword_prefix");
-    bool usual = strcmp(text_of(normalizer, "type"), "BertNormalizer") == 0 &&
+    const json_t *max = json_object_get(v->model, "max_input_chars_per_word");
+    const json_t *added = json_object_get(t, "added_tokens");
+    const char *pre = exo_hf_text_of(json_object_get(t, "pre_tokenizer"), "type");
+    bool usual = strcmp(exo_hf_text_of(normalizer, "type"), "BertNormalizer") == 0 &&
                  !json_is_false(json_object_get(normalizer, "clean_text")) &&
-                 !json_is_false(json_object_get(normalizer, "handle_chinese_chars"));
-    const char *pre = text_of(json_object_get(t, "pre_tokenizer"), "type");
-    if (usual && strcmp(pre, "BertPreTokenizer") == 0 && strcmp(prefix, "##") == 0) return EXO_OK;
-    return exo_error_set(v->err, EXO_EUNSUPPORTED,
-                         "tokenizer.json: WordPiece with another normalizer or pre-tokenizer than "
-                         "BERT's is not supported");
+                 !json_is_false(json_object_get(normalizer, "handle_chinese_chars")) &&
+                 strcmp(pre, "BertPreTokenizer") == 0 &&
+                 strcmp(exo_hf_text_of(v->model, "continuing_subword_prefix"), "##") == 0 &&
+                 (!json_is_integer(max) || json_integer_value(max) == 100);
+    for (size_t i = 0; usual && i < json_array_size(added); i++) {
+        static const char *const odd[] = {"lstrip", "rstrip", "single_word", "normalized"};
+        for (size_t k = 0; k < sizeof odd / sizeof *odd; k++)
+            usual = usual && !json_is_true(json_object_get(json_array_get(added, i), odd[k]));
+    }
+    return usual;
 }
 
-static void add_word_piece(const vocab *v) {
+/* [CLS] text [SEP], which a "bert" file means without saying so. */
+static bool is_bert_frame(const exo_hf_vocab *v, int64_t cls, int64_t sep) {
+    const json_t *post = json_object_get(v->texts->tokenizer, "post_processor");
+    exo_pipeline *p = exo_calloc(1, sizeof *p);
+    bool usual = p != NULL && exo_pipeline_read_frame(p, post, v->n, NULL) == EXO_OK &&
+                 p->n_before == 1 && p->n_after == 1 && p->before[0] == cls && p->after[0] == sep;
+    exo_free(p);
+    return usual;
+}
+
+static int64_t bert_id(const exo_hf_vocab *v, const char *name, const char *usual) {
+    const char *text = token_text(v->texts->tokenizer_config, name);
+    return exo_hf_find_token(v, text[0] != '\0' ? text : usual);
+}
+
+static void add_bert(const exo_hf_vocab *v) {
     const json_t *normalizer = json_object_get(v->texts->tokenizer, "normalizer");
     const json_t *strip = json_object_get(normalizer, "strip_accents");
     bool lowercase = !json_is_false(json_object_get(normalizer, "lowercase"));
@@ -404,73 +203,171 @@ static void add_word_piece(const vocab *v) {
         {"pad_token", "[PAD]", "tokenizer.ggml.padding_token_id"},
         {"mask_token", "[MASK]", "tokenizer.ggml.mask_token_id"},
     };
-    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
-        const char *text = token_text(v->texts->tokenizer_config, ids[i].name);
-        add_id(v, ids[i].key, find_token(v, text[0] != '\0' ? text : ids[i].usual));
-    }
+    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++)
+        add_id(v, ids[i].key, bert_id(v, ids[i].name, ids[i].usual));
     exo_gguf_add_str(v->w, "tokenizer.ggml.model", "bert");
     exo_gguf_add_bool(v->w, "tokenizer.ggml.normalizer.lowercase", lowercase);
     exo_gguf_add_bool(v->w, "tokenizer.ggml.normalizer.strip_accents",
                       json_is_boolean(strip) ? json_is_true(strip) : lowercase);
 }
 
-static exo_status find_kind(vocab *v) {
-    const json_t *t = v->texts->tokenizer;
-    const char *type = text_of(v->model, "type");
-    v->word_piece = strcmp(type, "WordPiece") == 0;
-    if (v->word_piece) return check_word_piece(v);
-    bool merges = json_is_array(json_object_get(v->model, "merges"));
-    if ((type[0] != '\0' && strcmp(type, "BPE") != 0) || !merges) {
-        return exo_error_set(v->err, EXO_EUNSUPPORTED,
-                             "tokenizer.json: model type \"%.32s\" is "
-                             "not supported (BPE and WordPiece are)",
-                             type);
+/* Whether each byte has its stand-in: then nothing is unknown. */
+static bool has_all_bytes(const exo_hf_vocab *v) {
+    const json_t *vocab = json_object_get(v->model, "vocab");
+    exo_buf text = {0};
+    bool all = true;
+    for (int b = 0; all && b < 256; b++) {
+        uint8_t byte = (uint8_t)b;
+        exo_buf_clear(&text);
+        exo_append_stand_ins(&text, &byte, 1);
+        all = json_object_get(vocab, exo_buf_str(&text)) != NULL;
     }
-    v->byte_level = has_step(json_object_get(t, "pre_tokenizer"), "pretokenizers", "ByteLevel") ||
-                    has_step(json_object_get(t, "decoder"), "decoders", "ByteLevel");
-    if (v->byte_level || json_is_true(json_object_get(v->model, "byte_fallback"))) return EXO_OK;
-    return exo_error_set(v->err, EXO_EUNSUPPORTED,
-                         "tokenizer.json: BPE that is neither byte-level "
-                         "nor has byte_fallback is not supported");
+    exo_buf_finish(&text);
+    return all;
 }
 
-static exo_status add_all(vocab *v) {
-    const json_t *merges = json_object_get(v->model, "merges");
-    const char *pre;
-    exo_status st = find_kind(v);
-    if (st == EXO_OK) st = read_vocab(v);
-    if (st == EXO_OK && !v->byte_level && !v->word_piece) st = score_by_merges(v, merges);
-    if (st == EXO_OK) st = read_added(v);
+/* Spaces are U+2581, and characters that the vocabulary lacks are bytes. */
+static bool is_sentence_piece(const exo_hf_vocab *v) {
+    const json_t *t = v->texts->tokenizer;
+    bool spaces = has_step(json_object_get(t, "normalizer"), "normalizers", "Replace") ||
+                  has_step(json_object_get(t, "normalizer"), "normalizers", "Prepend") ||
+                  has_step(json_object_get(t, "pre_tokenizer"), "pretokenizers", "Metaspace");
+    return v->byte_fallback && spaces && !json_is_true(json_object_get(v->model, "ignore_merges"));
+}
+
+static bool has_part(const exo_hf_vocab *v, const char *name) {
+    return exo_hf_text_of(v->model, name)[0] != '\0';
+}
+
+static exo_hf_form form_of_bpe(exo_hf_vocab *v) {
+    bool whole_words =
+        !has_part(v, "continuing_subword_prefix") && !has_part(v, "end_of_word_suffix");
+    v->pre = exo_hf_pre_name(v->texts->tokenizer, &v->exactly);
+    if (whole_words && v->pre != NULL && has_all_bytes(v)) return EXO_HF_AS_GPT2;
+    return whole_words && is_sentence_piece(v) ? EXO_HF_AS_LLAMA : EXO_HF_AS_OWN;
+}
+
+static exo_status find_form(exo_hf_vocab *v) {
+    static const char *const known[] = {"BPE", "Unigram", "WordPiece", "WordLevel"};
+    const char *type = exo_hf_text_of(v->model, "type");
+    bool merges = json_is_array(json_object_get(v->model, "merges")), found = false;
+    if (type[0] == '\0' && merges) type = "BPE";
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        found = found || strcmp(known[i], type) == 0;
+    if (!found)
+        return exo_error_set(v->err, EXO_EUNSUPPORTED,
+                             "tokenizer.json: model type \"%.32s\" is not supported (BPE, Unigram, "
+                             "WordPiece and WordLevel are)",
+                             type);
+    v->bpe = strcmp(type, "BPE") == 0;
+    v->unigram = strcmp(type, "Unigram") == 0;
+    v->byte_fallback = json_is_true(json_object_get(v->model, "byte_fallback"));
+    if (v->bpe && !merges)
+        return exo_error_set(v->err, EXO_EFORMAT,
+                             "tokenizer.json: model.merges is no list, and BPE cannot do without");
+    v->form = EXO_HF_AS_OWN;
+    if (v->bpe) v->form = form_of_bpe(v);
+    if (strcmp(type, "WordPiece") == 0 && is_bert(v)) v->form = EXO_HF_AS_BERT;
+    return EXO_OK;
+}
+
+/* ---- the description ---- */
+
+static bool copy_member(json_t *to, const json_t *from, const char *name) {
+    json_t *v = json_object_get(from, name);
+    return v == NULL || json_object_set(to, name, v) == 0;
+}
+
+static json_t *describe(const exo_hf_vocab *v, const frame *f) {
+    static const char *const of_model[] = {"byte_fallback",      "fuse_unk",
+                                           "ignore_merges",      "continuing_subword_prefix",
+                                           "end_of_word_suffix", "max_input_chars_per_word"};
+    const json_t *t = v->texts->tokenizer;
+    const char *type = exo_hf_text_of(v->model, "type");
+    json_t *model = json_object(), *d = json_object();
+    bool ok = json_object_set_new(model, "type", json_string(type[0] != '\0' ? type : "BPE")) == 0;
+    for (size_t i = 0; i < sizeof of_model / sizeof *of_model; i++)
+        ok = ok && copy_member(model, v->model, of_model[i]);
+    ok = json_object_set_new(d, "model", model) == 0 && ok;
+    ok = ok && copy_member(d, t, "normalizer") && copy_member(d, t, "decoder");
+    if (ok && !(v->form == EXO_HF_AS_GPT2 && v->exactly)) {
+        json_t *pre = json_object_get(t, "pre_tokenizer");
+        ok = json_object_set(d, "pre_tokenizer", pre != NULL ? pre : json_null()) == 0;
+    }
+    if (ok && !f->by_flags) {
+        json_t *post = json_object_get(t, "post_processor");
+        ok = json_object_set(d, "post_processor", post != NULL ? post : json_null()) == 0;
+    }
+    if (ok) return d;
+    json_decref(d);
+    return NULL;
+}
+
+/* Written, and tried out: what exo cannot do is said now. */
+static exo_status add_description(const exo_hf_vocab *v, const frame *f) {
+    json_t *d = describe(v, f);
+    char *text = d != NULL ? json_dumps(d, JSON_COMPACT) : NULL;
+    exo_pipeline *p = NULL;
+    exo_status st = EXO_ENOMEM;
+    if (text == NULL) {
+        (void)exo_error_set(v->err, st, "out of memory for a tokenizer");
+    } else {
+        st = exo_pipeline_create((exo_str){text, strlen(text)}, v->n, &p, v->err);
+        if (st != EXO_OK) st = exo_error_wrap(v->err, st, "tokenizer.json");
+        exo_gguf_add_str(v->w, EXO_KEY_PIPELINE, text);
+    }
+    exo_pipeline_destroy(p);
+    free(text);
+    json_decref(d);
+    return st;
+}
+
+/* ---- the whole ---- */
+
+static void add_names(const exo_hf_vocab *v) {
+    const char *model = v->form == EXO_HF_AS_GPT2    ? "gpt2"
+                        : v->form == EXO_HF_AS_LLAMA ? "llama"
+                                                     : EXO_TOKENIZER_OWN;
+    exo_gguf_add_str(v->w, "tokenizer.ggml.model", model);
+    if (v->form == EXO_HF_AS_GPT2) exo_gguf_add_str(v->w, "tokenizer.ggml.pre", v->pre);
+    if (v->form != EXO_HF_AS_LLAMA) return;
+    exo_gguf_add_str(v->w, "tokenizer.ggml.pre", "default");
+    exo_gguf_add_bool(v->w, "tokenizer.ggml.add_space_prefix", adds_space(v->texts->tokenizer));
+}
+
+static exo_status add_all(exo_hf_vocab *v) {
+    frame f = {0};
+    exo_status st = find_form(v);
+    if (st == EXO_OK) st = exo_hf_read_vocab(v);
+    if (st == EXO_OK && v->form == EXO_HF_AS_LLAMA) st = exo_hf_score_by_merges(v);
+    if (st == EXO_OK) st = exo_hf_read_added(v);
     if (st != EXO_OK) return st;
-    if (v->word_piece) {
-        add_word_piece(v);
-        add_entries(v);
+    if (v->form == EXO_HF_AS_BERT &&
+        !is_bert_frame(v, bert_id(v, "cls_token", "[CLS]"), bert_id(v, "sep_token", "[SEP]")))
+        v->form = EXO_HF_AS_OWN;
+    if (v->form == EXO_HF_AS_BERT) {
+        add_bert(v);
+        exo_hf_add_entries(v);
         return EXO_OK;
     }
-    exo_gguf_add_str(v->w, "tokenizer.ggml.model", v->byte_level ? "gpt2" : "llama");
-    if (v->byte_level) {
-        st = exo_hf_pre_name(v->texts->tokenizer, &pre, v->err);
-        if (st != EXO_OK) return st;
-        exo_gguf_add_str(v->w, "tokenizer.ggml.pre", pre);
-        st = add_merges(v, merges);
-        if (st != EXO_OK) return st;
-    } else {
-        exo_gguf_add_str(v->w, "tokenizer.ggml.pre", "default");
-        exo_gguf_add_bool(v->w, "tokenizer.ggml.add_space_prefix", adds_space(v->texts->tokenizer));
-    }
-    add_entries(v);
-    add_special(v);
+    add_names(v);
+    if (v->bpe) st = exo_hf_add_merges(v);
+    if (st == EXO_OK) st = add_special(v, &f);
+    if (st == EXO_OK) st = add_description(v, &f);
+    if (st != EXO_OK) return st;
+    exo_hf_add_added(v);
+    exo_hf_add_entries(v);
     add_template(v);
     return EXO_OK;
 }
 
 exo_status exo_hf_add_tokenizer(const exo_hf_texts *t, uint32_t n_rows, exo_gguf_writer *w,
                                 exo_error *err) {
-    vocab v = {.texts = t,
-               .model = json_object_get(t->tokenizer, "model"),
-               .n = n_rows,
-               .w = w,
-               .err = err};
+    exo_hf_vocab v = {.texts = t,
+                      .model = json_object_get(t->tokenizer, "model"),
+                      .n = n_rows,
+                      .w = w,
+                      .err = err};
     if (n_rows == 0 || n_rows > MAX_TOKENS) {
         return exo_error_set(err, EXO_EFORMAT, "the embedding has %u rows", n_rows);
     }

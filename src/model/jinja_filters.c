@@ -57,19 +57,25 @@ static exo_jvalue filter_attr(exo_jctx *c, exo_jvalue self, const exo_jargs *a) 
 
 /* ---- strings ---- */
 
+/* Markup in, markup out. */
+static exo_jvalue marked_as(exo_jvalue text, exo_jvalue self) {
+    text.markup = self.type == EXO_J_STRING && self.markup;
+    return text;
+}
+
 static exo_jvalue filter_upper(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
-    return exo_jstr_upper(c, exo_jto_str(c, self).s);
+    return marked_as(exo_jstr_upper(c, exo_jto_str(c, self).s), self);
 }
 
 static exo_jvalue filter_lower(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
-    return exo_jstr_lower(c, exo_jto_str(c, self).s);
+    return marked_as(exo_jstr_lower(c, exo_jto_str(c, self).s), self);
 }
 
 static exo_jvalue filter_capitalize(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
-    return exo_jstr_capitalize(c, exo_jto_str(c, self).s);
+    return marked_as(exo_jstr_capitalize(c, exo_jto_str(c, self).s), self);
 }
 
 static exo_jvalue filter_title(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
@@ -93,10 +99,21 @@ static exo_jvalue filter_title(exo_jctx *c, exo_jvalue self, const exo_jargs *a)
 
 static exo_jvalue filter_trim(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     const exo_jstr *chars = exo_jgiven(a, 0) ? exo_jarg_str(c, a, 0, "") : NULL;
-    return exo_jstr_strip(c, exo_jto_str(c, self).s, chars, true, true);
+    return marked_as(exo_jstr_strip(c, exo_jto_str(c, self).s, chars, true, true), self);
+}
+
+/* With autoescape, markup among the three makes the others markup. */
+static exo_jvalue replace_safely(exo_jctx *c, exo_jvalue self, const exo_jargs *a, int64_t count) {
+    exo_jvalue s = exo_jto_str(c, self), old = exo_jto_str(c, a->v[0]);
+    exo_jvalue new_text = exo_jto_str(c, a->v[1]);
+    if ((old.markup || new_text.markup) && !s.markup) s = exo_jstr_escape(c, s.s);
+    if (s.markup && !old.markup) old = exo_jstr_escape(c, old.s);
+    if (s.markup && !new_text.markup) new_text = exo_jstr_escape(c, new_text.s);
+    return marked_as(exo_jstr_replace(c, s.s, old.s, new_text.s, count), s);
 }
 
 static exo_jvalue filter_replace(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    if (c->autoescape) return replace_safely(c, self, a, exo_jarg_bound(c, a, 2, -1));
     const exo_jstr *old = exo_jto_str(c, a->v[0]).s, *new_text = exo_jto_str(c, a->v[1]).s;
     return exo_jstr_replace(c, exo_jto_str(c, self).s, old, new_text, exo_jarg_bound(c, a, 2, -1));
 }
@@ -110,11 +127,12 @@ static exo_jvalue filter_format(exo_jctx *c, exo_jvalue self, const exo_jargs *a
     } else if (a->n > 0) {
         return exo_jfail(c, "can't handle positional and keyword arguments at the same time");
     }
-    return exo_jok(c) ? exo_jformat_percent(c, exo_jto_str(c, self).s, args) : exo_jundefined;
+    return exo_jok(c) ? exo_jformat_percent(c, exo_jto_str(c, self), args) : exo_jundefined;
 }
 
 static exo_jvalue filter_center(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
-    return exo_jstr_pad(c, exo_jto_str(c, self).s, exo_jarg_int(c, a, 0, 80), ' ', 0);
+    const exo_jstr *s = exo_jto_str(c, self).s;
+    return marked_as(exo_jstr_pad(c, s, exo_jarg_int(c, a, 0, 80), ' ', 0), self);
 }
 
 static exo_jvalue filter_wordcount(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
@@ -151,7 +169,7 @@ static exo_jvalue filter_indent(exo_jctx *c, exo_jvalue self, const exo_jargs *a
         if (i > 0 && (blank || line->n > 0)) exo_jput_str(c, indent.s);
         exo_jput_str(c, line);
     }
-    return exo_jtake(c, mark);
+    return marked_as(exo_jtake(c, mark), self);
 }
 
 /* truncate(length=255, killwords=false, end="...", leeway=5) */
@@ -172,7 +190,10 @@ static exo_jvalue filter_truncate(exo_jctx *c, exo_jvalue self, const exo_jargs 
         while (space > 0 && self.s->s[space - 1] != ' ') space--;
         if (space > 0) cut = space - 1;
     }
-    return exo_jconcat(c, exo_jsubstr(c, self.s, 0, cut).s, end);
+    exo_jvalue head = marked_as(exo_jsubstr(c, self.s, 0, cut), self);
+    exo_jvalue tail =
+        a->v[2].type == EXO_J_STRING ? a->v[2] : exo_jstring_borrow(c, end->s, end->n);
+    return exo_jbinary(c, EXO_J_ADD, head, tail);
 }
 
 /* ---- numbers ---- */
@@ -261,6 +282,17 @@ static exo_jvalue filter_int(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     if (usable && parse_int(exo_jstr_strip(c, self.s, NULL, true, true).s, base, &i))
         return exo_jint(i);
     return parse_float(c, self.s, &d) ? truncated(c, d, otherwise) : otherwise;
+}
+
+exo_jvalue exo_jint_of(exo_jctx *c, exo_jvalue text) {
+    int64_t i;
+    bool ok = parse_int(exo_jstr_strip(c, text.s, NULL, true, true).s, 10, &i);
+    return ok ? exo_jint(i) : text;
+}
+
+exo_jvalue exo_jfloat_of(exo_jctx *c, exo_jvalue text) {
+    double d;
+    return parse_float(c, text.s, &d) ? exo_jfloat(d) : text;
 }
 
 static exo_jvalue filter_float(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
@@ -355,5 +387,6 @@ static const exo_jnative filters[] = {
 const exo_jnative *exo_jfilter_find(const exo_jstr *name) {
     const exo_jnative *f = exo_jnative_find(filters, sizeof filters / sizeof *filters, name);
     if (f == NULL) f = exo_jseq_filter_find(name);
+    if (f == NULL) f = exo_jlazy_filter_find(name);
     return f != NULL ? f : exo_jweb_filter_find(name);
 }

@@ -50,22 +50,45 @@ static exo_status read_kind(const exo_gguf *g, exo_vocab_kind *kind, exo_str *pr
                          model.n < 64 ? (int)model.n : 64, model.s);
 }
 
+static exo_status read_pipeline(exo_tokenizer *t, const exo_gguf *g, exo_error *err) {
+    exo_gguf_type elem;
+    exo_str json;
+    size_t n = 0;
+    if (!exo_gguf_str(g, EXO_KEY_PIPELINE, &json)) return EXO_OK;
+    (void)exo_gguf_array(g, "tokenizer.ggml.tokens", &elem, &n);
+    uint32_t n_tokens = n < EXO_VOCAB_MAX_TOKENS ? (uint32_t)n : EXO_VOCAB_MAX_TOKENS;
+    exo_status st = exo_pipeline_create(json, n_tokens, &t->pipeline, err);
+    return st == EXO_OK ? st : exo_error_wrap(err, st, EXO_KEY_PIPELINE);
+}
+
+static exo_status init_special(exo_tokenizer *t, const exo_gguf *g, exo_error *err) {
+    if (t->pipeline != NULL) return exo_hf_special_init(t, err);
+    return exo_special_init(&t->special, &t->vocab, g, err);
+}
+
 static exo_status init(exo_tokenizer *t, const exo_gguf *g, exo_error *err) {
-    exo_vocab_desc desc = {0};
+    exo_vocab_desc desc = {.kind = EXO_VOCAB_HF};
     exo_str pre = {0};
-    exo_status status = read_kind(g, &desc.kind, &pre, err);
+    exo_status status = read_pipeline(t, g, err);
+    desc.pipeline = t->pipeline;
+    bool by_kind = t->pipeline == NULL || t->pipeline->named;
+    if (status == EXO_OK && by_kind) status = read_kind(g, &desc.kind, &pre, err);
+    if (status == EXO_OK && t->pipeline != NULL && by_kind && desc.kind != EXO_VOCAB_BPE)
+        status = exo_error_set(err, EXO_EFORMAT,
+                               EXO_KEY_PIPELINE " leaves out how text is cut into words");
     if (status == EXO_OK && desc.kind == EXO_VOCAB_BPE) {
         status = exo_pretokenizer_create(pre, &t->pre, err);
         if (status == EXO_OK) desc.pre = exo_pretokenizer_flags(t->pre);
     }
     if (status == EXO_OK) status = exo_vocab_init(&t->vocab, g, &desc, err);
-    if (status == EXO_OK) status = exo_special_init(&t->special, &t->vocab, g, err);
+    if (status == EXO_OK) status = init_special(t, g, err);
     if (status != EXO_OK) return status;
     switch (desc.kind) {
     case EXO_VOCAB_SPM: break;
     case EXO_VOCAB_BPE: return exo_bpe_merges_init(&t->merges, &t->vocab, g, err);
     case EXO_VOCAB_WPM: return exo_wpm_init(t, err);
     case EXO_VOCAB_UGM: return exo_ugm_init(t, err);
+    case EXO_VOCAB_HF: return exo_hf_model_init(t, g, err);
     }
     return EXO_OK;
 }
@@ -88,6 +111,8 @@ void exo_tokenizer_destroy(exo_tokenizer *t) {
     exo_bpe_merges_finish(&t->merges);
     exo_trie_finish(&t->trie);
     exo_trie_finish(&t->special);
+    exo_trie_finish(&t->normalised);
+    exo_pipeline_destroy(t->pipeline);
     exo_vocab_finish(&t->vocab);
     exo_pretokenizer_destroy(t->pre);
     exo_free(t);
@@ -146,8 +171,8 @@ static bool repair(exo_tokenize_call *c, const uint8_t *s, size_t n) {
 
 static exo_status begin(exo_tokenize_call *c, size_t *n, exo_error *err) {
     bool ok = true;
-    exo_vocab_kind kind = c->t->vocab.kind; /* the other two take broken bytes as they come */
-    if ((kind == EXO_VOCAB_BPE || kind == EXO_VOCAB_WPM) && exo_utf8_valid(c->text, *n) != *n) {
+    exo_vocab_kind kind = c->t->vocab.kind; /* these two take broken bytes as they come */
+    if (kind != EXO_VOCAB_SPM && kind != EXO_VOCAB_UGM && exo_utf8_valid(c->text, *n) != *n) {
         ok = repair(c, c->text, *n);
         c->text = (const uint8_t *)exo_buf_str(&c->repaired);
         *n = c->repaired.n;
@@ -158,6 +183,10 @@ static exo_status begin(exo_tokenize_call *c, size_t *n, exo_error *err) {
         c->match = exo_pretokenizer_scratch_create(c->t->pre);
         ok = c->match != NULL;
     }
+    if (ok && c->t->pipeline != NULL) {
+        c->scratch = exo_calloc(1, sizeof *c->scratch);
+        ok = c->scratch != NULL && exo_pipeline_scratch_init(c->scratch, err) == EXO_OK;
+    }
     if (!ok) return exo_error_set(err, EXO_ENOMEM, "out of memory for the tokenizer");
     return exo_words_init(c, *n, err);
 }
@@ -167,59 +196,58 @@ static void finish(exo_tokenize_call *c) {
     exo_merger_finish(&c->merger);
     exo_buf_finish(&c->repaired);
     exo_buf_finish(&c->escaped);
+    exo_buf_finish(&c->normal);
+    if (c->scratch != NULL) exo_pipeline_scratch_finish(c->scratch);
+    exo_free(c->scratch);
     exo_free(c->words);
     exo_free(c->best);
 }
 
-static exo_status plain_text(exo_tokenize_call *c, const uint8_t *s, size_t n, exo_error *err) {
-    if (n == 0) return EXO_OK;
+static exo_status plain_text(exo_tokenize_call *c, exo_str str, bool first, exo_error *err) {
+    const uint8_t *s = (const uint8_t *)str.s;
+    size_t n = str.n;
+    if (c->t->pipeline != NULL) return exo_hf_text(c, str, first, err);
     switch (c->t->vocab.kind) {
     case EXO_VOCAB_SPM: return exo_spm_text(c, s, n, err);
     case EXO_VOCAB_BPE: return exo_bpe_text(c, s, n, err);
     case EXO_VOCAB_WPM: return exo_wpm_text(c, s, n, err);
     case EXO_VOCAB_UGM: return exo_ugm_text(c, s, n, err);
+    case EXO_VOCAB_HF: break; /* has a pipeline */
     }
     return EXO_OK;
 }
 
-static bool is_blank(uint8_t c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+static bool push_all(exo_ids *ids, const int32_t *more, size_t n) {
+    bool ok = true;
+    for (size_t i = 0; ok && i < n; i++) ok = exo_ids_push(ids, more[i]);
+    return ok;
+}
 
-static exo_status whole_text(exo_tokenize_call *c, size_t n, unsigned flags, exo_error *err) {
-    const exo_tokenizer *t = c->t;
-    const uint8_t *s = c->text;
-    size_t done = 0; /* everything before it is in the ids */
-    for (size_t i = 0; i < n;) {
-        int32_t id = EXO_NO_TOKEN;
-        if (t->special.first[s[i]] != 0)
-            id = exo_special_match(&t->special, &t->vocab, s + i, n - i,
-                                   (flags & EXO_TOKENIZE_SPECIAL) != 0);
-        if (id == EXO_NO_TOKEN) {
-            i++;
-            continue;
-        }
-        const exo_token *token = &t->vocab.tokens[id];
-        size_t end = i;
-        while ((token->strip & EXO_STRIP_LEFT) != 0 && end > done && is_blank(s[end - 1])) end--;
-        exo_status status = plain_text(c, s + done, end - done, err);
-        if (status != EXO_OK) return status;
-        if (!exo_ids_push(c->ids, id)) return exo_ids_no_memory(err);
-        i += token->n_text;
-        while ((token->strip & EXO_STRIP_RIGHT) != 0 && i < n && is_blank(s[i])) i++;
-        done = i;
-    }
-    return plain_text(c, s + done, n - done, err);
+static bool push_before(const exo_tokenizer *t, exo_ids *ids) {
+    const exo_pipeline *p = t->pipeline;
+    if (p != NULL && p->framed) return push_all(ids, p->before, p->n_before);
+    return !t->vocab.add_bos || exo_ids_push(ids, t->vocab.bos);
+}
+
+static bool push_after(const exo_tokenizer *t, exo_ids *ids) {
+    const exo_pipeline *p = t->pipeline;
+    const exo_vocab *v = &t->vocab;
+    if (p != NULL && p->framed) return push_all(ids, p->after, p->n_after);
+    return (!v->add_eos || exo_ids_push(ids, v->eos)) && (!v->add_sep || exo_ids_push(ids, v->sep));
 }
 
 exo_status exo_tokenize(const exo_tokenizer *t, const char *text, size_t n, unsigned flags,
                         exo_ids *ids, exo_error *err) {
-    exo_tokenize_call c = {.t = t, .text = (const uint8_t *)text, .ids = ids, .first_id = ids->n};
-    const exo_vocab *v = &t->vocab;
+    exo_tokenize_call c = {
+        .t = t, .text = (const uint8_t *)text, .ids = ids, .first_id = ids->n, .flags = flags};
     bool add = (flags & EXO_TOKENIZE_BOS) != 0, ok = true;
     exo_status status = begin(&c, &n, err);
-    if (status == EXO_OK && add && v->add_bos) ok = exo_ids_push(ids, v->bos);
-    if (status == EXO_OK && ok) status = whole_text(&c, n, flags, err);
-    if (status == EXO_OK && ok && add && v->add_eos) ok = exo_ids_push(ids, v->eos);
-    if (status == EXO_OK && ok && add && v->add_sep) ok = exo_ids_push(ids, v->sep);
+    if (status == EXO_OK && add) ok = push_before(t, ids);
+    if (status == EXO_OK && ok) {
+        exo_str all = {(const char *)c.text, n};
+        status = exo_special_split(&c, &t->special, all, true, plain_text, err);
+    }
+    if (status == EXO_OK && ok && add) ok = push_after(t, ids);
     finish(&c);
     if (status == EXO_OK && !ok) status = exo_ids_no_memory(err);
     if (status != EXO_OK) ids->n = c.first_id;

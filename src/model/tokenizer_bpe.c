@@ -15,6 +15,8 @@
 #define MERGES     "tokenizer.ggml.merges"
 #define MAX_MERGES (1u << 26)
 
+#define MADE_BYTES 1024 /* where a word's other parts have a prefix */
+
 /* ---- the table of merges ---- */
 
 static uint32_t first_slot(const exo_bpe_merges *m, uint64_t secret, int32_t left, int32_t right) {
@@ -62,6 +64,14 @@ static bool parse_merge(const exo_vocab *v, exo_str s, uint8_t *buf, exo_vocab_q
 static int32_t find_made(const exo_vocab *v, const exo_vocab_query parts[2], int32_t last) {
     const uint8_t *s = parts[0].s;
     size_t n = parts[0].n + parts[1].n;
+    size_t prefix = v->pipeline != NULL ? v->pipeline->n_prefix : 0;
+    if (prefix > 0) { /* that of the right part does not come along */
+        uint8_t made[MADE_BYTES];
+        if (n > sizeof made || prefix > parts[1].n) return EXO_NO_TOKEN;
+        memcpy(made, s, parts[0].n);
+        memcpy(made + parts[0].n, parts[1].s + prefix, parts[1].n - prefix);
+        return exo_vocab_find(v, made, n - prefix);
+    }
     if (exo_vocab_is(v, last, s, n)) return last;
     if (exo_vocab_is(v, last + 1, s, n)) return last + 1;
     return exo_vocab_find(v, s, n);
@@ -76,17 +86,31 @@ typedef struct {
     uint8_t *buf;      /* (MERGES_AT_ONCE, 2 * max_key) */
 } merge_reader;
 
+/* A merge of tokens that there are not.  It can never apply, and GGUF files may have it; the
+ * library that a tokenizer.json is for refuses the file. */
+static exo_status lost_merge(const exo_vocab *v, uint32_t rank, exo_error *err) {
+    if (v->pipeline == NULL) return EXO_OK;
+    return exo_error_set(err, EXO_EFORMAT, "%s[%u] is not two tokens that make a third", MERGES,
+                         rank);
+}
+
 /* Adds the next few merges; those of unknown tokens have a rank, but no place in the table. */
-static void add_merges(exo_bpe_merges *m, const exo_vocab *v, merge_reader *r) {
+static exo_status add_merges(exo_bpe_merges *m, const exo_vocab *v, merge_reader *r,
+                             exo_error *err) {
     exo_vocab_query parts[EXO_VOCAB_BATCH];
     exo_bpe_pair pairs[MERGES_AT_ONCE];
     size_t n = 0;
     for (; n < MERGES_AT_ONCE && r->file.left > 0; r->rank++) {
         exo_vocab_query *p = &parts[2 * n];
-        if (!parse_merge(v, exo_gguf_strings_next(&r->file), r->buf + n * 2 * v->max_key, p))
+        exo_str text = exo_gguf_strings_next(&r->file);
+        int32_t made = EXO_NO_TOKEN;
+        if (parse_merge(v, text, r->buf + n * 2 * v->max_key, p))
+            made = find_made(v, p, r->last_made);
+        if (made == EXO_NO_TOKEN) {
+            exo_status st = lost_merge(v, r->rank, err);
+            if (st != EXO_OK) return st;
             continue;
-        int32_t made = find_made(v, p, r->last_made);
-        if (made == EXO_NO_TOKEN) continue;
+        }
         pairs[n++] = (exo_bpe_pair){.rank = r->rank, .id = made};
         r->last_made = made;
     }
@@ -97,10 +121,17 @@ static void add_merges(exo_bpe_merges *m, const exo_vocab *v, merge_reader *r) {
         exo_prefetch(&m->pairs[first_slot(m, v->secret, pairs[i].left, pairs[i].right)]);
     }
     for (size_t i = 0; i < n; i++) {
-        if (pairs[i].left == EXO_NO_TOKEN || pairs[i].right == EXO_NO_TOKEN) continue;
+        if (pairs[i].left == EXO_NO_TOKEN || pairs[i].right == EXO_NO_TOKEN) {
+            exo_status st = lost_merge(v, pairs[i].rank, err);
+            if (st != EXO_OK) return st;
+            continue;
+        }
         exo_bpe_pair *p = slot_of(m, v->secret, pairs[i].left, pairs[i].right);
-        if (p->left == EXO_NO_TOKEN) *p = pairs[i];
+        /* Of two that are the same, llama.cpp takes the first and Hugging Face's library the last.
+         */
+        if (p->left == EXO_NO_TOKEN || v->pipeline != NULL) *p = pairs[i];
     }
+    return EXO_OK;
 }
 
 exo_status exo_bpe_merges_init(exo_bpe_merges *m, const exo_vocab *v, const exo_gguf *g,
@@ -118,9 +149,9 @@ exo_status exo_bpe_merges_init(exo_bpe_merges *m, const exo_vocab *v, const exo_
         return exo_error_set(err, EXO_ENOMEM, "out of memory for the merges");
     }
     memset(m->pairs, 0xFF, m->n_pairs * sizeof *m->pairs); /* left = EXO_NO_TOKEN */
-    while (r.file.left > 0) add_merges(m, v, &r);
+    while (status == EXO_OK && r.file.left > 0) status = add_merges(m, v, &r, err);
     exo_free(r.buf);
-    return EXO_OK;
+    return status;
 }
 
 void exo_bpe_merges_finish(exo_bpe_merges *m) {
@@ -130,8 +161,8 @@ void exo_bpe_merges_finish(exo_bpe_merges *m) {
 
 /* ---- a word ---- */
 
-static bool pair_merge(const void *ctx, const exo_symbol *l, const exo_symbol *r, uint32_t *order,
-                       int32_t *id) {
+bool exo_bpe_pair_merge(const void *ctx, const exo_symbol *l, const exo_symbol *r, uint32_t *order,
+                        int32_t *id) {
     const exo_tokenize_call *c = ctx;
     if (l->id == EXO_NO_TOKEN || r->id == EXO_NO_TOKEN) return false;
     const exo_bpe_pair *p = exo_bpe_merges_find(c->t, l->id, r->id);
@@ -147,7 +178,7 @@ static bool merge_bytes(exo_tokenize_call *c, const uint8_t *s, size_t n) {
     for (size_t i = 0; i < n; i++) {
         if (!exo_merger_add(m, 1, c->t->vocab.byte_ids[s[i]])) return false;
     }
-    if (!exo_merger_run(m, pair_merge, c)) return false;
+    if (!exo_merger_run(m, exo_bpe_pair_merge, c)) return false;
     for (uint32_t i = 0; i != EXO_NO_SYMBOL; i = m->symbols[i].next) {
         int32_t id = m->symbols[i].id; /* a byte that the vocabulary lacks has none */
         if (id != EXO_NO_TOKEN && !exo_ids_push(c->ids, id)) return false;
@@ -156,8 +187,11 @@ static bool merge_bytes(exo_tokenize_call *c, const uint8_t *s, size_t n) {
 }
 
 static bool whole_or_merged_bytes(exo_tokenize_call *c, const uint8_t *s, size_t n) {
-    int32_t id = exo_vocab_find(&c->t->vocab, s, n);
-    return id != EXO_NO_TOKEN ? exo_ids_push(c->ids, id) : merge_bytes(c, s, n);
+    const exo_vocab *v = &c->t->vocab;
+    int32_t id = exo_vocab_find(v, s, n);
+    if (id == EXO_NO_TOKEN) return merge_bytes(c, s, n);
+    bool plain = v->tokens[id].type != EXO_TOKEN_CONTROL || (c->flags & EXO_TOKENIZE_SPECIAL) != 0;
+    return plain ? exo_ids_push(c->ids, id) : merge_bytes(c, s, n);
 }
 
 static void append_small(exo_buf *out, const uint8_t *s, size_t n) {
@@ -178,7 +212,7 @@ static bool merge_raw(exo_tokenize_call *c, const uint8_t *s, size_t n) {
     } else {
         exo_buf_append(&c->escaped, s, n);
     }
-    return exo_merge_escaped(c, pair_merge);
+    return exo_merge_escaped(c, exo_bpe_pair_merge);
 }
 
 /* ---- a text ---- */
@@ -220,8 +254,10 @@ static bool on_raw_word(void *ud, const uint8_t *s, size_t n) {
 
 exo_status exo_bpe_text(exo_tokenize_call *c, const uint8_t *s, size_t n, exo_error *err) {
     unsigned flags = exo_pretokenizer_flags(c->t->pre);
-    exo_pretokenizer_fn fn = (flags & EXO_PRE_RAW) != 0           ? on_raw_word
-                             : (flags & EXO_PRE_WHOLE_WORDS) != 0 ? on_word_or_token
-                                                                  : on_word;
+    const exo_pipeline *p = c->t->pipeline;
+    bool whole = p != NULL ? p->ignore_merges : (flags & EXO_PRE_WHOLE_WORDS) != 0;
+    exo_pretokenizer_fn fn = (flags & EXO_PRE_RAW) != 0 ? on_raw_word
+                             : whole                    ? on_word_or_token
+                                                        : on_word;
     return exo_pretokenizer_split(c->t->pre, c->match, s, n, fn, c, err);
 }

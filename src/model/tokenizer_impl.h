@@ -1,12 +1,15 @@
 /* tokenizer_impl.h - what the tokenizer's own files share; nobody else includes it.
  *
  * Text becomes ids in steps, each in its file:
- *   tokenizer.c          finds special tokens and hands on the text between them
+ *   tokenizer.c          one call: what is added, special tokens, the text between them
+ *   tokenizer_special.c  finds special tokens
  *   pretokenize.c        (BPE) cuts that text into words by the model's regular expressions
  *   tokenizer_{bpe,spm}  turns one word into symbols and says which neighbours may merge
  *   tokenizer_merge.c    merges best pair first until none is left
  *   tokenizer_wpm.c      (WordPiece) normalises, cuts words, covers each with the longest tokens
  *   tokenizer_ugm.c      (Unigram) normalises, finds the tokens of the highest total score
+ *   tokenizer_hf.c       (of a tokenizer.json) normalises and cuts as a pipeline describes it
+ *   tokenizer_hf_model.c turns the pieces into ids
  * tokenizer_vocab.c reads and checks the vocabulary, tokenizer_meta.c what the metadata say about
  * its use; detokenizer.c goes the other way.
  * A word gives the same ids wherever it stands, so one call remembers words it has seen
@@ -15,6 +18,7 @@
 #define EXO_MODEL_TOKENIZER_IMPL_H
 
 #include "base/le.h"
+#include "model/pipeline.h"
 #include "model/pretokenize.h"
 #include "model/tokenizer.h"
 
@@ -31,18 +35,25 @@ typedef enum { /* tokenizer.ggml.token_type */
 } exo_token_type;
 
 #define EXO_VOCAB_MAX_TOKENS  (1u << 24)
-#define EXO_TOKEN_MAX_BYTES   UINT16_MAX
+#define EXO_TOKEN_MAX_BYTES   (UINT16_MAX - 1)
 #define EXO_VOCAB_MAX_END_IDS 32
 #define EXO_NO_TOKEN          (-1)
 
-enum { EXO_STRIP_LEFT = 1, EXO_STRIP_RIGHT = 2 };
+enum {                                              /* of a special token */
+       EXO_TOKEN_STRIP_LEFT = EXO_ADDED_STRIP_LEFT, /* white space beside it belongs to it */
+       EXO_TOKEN_STRIP_RIGHT = EXO_ADDED_STRIP_RIGHT,
+       EXO_TOKEN_WHOLE_WORD = EXO_ADDED_WHOLE_WORD, /* no word character stands beside it */
+       EXO_TOKEN_NORMALISED = EXO_ADDED_NORMALISED, /* looked for after normalising */
+       EXO_TOKEN_NO_MODEL = EXO_ADDED_NO_MODEL,     /* found as a special token only */
+       EXO_TOKEN_ADDED = 32,                        /* of the pipeline's added ones */
+};
 
 typedef struct {
     uint32_t text;  /* offset in blob: the text as the file has it */
     uint32_t bytes; /* offset in blob: the bytes the token stands for */
     uint16_t n_text, n_bytes;
     uint8_t type;  /* exo_token_type */
-    uint8_t strip; /* EXO_STRIP_*: white space beside it in a text belongs to it */
+    uint8_t flags; /* EXO_TOKEN_STRIP_LEFT and the like */
     bool shown;    /* false: adds nothing to detokenised text */
     bool indexed;  /* exo_vocab_find finds it */
 } exo_token;
@@ -53,21 +64,29 @@ typedef struct {
     int32_t id;    /* EXO_NO_TOKEN: empty */
 } exo_vocab_slot;
 
-typedef enum { EXO_VOCAB_SPM, EXO_VOCAB_BPE, EXO_VOCAB_WPM, EXO_VOCAB_UGM } exo_vocab_kind;
+typedef enum {
+    EXO_VOCAB_SPM,
+    EXO_VOCAB_BPE,
+    EXO_VOCAB_WPM,
+    EXO_VOCAB_UGM,
+    EXO_VOCAB_HF, /* as a pipeline says */
+} exo_vocab_kind;
 
 /* What tokenizer.ggml.model and .pre say before any token is read. */
 typedef struct {
     exo_vocab_kind kind;
-    unsigned pre; /* EXO_PRE_*; BPE */
+    unsigned pre;                 /* EXO_PRE_*; BPE */
+    const exo_pipeline *pipeline; /* NULL: none */
 } exo_vocab_desc;
 
 typedef struct {
     exo_vocab_kind kind;
+    const exo_pipeline *pipeline; /* the tokenizer's; NULL: none */
     bool raw;     /* tokens are found by their texts, not by bytes written with stand-ins */
     bool escaped; /* raw, and a space is written as U+2581 */
     uint32_t n;
     exo_token *tokens; /* (n) */
-    float *scores;     /* (n) SPM, UGM; else NULL */
+    double *scores;    /* (n) SPM, UGM, HF's Unigram; else NULL */
     uint8_t *blob;     /* all texts and bytes */
     size_t n_blob;
     exo_vocab_slot *slots; /* (n_slots) tokens that merging may produce, by text (raw) or bytes */
@@ -84,7 +103,7 @@ typedef struct {
     bool lowercase;           /* WPM, and BPE that drops white space */
     bool strip_accents;       /* WPM */
     bool words_are_apart;     /* escaped: none goes on with a space after another character */
-    uint8_t *charsmap;        /* (n_charsmap) UGM: see tokenizer_charsmap.c; NULL: none */
+    uint8_t *charsmap;        /* (n_charsmap) UGM: see charsmap.h; NULL: none */
     size_t n_charsmap;
 } exo_vocab;
 
@@ -162,20 +181,30 @@ typedef struct {
     uint32_t first[256]; /* the root's children by their bytes; 0: none */
 } exo_trie;
 
-/* Of the tokens ids (n), which it sorts; none has an empty text.  EXO_EFORMAT names two that are
- * the same `what`, or one that is too long.  Finish it on failure too. */
-exo_status exo_trie_init(exo_trie *t, const exo_vocab *v, int32_t *ids, size_t n, const char *what,
+typedef struct {
+    const uint8_t *s;
+    uint32_t n; /* > 0 */
+    int32_t id;
+    uint32_t order; /* of two that are the same text, the lower one counts */
+} exo_trie_key;
+
+/* The tokens' own texts as keys, (n) of them, to be freed; NULL: no memory. */
+exo_trie_key *exo_trie_keys(const exo_vocab *v, bool (*takes)(const exo_token *t), size_t *n);
+/* Of the keys (n), which it sorts.  EXO_EFORMAT names two that are the same `what`, or one that is
+ * too long.  what is NULL where two may be the same.  Finish it on failure too. */
+exo_status exo_trie_init(exo_trie *t, exo_trie_key *keys, size_t n, const char *what,
                          exo_error *err);
 void exo_trie_finish(exo_trie *t);
 uint32_t exo_trie_next(const exo_trie *t, uint32_t node, uint8_t byte); /* 0: none */
 /* The longest token that s begins with and its length, or EXO_NO_TOKEN and 0. */
 int32_t exo_trie_longest(const exo_trie *t, const uint8_t *s, size_t n, size_t *len);
+/* The same below a node: of what follows the bytes that lead to it. */
+int32_t exo_trie_longest_below(const exo_trie *t, uint32_t node, const uint8_t *s, size_t n,
+                               size_t *len);
 
-/* Tokens that text may spell out; sets their strip flags. */
+/* Tokens that text may spell out, of a file without a pipeline; sets their strip flags. */
 exo_status exo_special_init(exo_trie *x, exo_vocab *v, const exo_gguf *g, exo_error *err);
-/* The longest special token that s (n > 0) begins with, or EXO_NO_TOKEN. */
-int32_t exo_special_match(const exo_trie *x, const exo_vocab *v, const uint8_t *s, size_t n,
-                          bool control_too);
+bool exo_is_special(const exo_token *t);
 
 /* ---- merging ---- */
 
@@ -227,6 +256,9 @@ exo_status exo_bpe_merges_init(exo_bpe_merges *m, const exo_vocab *v, const exo_
                                exo_error *err);
 void exo_bpe_merges_finish(exo_bpe_merges *m);
 const exo_bpe_pair *exo_bpe_merges_find(const exo_tokenizer *t, int32_t left, int32_t right);
+/* An exo_merge_fn by the table; ctx is the exo_tokenize_call. */
+bool exo_bpe_pair_merge(const void *ctx, const exo_symbol *l, const exo_symbol *r, uint32_t *order,
+                        int32_t *id);
 
 /* ---- one call ---- */
 
@@ -243,6 +275,12 @@ typedef struct {
     int32_t ids[EXO_WORD_IDS]; /* more than these: ids[0] is where they are, after first_id */
 } exo_word_slot;
 
+typedef struct { /* the best way to a position of a word */
+    double score;
+    size_t from, to; /* where its last token begins; where the next one ends (HF) */
+    int32_t id;
+} exo_best;
+
 typedef struct {
     const exo_tokenizer *t;
     const uint8_t *text;
@@ -254,17 +292,24 @@ typedef struct {
     exo_buf repaired; /* the text with U+FFFD for each broken byte, if it had any */
     exo_buf escaped;  /* a word with its spaces written as U+2581; UGM: a normalised text */
     exo_pretokenizer_scratch *match; /* BPE */
-    struct exo_best *best;           /* UGM */
+    exo_best *best;                  /* UGM, HF */
     size_t best_cap;
+    unsigned flags;                /* EXO_TOKENIZE_* */
+    exo_pipeline_scratch *scratch; /* of a pipeline; NULL: there is none */
+    exo_buf normal;                /* all that it made of the text: words point into it */
+    bool no_unknown;               /* a character that the vocabulary lacks, and no unknown token */
 } exo_tokenize_call;
 
 struct exo_tokenizer {
     exo_vocab vocab;
     exo_trie special;
-    exo_pretokenizer *pre; /* BPE */
-    exo_bpe_merges merges; /* BPE */
-    exo_trie trie;         /* WPM, UGM: all that text may become */
-    double unknown_score;  /* UGM: of a character that no token covers */
+    exo_pretokenizer *pre;  /* BPE */
+    exo_bpe_merges merges;  /* BPE */
+    exo_trie trie;          /* WPM, UGM, HF: all that text may become */
+    double unknown_score;   /* UGM: of a character that no token covers */
+    exo_pipeline *pipeline; /* NULL: none */
+    exo_trie normalised;    /* special tokens that are looked for after normalising */
+    uint32_t prefix_node;   /* HF: in trie, where a word's other parts begin; 0: nowhere */
 };
 
 bool exo_ids_push(exo_ids *ids, int32_t id); /* false: no memory */
@@ -277,6 +322,12 @@ typedef bool (*exo_word_fn)(exo_tokenize_call *c, const uint8_t *s, size_t n);
 bool exo_word_ids(exo_tokenize_call *c, const uint8_t *s, size_t n, exo_word_fn fresh);
 exo_status exo_ids_no_memory(exo_error *err); /* EXO_ENOMEM, with its message */
 
+/* tokenizer_special.c: walks over s, appends the ids of x's tokens and gives what is between them
+ * to fn. */
+typedef exo_status (*exo_plain_fn)(exo_tokenize_call *c, exo_str s, bool first, exo_error *err);
+exo_status exo_special_split(exo_tokenize_call *c, const exo_trie *x, exo_str s, bool first,
+                             exo_plain_fn fn, exo_error *err);
+
 /* tokenizer_spm.c: text in which a space is written as U+2581.
  * Bytes of the first word of s (n > 0 bytes): spaces and what follows up to the next ones. */
 size_t exo_escaped_word(const uint8_t *s, size_t n);
@@ -285,13 +336,15 @@ void exo_escape_spaces(exo_buf *out, const uint8_t *s, size_t n);
  * byte tokens for what is none.  False: no memory. */
 bool exo_merge_escaped(exo_tokenize_call *c, exo_merge_fn fn);
 
-/* tokenizer_charsmap.c: SentencePiece's precompiled replacements.  What s (n > 0) begins with and
- * is replaced: *used bytes of s by *text; *used is 0 where nothing is.  False: the map is broken.
- */
-bool exo_charsmap_find(const exo_vocab *v, const uint8_t *s, size_t n, size_t *used, exo_str *text);
-
 exo_status exo_wpm_init(exo_tokenizer *t, exo_error *err);
 exo_status exo_ugm_init(exo_tokenizer *t, exo_error *err);
+/* tokenizer_hf.c: special tokens of a pipeline; tokenizer_hf_model.c: its model. */
+exo_status exo_hf_special_init(exo_tokenizer *t, exo_error *err);
+exo_status exo_hf_model_init(exo_tokenizer *t, const exo_gguf *g, exo_error *err);
+/* A run of text between special tokens that are looked for before normalising. */
+exo_status exo_hf_text(exo_tokenize_call *c, exo_str s, bool first, exo_error *err);
+/* An exo_piece_fn; ud is the call. */
+exo_status exo_hf_piece(void *ud, const uint8_t *s, size_t n, exo_error *err);
 /* A whole run of text between special tokens. */
 exo_status exo_bpe_text(exo_tokenize_call *c, const uint8_t *s, size_t n, exo_error *err);
 exo_status exo_spm_text(exo_tokenize_call *c, const uint8_t *s, size_t n, exo_error *err);

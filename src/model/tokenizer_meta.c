@@ -5,8 +5,8 @@
  * An id that is no token is an error; a missing one is not, unless every text needs it. */
 #include "model/tokenizer_impl.h"
 
-#include "base/le.h"
 #include "base/mem.h"
+#include "model/charsmap.h"
 
 #include <string.h>
 
@@ -109,6 +109,7 @@ static void set_defaults(exo_vocab *v, unsigned pre) {
         v->add_eos = true;
         break;
     case EXO_VOCAB_BPE: v->add_bos = (pre & EXO_PRE_BOS) != 0; break;
+    case EXO_VOCAB_HF: v->add_space_prefix = v->pipeline->leads_with_space; break;
     }
     int32_t *const ids[] = {&v->bos, &v->eos, &v->unk, &v->sep};
     for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) {
@@ -216,8 +217,7 @@ static exo_status read_charsmap(exo_vocab *v, const exo_gguf *g, exo_error *err)
         if (exo_gguf_array_i64(g, CHARSMAP, i, &byte)) v->charsmap[i] = (uint8_t)byte;
     }
     v->n_charsmap = n;
-    if (n < 8 || exo_get_u32(v->charsmap) % 4 != 0 || exo_get_u32(v->charsmap) > n - 5 ||
-        v->charsmap[n - 1] != 0)
+    if (!exo_charsmap_is_whole(v->charsmap, n))
         return exo_error_set(err, EXO_EFORMAT,
                              "%s: its %zu bytes are not a table and the texts it points to",
                              CHARSMAP, n);

@@ -41,7 +41,7 @@ static bool pair_merge(const void *ctx, const exo_symbol *l, const exo_symbol *r
     const exo_vocab *v = &c->t->vocab;
     *id = exo_vocab_find(v, (const uint8_t *)c->escaped.data + l->start, l->n + r->n);
     if (*id == EXO_NO_TOKEN) return false;
-    *order = order_of(v->scores[*id]);
+    *order = order_of((float)v->scores[*id]);
     return true;
 }
 

@@ -9,47 +9,60 @@
 
 #include <string.h>
 
-/* ---- sorting by text, a shorter text first ---- */
+/* ---- keys ---- */
 
-static int compare(const exo_vocab *v, int32_t a, int32_t b) {
-    const exo_token *x = &v->tokens[a], *y = &v->tokens[b];
-    uint16_t n = x->n_text < y->n_text ? x->n_text : y->n_text;
-    int order = memcmp(v->blob + x->text, v->blob + y->text, n);
-    return order != 0 ? order : (x->n_text > y->n_text) - (x->n_text < y->n_text);
+exo_trie_key *exo_trie_keys(const exo_vocab *v, bool (*takes)(const exo_token *t), size_t *n) {
+    size_t k = 0;
+    for (uint32_t id = 0; id < v->n; id++) k += v->tokens[id].n_text > 0 && takes(&v->tokens[id]);
+    exo_trie_key *keys = exo_malloc((k + 1) * sizeof *keys);
+    *n = keys != NULL ? k : 0;
+    k = 0;
+    for (uint32_t id = 0; k < *n; id++) {
+        const exo_token *t = &v->tokens[id];
+        if (t->n_text > 0 && takes(t))
+            keys[k++] = (exo_trie_key){v->blob + t->text, t->n_text, (int32_t)id, id};
+    }
+    return keys;
 }
 
-static void sift_down(const exo_vocab *v, int32_t *ids, size_t root, size_t n) {
+/* Sorting by text, a shorter text first; then in their order. */
+static int compare(const exo_trie_key *x, const exo_trie_key *y) {
+    int order = memcmp(x->s, y->s, x->n < y->n ? x->n : y->n);
+    if (order == 0) order = (x->n > y->n) - (x->n < y->n);
+    return order != 0 ? order : (x->order > y->order) - (x->order < y->order);
+}
+
+static void sift_down(exo_trie_key *keys, size_t root, size_t n) {
     for (size_t child; (child = 2 * root + 1) < n; root = child) {
-        if (child + 1 < n && compare(v, ids[child], ids[child + 1]) < 0) child++;
-        if (compare(v, ids[root], ids[child]) >= 0) return;
-        int32_t id = ids[root];
-        ids[root] = ids[child];
-        ids[child] = id;
+        if (child + 1 < n && compare(&keys[child], &keys[child + 1]) < 0) child++;
+        if (compare(&keys[root], &keys[child]) >= 0) return;
+        exo_trie_key key = keys[root];
+        keys[root] = keys[child];
+        keys[child] = key;
     }
 }
 
-static void sort(const exo_vocab *v, int32_t *ids, size_t n) {
-    for (size_t i = n / 2; i-- > 0;) sift_down(v, ids, i, n);
+static void sort(exo_trie_key *keys, size_t n) {
+    for (size_t i = n / 2; i-- > 0;) sift_down(keys, i, n);
     for (size_t end = n; end-- > 1;) {
-        int32_t id = ids[0];
-        ids[0] = ids[end];
-        ids[end] = id;
-        sift_down(v, ids, 0, end);
+        exo_trie_key key = keys[0];
+        keys[0] = keys[end];
+        keys[end] = key;
+        sift_down(keys, 0, end);
     }
 }
 
 /* ---- growing ---- */
 
 typedef struct {
-    uint32_t lo, hi; /* the sorted ids below a node */
+    uint32_t lo, hi; /* the sorted keys below a node */
     uint32_t depth;  /* bytes they have in common */
 } span;
 
 typedef struct {
     exo_trie *trie;
-    const exo_vocab *v;
-    const int32_t *ids; /* sorted */
-    span *spans;        /* (trie->n) */
+    const exo_trie_key *keys; /* sorted */
+    span *spans;              /* (trie->n) */
     size_t nodes_cap, spans_cap;
 } grower;
 
@@ -64,15 +77,14 @@ static bool add_node(grower *g, uint8_t byte, span s) {
     return true;
 }
 
-static uint8_t byte_at(const grower *g, uint32_t k, uint32_t depth) {
-    return g->v->blob[g->v->tokens[g->ids[k]].text + depth];
-}
+static uint8_t byte_at(const grower *g, uint32_t k, uint32_t depth) { return g->keys[k].s[depth]; }
 
 static bool add_children(grower *g, uint32_t node) {
     exo_trie *t = g->trie;
     span s = g->spans[node];
-    if (s.lo < s.hi && g->v->tokens[g->ids[s.lo]].n_text == s.depth && s.depth > 0)
-        t->nodes[node].id = g->ids[s.lo++];
+    if (s.lo < s.hi && g->keys[s.lo].n == s.depth && s.depth > 0)
+        t->nodes[node].id = g->keys[s.lo++].id;
+    while (s.lo < s.hi && g->keys[s.lo].n == s.depth) s.lo++; /* the same again */
     t->nodes[node].first_child = t->n;
     for (uint32_t lo = s.lo, hi; lo < s.hi; lo = hi) {
         uint8_t byte = byte_at(g, lo, s.depth);
@@ -83,28 +95,29 @@ static bool add_children(grower *g, uint32_t node) {
     return true;
 }
 
-static exo_status check_texts(const exo_vocab *v, const int32_t *ids, size_t n, const char *what,
-                              exo_error *err) {
+static exo_status check_keys(const exo_trie_key *keys, size_t n, const char *what, exo_error *err) {
     for (size_t k = 0; k < n; k++) {
-        if (v->tokens[ids[k]].n_text > EXO_TRIE_MAX_BYTES)
+        if (keys[k].n > EXO_TRIE_MAX_BYTES)
+            return exo_error_set(
+                err, EXO_EFORMAT, "tokenizer.ggml.tokens[%d] is a %s of more than %d bytes",
+                keys[k].id, what != NULL ? what : "special token", EXO_TRIE_MAX_BYTES);
+        if (what != NULL && k > 0 && keys[k - 1].n == keys[k].n &&
+            memcmp(keys[k - 1].s, keys[k].s, keys[k].n) == 0)
             return exo_error_set(err, EXO_EFORMAT,
-                                 "tokenizer.ggml.tokens[%d] is a %s of more than %d bytes", ids[k],
-                                 what, EXO_TRIE_MAX_BYTES);
-        if (k > 0 && compare(v, ids[k - 1], ids[k]) == 0)
-            return exo_error_set(err, EXO_EFORMAT,
-                                 "tokenizer.ggml.tokens[%d] and [%d] are the same %s", ids[k - 1],
-                                 ids[k], what);
+                                 "tokenizer.ggml.tokens[%d] and [%d] are the same %s: \"%.*s\"",
+                                 keys[k - 1].id, keys[k].id, what,
+                                 keys[k].n < 40 ? (int)keys[k].n : 40, (const char *)keys[k].s);
     }
     return EXO_OK;
 }
 
-exo_status exo_trie_init(exo_trie *t, const exo_vocab *v, int32_t *ids, size_t n, const char *what,
+exo_status exo_trie_init(exo_trie *t, exo_trie_key *keys, size_t n, const char *what,
                          exo_error *err) {
     *t = (exo_trie){0};
-    sort(v, ids, n);
-    exo_status status = check_texts(v, ids, n, what, err);
+    sort(keys, n);
+    exo_status status = check_keys(keys, n, what, err);
     if (status != EXO_OK) return status;
-    grower g = {.trie = t, .v = v, .ids = ids};
+    grower g = {.trie = t, .keys = keys};
     bool ok = add_node(&g, 0, (span){0, (uint32_t)n, 0});
     for (uint32_t node = 0; ok && node < t->n; node++) ok = add_children(&g, node);
     exo_free(g.spans);
@@ -139,9 +152,20 @@ uint32_t exo_trie_next(const exo_trie *t, uint32_t node, uint8_t byte) {
 }
 
 int32_t exo_trie_longest(const exo_trie *t, const uint8_t *s, size_t n, size_t *len) {
-    int32_t longest = EXO_NO_TOKEN;
-    uint32_t node = n > 0 ? t->first[s[0]] : 0;
     *len = 0;
+    if (n == 0 || t->first[s[0]] == 0) return EXO_NO_TOKEN;
+    int32_t id = t->nodes[t->first[s[0]]].id, longer;
+    longer = exo_trie_longest_below(t, t->first[s[0]], s + 1, n - 1, len);
+    if (longer == EXO_NO_TOKEN && id == EXO_NO_TOKEN) return EXO_NO_TOKEN;
+    ++*len;
+    return longer != EXO_NO_TOKEN ? longer : id;
+}
+
+int32_t exo_trie_longest_below(const exo_trie *t, uint32_t node, const uint8_t *s, size_t n,
+                               size_t *len) {
+    int32_t longest = EXO_NO_TOKEN;
+    *len = 0;
+    node = n > 0 ? exo_trie_next(t, node, s[0]) : 0;
     for (size_t depth = 1; node != 0; depth++) {
         if (t->nodes[node].id != EXO_NO_TOKEN) {
             longest = t->nodes[node].id;

@@ -9,6 +9,7 @@
 #include "model/tokenizer_impl.h"
 
 #include "base/mem.h"
+#include "model/charsmap.h"
 #include "model/utf8.h"
 
 #include <float.h>
@@ -18,33 +19,25 @@
 static const char escaped_space[] = "\xE2\x96\x81";
 static const char replacement[] = "\xEF\xBF\xBD"; /* U+FFFD, for each broken byte */
 
-typedef struct exo_best { /* the best way to a position */
-    double score;
-    size_t from; /* where its last token begins */
-    int32_t id;
-} exo_best;
-
 /* ---- life ---- */
 
 static bool may_appear(const exo_token *t) {
-    return t->n_text > 0 && (t->type == EXO_TOKEN_NORMAL || t->type == EXO_TOKEN_USER_DEFINED ||
-                             t->type == EXO_TOKEN_UNUSED);
+    return t->type == EXO_TOKEN_NORMAL || t->type == EXO_TOKEN_USER_DEFINED ||
+           t->type == EXO_TOKEN_UNUSED;
 }
 
 exo_status exo_ugm_init(exo_tokenizer *t, exo_error *err) {
     const exo_vocab *v = &t->vocab;
-    float worst = FLT_MAX;
-    size_t n = 0;
-    int32_t *ids = exo_malloc(v->n * sizeof *ids);
-    if (ids == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for the vocabulary");
+    double worst = FLT_MAX;
+    size_t n;
+    exo_trie_key *keys = exo_trie_keys(v, may_appear, &n);
+    if (keys == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for the vocabulary");
     for (uint32_t id = 0; id < v->n; id++) {
-        const exo_token *token = &v->tokens[id];
-        if (may_appear(token)) ids[n++] = (int32_t)id;
-        if (token->type == EXO_TOKEN_NORMAL && v->scores[id] < worst) worst = v->scores[id];
+        if (v->tokens[id].type == EXO_TOKEN_NORMAL && v->scores[id] < worst) worst = v->scores[id];
     }
-    t->unknown_score = (double)worst - UNKNOWN_PENALTY;
-    exo_status status = exo_trie_init(&t->trie, v, ids, n, "token", err);
-    exo_free(ids);
+    t->unknown_score = worst - UNKNOWN_PENALTY;
+    exo_status status = exo_trie_init(&t->trie, keys, n, "token", err);
+    exo_free(keys);
     return status;
 }
 
@@ -78,7 +71,8 @@ static exo_status normalise(exo_tokenize_call *c, const uint8_t *s, size_t n, ex
     exo_buf_clear(&c->escaped);
     for (size_t used; n > 0; s += used, n -= used) {
         exo_str text;
-        if (!exo_charsmap_find(m.v, s, n, &used, &text))
+        if (!exo_charsmap_longest(m.v->charsmap, m.v->n_charsmap, (exo_str){(const char *)s, n},
+                                  &used, &text))
             return exo_error_set(err, EXO_EFORMAT,
                                  "tokenizer.ggml.precompiled_charsmap points outside of itself");
         if (used == 0) {
@@ -94,7 +88,7 @@ static exo_status normalise(exo_tokenize_call *c, const uint8_t *s, size_t n, ex
 /* ---- search ---- */
 
 static void improve(exo_best *b, double score, size_t from, int32_t id) {
-    if (score > b->score) *b = (exo_best){score, from, id};
+    if (score > b->score) *b = (exo_best){.score = score, .from = from, .id = id};
 }
 
 /* All tokens that begin at `at`. */
@@ -109,7 +103,7 @@ static void go_on(const exo_tokenizer *t, exo_best *best, const uint8_t *s, size
         int32_t id = t->trie.nodes[node].id;
         if (id != EXO_NO_TOKEN) {
             bool free_of_cost = v->tokens[id].type == EXO_TOKEN_USER_DEFINED;
-            improve(&best[end], so_far + (free_of_cost ? 0.0 : (double)v->scores[id]), at, id);
+            improve(&best[end], so_far + (free_of_cost ? 0.0 : v->scores[id]), at, id);
             covered = covered || end - at == one;
         }
         node = end < n ? exo_trie_next(&t->trie, node, s[end]) : 0;

@@ -197,6 +197,55 @@ static bool has_inner_space(exo_str s) {
     return false;
 }
 
+/* Bytes of s (n), less what it begins or ends with; 0 where it does not. */
+static size_t without_prefix(exo_str s, const char *prefix, size_t n) {
+    return n > 0 && s.n > n && memcmp(s.s, prefix, n) == 0 ? n : 0;
+}
+
+static size_t without_suffix(exo_str s, const char *suffix, size_t n) {
+    return n > 0 && s.n >= n && memcmp(s.s + s.n - n, suffix, n) == 0 ? n : 0;
+}
+
+/* token_bytes() by the decoder of a pipeline.  At most one byte longer than s. */
+static size_t decoded_bytes(const exo_pipeline *p, exo_str s, uint8_t *out) {
+    size_t n = s.n, less = 0, space = 0;
+    switch (p->decoder) {
+    case EXO_DECODE_STAND_INS:
+        if (exo_bpe_decode((const uint8_t *)s.s, s.n, out, &n)) return n;
+        break;
+    case EXO_DECODE_SPACES: return unescape(s, out);
+    case EXO_DECODE_WORDS:
+        less = without_prefix(s, p->prefix, p->n_prefix);
+        space = less == 0;
+        if (space > 0) *out++ = ' ';
+        break;
+    case EXO_DECODE_SUFFIX:
+        n -= without_suffix(s, p->suffix, p->n_suffix);
+        if (n > 0) memcpy(out, s.s, n);
+        if (n < s.n) out[n++] = ' ';
+        return n;
+    case EXO_DECODE_PLAIN: break;
+    }
+    if (n > less) memcpy(out, s.s + less, n - less);
+    return n - less + space;
+}
+
+/* What the token of a pipeline stands for; see token_bytes(). */
+static size_t pipeline_bytes(exo_vocab *v, int32_t id, exo_str s, uint8_t *out, bool *key) {
+    exo_token *t = &v->tokens[id];
+    bool in_model = (t->flags & EXO_TOKEN_NO_MODEL) == 0;
+    *key = in_model && t->type != EXO_TOKEN_UNUSED;
+    if (t->type == EXO_TOKEN_BYTE) {
+        v->byte_ids[out[0]] = id;
+        return 1;
+    }
+    if (!t->shown || (t->flags & EXO_TOKEN_ADDED) != 0) {
+        if (s.n > 0) memcpy(out, s.s, s.n);
+        return s.n;
+    }
+    return decoded_bytes(v->pipeline, s, out);
+}
+
 /* What the token stands for, written at out; returns its length.  *key: merging may make it. */
 static size_t token_bytes(exo_vocab *v, int32_t id, exo_str s, uint8_t *out, bool *key) {
     exo_token *t = &v->tokens[id];
@@ -204,8 +253,11 @@ static size_t token_bytes(exo_vocab *v, int32_t id, exo_str s, uint8_t *out, boo
     *key = false;
     if (t->type == EXO_TOKEN_BYTE && !byte_token(s, out)) t->type = EXO_TOKEN_UNDEFINED;
     bool special = t->type == EXO_TOKEN_CONTROL || t->type == EXO_TOKEN_UNKNOWN;
+    /* A byte may be one of a tokenizer.json's added tokens, too. */
+    if (v->pipeline != NULL && (t->flags & EXO_TOKEN_NO_MODEL) == 0) special = false;
     t->shown = t->type == EXO_TOKEN_NORMAL || t->type == EXO_TOKEN_USER_DEFINED ||
                t->type == EXO_TOKEN_BYTE;
+    if (v->kind == EXO_VOCAB_HF) return pipeline_bytes(v, id, s, out, key);
     if (t->type == EXO_TOKEN_BYTE) {
         if (v->raw) v->byte_ids[out[0]] = id;
         return 1;
@@ -255,7 +307,7 @@ static exo_status read_scores(exo_vocab *v, const exo_gguf *g, exo_error *err) {
     for (uint32_t i = 0; i < v->n; i++) {
         if (!exo_gguf_array_f64(g, SCORES, i, &score) || !isfinite(score))
             return exo_error_set(err, EXO_EFORMAT, "%s[%u] is not a finite number", SCORES, i);
-        v->scores[i] = (float)score;
+        v->scores[i] = score;
     }
     return EXO_OK;
 }
@@ -279,7 +331,7 @@ static exo_status alloc_tables(exo_vocab *v, const exo_gguf *g, exo_error *err) 
         return exo_error_set(err, EXO_EFORMAT, "%s is larger than 2 GiB", TOKENS);
     v->n_slots = exo_table_size(v->n);
     v->tokens = exo_calloc(v->n, sizeof *v->tokens);
-    v->blob = exo_malloc(2 * bytes);
+    v->blob = exo_malloc(2 * bytes + v->n); /* a decoder may put a space before each */
     v->slots = exo_malloc(v->n_slots * sizeof *v->slots);
     if (v->tokens == NULL || v->blob == NULL || v->slots == NULL)
         return exo_error_set(err, EXO_ENOMEM, "out of memory for the vocabulary");
@@ -334,6 +386,27 @@ static exo_status read_tokens(exo_vocab *v, const exo_gguf *g, exo_error *err) {
     return status;
 }
 
+/* The tokens added to a pipeline's model, and how each is looked for. */
+static exo_status read_added(exo_vocab *v, const exo_gguf *g, exo_error *err) {
+    exo_gguf_type elem;
+    size_t n = 0, n_flags = 0;
+    int64_t id, flags;
+    if (!exo_gguf_has(g, EXO_KEY_ADDED_IDS)) return EXO_OK;
+    if (!exo_gguf_array(g, EXO_KEY_ADDED_IDS, &elem, &n) ||
+        !exo_gguf_array(g, EXO_KEY_ADDED_FLAGS, &elem, &n_flags) || n != n_flags)
+        return exo_error_set(err, EXO_EFORMAT, "%s and %s are not two lists of one length",
+                             EXO_KEY_ADDED_IDS, EXO_KEY_ADDED_FLAGS);
+    for (size_t i = 0; i < n; i++) {
+        if (!exo_gguf_array_i64(g, EXO_KEY_ADDED_IDS, i, &id) || id < 0 || id >= v->n ||
+            !exo_gguf_array_i64(g, EXO_KEY_ADDED_FLAGS, i, &flags) || flags < 0 ||
+            flags > EXO_ADDED_ALL)
+            return exo_error_set(err, EXO_EFORMAT, "%s[%zu] is no token, or its flags are unknown",
+                                 EXO_KEY_ADDED_IDS, i);
+        v->tokens[id].flags = (uint8_t)(flags | EXO_TOKEN_ADDED);
+    }
+    return EXO_OK;
+}
+
 /* What a byte becomes that nothing longer covers. */
 static void fill_bytes(exo_vocab *v) {
     for (int b = 0; b < 256; b++) {
@@ -345,20 +418,23 @@ static void fill_bytes(exo_vocab *v) {
 
 exo_status exo_vocab_init(exo_vocab *v, const exo_gguf *g, const exo_vocab_desc *desc,
                           exo_error *err) {
-    bool bpe = desc->kind == EXO_VOCAB_BPE;
+    bool bpe = desc->kind == EXO_VOCAB_BPE, hf = desc->kind == EXO_VOCAB_HF;
     v->kind = desc->kind;
+    v->pipeline = desc->pipeline;
     v->raw = !bpe || (desc->pre & EXO_PRE_RAW) != 0;
-    v->escaped = !bpe || (desc->pre & EXO_PRE_ESCAPED_SPACES) != 0;
+    v->escaped = !hf && (!bpe || (desc->pre & EXO_PRE_ESCAPED_SPACES) != 0);
     v->secret = exo_now_ns() * 0x9E3779B97F4A7C15u ^ (uint64_t)(uintptr_t)v;
     v->secret = (v->secret ^ v->secret >> 29) * 0xBF58476D1CE4E5B9u | 1;
     memset(v->byte_ids, 0xFF, sizeof v->byte_ids); /* EXO_NO_TOKEN */
-    bool scored = v->kind == EXO_VOCAB_SPM || v->kind == EXO_VOCAB_UGM;
+    bool scored = v->kind == EXO_VOCAB_SPM || v->kind == EXO_VOCAB_UGM ||
+                  (hf && v->pipeline->model == EXO_PIPELINE_UNIGRAM);
     exo_status status = alloc_tables(v, g, err);
     if (status == EXO_OK) status = read_types(v, g, err);
     if (status == EXO_OK && scored) status = read_scores(v, g, err);
+    if (status == EXO_OK && v->pipeline != NULL) status = read_added(v, g, err);
     if (status == EXO_OK) status = read_tokens(v, g, err);
     if (status == EXO_OK) status = exo_vocab_read_meta(v, g, desc, err);
-    if (status == EXO_OK) fill_bytes(v);
+    if (status == EXO_OK && !hf) fill_bytes(v);
     return status;
 }
 

@@ -11,20 +11,20 @@
 
 #include <utf8proc.h>
 
-#define MAX_DECOMPOSED 8 /* code points; the longest canonical decomposition has 4 */
+#define MAX_WORD_CHARS 100 /* a longer word is unknown */
+#define MAX_DECOMPOSED 8   /* code points; the longest canonical decomposition has 4 */
 
 static const char word_begin[] = "\xE2\x96\x81";
 
+static bool is_indexed(const exo_token *t) { return t->indexed; }
+
 exo_status exo_wpm_init(exo_tokenizer *t, exo_error *err) {
     const exo_vocab *v = &t->vocab;
-    size_t n = 0;
-    int32_t *ids = exo_malloc(v->n * sizeof *ids);
-    if (ids == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for the vocabulary");
-    for (uint32_t id = 0; id < v->n; id++) {
-        if (v->tokens[id].indexed) ids[n++] = (int32_t)id;
-    }
-    exo_status status = exo_trie_init(&t->trie, v, ids, n, "token", err);
-    exo_free(ids);
+    size_t n;
+    exo_trie_key *keys = exo_trie_keys(v, is_indexed, &n);
+    if (keys == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for the vocabulary");
+    exo_status status = exo_trie_init(&t->trie, keys, n, "token", err);
+    exo_free(keys);
     return status;
 }
 
@@ -60,14 +60,20 @@ static bool is_chinese(uint32_t c) {
 
 /* ---- words ---- */
 
+static size_t count_chars(const uint8_t *s, size_t n) {
+    size_t k = 0;
+    for (size_t i = 0; i < n; i++) k += (s[i] & 0xC0) != 0x80;
+    return k;
+}
+
 /* The word in c->escaped, if there is one. */
 static bool end_word(exo_tokenize_call *c) {
     const exo_tokenizer *t = c->t;
     const uint8_t *s = (const uint8_t *)exo_buf_str(&c->escaped);
     size_t n = c->escaped.n, first = c->ids->n, len;
-    bool ok = exo_buf_ok(&c->escaped);
+    bool ok = exo_buf_ok(&c->escaped), too_long = count_chars(s, n) > MAX_WORD_CHARS + 1;
     for (size_t i = 0; ok && i < n; i += len) {
-        int32_t id = exo_trie_longest(&t->trie, s + i, n - i, &len);
+        int32_t id = too_long ? EXO_NO_TOKEN : exo_trie_longest(&t->trie, s + i, n - i, &len);
         if (id == EXO_NO_TOKEN) {
             c->ids->n = first;
             id = t->vocab.unk;

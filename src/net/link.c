@@ -442,6 +442,11 @@ static void on_tick(uv_timer_t *t) {
         exo_error_set(&err, EXO_ETIMEDOUT, "no answer within %d ms (%s)", EXO_LINK_OPEN_MS,
                       stage[l->state]);
         exo_link_fail(l, false, &err);
+    } else if (l->state == LINK_OPEN && l->waited_ms >= EXO_LINK_LOST_MS &&
+               exo_link_unacknowledged(l, EXO_LINK_LOST_MS - EXO_LINK_PING_MS)) {
+        exo_error_set(&err, EXO_ETIMEDOUT, "nothing was heard or acknowledged for %d ms",
+                      EXO_LINK_LOST_MS);
+        exo_link_fail(l, false, &err);
     } else if (l->state == LINK_OPEN && l->waited_ms >= EXO_LINK_SILENT_MS) {
         exo_error_set(&err, EXO_ETIMEDOUT, "nothing was heard for %d ms", EXO_LINK_SILENT_MS);
         exo_link_fail(l, false, &err);

@@ -4,6 +4,7 @@
  *   dial.c    names to addresses, connecting, trying the next address
  *   link.c    from connected to open to closed: TLS, hello, frames, pings, deadlines
  *   detach.c  an open link becomes a lane
+ *   acks.c    a machine that is gone, told from a program that stands still
  *
  * A link's life:
  *
@@ -118,6 +119,9 @@ void exo_link_fail(exo_link *l, bool say, exo_error *err);
 const exo_link_events *exo_link_callbacks(const exo_link *l);
 void exo_link_cut(exo_link *l); /* closes the handles; status and why are set */
 void exo_link_handle_closed(uv_handle_t *h);
+
+/* acks.c: something is on its way, and nothing was acknowledged for so long */
+bool exo_link_unacknowledged(const exo_link *l, uint32_t for_ms);
 
 /* detach.c */
 void exo_link_try_detach(exo_link *l); /* DETACHING: makes the lane once all bytes have left */

@@ -210,6 +210,7 @@ static void register_control(exo_node *n, exo_link *l, const exo_peer_info *info
     snprintf(p->listen, sizeof p->listen, "%s", info->listen);
     exo_admit_greet(n, l);
     exo_members_announce(n);
+    exo_consensus_peer(n, p->node_id, true);
 }
 
 static void on_open(void *ud, exo_link *l, const exo_peer_info *peer, bool outgoing) {
@@ -248,6 +249,7 @@ static void on_frame(void *ud, exo_link *l, const exo_frame *f) {
     if (exo_link_ud(l) == NULL && !classify(n, l, f)) return;
     exo_peer *p = exo_members_find(n, exo_link_peer(l)->node_id);
     if (p == NULL) return; /* it left; this is a retired link's rest */
+    if (f->type == EXO_MSG_CLUSTER) exo_consensus_on_frame(n, p, f);
     if (f->type != EXO_MSG_KEYRING && f->type != EXO_MSG_NODES && f->type != EXO_MSG_INSTANCE &&
         f->type != EXO_MSG_REQUEST) {
         return; /* unknown types are skipped */
@@ -272,6 +274,7 @@ static void drop_peer(exo_node *n, exo_peer *p, const char *why) {
     while (*at != p) at = &(*at)->next;
     *at = p->next;
     exo_info("node %s (%s) left: %s", p->name, p->node_id, why);
+    exo_consensus_peer(n, p->node_id, false);
     exo_instances_peer_lost(n, p->node_id, why);
     exo_routes_peer_lost(n, p->node_id, why);
     json_decref(p->record);

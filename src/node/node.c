@@ -37,7 +37,10 @@ static void on_async(uv_async_t *a) { run_calls(a->data); }
 static void on_tick(uv_timer_t *t) {
     exo_node *n = t->data;
     uint64_t now = exo_now_ms();
-    exo_instances_tick(n, now);
+    if (n->consensus != NULL) {
+        exo_consensus_tick(n, now);
+        exo_instances_tick(n, now);
+    }
     if (n->net == NULL) return;
     exo_admit_tick(n, now);
     exo_discover_tick(n, now);
@@ -47,6 +50,7 @@ static void on_tick(uv_timer_t *t) {
 static void on_net_closed(void *ud) {
     exo_node *n = ud;
     uv_close((uv_handle_t *)&n->tick, NULL);
+    uv_close((uv_handle_t *)&n->cluster_timer, NULL);
     uv_close((uv_handle_t *)&n->async, NULL);
 }
 
@@ -56,6 +60,8 @@ static void stop_on_loop(exo_node *n, exo_loop_call *c) {
     exo_instances_finish(n, EXO_NODE_STOPPING);
     exo_routes_finish(n, EXO_NODE_STOPPING);
     exo_discover_stop(n);
+    uv_timer_stop(&n->cluster_timer);
+    exo_consensus_finish(n);
     if (n->net != NULL) {
         exo_net_close(n->net, on_net_closed, n);
     } else {
@@ -65,6 +71,7 @@ static void stop_on_loop(exo_node *n, exo_loop_call *c) {
 
 static void *loop_main(void *ud) {
     exo_node *n = ud;
+    if (n->consensus != NULL) exo_consensus_start(n);
     uv_run(&n->loop, UV_RUN_DEFAULT);
     run_calls(n); /* what workers said while they ended */
     return NULL;
@@ -155,8 +162,10 @@ static exo_status start_loop(exo_node *n, exo_error *err) {
     }
     if (r != 0) return exo_error_set(err, EXO_EIO, "cannot make an event loop: %s", uv_strerror(r));
     uv_timer_init(&n->loop, &n->tick);
+    uv_timer_init(&n->loop, &n->cluster_timer);
     n->async.data = n;
     n->tick.data = n;
+    n->cluster_timer.data = n;
     uv_timer_start(&n->tick, on_tick, 0, EXO_TICK_MS);
     return EXO_OK;
 }
@@ -195,6 +204,7 @@ exo_status exo_node_start(const exo_node_desc *d, exo_node **out, exo_error *err
     if (st == EXO_OK) st = describe_device(n, err);
     if (st == EXO_OK) st = exo_models_create(n->data_dir, d->models, d->n_models, &n->models, err);
     if (st == EXO_OK) st = start_net(n, err);
+    if (st == EXO_OK) st = exo_consensus_create(n, err);
     if (st == EXO_OK && pthread_create(&n->thread, NULL, loop_main, n) != 0) {
         st = exo_error_set(err, EXO_EIO, "cannot start the loop thread");
     }
@@ -388,19 +398,27 @@ static void release(sync_call *c) {
 
 static void state_on_loop(exo_node *n, exo_loop_call *call) {
     sync_call *c = (sync_call *)call;
-    c->state = exo_node_state_json(n);
+    c->state = n->stopping ? NULL : exo_node_state_json(n);
     c->status = c->state != NULL ? EXO_OK : EXO_ENOMEM;
+    exo_latch_set(c->latch);
+    release(c);
+}
+
+static void deleted(void *ud, exo_status status, const char *message) {
+    sync_call *c = ud;
+    (void)message;
+    c->status = status;
     exo_latch_set(c->latch);
     release(c);
 }
 
 static void delete_on_loop(exo_node *n, exo_loop_call *call) {
     sync_call *c = (sync_call *)call;
-    exo_instance *i = exo_instances_find(n, c->instance);
-    c->status = i != NULL ? EXO_OK : EXO_ENOTFOUND;
-    if (i != NULL) exo_instances_end(n, i, "the instance was deleted");
-    exo_latch_set(c->latch);
-    release(c);
+    if (n->stopping) {
+        deleted(c, EXO_EPEER, EXO_NODE_STOPPING);
+    } else {
+        exo_instances_delete(n, c->instance, deleted, c);
+    }
 }
 
 static exo_status call_and_wait(exo_node *n, void (*run)(exo_node *, exo_loop_call *),
@@ -433,7 +451,7 @@ exo_status exo_node_state(exo_node *n, json_t **out, exo_error *err) {
 exo_status exo_node_delete_instance(exo_node *n, const char *instance_id, exo_error *err) {
     exo_status st = call_and_wait(n, delete_on_loop, instance_id, NULL, err);
     if (st == EXO_ENOTFOUND) {
-        exo_error_set(err, st, "instance \"%.32s\" not found on this node", instance_id);
+        exo_error_set(err, st, "instance \"%.32s\" not found", instance_id);
     }
     return st;
 }

@@ -86,8 +86,11 @@ typedef struct {
     bool has_token; /* a token was drawn: */
     exo_draw draw;
     uint32_t pos;
-    const char *text; /* what may be shown now; may be empty, ids run ahead of text */
+    bool aside;       /* the token is no content: reasoning, or the format's structure */
+    const char *text; /* content that may be shown now; may be empty, ids run ahead of text */
     size_t n_text;
+    const char *reasoning; /* the same of what the model thinks before it answers */
+    size_t n_reasoning;
     exo_finish finish;                     /* != EXO_GOING_ON: the last event */
     uint32_t n_prompt, n_cached, n_answer; /* token counts so far */
     const exo_node_move *move;             /* nothing but this news: tokens sent so far stay */

@@ -6,8 +6,11 @@
  *   admit.c      who may be in: join codes, removed nodes, new keys
  *   members.c    peers: dialling, control links, what each node tells the others
  *   instances.c  instances: placing, loading, lanes, ending
+ *   instances_log.c  instances that the cluster remembers: started again, moved, deleted
  *   routes.c     answers asked here: which instance computes them, here or on a peer
  *   state.c      what GET /state shows
+ *   consensus.c  the cluster's log: its steps carried out, its clock, who waits for it
+ *   log_store.c  the log on disk
  *
  * Thread: LOOP for everything that is not marked otherwise. */
 #ifndef EXO_NODE_NODE_IMPL_H
@@ -18,6 +21,7 @@
 #include "cluster/placement.h"
 #include "net/keyring.h"
 #include "net/link.h"
+#include "node/log_store.h"
 #include "node/node.h"
 #include "node/worker.h"
 
@@ -112,6 +116,27 @@ void exo_admit_refused(exo_node *n, const char *why); /* says it, not again and 
 void exo_admit_tick(exo_node *n, uint64_t now_ms);
 void exo_admit_finish(exo_node *n);
 
+/* ---- the cluster's log ---- */
+
+typedef struct exo_consensus exo_consensus;
+/* An event counts, or will not before its deadline. */
+typedef void (*exo_counted_fn)(void *ud, exo_status status, const char *message);
+
+exo_status exo_consensus_create(exo_node *n, exo_error *err); /* before LOOP runs */
+void exo_consensus_start(exo_node *n);
+void exo_consensus_finish(exo_node *n);
+void exo_consensus_tick(exo_node *n, uint64_t now_ms);
+void exo_consensus_peer(exo_node *n, const char *node_id, bool up);
+void exo_consensus_on_frame(exo_node *n, const exo_peer *from, const exo_frame *f);
+/* fn may be NULL; it may come within the call. */
+void exo_consensus_propose(exo_node *n, const exo_event *e, exo_counted_fn fn, void *ud);
+/* What all agree on: borrowed until LOOP goes on. */
+const exo_state *exo_consensus_state(const exo_node *n);
+void exo_consensus_show(exo_node *n, json_t *s); /* adds members to /state */
+
+uint64_t exo_node_number(const char *node_id);
+void exo_node_number_id(uint64_t number, char out[EXO_NODE_ID_BYTES]);
+
 /* ---- instances ---- */
 
 typedef enum {
@@ -155,6 +180,9 @@ typedef struct exo_instance {
     bool has_classes; /* owner: a stage has */
     uint64_t deadline_ms;
     exo_waiter *waiters; /* owner */
+    bool fresh;          /* owner: it was asked for in this run, and has not run yet */
+    bool logged;         /* owner: the cluster remembers it */
+    uint64_t log_by_ms;  /* it serves without that from then on */
 } exo_instance;
 
 /* Places a model anew: an instance that this node owns of it ends once the new plan stands. */
@@ -162,8 +190,15 @@ exo_status exo_instances_place(exo_node *n, const char *model_id, const exo_plac
                                exo_instance **out, exo_error *err);
 exo_instance *exo_instances_find(exo_node *n, const char *id);
 exo_instance *exo_instances_of_model(exo_node *n, const char *model_id); /* owned here, or NULL */
-/* The number of nodes a lost instance of this model had; 1 if there was none. */
-uint32_t exo_instances_wanted_nodes(exo_node *n, const char *model_id);
+/* Runs a model that is asked for and that nobody runs: the instance that the cluster remembers of
+ * it, on as many of its nodes as are here, else a new one. */
+exo_status exo_instances_revive(exo_node *n, const char *model_id, exo_instance **out,
+                                exo_error *err);
+/* The cluster's log has said this; its state is another as a whole. */
+void exo_instances_on_event(exo_node *n, const exo_event *e);
+void exo_instances_on_state(exo_node *n);
+/* Ends it for all, and in the cluster's memory. */
+void exo_instances_delete(exo_node *n, const char *id, exo_counted_fn fn, void *ud);
 uint32_t exo_instances_candidates(exo_node *n, const char *model_id, exo_place_candidate *out);
 void exo_instances_end(exo_node *n, exo_instance *i, const char *reason);
 void exo_instances_on_message(exo_node *n, exo_peer *from, const json_t *m);
@@ -206,11 +241,13 @@ void exo_routes_finish(exo_node *n, const char *reason);
 
 /* ---- the node ---- */
 
-typedef struct exo_wanted { /* placements to make again after a loss */
-    struct exo_wanted *next;
-    char model_id[EXO_MODEL_ID_BYTES];
-    uint32_t min_nodes;
-} exo_wanted;
+/* An instance that should run here and could not be started: when to try again. */
+typedef struct exo_retry {
+    struct exo_retry *next;
+    char instance[EXO_INSTANCE_ID_BYTES];
+    uint64_t at_ms;
+    uint32_t wait_ms;
+} exo_retry;
 
 struct exo_node {
     exo_node_desc d; /* strings below are copies */
@@ -229,7 +266,8 @@ struct exo_node {
 
     uv_loop_t loop;
     uv_async_t async;
-    uv_timer_t tick;
+    uv_timer_t tick, cluster_timer;
+    exo_consensus *consensus;
     pthread_t thread;
     bool stopping; /* LOOP takes on nothing new */
     exo_loop_call stop_call;
@@ -240,7 +278,7 @@ struct exo_node {
     exo_peer *peers;
     exo_link_ctx *retired; /* control links that only receive */
     exo_instance *instances;
-    exo_wanted *wanted;
+    exo_retry *retries;
     exo_route *routes;
     uint32_t n_routes;
     uint32_t next_epoch;

@@ -3,11 +3,15 @@
  *
  *   exo_batch tokenize MODEL   records: u8 flags, u32 n, n bytes of text
  *                              answers: i32 n_ids and that many i32, or -1, u32 n, the message
+ *   exo_batch json             records: u32 n, a tokenizer.json; u32 n_rows; u32 n_texts and as many
+ *                              records of tokenize.  answers: u8 1, u32 n, a message; or u8 0 and
+ *                              the answers of tokenize
  *   exo_batch template         records: u32 n, a template; u32 n, its variables as JSON
  *                              answers: u8 0, u32 n, the text; or u8 1, u32 n, the message
  *
  * Numbers are little-endian.  Ends at the end of the input; exit status 1 and a line on stderr if
  * the model cannot be used. */
+#include "model/hf_impl.h"
 #include "model/template.h"
 #include "model/tokenizer.h"
 
@@ -44,6 +48,18 @@ static void put_text(const char *s, size_t n) {
     fwrite(s, 1, n, stdout);
 }
 
+static void put_ids(const exo_tokenizer *t, const exo_buf *text, unsigned flags, exo_ids *ids) {
+    exo_error err = {0};
+    ids->n = 0;
+    if (exo_tokenize(t, exo_buf_str(text), text->n, flags, ids, &err) != EXO_OK) {
+        put_u32(UINT32_MAX);
+        put_text(err.message, strlen(err.message));
+    } else {
+        put_u32((uint32_t)ids->n);
+        for (size_t i = 0; i < ids->n; i++) put_u32((uint32_t)ids->ids[i]);
+    }
+}
+
 static int tokenize_all(const char *path) {
     exo_error err = {0};
     exo_gguf *g = NULL;
@@ -56,20 +72,63 @@ static int tokenize_all(const char *path) {
         return 1;
     }
     for (int flags; (flags = getchar()) != EOF && read_text(&text);) {
-        ids.n = 0;
-        if (exo_tokenize(t, exo_buf_str(&text), text.n, (unsigned)flags, &ids, &err) != EXO_OK) {
-            put_u32(UINT32_MAX);
-            put_text(err.message, strlen(err.message));
-        } else {
-            put_u32((uint32_t)ids.n);
-            for (size_t i = 0; i < ids.n; i++) put_u32((uint32_t)ids.ids[i]);
-        }
+        put_ids(t, &text, (unsigned)flags, &ids);
         fflush(stdout);
     }
     exo_ids_finish(&ids);
     exo_buf_finish(&text);
     exo_tokenizer_destroy(t);
     exo_gguf_close(g);
+    return 0;
+}
+
+/* What a folder with this tokenizer.json would have for a tokenizer. */
+static exo_status tokenizer_of_json(const exo_buf *json, uint32_t n_rows, exo_tokenizer **out,
+                                    exo_error *err) {
+    exo_gguf_writer w = {0};
+    exo_gguf *g = NULL;
+    exo_buf head = {0};
+    json_t *tokenizer = json_loadb(exo_buf_str(json), json->n, JSON_ALLOW_NUL, NULL);
+    const exo_hf_texts texts = {.tokenizer = tokenizer};
+    exo_status st = exo_hf_add_tokenizer(&texts, n_rows, &w, err);
+    exo_gguf_writer_head(&w, &head);
+    if (st == EXO_OK) st = exo_gguf_open_memory(head.data, head.n, &g, err);
+    if (st == EXO_OK) st = exo_tokenizer_create(g, out, err);
+    exo_gguf_close(g);
+    exo_buf_finish(&head);
+    exo_gguf_writer_finish(&w);
+    json_decref(tokenizer);
+    return st;
+}
+
+static bool read_u32(uint32_t *out) {
+    uint8_t bytes[4];
+    bool ok = fread(bytes, 1, sizeof bytes, stdin) == sizeof bytes;
+    *out = ok ? exo_get_u32(bytes) : 0;
+    return ok;
+}
+
+static int tokenize_json(void) {
+    exo_buf json = {0}, text = {0};
+    exo_ids ids = {0};
+    uint32_t n_rows, n_texts;
+    while (read_text(&json) && read_u32(&n_rows) && read_u32(&n_texts)) {
+        exo_tokenizer *t = NULL;
+        exo_error err = {0};
+        bool ok = tokenizer_of_json(&json, n_rows, &t, &err) == EXO_OK;
+        putchar(ok ? 0 : 1);
+        if (!ok) put_text(err.message, strlen(err.message));
+        for (uint32_t i = 0; i < n_texts; i++) {
+            int flags = getchar();
+            if (flags == EOF || !read_text(&text)) return 1;
+            if (ok) put_ids(t, &text, (unsigned)flags, &ids);
+        }
+        fflush(stdout);
+        exo_tokenizer_destroy(t);
+    }
+    exo_ids_finish(&ids);
+    exo_buf_finish(&json);
+    exo_buf_finish(&text);
     return 0;
 }
 
@@ -109,7 +168,8 @@ static int render_all(void) {
 
 int main(int argc, char **argv) {
     if (argc == 3 && strcmp(argv[1], "tokenize") == 0) return tokenize_all(argv[2]);
+    if (argc == 2 && strcmp(argv[1], "json") == 0) return tokenize_json();
     if (argc == 2 && strcmp(argv[1], "template") == 0) return render_all();
-    fprintf(stderr, "usage: exo_batch tokenize MODEL | exo_batch template\n");
+    fprintf(stderr, "usage: exo_batch tokenize MODEL | exo_batch json | exo_batch template\n");
     return 2;
 }

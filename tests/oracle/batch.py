@@ -68,6 +68,33 @@ class Tokenizer(Child):
         return list(struct.unpack(f"<{n}i", self._read(4 * n)))
 
 
+class JsonTokenizers(Child):
+    """One tokenizer.json after another."""
+
+    def __init__(self) -> None:
+        super().__init__("json")
+
+    def ids(self, tokenizer: str, n_rows: int, texts: list[str],
+            flags: int) -> list[list[int] | str]:
+        """Ids of each text, or the message where there are none; ValueError: no tokenizer."""
+        source = tokenizer.encode()
+        record = struct.pack("<I", len(source)) + source + struct.pack("<II", n_rows, len(texts))
+        for text in texts:
+            raw = text.encode()
+            record += struct.pack("<BI", flags, len(raw)) + raw
+        self._send(record)
+        if self._read(1) != b"\0":
+            raise ValueError(self._read_text())
+        answers: list[list[int] | str] = []
+        for _ in texts:
+            n = self._read_u32()
+            if n == 0xFFFFFFFF:
+                answers.append(self._read_text())
+            else:
+                answers.append(list(struct.unpack(f"<{n}i", self._read(4 * n))))
+        return answers
+
+
 class Renderer(Child):
     def __init__(self) -> None:
         super().__init__("template")

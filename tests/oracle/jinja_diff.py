@@ -143,7 +143,7 @@ def conversations():
 
 def comparable(text):
     """False where Python prints an address or reprs that no template relies on."""
-    return " object at 0x" not in text and "<built-in method" not in text and "<function" not in text
+    return " at 0x" not in text and "<built-in method" not in text and "<function" not in text
 
 
 # ---- comparing ----

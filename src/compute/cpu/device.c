@@ -86,6 +86,7 @@ static exo_status cpu_allocate(exo_device *d, size_t bytes, exo_buffer **out, ex
         exo_free(b);
         return exo_error_set(err, EXO_ENOMEM, "no memory for a buffer of %zu bytes", bytes);
     }
+    exo_pages_prefer_huge(b->data, bytes); /* KV pages: each head's part of one is 4 KiB */
     b->bytes = bytes;
     *out = b;
     return EXO_OK;
