@@ -269,7 +269,7 @@ const exo_command exo_cmd_rekey = {
             "Makes a new cluster key and hands it to the nodes that are linked now.  Removed\n"
             "nodes, and nodes that are off, are left with the old one.\n"
             "  --data-dir D    of the running node (default: EXO_HOME or ~/.exo)\n\n"
-            "  exo remove phone && exo rekey\n",
+            "  exo rekey\n",
     .run = rekey,
 };
 
