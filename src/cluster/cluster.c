@@ -94,6 +94,7 @@ exo_status exo_cluster_create(const exo_cluster_desc *d, uint64_t now_ms, exo_cl
     c->alone = d->alone;
     c->heartbeat_ms = d->heartbeat_ms;
     c->election_ms = d->election_ms;
+    c->kept_entries = d->kept_entries != 0 ? d->kept_entries : EXO_CLUSTER_KEPT;
     c->rng = d->seed;
     c->unix_ms = d->unix_ms;
     c->session = d->session;
@@ -158,7 +159,7 @@ static void look(exo_cluster *c) {
     }
     exo_cluster_push_waiting(c);
     exo_cluster_lead(c);
-    exo_cluster_compact(c, false);
+    exo_cluster_compact(c);
     exo_cluster_tell(c);
     if (c->now_ms >= c->own_at_ms) {
         c->own_at_ms = c->now_ms + (is_busy(c) ? EXO_CLUSTER_OWN_MS : EXO_CLUSTER_IDLE_MS);

@@ -51,6 +51,7 @@ typedef struct {
     uint64_t session; /* higher than in every earlier run */
     uint64_t unix_ms; /* when a log that is begun now says it was begun: older logs are kept */
     uint32_t heartbeat_ms, election_ms; /* 0 = raft.h's */
+    uint32_t kept_entries;              /* 0 = 1024; so many become a snapshot */
     exo_cluster_stored stored;
 } exo_cluster_desc;
 

@@ -57,7 +57,7 @@ struct exo_cluster {
     uint64_t node;
     char name[EXO_CLUSTER_NAME_BYTES];
     bool voter_ok, alone;
-    uint32_t heartbeat_ms, election_ms;
+    uint32_t heartbeat_ms, election_ms, kept_entries;
     uint64_t rng, unix_ms, started_ms;
 
     uint64_t log_id;
@@ -69,7 +69,8 @@ struct exo_cluster {
     uint64_t master;        /* the leader's node; 0 = none, or not known */
     uint64_t leaderless_ms; /* since when; 0 = there is a leader */
     bool had_leader;        /* in this run */
-    exo_cluster_info said;  /* what peers were told last */
+    uint64_t compact_at; /* entries that are kept for another reason are not tried again at once */
+    exo_cluster_info said; /* what peers were told last */
 
     uint64_t session, last_number;
     exo_cluster_waiting_event *waiting; /* oldest first */
@@ -125,8 +126,8 @@ void exo_cluster_begin_log(exo_cluster *c, bool fork);
 void exo_cluster_enter_log(exo_cluster *c, uint64_t log_id, exo_raft_id member);
 void exo_cluster_propose(exo_cluster *c, const exo_event *e, uint64_t tag);
 void exo_cluster_push_waiting(exo_cluster *c);
-void exo_cluster_bring(exo_cluster *c); /* what is carried and ours is proposed */
-void exo_cluster_compact(exo_cluster *c, bool now);
+void exo_cluster_bring(exo_cluster *c);   /* what is carried and ours is proposed */
+void exo_cluster_compact(exo_cluster *c); /* when the log has grown */
 
 /* cluster_peers.c */
 exo_cluster_peer *exo_cluster_find_peer(const exo_cluster *c, uint64_t node);

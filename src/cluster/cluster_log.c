@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define LEARNER_HEARTBEAT_MS 1000
-#define LOG_ID_RANDOM_BITS   20 /* a log's id is the time it was begun at, and chance */
+#define LOG_ID_RANDOM_BITS   32 /* a log's id is the second it was begun in, and chance */
 
 /* ---- Raft's actions ---- */
 
@@ -235,9 +235,8 @@ void exo_cluster_push_waiting(exo_cluster *c) {
 /* ---- logs ---- */
 
 static uint64_t new_log_id(exo_cluster *c) {
-    uint64_t ms = c->unix_ms + (c->now_ms - c->started_ms);
-    uint64_t chance = exo_cluster_draw(c) >> (64 - LOG_ID_RANDOM_BITS);
-    return ((ms << LOG_ID_RANDOM_BITS) | chance) + 1;
+    uint64_t s = (c->unix_ms + (c->now_ms - c->started_ms)) / 1000;
+    return s << LOG_ID_RANDOM_BITS | (exo_cluster_draw(c) >> (64 - LOG_ID_RANDOM_BITS) | 1);
 }
 
 static void persist_log(exo_cluster *c) {
@@ -271,6 +270,7 @@ static void new_raft(exo_cluster *c, const exo_raft_snapshot *s, uint64_t term) 
     c->leader = 0;
     c->master = 0;
     c->carry_mark = EXO_CLUSTER_MARK_NONE;
+    c->compact_at = 0;
     c->leaderless_ms = c->now_ms > 0 ? c->now_ms : 1;
     c->yield_to = 0;
     c->yield_member = 0;
@@ -454,9 +454,10 @@ void exo_cluster_bring(exo_cluster *c) {
     exo_cluster_emit(c, EXO_CLUSTER_PERSIST_CARRY);
 }
 
-void exo_cluster_compact(exo_cluster *c, bool now) {
-    uint64_t kept = exo_raft_kept_entries(c->raft);
-    if (kept == 0 || (!now && kept < EXO_CLUSTER_KEPT)) return;
+void exo_cluster_compact(exo_cluster *c) {
+    if (exo_raft_kept_entries(c->raft) < c->kept_entries) return;
+    if (exo_raft_applied_index(c->raft) < c->compact_at) return;
+    c->compact_at = exo_raft_applied_index(c->raft) + c->kept_entries / 2;
     exo_buf_clear(&c->bytes);
     exo_state_write(&c->state, &c->bytes);
     if (!exo_buf_ok(&c->bytes)) {

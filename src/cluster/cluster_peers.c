@@ -10,15 +10,17 @@
 
 #include <string.h>
 
-#define YIELD_CHILD_MS 500   /* without leader, before a live fork of our log is asked */
-#define YIELD_LOST_MS  2000  /* and any other live log */
-#define BEGIN_ANEW_MS  5000  /* taken into a log that was never heard of again */
-#define FORK_GRACE_MS  3000  /* after the start: the others are still being dialled */
-#define FORK_CLOSED_MS 400   /* the only other voter's link has ended */
-#define FORK_SILENT_MS 1200  /* it is there and says nothing */
-#define FORK_MANY_MS   10000 /* with three voters or more, or when a majority can be reached */
-#define FORK_RANK_MS   300   /* between those who are left: one fork is enough */
-#define REACHED_MS     3000  /* a voter that was heard so lately can vote */
+#define INFO_SETTLED_MS 10000 /* between words to a node of a large log; news goes at once */
+#define MANY_MEMBERS    16
+#define YIELD_CHILD_MS  500   /* without leader, before a live fork of our log is asked */
+#define YIELD_LOST_MS   2000  /* and any other live log */
+#define BEGIN_ANEW_MS   5000  /* taken into a log that was never heard of again */
+#define FORK_GRACE_MS   3000  /* after the start: the others are still being dialled */
+#define FORK_CLOSED_MS  400   /* the only other voter's link has ended */
+#define FORK_SILENT_MS  1200  /* it is there and says nothing */
+#define FORK_MANY_MS    10000 /* with three voters or more, or when a majority can be reached */
+#define FORK_RANK_MS    300   /* between those who are left: one fork is enough */
+#define REACHED_MS      3000  /* a voter that was heard so lately can vote */
 
 /* ---- peers ---- */
 
@@ -129,7 +131,8 @@ void exo_cluster_tell(exo_cluster *c) {
     for (size_t k = 0; k < c->n_peers; k++) {
         exo_cluster_peer *p = &c->peers[k];
         if (!news && c->now_ms < p->info_at_ms) continue;
-        p->info_at_ms = c->now_ms + EXO_CLUSTER_INFO_MS;
+        bool settled = i.n_members > MANY_MEMBERS && p->knows && p->info.log_id == c->log_id;
+        p->info_at_ms = c->now_ms + (settled ? INFO_SETTLED_MS : EXO_CLUSTER_INFO_MS);
         exo_cluster_send_info(c, p->node, &i);
     }
 }
@@ -146,6 +149,7 @@ static bool should_yield(const exo_cluster *c, const exo_cluster_info *mine,
     if (mine->provisional != theirs->provisional) return mine->provisional;
     bool single = mine->n_members == 1, their_single = theirs->n_members == 1;
     if (single != their_single) return single;
+    if (single && mine->voter_ok != theirs->voter_ok) return !mine->voter_ok;
     return theirs->log_id < mine->log_id;
 }
 

@@ -190,7 +190,7 @@ static void fault(cworld *w) {
     case 1:
     case 2:
         cnode_crash(w, i);
-        later(w, between(w, 1, sim_chance(&w->rng, 0.3) ? 50 : 8000), EVENT_START, i);
+        later(w, between(w, 1, sim_chance(&w->rng, w->quick_restart) ? 50 : 8000), EVENT_START, i);
         break;
     case 3:
         w->nodes[i].asleep = w->nodes[i].up;
@@ -319,7 +319,10 @@ static void draw_world(cworld *w) {
     if (w->d.peace) return;
     w->loss = sim_chance(&w->rng, 0.5) ? 0.0 : (double)between(w, 1, 50) / 1000;
     w->twice = sim_chance(&w->rng, 0.5) ? 0.0 : (double)between(w, 1, 50) / 1000;
-    w->crash_between = sim_chance(&w->rng, 0.5) ? 0.0 : 0.0005;
+    w->crash_between = (double)between(w, 0, 3) / 1000;
+    w->disk_full = sim_chance(&w->rng, 0.5) ? 0.0 : 0.002;
+    w->quick_restart = sim_chance(&w->rng, 0.5) ? 0.2 : 0.9;
+    w->kept_entries = (uint32_t)between(w, 8, 64);
 }
 
 static void begin(cworld *w) {

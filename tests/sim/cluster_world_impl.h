@@ -88,7 +88,8 @@ typedef struct {
     uint32_t n_nodes;
     sim_link *links; /* (n_nodes, n_nodes), the lower index first */
     bool *cut;       /* (n_nodes, n_nodes): from, to */
-    double loss, twice, crash_between;
+    double loss, twice, crash_between, quick_restart, disk_full;
+    uint32_t kept_entries;
     uint64_t delay_us, fault_every_ms;
     sim_request requests[MAX_REQUESTS];
     uint32_t n_requests;

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define DISK_RETRY_MS 5000 /* as in src/node/consensus.c */
+
 uint8_t *sim_copy(const void *bytes, size_t n) {
     uint8_t *c = malloc(n > 0 ? n : 1);
     if (c == NULL) abort();
@@ -116,6 +118,7 @@ void cnode_start(cworld *w, uint32_t i) {
         .seed = sim_draw(&w->rng),
         .session = k->session,
         .unix_ms = 1000000 + w->now_us / 1000,
+        .kept_entries = w->kept_entries,
         .stored = {.log_id = k->log_id,
                    .member = k->member,
                    .term = k->term,
@@ -185,14 +188,34 @@ static void schedule_tick(cworld *w, uint32_t i) {
 static bool crashes_here(cworld *w, uint32_t i) {
     if (w->calm || !sim_chance(&w->rng, w->crash_between)) return false;
     cnode_crash(w, i);
-    sim_add(&w->queue, (sim_event){.at_us = w->now_us + (5 + sim_below(&w->rng, 2000)) * SIM_MS,
-                                   .kind = EVENT_START,
-                                   .node = i});
+    sim_add(
+        &w->queue,
+        (sim_event){
+            .at_us = w->now_us +
+                     (1 + sim_below(&w->rng, sim_chance(&w->rng, w->quick_restart) ? 30 : 2000)) *
+                         SIM_MS,
+            .kind = EVENT_START,
+            .node = i});
+    return true;
+}
+
+/* The disk refuses: nothing of the step happens, and the node begins anew from what it has. */
+static bool disk_refuses(cworld *w, uint32_t i) {
+    const sim_node *n = &w->nodes[i];
+    bool any = false;
+    for (size_t k = 0; k < n->out.n && !any; k++) any = is_persist(&n->out.items[k]);
+    if (!any || w->calm || !sim_chance(&w->rng, w->disk_full)) return false;
+    cnode_crash(w, i);
+    sim_add(
+        &w->queue,
+        (sim_event){.at_us = w->now_us + DISK_RETRY_MS * SIM_MS, .kind = EVENT_START, .node = i});
     return true;
 }
 
 static bool carry_out(cworld *w, uint32_t i) {
     sim_node *n = &w->nodes[i];
+    if (disk_refuses(w, i)) return false;
+    rules_after_step(w, i);
     bool late = w->d.spoil == SPOIL_SENT_BEFORE_PERSISTED;
     for (size_t k = 0; k < n->out.n && !late; k++) {
         if (is_persist(&n->out.items[k])) persist(w, n, n->out.items[k]);
@@ -221,6 +244,5 @@ void cnode_step(cworld *w, uint32_t i, const exo_cluster_input *in) {
         cworld_broken(w, "node %u: %s", i, err.message);
         return;
     }
-    rules_after_step(w, i);
     if (carry_out(w, i)) schedule_tick(w, i);
 }
