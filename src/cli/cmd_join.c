@@ -131,13 +131,14 @@ static int leave(int argc, char **argv) {
     return EXO_EXIT_OK;
 }
 
-/* The nodes that are linked now, by name. */
-static size_t print_members(const json_t *state) {
+/* The nodes that are linked now and may stay, by name. */
+static size_t print_members(const json_t *state, const exo_keyring *k) {
     const char *id, *own = json_string_value(json_object_get(state, "node_id"));
     json_t *node;
     size_t n = 0;
     json_object_foreach(json_object_get(state, "nodes"), id, node) {
         if (own != NULL && strcmp(id, own) == 0) continue;
+        if (exo_keyring_is_removed(k, id)) continue;
         const char *name = json_string_value(json_object_get(node, "name"));
         printf("  %s (%s)\n", name != NULL ? name : "?", id);
         n++;
@@ -162,7 +163,7 @@ static int rekey(int argc, char **argv) {
         printf("the cluster has a new key (generation %u); it goes to the nodes that are linked "
                "now:\n",
                after.generation);
-        if (print_members(state) == 0) printf("  none\n");
+        if (print_members(state, &after) == 0) printf("  none\n");
         printf("nodes that are off need a join code to come back (`exo invite`)\n");
     }
     exo_keyring_finish(&after);
@@ -268,7 +269,7 @@ const exo_command exo_cmd_rekey = {
             "Makes a new cluster key and hands it to the nodes that are linked now.  Removed\n"
             "nodes, and nodes that are off, are left with the old one.\n"
             "  --data-dir D    of the running node (default: EXO_HOME or ~/.exo)\n\n"
-            "  exo remove phone && exo rekey\n",
+            "  exo rekey\n",
     .run = rekey,
 };
 

@@ -61,11 +61,29 @@ exo_status exo_keyring_renew(exo_keyring *k, exo_error *err) {
     if (RAND_bytes(fresh, sizeof fresh) != 1) {
         return exo_error_set(err, EXO_EIO, "OpenSSL has no random bytes for a cluster key");
     }
+    char name_space[EXO_NAMESPACE_BYTES];
+    memcpy(name_space, k->stored_name_space, sizeof name_space);
     exo_hex(fresh, sizeof fresh, text);
-    exo_status st = exo_keyring_set(k, text, k->stored_name_space, k->generation + 1, err);
+    exo_status st = exo_keyring_set(k, text, name_space, k->generation + 1, err);
     OPENSSL_cleanse(fresh, sizeof fresh);
     OPENSSL_cleanse(text, sizeof text);
     return st;
+}
+
+exo_status exo_keyring_welcome(exo_keyring *k, const json_t *m, exo_error *err) {
+    const char *key = json_string_value(json_object_get(m, "key"));
+    const char *space = json_string_value(json_object_get(m, "namespace"));
+    json_int_t generation = json_integer_value(json_object_get(m, "generation"));
+    if (key == NULL || space == NULL || generation < 0 || generation > MAX_GENERATION) {
+        return exo_error_set(err, EXO_EFORMAT, "the cluster's answer lacks its key");
+    }
+    exo_status st = exo_keyring_set(k, key, space, (uint32_t)generation, err);
+    if (st != EXO_OK) return st;
+    k->joined = true;
+    k->rekeyed = false;
+    json_object_clear(k->removed);
+    exo_keyring_merge_removed(k, json_object_get(m, "removed"));
+    return EXO_OK;
 }
 
 /* ---- the file ---- */
@@ -97,10 +115,10 @@ static exo_status read_file(const char *dir, exo_keyring *k, exo_error *err) {
         st = j != NULL ? take_members(j, k, err)
                        : exo_error_set(err, EXO_EFORMAT, "line %d: %s", why.line, why.text);
         if (st != EXO_OK) {
-            exo_error_wrap(err, EXO_EFORMAT,
-                           "%s/" EXO_KEYRING_FILE
-                           " is damaged (restore it, or remove it to begin a cluster of one)",
-                           dir);
+            st = exo_error_wrap(err, EXO_EFORMAT,
+                                "%s/" EXO_KEYRING_FILE
+                                " is damaged (restore it, or remove it to begin a cluster of one)",
+                                dir);
         }
         json_decref(j);
     }

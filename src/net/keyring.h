@@ -48,6 +48,8 @@ exo_status exo_keyring_change(const char *data_dir, exo_keyring_fn change, void 
 exo_status exo_keyring_renew(exo_keyring *k, exo_error *err); /* a random key, next generation */
 exo_status exo_keyring_set(exo_keyring *k, const char *key, const char *name_space,
                            uint32_t generation, exo_error *err);
+/* What a node that lets us in sends: {"key", "namespace", "generation", "removed"}. */
+exo_status exo_keyring_welcome(exo_keyring *k, const json_t *m, exo_error *err);
 bool exo_keyring_is_removed(const exo_keyring *k, const char *node_id);
 /* Counts a node up to removed or admitted, if it is not. */
 exo_status exo_keyring_set_removed(exo_keyring *k, const char *node_id, bool removed,

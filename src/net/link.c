@@ -362,10 +362,10 @@ static exo_status shake_hands(exo_link *l, exo_error *err) {
     exo_status st = exo_tls_handshake(l->tls, &done, err);
     if (st == EXO_OK) st = flush(l, err);
     if (st != EXO_OK || !done) return st;
+    l->state = LINK_HELLO;
     if (exo_link_guest(l) != NULL && l->net->guest_events.on_open == NULL) {
         return exo_error_set(err, EXO_EAUTH, "join codes are not taken here");
     }
-    l->state = LINK_HELLO;
     st = exo_tls_exporter(l->tls, l->exporter, err);
     return st == EXO_OK && l->outgoing ? send_hello(l, err) : st;
 }

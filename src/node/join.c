@@ -81,20 +81,7 @@ static void end_with(joiner *j, exo_status st, const char *why) {
 /* ---- storing ---- */
 
 static exo_status set_key(void *ud, exo_keyring *k, exo_error *err) {
-    const json_t *m = ud;
-    const char *key = json_string_value(json_object_get(m, "key"));
-    const char *space = json_string_value(json_object_get(m, "namespace"));
-    json_int_t generation = json_integer_value(json_object_get(m, "generation"));
-    if (key == NULL || space == NULL || generation < 0 || generation > INT32_MAX) {
-        return exo_error_set(err, EXO_EFORMAT, "the cluster's answer lacks its key");
-    }
-    exo_status st = exo_keyring_set(k, key, space, (uint32_t)generation, err);
-    if (st != EXO_OK) return st;
-    k->joined = true;
-    k->rekeyed = false;
-    json_object_clear(k->removed);
-    exo_keyring_merge_removed(k, json_object_get(m, "removed"));
-    return EXO_OK;
+    return exo_keyring_welcome(k, ud, err);
 }
 
 /* Where beacons did not reach, the addresses that did are kept for the node. */

@@ -10,7 +10,8 @@ from conftest import ROOT, run
 
 TINY = str(ROOT / "models" / "exo-tiny.gguf")
 COMMANDS = ["run", "serve", "node", "check", "tokenize", "template", "bench", "perplexity",
-            "synth", "devices", "pull", "models", "embed", "convert"]
+            "synth", "devices", "pull", "models", "embed", "convert", "invite", "join", "leave",
+            "remove", "rekey", "doctor"]
 
 
 @pytest.mark.parametrize("kind", ["f32", "f16"])

@@ -60,7 +60,7 @@ def test_a_bad_cable_delays_nothing_but_itself(lan: Lan, tmp_path: Path) -> None
     time.sleep(1)
     assert first.names() == {"n1", "n2"}
     (link,) = first.state["links"]
-    assert 20 < link["rtt_ms"] < 300
+    assert 20 < link["rtt_ms"] < 2000  # a lost segment comes again after 200 ms or more
     assert " left: " not in first.log_text()
 
 
