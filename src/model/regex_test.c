@@ -118,7 +118,7 @@ static void backtracking_ends(void **ud) {
     (void)ud;
     static char text[64];
     memset(text, 'a', sizeof text - 1);
-    exo_regex *r = create("(?:a|aa)+(?:a|aa)+(?:a|aa)+b");
+    exo_regex *r = create("(?:a|aa)+(?:a|aa)+[bc]");
     exo_regex_match *m = exo_regex_match_create();
     exo_regex_walk w = {r, m, (const uint8_t *)text, sizeof text - 1, 0, SIZE_MAX};
     size_t begin, end;
