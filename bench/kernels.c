@@ -1,6 +1,6 @@
 /* kernels.c - speed of the CPU products, as CSV beside the machine's own read bandwidth.
  *
- *   bench_kernels [TYPE [ISA]]
+ *   bench_kernels [TYPE [ISA [THREADS]]]
  *
  * Runs plans of one weight type through the backend, so activation quantisation, barriers and
  * epilogues are inside the figures.  decode: one row, weights larger than the caches, GB/s of
@@ -111,7 +111,9 @@ int main(int argc, char **argv) {
     puts("type,isa,threads,shape,decode_gbps,read_gbps,decode_share,prefill_gops");
     size_t n;
     const exo_cpu_kernels *const *all = exo_kernels_all(&n);
+    uint32_t only_threads = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : 0;
     for (uint32_t threads = 1; threads <= 2; threads++) {
+        if (only_threads != 0 && threads != only_threads) continue;
         double read_gbps = exo_cpu_read_bandwidth(threads, 300);
         for (size_t i = 0; i < n; i++) {
             bool named = argc > 2 && strcmp(argv[2], all[i]->isa) == 0;

@@ -117,14 +117,14 @@ endif()
 include(cmake/fuzz.cmake) # the corpora, replayed
 
 # Real processes, driven by pytest; they run the release binary unless EXO names another.
-foreach(suite cli api cluster architectures hosts clients slow tiny pull safetensors convert)
+foreach(suite cli api reasoning cluster election architectures hosts clients slow tiny pull safetensors convert mutants)
     add_test(NAME integration_${suite}
         COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/integration/test_${suite}.py
         WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
     set_tests_properties(integration_${suite} PROPERTIES LABELS integration TIMEOUT 600)
 endforeach()
 # Where answers have deadlines of seconds, nothing else may run.
-foreach(suite cli api cluster hosts clients slow tiny)
+foreach(suite cli api reasoning cluster election hosts clients slow tiny)
     set_tests_properties(integration_${suite} PROPERTIES RUN_SERIAL TRUE)
 endforeach()
 
@@ -174,6 +174,13 @@ add_test(NAME oracle
 set_tests_properties(oracle PROPERTIES LABELS oracle TIMEOUT 1200
     RESOURCE_LOCK llama.cpp SKIP_RETURN_CODE 5)
 
+# The same on models of random shapes; more of them: tests/oracle/random_shapes.py --count 1000.
+add_test(NAME oracle_random
+    COMMAND /usr/bin/python3 tests/oracle/random_shapes.py --seed 1 --count 24
+    WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+set_tests_properties(oracle_random PROPERTIES LABELS oracle TIMEOUT 300 RESOURCE_LOCK llama.cpp
+    SKIP_RETURN_CODE 5)
+
 # What exo convert writes, in llama.cpp.
 add_test(NAME oracle_convert
     COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/oracle/test_convert.py
@@ -211,11 +218,14 @@ set_tests_properties(neon_whole PROPERTIES LABELS neon TIMEOUT 900 RUN_SERIAL TR
     SKIP_RETURN_CODE 77)
 
 # Simulated clusters on virtual time (tests/sim): every rule holds, and each planted bug is found.
-file(GLOB sim_sources CONFIGURE_DEPENDS tests/sim/*.c)
-add_executable(raft_sim ${sim_sources})
-target_include_directories(raft_sim PRIVATE tests)
-target_link_libraries(raft_sim PRIVATE exo_cluster)
-target_compile_options(raft_sim PRIVATE ${EXO_WARNINGS})
+foreach(sim raft cluster)
+    file(GLOB sim_sources CONFIGURE_DEPENDS tests/sim/${sim}_*.c)
+    add_executable(${sim}_sim ${sim_sources} tests/sim/sim.c)
+    target_include_directories(${sim}_sim PRIVATE tests)
+    target_link_libraries(${sim}_sim PRIVATE exo_cluster)
+    target_compile_options(${sim}_sim PRIVATE ${EXO_WARNINGS})
+endforeach()
 add_test(NAME sim_seeds COMMAND raft_sim --seeds 1000)
 add_test(NAME sim_planted_bugs COMMAND raft_sim --plants --seeds 10000)
-set_tests_properties(sim_seeds sim_planted_bugs PROPERTIES LABELS sim TIMEOUT 600)
+add_test(NAME sim_clusters COMMAND cluster_sim --seeds 200)
+set_tests_properties(sim_seeds sim_planted_bugs sim_clusters PROPERTIES LABELS sim TIMEOUT 600)

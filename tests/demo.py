@@ -88,7 +88,7 @@ class Node:
         self.name = f"node-{index + 1}"
         self.link_port, self.api_port = free_port(), free_port()
         command = [exo, "node", "--name", self.name, "--data-dir", str(root / self.name),
-                   "--port", str(self.link_port), "--api-port", str(self.api_port),
+                   "--listen", "127.0.0.1", "--port", str(self.link_port), "--api-port", str(self.api_port),
                    "--threads", "1", "-m", model]
         if peer is not None:
             command += ["--peer", peer]

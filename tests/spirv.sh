@@ -18,31 +18,32 @@ compiler=$(glslc --version | grep -E '^(shaderc|glslang)' | tr '\n' ' ')
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
-# build NAME SOURCE [glslc options]: NAME.spv and the variants that SOURCE has: NAME_subgroup.spv,
-# NAME_texel.spv.
+# build NAME SOURCE [glslc options]: says the commands that make NAME.spv and the variants that SOURCE
+# has: NAME_subgroup.spv, NAME_texel.spv.
 build() {
     local name=$1 source=$2
     shift 2
-    glslc --target-env=$environment -O "$@" "$source" -o "$out/$name.spv"
+    echo "$* $source -o $out/$name.spv"
     case $source in
     matmul.comp | matmul_dot.comp | attention.comp | speed.comp)
-        glslc --target-env=$environment -O -DEXO_SUBGROUP -DEXO_TEXEL "$@" "$source" \
-            -o "$out/${name}_texel.spv"
+        echo "-DEXO_SUBGROUP -DEXO_TEXEL $* $source -o $out/${name}_texel.spv"
         ;;&
     matmul.comp | matmul_dot.comp | rms.comp | rope_kv.comp | attention.comp | head_top.comp | speed.comp)
-        glslc --target-env=$environment -O -DEXO_SUBGROUP "$@" "$source" -o "$out/${name}_subgroup.spv"
+        echo "-DEXO_SUBGROUP $* $source -o $out/${name}_subgroup.spv"
         ;;
     esac
 }
 
-for t in "${types[@]}"; do
-    build "matmul_$t" matmul.comp "-DEXO_WEIGHT_${t^^}"
-    build "embed_$t" embed.comp "-DEXO_WEIGHT_${t^^}"
-done
-for t in "${dot_types[@]}"; do build "dot_$t" matmul_dot.comp "-DEXO_WEIGHT_${t^^}"; done
-for k in quantize rms elementwise rope_kv attention attention_combine head_top speed; do
-    build "$k" "$k.comp"
-done
+{
+    for t in "${types[@]}"; do
+        build "matmul_$t" matmul.comp "-DEXO_WEIGHT_${t^^}"
+        build "embed_$t" embed.comp "-DEXO_WEIGHT_${t^^}"
+    done
+    for t in "${dot_types[@]}"; do build "dot_$t" matmul_dot.comp "-DEXO_WEIGHT_${t^^}"; done
+    for k in quantize rms elementwise rope_kv attention attention_combine head_top speed; do
+        build "$k" "$k.comp"
+    done
+} | xargs -P "$(nproc)" -L 1 glslc --target-env=$environment -O
 for f in "$out"/*.spv; do spirv-val --target-env $environment "$f"; done
 
 if [ "${1:-}" = --write ]; then

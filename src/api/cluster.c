@@ -24,7 +24,8 @@ void exo_cluster_health(exo_call *c) {
         const char *owner = json_string_value(json_object_get(i, "owner"));
         const char *now = json_string_value(json_object_get(i, "state"));
         if (owner == NULL || now == NULL) continue; /* a peer's record */
-        if (strcmp(owner, own) == 0 && strcmp(now, "running") != 0) ready = false;
+        bool being_made = strcmp(now, "loading") == 0 || strcmp(now, "connecting") == 0;
+        if (strcmp(owner, own) == 0 && being_made) ready = false;
     }
     json_decref(state);
     exo_call_reply_json(c, ready ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE,

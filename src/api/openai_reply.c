@@ -20,7 +20,8 @@ struct exo_openai_answer {
     char id[40];
     json_int_t created;
     bool role_sent;
-    exo_buf text;     /* the whole answer, unless streamed */
+    exo_buf text; /* the whole answer, unless streamed */
+    exo_buf reasoning;
     json_t *logprobs; /* array of entries, unless streamed */
     char hash[EXO_SHA256_HEX_BYTES];
     json_t *moves; /* array of changes of the numeric profile in mid-answer; NULL = none */
@@ -44,6 +45,7 @@ void exo_openai_answer_destroy(exo_openai_answer *a) {
     if (a == NULL) return;
     exo_model_unref(a->model);
     exo_buf_finish(&a->text);
+    exo_buf_finish(&a->reasoning);
     json_decref(a->logprobs);
     json_decref(a->moves);
     exo_free(a);
@@ -165,12 +167,22 @@ static void send_role(exo_openai_answer *a) {
     send_chunk(a, choices, false);
 }
 
+/* Log-probabilities are those of the content's tokens. */
+static bool wants_logprob(const exo_openai_answer *a, const exo_node_event *e) {
+    return a->wish.logprobs && !e->aside;
+}
+
 static void stream_token(exo_openai_answer *a, const exo_node_event *e) {
     send_role(a);
     json_t *entries = json_array();
-    if (a->wish.logprobs) json_array_append_new(entries, logprob_entry(a, &e->draw));
+    if (e->n_reasoning > 0) {
+        json_t *delta =
+            json_pack("{s:o}", "reasoning_content", json_stringn(e->reasoning, e->n_reasoning));
+        send_chunk(a, choices_json(a, "delta", delta, entries, EXO_GOING_ON), false);
+    }
+    if (wants_logprob(a, e)) json_array_append_new(entries, logprob_entry(a, &e->draw));
     bool last = e->finish != EXO_GOING_ON;
-    if (e->n_text > 0 || (a->wish.logprobs && !last)) {
+    if (e->n_text > 0 || (wants_logprob(a, e) && !last)) {
         json_t *text = json_stringn(e->text, e->n_text);
         json_t *value = a->wish.chat ? json_pack("{s:o}", "content", text) : text;
         send_chunk(a,
@@ -196,6 +208,10 @@ static void reply_whole(exo_openai_answer *a, exo_finish finish) {
     json_t *value = text;
     if (a->wish.chat) {
         value = json_pack("{s:s, s:o, s:n}", "role", "assistant", "content", text, "refusal");
+        if (a->reasoning.n > 0) {
+            json_object_set_new(value, "reasoning_content",
+                                json_stringn(exo_buf_str(&a->reasoning), a->reasoning.n));
+        }
     }
     json_t *choices =
         choices_json(a, a->wish.chat ? "message" : "text", value, a->logprobs, finish);
@@ -227,7 +243,8 @@ void exo_openai_on_event(void *answer, const exo_node_event *e) {
         if (e->has_token) stream_token(a, e);
     } else if (e->has_token) {
         exo_buf_append(&a->text, e->text, e->n_text);
-        if (a->wish.logprobs) json_array_append_new(a->logprobs, logprob_entry(a, &e->draw));
+        exo_buf_append(&a->reasoning, e->reasoning, e->n_reasoning);
+        if (wants_logprob(a, e)) json_array_append_new(a->logprobs, logprob_entry(a, &e->draw));
         if (last) reply_whole(a, e->finish);
     }
     if (!last) return;

@@ -5,6 +5,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "model/chat.h"
+#include "model/format.h"
 
 #include <float.h>
 #include <openssl/rand.h>
@@ -226,6 +227,17 @@ static bool lacks_content(const json_t *message) {
     return (content == NULL || json_is_null(content)) && strcmp(role, "assistant") != 0;
 }
 
+/* Clients send an earlier answer's reasoning as they got it; some templates call it "thinking".
+ * Which of it is shown to the model is the template's decision. */
+static void copy_reasoning(json_t *message) {
+    json_t *reasoning = json_object_get(message, "reasoning_content");
+    bool calls = json_array_size(json_object_get(message, "tool_calls")) > 0;
+    bool says = json_string_length(json_object_get(message, "content")) > 0;
+    if (!json_is_string(reasoning) || json_object_get(message, "thinking") != NULL) return;
+    if (calls && says) return; /* gpt-oss takes one of them */
+    json_object_set(message, "thinking", reasoning);
+}
+
 static json_t *read_messages(exo_fields *f, const prompt *p) {
     const json_t *messages = exo_fields_get(f, "messages");
     if (!json_is_array(messages) || json_array_size(messages) == 0) {
@@ -248,6 +260,7 @@ static json_t *read_messages(exo_fields *f, const prompt *p) {
         json_t *copy = json_copy((json_t *)m);
         json_object_set_new(copy, "content", content_text(f, json_object_get(m, "content")));
         n_bytes += json_string_length(json_object_get(copy, "content"));
+        copy_reasoning(copy);
         json_array_append_new(out, copy);
     }
     check_bytes(f, "messages", p, n_bytes);
@@ -271,9 +284,12 @@ static void chat_prompt(exo_fields *f, prompt *p) {
     if (extra != NULL && !json_is_object(extra)) {
         exo_fields_fail(f, "chat_template_kwargs", EXO_EINVAL, "must be an object");
     }
+    const char *effort = NULL;
+    exo_fields_string(f, "reasoning_effort", &effort);
     json_t *vars = json_object();
     if (exo_fields_ok(f) && vars != NULL) {
         exo_error err = {0};
+        if (effort != NULL) json_object_set_new(vars, "reasoning_effort", json_string(effort));
         if (extra != NULL) json_object_update(vars, (json_t *)extra);
         json_object_set(vars, "messages", messages);
         if (json_array_size(tools) > 0) json_object_set(vars, "tools", (json_t *)tools);
@@ -346,6 +362,7 @@ static void read_prompt(exo_fields *f, exo_node *n, const exo_openai_wish *w, co
     }
     r->prompt = p.ids.ids;
     r->n_prompt = p.ids.n;
+    r->format = w->chat ? exo_chat_format(m) : EXO_FORMAT_PLAIN;
 }
 
 void exo_openai_parse(exo_fields *f, exo_node *n, exo_openai_wish *wish, exo_request *request,

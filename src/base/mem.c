@@ -4,6 +4,10 @@
 #define _DEFAULT_SOURCE /* MAP_ANONYMOUS, MAP_NORESERVE */
 #include "base/mem.h"
 
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -11,9 +15,9 @@
 #include <malloc.h>
 #endif
 
-#ifdef EXO_TEST_HOOKS
-#include <stdatomic.h>
+#define HUGE_PAGE_FROM ((size_t)4 << 20)
 
+#ifdef EXO_TEST_HOOKS
 static atomic_uint_fast64_t n_allocs;
 static atomic_uint_fast64_t fail_at; /* n_allocs value that fails; 0 = never */
 static atomic_int failed;
@@ -85,6 +89,20 @@ void *exo_pages_alloc(size_t bytes) {
 
 void exo_pages_free(void *p, size_t bytes) {
     if (p != NULL) munmap(p, bytes == 0 ? 1 : bytes);
+}
+
+void exo_pages_prefer_huge(void *p, size_t bytes) {
+#ifdef MADV_HUGEPAGE
+    static atomic_flag told = ATOMIC_FLAG_INIT;
+    if (bytes < HUGE_PAGE_FROM || madvise(p, bytes, MADV_HUGEPAGE) == 0) return;
+    int why = errno; /* EINVAL: a kernel without them */
+    if (!atomic_flag_test_and_set(&told)) {
+        exo_info("memory: huge pages are refused (error %d): small ones do, a little slower", why);
+    }
+#else
+    (void)p;
+    (void)bytes;
+#endif
 }
 
 void exo_mem_trim(void) {

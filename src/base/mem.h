@@ -24,6 +24,8 @@ int exo_grow(void **items, size_t *cap, size_t need, size_t size);
 /* Page-aligned, zeroed, lazily touched memory straight from the OS, for weights and KV pages. */
 void *exo_pages_alloc(size_t bytes);
 void exo_pages_free(void *p, size_t bytes); /* NULL is allowed */
+/* Asks for huge pages where the block is large enough to gain; says so once when refused. */
+void exo_pages_prefer_huge(void *p, size_t bytes);
 
 /* After something large was freed: gives what the heap keeps in store back to the OS. */
 void exo_mem_trim(void);

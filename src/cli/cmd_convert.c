@@ -43,7 +43,11 @@ static int run(int argc, char **argv) {
     if (model[0] == NULL) return exo_cli_usage(c, "which model?");
     if (out == NULL) return exo_cli_usage(c, "-o FILE is missing");
     if (d.type != NULL && exo_mix_find(d.type) == NULL) {
-        return exo_cli_usage(c, "unknown type \"%.32s\"", d.type);
+        exo_dtype type;
+        bool read_only = exo_dtype_parse(d.type, &type) == EXO_OK;
+        return exo_cli_usage(
+            c, read_only ? "type \"%.32s\" is read, but not made" : "unknown type \"%.32s\"",
+            d.type);
     }
     if (!exo_cli_u32(c, "threads", threads, 1, 256, &d.n_threads)) return EXO_EXIT_USAGE;
     char name[256];
@@ -73,7 +77,8 @@ const exo_command exo_cmd_convert = {
         "MODEL is a folder with config.json, safetensors and tokenizer.json, a GGUF file (of a\n"
         "split one any part), or a model's id.  Without --type every tensor keeps its type.\n"
         "  --type   f32 f16 bf16 q4_0 q4_1 q5_0 q5_1 q8_0 q2_K q3_K_S q3_K_M q3_K_L q4_K_S\n"
-        "           q4_K_M q5_K_S q5_K_M q6_K iq4_nl iq4_xs mxfp4_moe\n"
+        "           q4_K_M q5_K_S q5_K_M q6_K iq4_nl iq4_xs mxfp4_moe; as in llama.cpp q3_K,\n"
+        "           q4_K and q5_K are their _M, mxfp4 is mxfp4_moe\n"
         "  --threads N   default: all cores\n\n"
         "The file is there when it is whole.  Quantised weights can be quantised again, but\n"
         "lose more than when made from the original ones.\n\n"

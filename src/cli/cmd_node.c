@@ -4,6 +4,7 @@
 #define _DEFAULT_SOURCE
 #include "api/http.h"
 #include "cli/cli.h"
+#include "cli/local.h"
 #include "net/addr.h"
 
 #include <pthread.h>
@@ -76,7 +77,10 @@ static int run_until_signal(const exo_node_desc *d, uint16_t api_port, const cha
     if (st == EXO_OK) st = exo_api_start(&ad, &api, &err);
     if (st == EXO_OK) {
         printf("node %s", exo_node_id(node));
-        if (d->listen_addr != NULL) printf(", links on port %u", exo_node_listen_port(node));
+        if (d->listen_addr != NULL) {
+            printf(", links on port %u", exo_node_listen_port(node));
+            exo_cli_note_api(d->data_dir, exo_api_port(api));
+        }
         printf("\nAPI on http://127.0.0.1:%u\n", exo_api_port(api));
         fflush(stdout);
         int sig;
@@ -155,7 +159,7 @@ static int node(int argc, char **argv) {
     if (o.n_devices > 1) return exo_cli_usage(c, "one --device per node so far");
     if (!peers_are_addresses(c, &o)) return EXO_EXIT_USAGE;
     const char *key = getenv("EXO_CLUSTER_KEY");
-    bool links = o.listen != NULL || o.port != NULL || o.n_peers > 0 || key != NULL;
+    if (key != NULL && *key == '\0') key = NULL;
     uint32_t port = LINK_PORT, api_port = API_PORT;
     char api_addr[32];
     exo_node_desc d = {.data_dir = o.data_dir != NULL ? o.data_dir : exo_cli_data_dir(),
@@ -165,6 +169,9 @@ static int node(int argc, char **argv) {
                        .n_peers = o.n_peers,
                        .cluster_key = key,
                        .name_space = o.name_space,
+                       .listen_addr = o.listen != NULL ? o.listen : "*",
+                       .port_may_differ = o.port == NULL,
+                       .discovery = !o.no_discovery,
                        .device = o.devices[0],
                        .models = o.models,
                        .n_models = o.n_models,
@@ -176,7 +183,6 @@ static int node(int argc, char **argv) {
         return EXO_EXIT_USAGE;
     }
     snprintf(api_addr, sizeof api_addr, "127.0.0.1:%u", (unsigned)api_port);
-    if (links) d.listen_addr = o.listen != NULL ? o.listen : "127.0.0.1";
     d.listen_port = (uint16_t)port;
     return run_until_signal(&d, (uint16_t)api_port, NULL);
 }
@@ -204,20 +210,22 @@ const exo_command exo_cmd_node = {
     .name = "node",
     .summary = "run a cluster node (the same as plain `exo`)",
     .help = "usage: exo node [--listen ADDR] [--port P] [--peer HOST:PORT]... [OPTIONS]\n\n"
-            "Nodes that share EXO_CLUSTER_KEY (a passphrase of 10 characters or more) and know\n"
-            "one another by --peer form one cluster over encrypted links.\n"
-            "  --listen ADDR    address for links (default 127.0.0.1)\n"
-            "  --port P         port for links (default 52416; 0 = any free one)\n"
+            "Nodes of one cluster find each other on the network and link up, encrypted. A new\n"
+            "node is a cluster of its own until `exo join CODE` (see `exo invite`), or until it\n"
+            "gets the cluster's passphrase of 10 characters or more in EXO_CLUSTER_KEY.\n"
+            "  --listen ADDR    address for links (default: every interface)\n"
+            "  --port P         port for links (default 52416, or a free one; 0 = any free one)\n"
             "  --peer H:P       a node of the cluster; one is enough; may be repeated\n"
+            "                   (DATA_DIR/peers may list some, one a line)\n"
             "  --api-port A     API port on 127.0.0.1 (default 52415; 0 = any free one)\n"
             "  -m FILE          add a model file (or tiny); may be repeated\n"
             "  --data-dir D     identity and models (default: EXO_HOME or ~/.exo)\n"
             "  --name N         what people call this node (default: the host name)\n"
-            "  --namespace S    keeps clusters with the same passphrase apart\n"
+            "  --namespace S    keeps clusters on one network apart\n"
             "  --device D       default cpu:0; the CPU takes over where a GPU cannot be used\n"
             "  --threads N --ctx N --parallel N --chunk N --kv-f16   as in `exo serve`\n"
             "  --wire-f16       send activations in f16\n"
-            "  --no-discovery   only --peer finds nodes (the only way so far)\n\n"
-            "  EXO_CLUSTER_KEY='correct horse battery' exo node -m tiny --peer 192.168.1.7:52416\n",
+            "  --no-discovery   only --peer finds nodes\n\n"
+            "  EXO_CLUSTER_KEY='correct horse battery' exo node -m tiny\n",
     .run = node,
 };

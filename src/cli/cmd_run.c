@@ -7,6 +7,7 @@
 #include "engine/answer.h"
 #include "engine/sampler.h"
 #include "model/chat.h"
+#include "model/format.h"
 
 #include <exo/session.h>
 #include <openssl/rand.h>
@@ -28,6 +29,7 @@ typedef struct {
     exo_sha256 *hash; /* of all logits' bits, when asked */
     exo_ids ids;      /* prompt, then answer */
     exo_buf text;     /* the answer so far */
+    exo_buf reasoning;
     exo_finish finish;
     json_t *moves; /* array: where the answer went on on another device */
     double load_s, prompt_s, decode_s;
@@ -41,10 +43,11 @@ static void finish_run(run_state *s) {
     exo_sha256_destroy(s->hash);
     exo_ids_finish(&s->ids);
     exo_buf_finish(&s->text);
+    exo_buf_finish(&s->reasoning);
     json_decref(s->moves);
 }
 
-static exo_status make_prompt(run_state *s, const run_options *o, exo_error *err) {
+static exo_status make_prompt(run_state *s, run_options *o, exo_error *err) {
     if (o->raw) {
         return exo_tokenize(exo_model_tokenizer(s->model), o->prompt, strlen(o->prompt),
                             EXO_TOKENIZE_BOS | EXO_TOKENIZE_SPECIAL, &s->ids, err);
@@ -52,6 +55,7 @@ static exo_status make_prompt(run_state *s, const run_options *o, exo_error *err
     json_t *vars = json_pack("{s:[{s:s, s:s}]}", "messages", "role", "user", "content", o->prompt);
     if (vars == NULL) return exo_error_set(err, EXO_EINVAL, "the prompt is not valid UTF-8");
     exo_status st = exo_chat_tokenize(s->model, vars, &s->ids, err);
+    o->request.format = exo_chat_format(s->model);
     json_decref(vars);
     return st;
 }
@@ -108,6 +112,19 @@ static exo_status push_id(exo_ids *ids, int32_t id, exo_error *err) {
     return EXO_OK;
 }
 
+/* The answer goes to stdout, what the model thinks before it to stderr. */
+static void show(run_state *s, const run_options *o, size_t shown) {
+    exo_str reasoning = exo_answer_reasoning(s->answer);
+    if (!o->json) {
+        bool begins = shown == 0 && s->text.n > 0;
+        fwrite(reasoning.s, 1, reasoning.n, stderr);
+        if (begins && s->reasoning.n + reasoning.n > 0) fputs("\n\n", stderr);
+        fwrite(exo_buf_str(&s->text) + shown, 1, s->text.n - shown, stdout);
+        fflush(stdout);
+    }
+    exo_buf_append(&s->reasoning, reasoning.s, reasoning.n);
+}
+
 static exo_status generate(run_state *s, const run_options *o, exo_error *err) {
     const exo_request *r = &o->request;
     uint32_t ctx = exo_session_ctx(s->session);
@@ -126,10 +143,7 @@ static exo_status generate(run_state *s, const run_options *o, exo_error *err) {
         size_t shown = s->text.n;
         st = exo_answer_push(s->answer, d.id, s->ids.n >= ctx, &s->text, &s->finish);
         if (st != EXO_OK) return exo_error_set(err, st, "out of memory for the answer");
-        if (!o->json) {
-            fwrite(exo_buf_str(&s->text) + shown, 1, s->text.n - shown, stdout);
-            fflush(stdout);
-        }
+        show(s, o, shown);
         if (s->finish != EXO_GOING_ON) break;
         st = sync(s, o, NULL, err);
     }
@@ -154,6 +168,7 @@ static exo_status answer(run_state *s, run_options *o, exo_error *err) {
         return exo_error_set(err, EXO_ENOMEM, "out of memory for the answer");
     }
     o->request.n_prompt = n_prompt;
+    o->request.prompt = s->ids.ids; /* where they stay from here on */
     st = exo_sampler_create(exo_model_hparams(s->model)->n_vocab, &s->sampler, err);
     if (st == EXO_OK) {
         st = exo_answer_create(exo_model_tokenizer(s->model), &o->request, &s->answer, err);
@@ -183,6 +198,10 @@ static int print_result(const run_state *s, const run_options *o) {
                   "seed", (json_int_t)o->request.sampling.seed, "timings", "load_s", s->load_s,
                   "prompt_s", s->prompt_s, "prompt_tps", rate((double)n_prompt, s->prompt_s),
                   "decode_s", s->decode_s, "decode_tps", rate((double)n_answer, s->decode_s));
+    if (s->reasoning.n > 0) {
+        json_object_set_new(j, "reasoning",
+                            json_stringn(exo_buf_str(&s->reasoning), s->reasoning.n));
+    }
     const char *reason = exo_session_device_reason(s->session);
     json_object_set_new(j, "device", json_string(exo_session_device(s->session)));
     json_object_set_new(j, "device_reason", reason[0] != '\0' ? json_string(reason) : json_null());
@@ -303,8 +322,8 @@ const exo_command exo_cmd_run = {
         "  --repeat-penalty R --presence-penalty P --frequency-penalty F\n"
         "  --stop TEXT        end the answer before this text; may be given 16 times\n"
         "  --ignore-eos       go on past end-of-turn tokens\n"
-        "  --json             prompt_ids, ids, text, finish_reason, seed, timings, and which\n"
-        "                     device computed\n"
+        "  --json             prompt_ids, ids, text, reasoning (where there is some),\n"
+        "                     finish_reason, seed, timings, and which device computed\n"
         "  --logits-hash      with --json: SHA-256 over the bits of all logits used\n"
         "  --device D         default cpu:0; vulkan:0 is the first GPU (see exo devices).  Where\n"
         "                     a GPU cannot be used the CPU computes, and says why\n"

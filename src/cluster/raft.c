@@ -152,6 +152,7 @@ exo_status exo_raft_create(const exo_raft_desc *d, uint64_t now_ms, exo_raft **o
         return exo_error_set(err, EXO_ENOMEM, "no memory for the cluster's log");
     }
     exo_raft_wait_for_leader(r);
+    if (exo_raft_may_stand(r) && exo_raft_majority(r) == 1) r->election_at_ms = now_ms;
     *out = r;
     return EXO_OK;
 }
@@ -373,6 +374,27 @@ exo_status exo_raft_hand_over(exo_raft *r, exo_raft_id to, exo_raft_actions *out
     return end(r, err);
 }
 
+exo_status exo_raft_lost(exo_raft *r, exo_raft_id id, uint64_t now_ms, exo_raft_actions *out,
+                         exo_error *err) {
+    exo_status st = begin(r, out, err);
+    if (st != EXO_OK || id == r->id || r->leader != id) return st;
+    r->now_ms = now_ms;
+    exo_raft_become_follower(r, r->term, 0);
+    /* The others lose it at about the same time; who draws the least asks first. */
+    if (exo_raft_may_stand(r)) r->election_at_ms = now_ms + draw(r) % (r->election_ms / 2) + 1;
+    return end(r, err);
+}
+
+exo_status exo_raft_raise_term(exo_raft *r, uint64_t term, uint64_t now_ms, exo_raft_actions *out,
+                               exo_error *err) {
+    exo_status st = begin(r, out, err);
+    if (st != EXO_OK || term <= r->term) return st;
+    r->now_ms = now_ms;
+    exo_raft_become_follower(r, term, 0);
+    if (exo_raft_may_stand(r) && exo_raft_majority(r) == 1) r->election_at_ms = now_ms;
+    return end(r, err);
+}
+
 /* ---- questions ---- */
 
 exo_raft_role exo_raft_role_of(const exo_raft *r) { return r->role; }
@@ -380,7 +402,12 @@ exo_raft_id exo_raft_leader(const exo_raft *r) { return r->leader; }
 uint64_t exo_raft_term(const exo_raft *r) { return r->term; }
 uint64_t exo_raft_commit_index(const exo_raft *r) { return r->commit; }
 uint64_t exo_raft_last_index(const exo_raft *r) { return exo_raft_log_last(&r->log); }
+uint64_t exo_raft_applied_index(const exo_raft *r) { return r->applied; }
 uint64_t exo_raft_kept_entries(const exo_raft *r) { return r->log.n; }
+
+const exo_raft_entry *exo_raft_entry_at(const exo_raft *r, uint64_t index) {
+    return exo_raft_log_at(&r->log, index);
+}
 
 const exo_raft_member *exo_raft_members(const exo_raft *r, uint32_t *n) {
     *n = r->n_peers;

@@ -180,6 +180,16 @@ exo_status exo_raft_compact(exo_raft *r, const void *image, uint32_t n, exo_raft
 /* Asks a voter to lead instead of this node; EXO_EBUSY when it is not up to date. */
 exo_status exo_raft_hand_over(exo_raft *r, exo_raft_id to, exo_raft_actions *out, exo_error *err);
 
+/* The link to a member ended.  When it led, another is elected soon instead of after its silence.
+ */
+exo_status exo_raft_lost(exo_raft *r, exo_raft_id id, uint64_t now_ms, exo_raft_actions *out,
+                         exo_error *err);
+
+/* Goes on in a term behind `term`, which was seen elsewhere: whoever leads then leads a later one.
+ */
+exo_status exo_raft_raise_term(exo_raft *r, uint64_t term, uint64_t now_ms, exo_raft_actions *out,
+                               exo_error *err);
+
 /* ---- questions ---- */
 
 exo_raft_role exo_raft_role_of(const exo_raft *r);
@@ -187,6 +197,9 @@ exo_raft_id exo_raft_leader(const exo_raft *r); /* 0 = not known */
 uint64_t exo_raft_term(const exo_raft *r);
 uint64_t exo_raft_commit_index(const exo_raft *r);
 uint64_t exo_raft_last_index(const exo_raft *r);
+uint64_t exo_raft_applied_index(const exo_raft *r);
+/* Borrowed until the next call; NULL unless it stands behind the snapshot. */
+const exo_raft_entry *exo_raft_entry_at(const exo_raft *r, uint64_t index);
 /* Entries that are kept since the last snapshot: when to compact. */
 uint64_t exo_raft_kept_entries(const exo_raft *r);
 /* Borrowed until the next call. */

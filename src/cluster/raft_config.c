@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "cluster/raft_impl.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 void exo_raft_config_write(const exo_raft_member *m, uint32_t n, uint8_t *out) {
@@ -16,17 +17,35 @@ void exo_raft_config_write(const exo_raft_member *m, uint32_t n, uint8_t *out) {
     }
 }
 
+static int by_id(const void *a, const void *b) {
+    exo_raft_id x = *(const exo_raft_id *)a, y = *(const exo_raft_id *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* A thousand members are looked through with every change that a node receives: sorted. */
+static exo_status check_twice(const exo_raft_member *m, uint32_t n, exo_error *err) {
+    exo_raft_id *ids = exo_malloc((n > 0 ? n : 1) * sizeof *ids);
+    if (ids == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for %u members", n);
+    for (uint32_t i = 0; i < n; i++) ids[i] = m[i].id;
+    qsort(ids, n, sizeof *ids, by_id);
+    exo_status st = EXO_OK;
+    for (uint32_t i = 1; i < n && st == EXO_OK; i++) {
+        if (ids[i] != ids[i - 1]) continue;
+        st = exo_error_set(err, EXO_EFORMAT, "node %016llx is a member twice",
+                           (unsigned long long)ids[i]);
+    }
+    exo_free(ids);
+    return st;
+}
+
 static exo_status check_members(const exo_raft_member *m, uint32_t n, exo_error *err) {
     uint32_t n_voters = 0;
     for (uint32_t i = 0; i < n; i++) {
         n_voters += m[i].voter;
         if (m[i].id == 0) return exo_error_set(err, EXO_EFORMAT, "member %u has no id", i);
-        for (uint32_t k = 0; k < i; k++) {
-            if (m[k].id != m[i].id) continue;
-            return exo_error_set(err, EXO_EFORMAT, "node %016llx is a member twice",
-                                 (unsigned long long)m[i].id);
-        }
     }
+    exo_status st = check_twice(m, n, err);
+    if (st != EXO_OK) return st;
     if (n_voters == 0 || n_voters > EXO_RAFT_MAX_VOTERS) {
         return exo_error_set(err, EXO_EFORMAT, "%u voters; there must be 1 to %d", n_voters,
                              EXO_RAFT_MAX_VOTERS);
@@ -69,15 +88,22 @@ bool exo_raft_may_stand(const exo_raft *r) {
     return self != NULL && self->voter;
 }
 
-/* What is known of a member stays known; a new one begins at the end of the log. */
-static exo_raft_peer make_peer(const exo_raft *r, const exo_raft_member *m) {
-    const exo_raft_peer *old = exo_raft_find(r, m->id);
+/* What is known of a member stays known; a new one begins at the end of the log.  Most stand where
+ * they stood. */
+static exo_raft_peer make_peer(const exo_raft *r, const exo_raft_member *m, uint32_t place) {
+    const exo_raft_peer *old = place < r->n_peers && r->peers[place].id == m->id
+                                   ? &r->peers[place]
+                                   : exo_raft_find(r, m->id);
     exo_raft_peer p = old != NULL ? *old
                                   : (exo_raft_peer){.id = m->id,
                                                     .probing = true,
                                                     .next = exo_raft_log_last(&r->log) + 1,
                                                     .heard_ms = r->now_ms,
                                                     .send_at_ms = r->now_ms};
+    if (m->voter && !p.voter) { /* it was spoken to seldom; from here on its silence counts */
+        p.heard_ms = r->now_ms;
+        p.send_at_ms = r->now_ms;
+    }
     p.voter = m->voter;
     return p;
 }
@@ -98,7 +124,7 @@ void exo_raft_read_config(exo_raft *r) {
     for (uint32_t i = 0; i < n; i++) {
         const uint8_t *b = bytes + (size_t)i * EXO_RAFT_MEMBER_BYTES;
         members[i] = (exo_raft_member){.id = exo_get_u64(b), .voter = b[8] == 1};
-        peers[i] = make_peer(r, &members[i]);
+        peers[i] = make_peer(r, &members[i], i);
     }
     exo_free(r->members);
     exo_free(r->peers);

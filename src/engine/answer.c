@@ -8,6 +8,7 @@
 #include "engine/answer.h"
 
 #include "base/mem.h"
+#include "engine/parts.h"
 
 #include <string.h>
 
@@ -23,9 +24,11 @@ typedef struct {
 struct exo_answer {
     const exo_tokenizer *tokenizer;
     const exo_request *request;
-    exo_detokenizer detokenizer;
-    exo_buf unseen; /* detokenised bytes that the matchers have not looked at */
-    exo_buf held;   /* bytes that may yet turn out to belong to a stop string */
+    exo_parts parts;
+    exo_buf unseen;    /* content that the matchers have not looked at */
+    exo_buf held;      /* bytes that may yet turn out to belong to a stop string */
+    exo_buf reasoning; /* of the last token */
+    bool is_aside;
     uint32_t n_tokens;
     uint32_t n_stops;
     stop_matcher stops[EXO_MAX_STOPS];
@@ -53,7 +56,12 @@ exo_status exo_answer_create(const exo_tokenizer *t, const exo_request *r, exo_a
     if (a == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for an answer");
     a->tokenizer = t;
     a->request = r;
-    exo_detokenizer_init_continue(&a->detokenizer, t);
+    exo_tokens prompt = {r->prompt, r->n_prompt};
+    exo_status st = exo_parts_init(&a->parts, t, (exo_format)r->format, prompt, err);
+    if (st != EXO_OK) {
+        exo_answer_destroy(a);
+        return st;
+    }
     size_t longest = 0;
     bool ok = true;
     for (uint32_t i = 0; ok && i < r->n_stops; i++) {
@@ -68,7 +76,8 @@ exo_status exo_answer_create(const exo_tokenizer *t, const exo_request *r, exo_a
         if (ok) a->n_stops++;
     }
     ok = ok && exo_buf_reserve(&a->held, longest + TOKEN_ROOM_BYTES) &&
-         exo_buf_reserve(&a->unseen, TOKEN_ROOM_BYTES);
+         exo_buf_reserve(&a->unseen, TOKEN_ROOM_BYTES) &&
+         exo_buf_reserve(&a->reasoning, TOKEN_ROOM_BYTES);
     if (!ok) {
         exo_answer_destroy(a);
         return exo_error_set(err, EXO_ENOMEM, "no memory for an answer");
@@ -80,8 +89,10 @@ exo_status exo_answer_create(const exo_tokenizer *t, const exo_request *r, exo_a
 void exo_answer_destroy(exo_answer *a) {
     if (a == NULL) return;
     for (uint32_t i = 0; i < a->n_stops; i++) exo_free(a->stops[i].border);
+    exo_parts_finish(&a->parts);
     exo_buf_finish(&a->unseen);
     exo_buf_finish(&a->held);
+    exo_buf_finish(&a->reasoning);
     exo_free(a);
 }
 
@@ -128,7 +139,7 @@ static bool take_unseen(exo_answer *a, exo_buf *text) {
 
 /* Everything that is left; a stop string may still come out of it.  True: it did. */
 static bool take_rest(exo_answer *a, exo_buf *text) {
-    exo_detokenize_end(&a->detokenizer, &a->unseen);
+    exo_parts_end(&a->parts, &a->unseen, &a->reasoning);
     bool stopped = take_unseen(a, text);
     show(a, 0, text);
     return stopped;
@@ -139,15 +150,20 @@ exo_status exo_answer_push(exo_answer *a, int32_t id, bool ctx_full, exo_buf *te
     const exo_request *r = a->request;
     *finish = EXO_GOING_ON;
     a->n_tokens++;
+    a->is_aside = r->format != EXO_FORMAT_PLAIN; /* so is the end token of a format */
+    exo_buf_clear(&a->reasoning);
     bool is_end = !r->ignore_end && exo_tokenizer_is_end(a->tokenizer, id);
     bool is_last = ctx_full || (r->max_tokens > 0 && a->n_tokens >= r->max_tokens);
     bool stopped = false;
     if (!is_end) {
-        exo_detokenize(&a->detokenizer, id, &a->unseen);
+        a->is_aside = !exo_parts_push(&a->parts, id, &a->unseen, &a->reasoning);
         stopped = take_unseen(a, text);
     }
     if (!stopped && (is_end || is_last)) stopped = take_rest(a, text);
-    if (!exo_buf_ok(&a->unseen) || !exo_buf_ok(&a->held) || !exo_buf_ok(text)) return EXO_ENOMEM;
+    if (!exo_buf_ok(&a->unseen) || !exo_buf_ok(&a->held) || !exo_buf_ok(text) ||
+        !exo_buf_ok(&a->reasoning) || !exo_parts_ok(&a->parts)) {
+        return EXO_ENOMEM;
+    }
     if (stopped || is_end)
         *finish = EXO_FINISH_STOP;
     else if (is_last)
@@ -155,6 +171,15 @@ exo_status exo_answer_push(exo_answer *a, int32_t id, bool ctx_full, exo_buf *te
     return EXO_OK;
 }
 
-void exo_answer_flush(exo_answer *a, exo_buf *text) { take_rest(a, text); }
+void exo_answer_flush(exo_answer *a, exo_buf *text) {
+    exo_buf_clear(&a->reasoning);
+    take_rest(a, text);
+}
+
+exo_str exo_answer_reasoning(const exo_answer *a) {
+    return (exo_str){exo_buf_str(&a->reasoning), a->reasoning.n};
+}
+
+bool exo_answer_is_aside(const exo_answer *a) { return a->is_aside; }
 
 uint32_t exo_answer_n_tokens(const exo_answer *a) { return a->n_tokens; }

@@ -2,6 +2,7 @@
 #include "engine/answer.h"
 
 #include "base/mem.h"
+#include "model/format.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -279,6 +280,54 @@ static void test_tokens_allocate_nothing(void **state) {
     exo_ids_finish(&ids);
 }
 
+/* Stop strings are looked for in the content; every push says what reasoning it brought. */
+static void test_reasoning_comes_apart_and_stops_nothing(void **state) {
+    (void)state;
+    need_tokenizer();
+    exo_request r = {.format = EXO_FORMAT_THINK, .n_stops = 1, .stops = {"cat"}};
+    exo_ids ids = ids_of("<think>The cat sat.</think> A dog and a cat sat.");
+    exo_answer *a = new_answer(&r);
+    exo_buf text = {0}, reasoning = {0};
+    exo_finish finish = EXO_GOING_ON;
+    size_t i = 0;
+    for (; finish == EXO_GOING_ON && i < ids.n; i++) {
+        assert_int_equal(exo_answer_push(a, ids.ids[i], false, &text, &finish), EXO_OK);
+        exo_str brought = exo_answer_reasoning(a);
+        if (brought.n > 0) assert_int_equal(text.n, 0);
+        exo_buf_append(&reasoning, brought.s, brought.n);
+    }
+    assert_int_equal(finish, EXO_FINISH_STOP);
+    assert_true(i < ids.n);
+    assert_string_equal(exo_buf_str(&reasoning), "The cat sat.");
+    assert_string_equal(exo_buf_str(&text), "A dog and a ");
+    exo_answer_destroy(a);
+    exo_buf_finish(&text);
+    exo_buf_finish(&reasoning);
+    exo_ids_finish(&ids);
+}
+
+/* An answer that is ended from outside keeps what it thought. */
+static void test_flush_gives_the_reasoning(void **state) {
+    (void)state;
+    need_tokenizer();
+    exo_request r = {.format = EXO_FORMAT_THINK};
+    exo_ids ids = ids_of("<think>so </thin");
+    exo_answer *a = new_answer(&r);
+    exo_buf text = {0};
+    exo_finish finish;
+    for (size_t i = 0; i < ids.n; i++) {
+        assert_int_equal(exo_answer_push(a, ids.ids[i], false, &text, &finish), EXO_OK);
+    }
+    exo_answer_flush(a, &text);
+    exo_str brought = exo_answer_reasoning(a);
+    assert_int_equal(brought.n, strlen(" </thin"));
+    assert_memory_equal(brought.s, " </thin", brought.n);
+    assert_int_equal(text.n, 0);
+    exo_answer_destroy(a);
+    exo_buf_finish(&text);
+    exo_ids_finish(&ids);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_text_is_that_of_the_tokens),
@@ -289,6 +338,8 @@ int main(void) {
         cmocka_unit_test(test_stop_strings_are_checked),
         cmocka_unit_test(test_no_memory_is_reported_and_nothing_leaks),
         cmocka_unit_test(test_tokens_allocate_nothing),
+        cmocka_unit_test(test_reasoning_comes_apart_and_stops_nothing),
+        cmocka_unit_test(test_flush_gives_the_reasoning),
     };
     return cmocka_run_group_tests(tests, open_tokenizer, close_tokenizer);
 }

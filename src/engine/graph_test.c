@@ -61,13 +61,19 @@ static bool compute(exo_model *m, const way *w, float *out) {
     return true;
 }
 
+/* Two shapes are deep for llama.cpp's sake: their layers repeat every four at the latest. */
+static uint32_t n_layers_of(const char *shape) {
+    bool deep = strcmp(shape, "test-exaone4") == 0 || strcmp(shape, "test-deepseek2-lite") == 0;
+    return deep ? 5 : 0;
+}
+
 static void check_shape(const char *shape, const char *type) {
     static const way ways[] = {{"reference", 2, 5, 0, false},
                                {"avx2", 1, 44, 1, false},
                                {NULL, 3, 1, 1, false},
                                {NULL, 2, 7, 2, true},
                                {NULL, 1, 44, 0, true}};
-    exo_model *m = synth_model(shape, type);
+    exo_model *m = synth_model_of(shape, type, n_layers_of(shape));
     size_t n = (size_t)N_TOKENS * exo_model_hparams(m)->n_vocab;
     float *want = calloc(n, sizeof *want), *got = calloc(n, sizeof *got);
     assert_true(want != NULL && got != NULL);
@@ -84,8 +90,12 @@ static void check_shape(const char *shape, const char *type) {
 
 static bool is_encoder(const char *shape) { return strstr(shape, "bert") != NULL; }
 
+/* Quantised: up to the shape from which on architectures only combine operations of those before.
+ */
 static void every_architecture_gives_the_same_bits(void **state) {
+    bool f32 = strcmp(*state, "f32") == 0;
     for (const char *const *s = exo_synth_shapes(); *s != NULL; s++) {
+        if (!f32 && strcmp(*s, "test-olmoe") == 0) break;
         if (strncmp(*s, "test-", 5) == 0 && !is_encoder(*s)) check_shape(*s, *state);
     }
 }

@@ -6,6 +6,7 @@
 #include "engine/request.h"
 
 #include "base/mem.h"
+#include "model/format.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -45,6 +46,7 @@ static const member request_members[] = {
     {"max_tokens", AT(max_tokens), KIND_U32, 0, UINT32_MAX},
     {"ignore_end", AT(ignore_end), KIND_BOOL, 0, 1},
     {"hash_logits", AT(hash_logits), KIND_BOOL, 0, 1},
+    {"format", AT(format), KIND_U32, 0, EXO_N_FORMATS - 1},
 };
 #undef AT
 

@@ -42,6 +42,7 @@ typedef struct {
     size_t n_prompt;
     uint32_t max_tokens; /* 0 = to the end of the context */
     bool ignore_end;     /* go on past end-of-turn tokens (benchmarks) */
+    uint32_t format;     /* exo_format of a chat answer; 0 = plain */
     bool hash_logits;    /* SHA-256 over all logits' bits, in position order */
     exo_sampling sampling;
     char *stops[EXO_MAX_STOPS]; /* owned, UTF-8 */

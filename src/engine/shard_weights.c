@@ -6,6 +6,7 @@
 #include "engine/shard_weights.h"
 
 #include "base/mem.h"
+#include "model/tensor_rows.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -20,6 +21,8 @@ typedef struct {
 
 /* The tensor is on the device: its file pages can go. */
 static exo_status tensor_done(loader *l, const exo_tensor *t) {
+    exo_status st = exo_gguf_check_whole(exo_model_file(l->from->model), l->err);
+    if (st != EXO_OK) return exo_error_wrap(l->err, st, "%s", exo_model_id(l->from->model));
     exo_gguf_drop_pages(exo_model_file(l->from->model), t);
     l->done += t->bytes;
     if (l->from->progress == NULL || l->from->progress(l->from->ud, l->done, l->total)) {
@@ -28,15 +31,14 @@ static exo_status tensor_done(loader *l, const exo_tensor *t) {
     return exo_error_set(l->err, EXO_ECANCELED, "loading was stopped");
 }
 
-/* What lies in parts, in one piece: one tensor at a time, so that no model is in memory twice. */
+/* Rows from all over, in one piece: one tensor at a time, so that no model is in memory twice. */
 static exo_status gather(loader *l, const exo_tensor *t, uint8_t **out) {
-    size_t each = (size_t)(t->bytes / t->dims[2]);
     *out = exo_malloc((size_t)t->bytes);
     if (*out == NULL) {
         return exo_error_set(l->err, EXO_ENOMEM, "out of memory for tensor %.*s", (int)t->name.n,
                              t->name.s);
     }
-    for (uint64_t i = 0; i < t->dims[2]; i++) memcpy(*out + i * each, exo_tensor_part(t, i), each);
+    exo_tensor_copy_rows(t, 0, t->dims[1] * t->dims[2], *out);
     return EXO_OK;
 }
 
@@ -55,7 +57,7 @@ static exo_status load_matrix(loader *l, const exo_tensor *t, exo_weight **out) 
                              (int)t->name.n, t->name.s, exo_dtype_get(t->type)->name, be->name);
     }
     uint8_t *gathered = NULL;
-    exo_status st = t->parts != NULL ? gather(l, t, &gathered) : EXO_OK;
+    exo_status st = t->rows != NULL ? gather(l, t, &gathered) : EXO_OK;
     if (st != EXO_OK) return st;
     st = be->weight_create(l->from->device, t->type, (uint32_t)n_rows, (uint32_t)t->dims[0],
                            gathered != NULL ? gathered : t->data, out, l->err);

@@ -20,19 +20,24 @@ static inline void check(exo_status st, const exo_error *err) {
 }
 
 /* A small random model; the file is gone from the folder before the test goes on. */
-static inline exo_model *synth_model(const char *shape, const char *type) {
+/* n_layers: 0 = all of the shape */
+static inline exo_model *synth_model_of(const char *shape, const char *type, uint32_t n_layers) {
     exo_error err = {0};
     char path[] = "/tmp/exo-test-XXXXXX.gguf";
     int fd = mkstemps(path, 5);
     assert_true(fd >= 0);
     close(fd);
-    const exo_synth_desc desc = {.shape = shape, .type = type, .seed = 7};
+    const exo_synth_desc desc = {.shape = shape, .type = type, .seed = 7, .n_layers = n_layers};
     exo_model *m = NULL;
     exo_status st = exo_synth_write(&desc, path, NULL, NULL, &err);
     if (st == EXO_OK) st = exo_model_open(path, &m, &err);
     unlink(path);
     check(st, &err);
     return m;
+}
+
+static inline exo_model *synth_model(const char *shape, const char *type) {
+    return synth_model_of(shape, type, 0);
 }
 
 /* A model of the shared test data; the test is skipped where there is none. */

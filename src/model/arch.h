@@ -25,6 +25,7 @@ enum {
     EXO_KEY_ATTN_SOFTCAP = 1u << 5,
     EXO_KEY_LOGIT_SOFTCAP = 1u << 6,
     EXO_KEY_WINDOW = 1u << 7,
+    EXO_KEY_NEXTN = 1u << 8, /* last layers that predict further tokens: not used */
 };
 
 /* Which norms a layer has, and under which names. */
@@ -48,9 +49,12 @@ struct exo_arch_spec { /* by size: tables of it have no holes */
     exo_epilogue activation;   /* 0 = SILU_MUL */
     unsigned keys;             /* EXO_KEY_* that may be set */
     exo_gating gating;         /* where metadata do not say */
+    uint32_t window;           /* where metadata do not say */
     uint32_t slide_period;     /* of these layers the last sees all, the others slide */
     uint32_t unrotated_period; /* of these layers the last is not rotated */
     bool qkv_bias;             /* must be there */
+    bool qk_norm_optional;     /* the file decides */
+    bool full_unrotated;       /* where some layers slide, the others are not rotated */
     bool rope_factors;         /* a rope_freqs tensor divides the frequencies */
     bool sinks;
     bool encoder;             /* rows in, rows out: no head, both sides attended */
@@ -62,6 +66,8 @@ struct exo_arch_spec { /* by size: tables of it have no holes */
 
 /* NULL when unknown. */
 const exo_arch_spec *exo_arch_find(exo_str name);
+/* What exo lacks for a known architecture that is not in the table; NULL for unknown ones. */
+const char *exo_arch_missing(exo_str name);
 /* The i-th of the table; NULL behind the last. */
 const exo_arch_spec *exo_arch_at(size_t i);
 

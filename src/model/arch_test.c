@@ -28,7 +28,7 @@ typedef struct {
 
 static file make(const char *shape, uint32_t n_layers) {
     exo_error err = {0};
-    const exo_synth_desc desc = {shape, "q8_0", 5, n_layers};
+    const exo_synth_desc desc = {.shape = shape, .type = "q8_0", .seed = 5, .n_layers = n_layers};
     if (exo_synth_write(&desc, path, NULL, NULL, &err) != EXO_OK) fail_msg("%s", err.message);
     FILE *f = fopen(path, "rb");
     assert_non_null(f);
@@ -85,7 +85,9 @@ static void every_architecture_opens(void **ud) {
         exo_free(f.bytes);
     }
     for (size_t i = 0; exo_arch_at(i) != NULL; i++) {
-        if (!seen[i]) fail_msg("%s has no test shape", exo_arch_at(i)->name);
+        const char *name = exo_arch_at(i)->name;
+        if (!seen[i]) fail_msg("%s has no test shape", name);
+        if (exo_arch_missing((exo_str){name, strlen(name)}) != NULL) fail_msg("%s is there", name);
     }
 }
 
@@ -108,17 +110,27 @@ static const struct {
     {"test-phi", "attention.head_count_kv", 4, {"attn_qkv.weight' is 256 x 512", "768 rows"}},
     {"test-phi", "feed_forward_length", 256, {"ffn_up.weight' is 256 x 1024", "512 rows"}},
     {"test-phi", "rope.dimension_count", 32, {"rope_factors_long.weight has 24", "asks for 16"}},
-    {"test-deepseek2",
-     "attention.kv_lora_rank",
-     128,
-     {"attn_kv_a_mqa.weight' is 256 x 288", "160 (kv_lora_rank"}},
+    {"test-deepseek2", "attention.kv_lora_rank", 128, {"key_length 288", "kv_lora_rank 128"}},
+    {"test-deepseek2", "attention.key_length", 96, {"key_length 96", "make them 288"}},
+    {"test-deepseek2", "attention.value_length", 64, {"value_length 64", "and 256"}},
+    {"test-deepseek2", "attention.head_count_kv", 2, {"head_count_kv is 2", "4 heads"}},
+    {"test-deepseek2", "attention.key_length_mla", 64, {"attn_q_b.weight' is 256 x 384", "256"}},
+    {"test-deepseek2", "expert_shared_count", 1, {"expert_shared_count is 1", "length is 256"}},
+    {"test-deepseek2-lite",
+     "attention.value_length",
+     16,
+     {"attn_output.weight' is 128", "64 (head"}},
+    {"test-deepseek2-lite", "attention.head_count_kv", 2, {"head_count_kv is 2", "4 heads"}},
+    {"test-granite", "vocab_size", 9, {"vocab_size is 9", "520 rows"}},
+    {"test-olmoe", "attention.head_count_kv", 2, {"attn_k.weight' is 256 x 256", "128 (head"}},
     {"test-deepseek2",
      "attention.q_lora_rank",
      64,
      {"attn_q_a.weight' is 256 x 256", "64 (q_lora"}},
     {"test-deepseek2", "expert_group_count", 3, {"16 experts", "3 groups"}},
     {"test-deepseek2", "leading_dense_block_count", 9, {"blk.1.ffn_", ""}},
-    {"test-deepseek2", "rope.dimension_count", 96, {"dimension_count 96", "96 dimensions"}},
+    {"test-deepseek2", "rope.dimension_count", 96, {"dimension_count 96", "make them 352"}},
+    {"test-deepseek2-lite", "rope.dimension_count", 48, {"dimension_count 48", "48 dimensions"}},
     {"test-gpt-oss", "attention.head_count", 8, {"attn_q.weight' is 256 x 256", "512 (head_count"}},
     {"test-bert", "context_length", 1024, {"position_embd.weight' is 256 x 512", "1024 (context"}},
     {"test-olmo2",

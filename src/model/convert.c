@@ -13,6 +13,7 @@
 #include "model/mix.h"
 #include "model/out_file.h"
 #include "model/paths.h"
+#include "model/tensor_rows.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -34,8 +35,8 @@ typedef struct {
     item *items;        /* (n) */
     size_t n;
     exo_pool *pool;
-    float *values; /* (BATCH_ELEMS or one row) */
-    uint8_t *out;
+    float *values;     /* (BATCH_ELEMS or one row) */
+    uint8_t *in, *out; /* (BATCH_ELEMS or one row) of at most 4 bytes each */
     uint32_t n_threads;
 } job;
 
@@ -177,11 +178,6 @@ static uint64_t source_row(const item *it, uint64_t r, uint64_t n_rows) {
     return r - in_head + in_head / 2 + (in_head % 2) * (dim / 2);
 }
 
-static const uint8_t *row_at(const exo_tensor *t, uint64_t row, size_t row_bytes) {
-    if (t->parts == NULL) return t->data + row * row_bytes;
-    return t->parts[row / t->dims[1]] + row % t->dims[1] * row_bytes;
-}
-
 /* A batch of rows, shared out over threads. */
 typedef struct {
     job *j;
@@ -191,21 +187,35 @@ typedef struct {
     exo_error errors[EXO_POOL_MAX_THREADS]; /* (n_threads) */
 } batch;
 
+/* Rows [begin, end) of the batch, as they are in the input, in the order of the output. */
+static void fetch_rows(const batch *b, uint64_t begin, uint64_t end, uint8_t *out) {
+    const exo_tensor *t = b->it->from;
+    if (b->it->n_heads == 0) {
+        exo_tensor_copy_rows(t, b->first + begin, end - begin, out + begin * b->in_bytes);
+        return;
+    }
+    for (uint64_t r = begin; r < end; r++) {
+        uint64_t row = source_row(b->it, b->first + r, b->n_rows);
+        if (t->n_dims == 1) {
+            memcpy(out + r * b->in_bytes, t->data + row * b->in_bytes, b->in_bytes);
+        } else {
+            exo_tensor_copy_rows(t, row, 1, out + r * b->in_bytes);
+        }
+    }
+}
+
 static void convert_rows(void *ud, uint32_t thread) {
     batch *b = ud;
     const job *j = b->j;
+    bool same = b->it->type == b->it->from->type;
     uint64_t begin = b->n * thread / j->n_threads, end = b->n * (thread + 1) / j->n_threads;
     exo_error *err = &b->errors[thread];
-    for (uint64_t r = begin; r < end && err->status == EXO_OK; r++) {
+    fetch_rows(b, begin, end, same ? j->out : j->in);
+    for (uint64_t r = begin; !same && r < end && err->status == EXO_OK; r++) {
         const uint64_t row = b->first + r;
-        const uint8_t *from = row_at(b->it->from, source_row(b->it, row, b->n_rows), b->in_bytes);
         uint8_t *to = j->out + r * b->out_bytes;
-        if (b->it->type == b->it->from->type) {
-            memcpy(to, from, b->in_bytes);
-            continue;
-        }
         float *values = j->values + r * b->n_cols;
-        exo_dequantize(b->it->from->type, from, b->n_cols, values);
+        exo_dequantize(b->it->from->type, j->in + r * b->in_bytes, b->n_cols, values);
         exo_status st = exo_quantize_rows(b->it->type, values, 1, b->n_cols, to, err);
         if (st != EXO_OK) exo_error_wrap(err, st, "row %llu", (unsigned long long)row);
     }
@@ -241,14 +251,16 @@ static exo_status put_batches(job *j, const item *it, exo_out_file *o, exo_error
 static exo_status put_item(job *j, const item *it, exo_out_file *o, exo_error *err) {
     static const uint8_t zeros[EXO_GGUF_ALIGNMENT];
     const exo_tensor *t = it->from;
-    bool as_is = (it->type == t->type && it->n_heads == 0 && t->parts == NULL) || t->bytes == 0;
+    bool as_is = (it->type == t->type && it->n_heads == 0 && t->rows == NULL) || t->bytes == 0;
     uint64_t begin = o->done;
     exo_status st = EXO_OK;
     for (uint64_t at = 0; as_is && at < t->bytes && st == EXO_OK; at += BATCH_ELEMS) {
         uint64_t n = t->bytes - at < BATCH_ELEMS ? t->bytes - at : BATCH_ELEMS;
-        st = exo_out_file_put(o, t->data + at, (size_t)n, err);
+        memcpy(j->in, t->data + at, (size_t)n); /* a missing page is noticed here, not by write() */
+        st = exo_out_file_put(o, j->in, (size_t)n, err);
     }
     if (!as_is) st = put_batches(j, it, o, err);
+    if (st == EXO_OK) st = exo_gguf_check_whole(j->g, err);
     exo_gguf_drop_pages(j->g, t);
     uint64_t bytes = o->done - begin;
     if (st == EXO_OK)
@@ -271,8 +283,9 @@ static exo_status make_buffers(job *j, exo_error *err) {
     }
     if (elems > MAX_ROW) elems = MAX_ROW;
     j->values = exo_malloc(4 * (size_t)elems);
+    j->in = exo_malloc(4 * (size_t)elems);
     j->out = exo_malloc(4 * (size_t)elems);
-    if (j->values == NULL || j->out == NULL) {
+    if (j->values == NULL || j->in == NULL || j->out == NULL) {
         return exo_error_set(err, EXO_ENOMEM, "out of memory for a batch");
     }
     return exo_pool_create(j->n_threads, false, &j->pool, err);
@@ -308,6 +321,7 @@ exo_status exo_convert(const exo_gguf *g, const exo_convert_desc *desc, const ch
     exo_buf_finish(&head);
     exo_pool_destroy(j.pool);
     exo_free(j.values);
+    exo_free(j.in);
     exo_free(j.out);
     exo_free(j.items);
     return st;

@@ -7,10 +7,12 @@
 #include "model/gguf.h"
 
 #include "base/le.h"
+#include "base/map_guard.h"
 #include "base/mem.h"
 #include "model/gguf_part.h"
 #include "model/hf.h"
 #include "model/paths.h"
+#include "model/tensor_rows.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -59,12 +61,14 @@ exo_status exo_mapping_open(const char *path, exo_mapping *out, exo_error *err) 
         goto done;
     }
     *out = (exo_mapping){bytes, (size_t)st.st_size};
+    exo_map_guard_add(out->bytes, out->n_bytes);
 done:
     if (fd >= 0) close(fd);
     return status;
 }
 
 void exo_mapping_close(exo_mapping *m) {
+    exo_map_guard_remove(m->bytes);
     if (m->bytes != NULL) munmap((void *)m->bytes, m->n_bytes);
     *m = (exo_mapping){0};
 }
@@ -258,7 +262,8 @@ void exo_gguf_close(exo_gguf *g) {
     for (uint32_t i = 0; g->parts != NULL && i < g->n_parts; i++) {
         exo_gguf_part *p = &g->parts[i];
         exo_gguf_part_finish(p);
-        if (g->mapped && p->bytes != NULL) munmap((void *)p->bytes, p->n_bytes);
+        exo_mapping map = {p->bytes, p->n_bytes};
+        if (g->mapped) exo_mapping_close(&map);
     }
     if (g->foreign) release_foreign(&g->other);
     exo_free(g->parts);
@@ -304,10 +309,26 @@ static void drop_pages(const exo_gguf *g, const uint8_t *data, uint64_t bytes) {
 }
 
 void exo_gguf_drop_pages(const exo_gguf *g, const exo_tensor *t) {
-    uint64_t n = t->parts != NULL ? t->dims[2] : 1;
-    for (uint64_t i = 0; i < n; i++) {
-        drop_pages(g, t->parts != NULL ? t->parts[i] : t->data, t->bytes / n);
+    const uint8_t *data;
+    uint64_t bytes;
+    for (uint64_t i = 0; exo_tensor_piece(t, i, &data, &bytes); i++) drop_pages(g, data, bytes);
+}
+
+static bool is_cut(const exo_gguf *g) {
+    for (size_t i = 0; g->foreign && i < g->other.n_maps; i++) {
+        if (exo_map_guard_hurt(g->other.maps[i].bytes)) return true;
     }
+    for (uint32_t i = 0; g->mapped && i < g->n_parts; i++) {
+        if (exo_map_guard_hurt(g->parts[i].bytes)) return true;
+    }
+    return false;
+}
+
+exo_status exo_gguf_check_whole(const exo_gguf *g, exo_error *err) {
+    if (!is_cut(g)) return EXO_OK;
+    return exo_error_set(err, EXO_EIO,
+                         "the file was cut, or its disk failed, while it was read: make it whole "
+                         "again and load the model anew");
 }
 
 /* ---- metadata ---- */

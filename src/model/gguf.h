@@ -34,6 +34,8 @@ typedef struct {
 
 #define EXO_MAX_DIMS 4
 
+typedef struct exo_tensor_rows exo_tensor_rows;
+
 typedef struct {
     exo_str name;
     exo_dtype type;
@@ -41,15 +43,8 @@ typedef struct {
     uint64_t dims[EXO_MAX_DIMS]; /* dims[0] runs fastest: a (rows, K) matrix has dims {K, rows} */
     const uint8_t *data;         /* in the mapping */
     uint64_t bytes;
-    /* NULL: all of it lies at data.  Else (dims[2]): where each matrix lies, the first at data;
-     * experts that a folder keeps one by one. */
-    const uint8_t *const *parts;
+    const exo_tensor_rows *rows; /* NULL: all of it lies at data.  Else see model/tensor_rows.h */
 } exo_tensor;
-
-/* Where matrix i < dims[2] lies. */
-static inline const uint8_t *exo_tensor_part(const exo_tensor *t, uint64_t i) {
-    return t->parts != NULL ? t->parts[i] : t->data + i * (t->bytes / t->dims[2]);
-}
 
 /* Opens a file; for "...-00001-of-0000N.gguf" all N parts (any part's name will do); for a folder
  * with config.json and safetensors, what a GGUF file of that model would be (model/hf.h). */
@@ -80,6 +75,9 @@ bool exo_gguf_array_f64(const exo_gguf *g, const char *key, size_t i, double *ou
 bool exo_gguf_rotates_halves(const exo_gguf *g);
 /* Whether it is a folder of safetensors. */
 bool exo_gguf_is_foreign(const exo_gguf *g);
+
+/* EXO_EIO when bytes that were read so far were missing from the file and read as zeros. */
+exo_status exo_gguf_check_whole(const exo_gguf *g, exo_error *err);
 
 /* Tells the OS that a tensor's pages are not needed any more (they were packed). */
 void exo_gguf_drop_pages(const exo_gguf *g, const exo_tensor *t);

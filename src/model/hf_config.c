@@ -128,7 +128,9 @@ static exo_status refuse_variants(const exo_hf_source *s) {
         {"clip_qkv", 0},
         {"use_parallel_residual", 0},
         {"no_rope_layer_interval", 4},
-        {"shared_intermediate_size", 0},
+        {"use_bidirectional_attention", 0},
+        {"swiglu_limit", 7},
+        {"swiglu_alpha", 1.702},
     };
     for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
         if (is_plain(json_object_get(s->config, members[i].name), members[i].plain)) continue;
@@ -136,21 +138,55 @@ static exo_status refuse_variants(const exo_hf_source *s) {
                              "config.json: this value of %s is not supported in a %s model",
                              members[i].name, s->arch->model_type);
     }
-    const char *choice = json_string_value(json_object_get(s->config, "topk_method"));
-    if (choice != NULL && strcmp(choice, "group_limited_greedy") == 0 &&
-        exo_hf_number_or(s->config, "n_group", 1) > 1) {
-        return exo_error_set(s->err, EXO_EUNSUPPORTED,
-                             "config.json: topk_method %s is not supported", choice);
-    }
+    return EXO_OK;
+}
+
+static exo_status check_quantisation(const exo_hf_source *s) {
     const json_t *quant = json_object_get(s->config, "quantization_config");
-    if (is_set(quant)) {
-        const char *method = json_string_value(json_object_get(quant, "quant_method"));
+    const char *method = json_string_value(json_object_get(quant, "quant_method"));
+    bool mxfp4 =
+        method != NULL && strcmp(method, "mxfp4") == 0 && strcmp(s->arch->arch, "gpt-oss") == 0;
+    if (!is_set(quant) || mxfp4) return EXO_OK;
+    return exo_error_set(s->err, EXO_EUNSUPPORTED,
+                         "weights quantised by \"%.32s\" are not supported: take the model's "
+                         "unquantised safetensors, or a GGUF file of it",
+                         method != NULL ? method : "quantization_config");
+}
+
+/* Lists with a word or number for each layer that must say what goes without saying. */
+static exo_status check_layers(const exo_hf_source *s) {
+    const json_t *types = json_object_get(s->config, "layer_types");
+    const json_t *rotated = json_object_get(s->config, "no_rope_layers");
+    uint32_t period = spec_of(s->arch)->unrotated_period;
+    for (size_t i = 0; i < json_array_size(types); i++) {
+        const char *type = json_string_value(json_array_get(types, i));
+        if (type != NULL &&
+            (strcmp(type, "full_attention") == 0 || strcmp(type, "sliding_attention") == 0)) {
+            continue;
+        }
         return exo_error_set(s->err, EXO_EUNSUPPORTED,
-                             "weights quantised by \"%.32s\" are not supported: take the model's "
-                             "unquantised safetensors, or a GGUF file of it",
-                             method != NULL ? method : "quantization_config");
+                             "config.json: layer_types[%zu] is %.32s: only full_attention and "
+                             "sliding_attention are supported",
+                             i, type != NULL ? type : "no word");
     }
-    return check_activation(s);
+    for (size_t i = 0; period > 0 && i < json_array_size(rotated); i++) {
+        const json_t *v = json_array_get(rotated, i);
+        if (json_is_integer(v) && json_integer_value(v) == ((i + 1) % period != 0)) continue;
+        return exo_error_set(s->err, EXO_EUNSUPPORTED,
+                             "config.json: no_rope_layers[%zu] is not supported: all layers but "
+                             "each %uth are rotated",
+                             i, period);
+    }
+    return EXO_OK;
+}
+
+static exo_status refuse_latent_variants(const exo_hf_source *s) {
+    if (!spec_of(s->arch)->latent) return EXO_OK;
+    bool bias = json_is_true(json_object_get(s->config, "attention_bias"));
+    if (!bias && !json_is_false(json_object_get(s->config, "rope_interleave"))) return EXO_OK;
+    return exo_error_set(s->err, EXO_EUNSUPPORTED, "config.json: %s is not supported in a %s model",
+                         bias ? "attention_bias true" : "rope_interleave false",
+                         s->arch->model_type);
 }
 
 /* gemma's scale is a key there, but follows from the sizes in arch.c. */
@@ -171,12 +207,13 @@ static exo_status check_scale(const exo_hf_source *s, uint32_t n_layers, uint32_
 /* ---- sizes ---- */
 
 uint32_t exo_hf_head_dim(const json_t *config, const exo_hf_arch *a) {
-    double latent = exo_hf_number_or(config, "qk_nope_head_dim", 0);
     double heads = exo_hf_number_or(config, "num_attention_heads", 1);
     double dim =
-        a->head_dim != 0 ? (double)a->head_dim : exo_hf_number_or(config, "hidden_size", 0) / heads;
-    dim = exo_hf_number_or(config, "head_dim", dim);
-    if (latent > 0) dim = latent + exo_hf_number_or(config, "qk_rope_head_dim", 0);
+        exo_hf_number_or(config, "head_dim", exo_hf_number_or(config, "hidden_size", 0) / heads);
+    if (spec_of(a)->latent) {
+        dim = exo_hf_number_or(config, "qk_nope_head_dim", 0) +
+              exo_hf_number_or(config, "qk_rope_head_dim", 0);
+    }
     return dim >= 1 && dim < 1e6 ? (uint32_t)dim : 0;
 }
 
@@ -189,8 +226,12 @@ uint32_t exo_hf_n_layers(const json_t *config) {
 static void cap_context(const exo_hf_source *s, uint32_t *context) {
     const json_t *window = json_object_get(s->config, "sliding_window");
     const json_t *use = json_object_get(s->config, "use_sliding_window");
-    if (!json_is_integer(window) || json_is_false(use)) return;
-    if (use == NULL && !s->arch->window) return;
+    double first = exo_hf_number_or(s->config, "max_window_layers", 0); /* that slides */
+    if (!json_is_integer(window) || !exo_hf_has_member(s->arch, "sliding_window")) return;
+    if (exo_hf_has_member(s->arch, "use_sliding_window") && !json_is_true(use)) return;
+    if (exo_hf_has_member(s->arch, "max_window_layers") && first >= exo_hf_n_layers(s->config)) {
+        return;
+    }
     json_int_t n = json_integer_value(window);
     if (n > 0 && n < (json_int_t)*context) *context = (uint32_t)n;
 }
@@ -220,10 +261,17 @@ static exo_status add_window(const exo_hf_source *s) {
 
 static exo_status add_heads(const exo_hf_source *s, uint32_t n_heads, uint32_t n_embd) {
     uint32_t n_kv = n_heads, dim = exo_hf_head_dim(s->config, s->arch), own = 0, v_dim;
+    bool latent = spec_of(s->arch)->latent;
     exo_status st = get_u32(s, "num_key_value_heads", false, &n_kv);
+    if (st == EXO_OK && latent && n_kv != n_heads) {
+        return exo_error_set(s->err, EXO_EFORMAT,
+                             "config.json: num_key_value_heads %u, but of %u heads that share a "
+                             "latent all have keys",
+                             n_kv, n_heads);
+    }
     if (st == EXO_OK) st = get_u32(s, "head_dim", false, &own);
     if (st != EXO_OK) return st;
-    bool given = own > 0 || s->arch->head_dim > 0 || spec_of(s->arch)->latent;
+    bool given = own > 0 || latent;
     if (!given && n_embd % n_heads != 0) {
         return exo_error_set(s->err, EXO_EFORMAT,
                              "config.json: hidden_size %u is no multiple of num_attention_heads %u",
@@ -261,49 +309,99 @@ static exo_status add_sizes(const exo_hf_source *s) {
 
 /* ---- experts ---- */
 
+/* The class's own name for it, or another that it takes for the same. */
 uint32_t exo_hf_n_experts(const json_t *config, const exo_hf_arch *a) {
     static const char *const names[] = {"num_local_experts", "num_experts", "n_routed_experts"};
-    double n = a->n_experts;
-    for (size_t i = 0; i < 3; i++) n = exo_hf_number_or(config, names[i], n);
+    double n = 0;
+    if (!exo_hf_has_member(a, "num_experts_per_tok")) return 0;
+    for (size_t i = 0; i < 3; i++) {
+        if (exo_hf_has_member(a, names[i])) n = exo_hf_number_or(config, names[i], n);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        if (!exo_hf_has_member(a, names[i])) n = exo_hf_number_or(config, names[i], n);
+    }
     return n < 1e6 ? (uint32_t)n : 0;
 }
 
-static exo_status add_experts(const exo_hf_source *s) {
+/* Whether experts are chosen group by group, as llama.cpp does: by the best two of each. */
+static exo_status find_choice(const exo_hf_source *s, bool *groups) {
+    const char *choice = json_string_value(json_object_get(s->config, "topk_method"));
+    bool alone = exo_hf_number_or(s->config, "n_group", 1) == 1;
+    *groups = choice != NULL && strcmp(choice, "noaux_tc") == 0;
+    if (choice == NULL || *groups || strcmp(choice, "greedy") == 0) return EXO_OK;
+    if (strcmp(choice, "group_limited_greedy") == 0 && alone) return EXO_OK;
+    return exo_error_set(s->err, EXO_EUNSUPPORTED,
+                         "config.json: topk_method %.32s is not supported", choice);
+}
+
+static exo_status add_expert_sizes(const exo_hf_source *s) {
     static const struct {
         const char *theirs, *ours;
+        bool of_groups;
     } numbers[] = {
-        {"moe_intermediate_size", "expert_feed_forward_length"},
-        {"shared_expert_intermediate_size", "expert_shared_feed_forward_length"},
-        {"n_shared_experts", "expert_shared_count"},
-        {"first_k_dense_replace", "leading_dense_block_count"},
-        {"n_group", "expert_group_count"},
-        {"topk_group", "expert_group_used_count"},
+        {"moe_intermediate_size", "expert_feed_forward_length", false},
+        {"shared_expert_intermediate_size", "expert_shared_feed_forward_length", false},
+        {"shared_intermediate_size", "expert_shared_feed_forward_length", false},
+        {"n_shared_experts", "expert_shared_count", false},
+        {"first_k_dense_replace", "leading_dense_block_count", false},
+        {"n_group", "expert_group_count", true},
+        {"topk_group", "expert_group_used_count", true},
     };
-    uint32_t n = exo_hf_n_experts(s->config, s->arch), used = s->arch->n_experts_used;
-    exo_status st = get_u32(s, "num_experts_per_tok", used == 0, &used);
-    if (st != EXO_OK) return st;
-    add_u32(s, "expert_count", n);
-    add_u32(s, "expert_used_count", used);
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
-        double v = exo_hf_number_or(s->config, numbers[i].theirs, 0);
-        if (v >= 1 && v < 1e9) add_u32(s, numbers[i].ours, (uint32_t)v);
+    bool groups;
+    uint32_t n_ff = 0; /* of the experts where the class has one width only */
+    exo_status st = find_choice(s, &groups);
+    if (st == EXO_OK && !exo_hf_has_member(s->arch, "moe_intermediate_size")) {
+        st = get_u32(s, "intermediate_size", true, &n_ff);
+        add_u32(s, "expert_feed_forward_length", n_ff);
     }
-    double scale = exo_hf_number_or(s->config, "routed_scaling_factor", 0);
-    if (scale > 0) add_f32(s, "expert_weights_scale", scale);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers && st == EXO_OK; i++) {
+        const json_t *v = json_object_get(s->config, numbers[i].theirs);
+        uint32_t n = 0;
+        bool none = json_is_integer(v) && json_integer_value(v) == 0;
+        if (none || !exo_hf_has_member(s->arch, numbers[i].theirs)) continue;
+        if (numbers[i].of_groups && !groups) continue;
+        st = get_u32(s, numbers[i].theirs, false, &n);
+        if (n > 0) add_u32(s, numbers[i].ours, n);
+    }
+    return st;
+}
+
+/* How experts are weighed; the members are those of some classes only. */
+static exo_status add_weighing(const exo_hf_source *s) {
     const json_t *normalize = json_object_get(s->config, "norm_topk_prob");
+    const char *scores = json_string_value(json_object_get(s->config, "scoring_func"));
+    double scale = 0;
     char key[EXO_HF_KEY_BYTES];
-    if (json_is_boolean(normalize)) {
+    bool known = exo_hf_has_member(s->arch, "routed_scaling_factor");
+    exo_status st = known ? exo_hf_number(s, s->config, "routed_scaling_factor", &scale) : EXO_OK;
+    if (st != EXO_OK) return st;
+    if (scale > 0) add_f32(s, "expert_weights_scale", scale);
+    if (exo_hf_has_member(s->arch, "norm_topk_prob")) {
         exo_gguf_add_bool(s->w, exo_hf_key(s, "expert_weights_norm", key), json_is_true(normalize));
     }
-    const char *scores = json_string_value(json_object_get(s->config, "scoring_func"));
-    if (scores == NULL && !s->arch->sigmoid) return EXO_OK;
-    bool sigmoid = scores == NULL || strcmp(scores, "sigmoid") == 0;
-    if (!sigmoid && strcmp(scores, "softmax") != 0) {
+    if (!exo_hf_has_member(s->arch, "scoring_func")) return EXO_OK;
+    bool sigmoid = scores != NULL && strcmp(scores, "sigmoid") == 0;
+    if (!sigmoid && (scores == NULL || strcmp(scores, "softmax") != 0)) {
         return exo_error_set(s->err, EXO_EUNSUPPORTED,
-                             "config.json: scoring_func %.32s is not known", scores);
+                             "config.json: scoring_func %.32s is not known",
+                             scores != NULL ? scores : "that is no word");
     }
     add_u32(s, "expert_gating_func", sigmoid ? 2 : 1);
-    return EXO_OK;
+    if (sigmoid || !json_is_true(normalize) || scale == 0 || scale == 1) return EXO_OK;
+    return exo_error_set(s->err, EXO_EUNSUPPORTED,
+                         "config.json: norm_topk_prob with routed_scaling_factor %g is not "
+                         "supported in a %s model: implementations differ about it",
+                         scale, s->arch->model_type);
+}
+
+static exo_status add_experts(const exo_hf_source *s) {
+    uint32_t used = 0;
+    exo_status st = get_u32(s, "num_experts_per_tok", true, &used);
+    if (st != EXO_OK) return st;
+    add_u32(s, "expert_count", exo_hf_n_experts(s->config, s->arch));
+    add_u32(s, "expert_used_count", used);
+    st = add_expert_sizes(s);
+    return st == EXO_OK ? add_weighing(s) : st;
 }
 
 /* ---- scales ---- */
@@ -328,6 +426,8 @@ static exo_status add_scales(const exo_hf_source *s) {
         exo_status st = exo_hf_number(s, s->config, scales[i].theirs, &v);
         if (st != EXO_OK) return st;
         bool rank = strstr(scales[i].ours, "rank") != NULL;
+        bool none = json_is_null(json_object_get(s->config, scales[i].theirs));
+        if (none && strstr(scales[i].ours, "softcapping") != NULL) add_f32(s, scales[i].ours, 0);
         if (v > 0 && rank && v < 1e9) add_u32(s, scales[i].ours, (uint32_t)v);
         if (v > 0 && !rank) add_f32(s, scales[i].ours, v);
     }
@@ -339,11 +439,12 @@ static exo_status add_epsilon(const exo_hf_source *s) {
                                               "layer_norm_epsilon", NULL};
     static const char *const rms_names[] = {"rms_norm_eps", NULL};
     bool layer = spec_of(s->arch)->norm == EXO_NORM_LAYER;
-    double eps = layer ? 1e-5 : 1e-6;
+    double eps = 0;
     for (const char *const *name = layer ? layer_names : rms_names; *name != NULL; name++) {
         exo_status st = exo_hf_number(s, s->config, *name, &eps);
         if (st != EXO_OK) return st;
     }
+    if (eps == 0) return exo_error_set(s->err, EXO_EFORMAT, "config.json: the epsilon is missing");
     add_f32(s, layer ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon", eps);
     return EXO_OK;
 }
@@ -391,9 +492,8 @@ exo_status exo_hf_add_pooling(const json_t *pooling, const exo_hf_arch *a, exo_g
 
 /* ---- all ---- */
 
-bool exo_hf_is_tied(const json_t *config, const exo_hf_arch *a) {
-    const json_t *v = json_object_get(config, "tie_word_embeddings");
-    return json_is_boolean(v) ? json_is_true(v) : a->tied;
+bool exo_hf_is_tied(const json_t *config) {
+    return json_is_true(json_object_get(config, "tie_word_embeddings"));
 }
 
 exo_status exo_hf_add_config(const json_t *config, const exo_hf_arch *a, exo_gguf_writer *w,
@@ -402,6 +502,10 @@ exo_status exo_hf_add_config(const json_t *config, const exo_hf_arch *a, exo_ggu
     exo_gguf_add_str(w, "general.architecture", a->arch);
     exo_gguf_add_str(w, "general.type", "model");
     exo_status st = refuse_variants(&s);
+    if (st == EXO_OK) st = check_quantisation(&s);
+    if (st == EXO_OK) st = check_activation(&s);
+    if (st == EXO_OK) st = check_layers(&s);
+    if (st == EXO_OK) st = refuse_latent_variants(&s);
     if (st == EXO_OK) st = add_sizes(&s);
     if (st == EXO_OK) st = add_epsilon(&s);
     if (st == EXO_OK) st = add_scales(&s);

@@ -2,52 +2,70 @@
 #ifndef EXO_MODEL_HF_IMPL_H
 #define EXO_MODEL_HF_IMPL_H
 
+#include "base/arena.h"
 #include "model/gguf_writer.h"
 #include "model/hf.h"
+#include "model/json_limits.h"
+#include "model/safetensors.h"
 
 #include <jansson.h>
-
-#define EXO_HF_MAX_CONFIG    (8u << 20)
-#define EXO_HF_MAX_TOKENIZER (128u << 20)
 
 /* ---- architectures ---- */
 
 /* What becomes of a tensor.  Vectors are widened to f32 in any case. */
 typedef enum {
     EXO_HF_AS_IS,
-    EXO_HF_WIDE,    /* f32, as routers and tables of positions are in GGUF files */
-    EXO_HF_FLAT,    /* one row: a vector */
-    EXO_HF_EXPERT,  /* one expert's matrix of a stacked tensor */
-    EXO_HF_STACK,   /* all experts' matrices */
-    EXO_HF_GATE_UP, /* the same, gate above up in each: becomes two tensors */
+    EXO_HF_WIDE,        /* f32, as routers and tables of positions are in GGUF files */
+    EXO_HF_FLAT,        /* one row: a vector */
+    EXO_HF_HALVES,      /* gate above up: becomes two tensors */
+    EXO_HF_GROUPS,      /* queries, a key and a value, for each head of keys: three tensors */
+    EXO_HF_EXPERT,      /* one expert's matrix of a stacked tensor */
+    EXO_HF_STACK,       /* all experts' matrices */
+    EXO_HF_GATE_UP,     /* the same, gate above up in each: becomes two tensors */
+    EXO_HF_TURNED,      /* all experts' matrices, rows as columns */
+    EXO_HF_TURNED_PAIR, /* the same, gates and ups by turns: becomes two tensors */
+    EXO_HF_BLOCKS,      /* all experts' MXFP4 quants, or their scales */
+    EXO_HF_SCALES,
+    EXO_HF_BLOCKS_PAIR, /* the same, gates and ups by turns */
+    EXO_HF_SCALES_PAIR,
+    EXO_HF_BIAS_PAIR,
     EXO_HF_NOT_NEEDED,
 } exo_hf_how;
 
 /* One tensor name: the first "%u" stands for the layer, the second for the expert. */
 typedef struct {
     const char *theirs; /* NULL ends a table */
-    const char *ours;   /* NULL: not needed */
+    const char *ours;   /* NULL: not needed; the first of several tensors that one becomes */
     exo_hf_how how;
 } exo_hf_name;
 
+/* Instead of a member that says whether there are biases. */
+#define EXO_HF_ALWAYS "+"
+#define EXO_HF_NEVER  "-"
+
+/* A configuration class of transformers. */
 typedef struct {
     const char *model_type;   /* as in config.json */
     const char *arch;         /* as in general.architecture */
     const char *prefix;       /* what some files put before every name; NULL: nothing */
     const exo_hf_name *names; /* looked into before the common ones; NULL: none of its own */
+    const char *members; /* JSON: what the class reads beyond sizes, and what silence means there */
+    const char *qkv_bias, *o_bias, *ffn_bias; /* the members that say so; NULL: not looked at */
     bool interleaved;  /* GGUF files of this architecture pair (2i, 2i+1): rows are permuted */
-    bool tied;         /* what a silent tie_word_embeddings means */
     bool norms_less_1; /* weights of norms lack 1, which GGUF files have added */
-    bool window;       /* sliding_window counts even where use_sliding_window is silent */
-    bool sigmoid;      /* what a silent scoring_func means; else softmax */
-    bool extra_layers; /* layers behind the last are for training: left out */
-    uint32_t head_dim; /* what a silent head_dim means; 0: hidden_size / heads */
-    uint32_t n_experts, n_experts_used; /* what silence about them means */
-    double rotated;                     /* what a silent partial_rotary_factor means; 0: all */
 } exo_hf_arch;
 
-/* By model_type; EXO_EUNSUPPORTED names it. */
-exo_status exo_hf_find_arch(const json_t *config, const exo_hf_arch **out, exo_error *err);
+/* hf_family.c: the class of a config.json, and a new reference to what describes the text model:
+ * the file's object, or text_config of a model that sees pictures, too.  Members that are not
+ * there are added as the class has them.  EXO_EUNSUPPORTED names the model_type. */
+exo_status exo_hf_find_family(json_t *file, const exo_hf_arch **out, json_t **config,
+                              exo_error *err);
+/* Whether the class knows a member; others are not read, whatever a file says. */
+bool exo_hf_has_member(const exo_hf_arch *a, const char *name);
+/* By model_type; NULL: unknown. */
+const exo_hf_arch *exo_hf_arch_find(const char *model_type);
+/* The i-th of all; NULL behind the last. */
+const exo_hf_arch *exo_hf_arch_at(size_t i);
 
 /* What one of their tensors is to us. */
 typedef struct {
@@ -58,14 +76,60 @@ typedef struct {
 
 /* False: there is no such tensor in the architecture. */
 bool exo_hf_find_name(const exo_hf_arch *a, const char *theirs, exo_hf_place *out);
+/* Whether it belongs to the part of a model that sees pictures. */
+bool exo_hf_is_vision(const char *theirs);
 /* The pattern with the layer in it. */
 void exo_hf_fill_layer(const char *pattern, uint32_t layer, char out[64]);
 
+/* ---- tensors ---- */
+
+/* hf_tensors.c: the tensors of all files as a GGUF file would have them. */
+typedef struct {
+    const json_t *config;
+    const exo_hf_arch *arch;
+    exo_arena memory; /* names, widened vectors, and where rows are */
+    exo_tensor *tensors;
+    size_t n_tensors, cap_tensors;
+    size_t n_vision; /* skipped */
+    bool tied;
+    const uint8_t *head; /* a tied model's lm_head.weight in its file; NULL: none */
+    uint64_t head_bytes;
+} exo_hf_tensors;
+
+#define EXO_HF_VECTOR_LIMIT (1u << 30) /* bytes of all vectors, widened */
+
+exo_status exo_hf_tensors_add(exo_hf_tensors *s, const exo_safetensor *from, exo_error *err);
+/* After the last: factors of rotations, and whether what config.json says is there. */
+exo_status exo_hf_tensors_end(exo_hf_tensors *s, exo_error *err);
+exo_tensor *exo_hf_tensors_find(const exo_hf_tensors *s, const char *name); /* NULL: none */
+/* For hf_stack.c: names a copy of *t. */
+exo_status exo_hf_tensors_push(exo_hf_tensors *s, const char *name, const exo_tensor *t,
+                               exo_error *err);
+/* hf_stack.c: what becomes several tensors, or is one of several; *t has type and shape. */
+exo_status exo_hf_stack_add(exo_hf_tensors *s, const exo_hf_place *place, const exo_tensor *t,
+                            exo_error *err);
+/* Whether all experts, and scales for all quants, were there. */
+exo_status exo_hf_stack_end(const exo_hf_tensors *s, exo_error *err);
+/* hf_check.c: whether biases are there where config.json says so, and only there. */
+exo_status exo_hf_check_biases(const exo_hf_tensors *s, exo_error *err);
+/* Whether the head of a tied model, where a file has one, is the embedding. */
+exo_status exo_hf_check_head(const exo_hf_tensors *s, exo_error *err);
+/* Whether vocab_size and the ids of special tokens fit the embedding. */
+exo_status exo_hf_check_ids(const json_t *config, uint64_t n_rows, exo_error *err);
+
 /* ---- keys ---- */
 
+/* How much text a file may have, and what it may make a parser build. */
+typedef struct {
+    size_t bytes;
+    exo_json_limits json;
+} exo_hf_limits;
+
+extern const exo_hf_limits exo_hf_config_limits, exo_hf_tokenizer_limits;
+
 /* A file as JSON; EXO_ENOTFOUND when it is not there. */
-exo_status exo_hf_load_json(const char *dir, const char *name, size_t limit, json_t **out,
-                            exo_error *err);
+exo_status exo_hf_load_json(const char *dir, const char *name, const exo_hf_limits *limits,
+                            json_t **out, exo_error *err);
 
 /* config.json, and where what it says is written to. */
 typedef struct {
@@ -97,7 +161,7 @@ exo_status exo_hf_add_config(const json_t *config, const exo_hf_arch *a, exo_ggu
 exo_status exo_hf_add_pooling(const json_t *pooling, const exo_hf_arch *a, exo_gguf_writer *w,
                               exo_error *err);
 /* Whether the embedding serves as head. */
-bool exo_hf_is_tied(const json_t *config, const exo_hf_arch *a);
+bool exo_hf_is_tied(const json_t *config);
 /* 0 where there are none. */
 uint32_t exo_hf_n_experts(const json_t *config, const exo_hf_arch *a);
 uint32_t exo_hf_n_layers(const json_t *config);

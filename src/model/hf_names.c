@@ -74,10 +74,42 @@ static const exo_hf_name phi3[] = {
     END,
 };
 
+static const exo_hf_name internlm2[] = {
+    {"model.tok_embeddings.weight", "token_embd.weight", EXO_HF_AS_IS},
+    {"output.weight", "output.weight", EXO_HF_AS_IS},
+    {LAYER "attention_norm.weight", "blk.%u.attn_norm.weight", EXO_HF_AS_IS},
+    {LAYER "attention.wqkv.weight", "blk.%u.attn_q.weight", EXO_HF_GROUPS},
+    {LAYER "attention.wo.weight", "blk.%u.attn_output.weight", EXO_HF_AS_IS},
+    {LAYER "ffn_norm.weight", "blk.%u.ffn_norm.weight", EXO_HF_AS_IS},
+    {LAYER "feed_forward.w1.weight", "blk.%u.ffn_gate.weight", EXO_HF_AS_IS},
+    {LAYER "feed_forward.w3.weight", "blk.%u.ffn_up.weight", EXO_HF_AS_IS},
+    {LAYER "feed_forward.w2.weight", "blk.%u.ffn_down.weight", EXO_HF_AS_IS},
+    END,
+};
+
+#define EXPERTS LAYER "mlp.experts."
+static const exo_hf_name gpt_oss[] = {
+    {LAYER "post_attention_layernorm.weight", "blk.%u.post_attention_norm.weight", EXO_HF_AS_IS},
+    {LAYER "self_attn.sinks", "blk.%u.attn_sinks.weight", EXO_HF_AS_IS},
+    {LAYER "mlp.router.weight", "blk.%u.ffn_gate_inp.weight", EXO_HF_WIDE},
+    {LAYER "mlp.router.bias", "blk.%u.ffn_gate_inp.bias", EXO_HF_AS_IS},
+    {EXPERTS "gate_up_proj_blocks", "blk.%u.ffn_gate_exps.weight", EXO_HF_BLOCKS_PAIR},
+    {EXPERTS "gate_up_proj_scales", "blk.%u.ffn_gate_exps.weight", EXO_HF_SCALES_PAIR},
+    {EXPERTS "gate_up_proj_bias", "blk.%u.ffn_gate_exps.bias", EXO_HF_BIAS_PAIR},
+    {EXPERTS "gate_up_proj", "blk.%u.ffn_gate_exps.weight", EXO_HF_TURNED_PAIR},
+    {EXPERTS "down_proj_blocks", "blk.%u.ffn_down_exps.weight", EXO_HF_BLOCKS},
+    {EXPERTS "down_proj_scales", "blk.%u.ffn_down_exps.weight", EXO_HF_SCALES},
+    {EXPERTS "down_proj_bias", "blk.%u.ffn_down_exps.bias", EXO_HF_WIDE},
+    {EXPERTS "down_proj", "blk.%u.ffn_down_exps.weight", EXO_HF_TURNED},
+    END,
+};
+
 static const exo_hf_name granitemoe[] = {
     {LAYER "block_sparse_moe.router.layer.weight", "blk.%u.ffn_gate_inp.weight", EXO_HF_WIDE},
     {LAYER "block_sparse_moe.input_linear.weight", "blk.%u.ffn_gate_exps.weight", EXO_HF_GATE_UP},
     {LAYER "block_sparse_moe.output_linear.weight", "blk.%u.ffn_down_exps.weight", EXO_HF_STACK},
+    {LAYER "shared_mlp.input_linear.weight", "blk.%u.ffn_gate_shexp.weight", EXO_HF_HALVES},
+    {LAYER "shared_mlp.output_linear.weight", "blk.%u.ffn_down_shexp.weight", EXO_HF_AS_IS},
     END,
 };
 
@@ -182,95 +214,266 @@ static const exo_hf_name exaone[] = {
     END,
 };
 
+/* ---- classes ---- */
+
+/* What silence means is what the classes of transformers 4 and 5 say; where these differ, 5. */
+#define MOE_LLAMA "\"num_local_experts\":8,\"num_experts_per_tok\":2,"
+#define UNTIED    "\"tie_word_embeddings\":false"
+#define TIED      "\"tie_word_embeddings\":true"
+#define EPS_5     "\"rms_norm_eps\":1e-5,"
+#define EPS_6     "\"rms_norm_eps\":1e-6,"
+#define THETA_1E4 "\"rope_theta\":1e4,"
+#define SLIDES    "\"use_sliding_window\":false,\"sliding_window\":4096,\"max_window_layers\":28,"
+#define SCALES                                                                                     \
+    "\"attention_multiplier\":1,\"embedding_multiplier\":1,\"residual_multiplier\":1,"             \
+    "\"logits_scaling\":1,"
+#define GEMMA2                                                                                     \
+    "{\"num_attention_heads\":8,\"num_key_value_heads\":4,\"head_dim\":256,"                       \
+    "\"query_pre_attn_scalar\":256,\"sliding_window\":4096,\"attention_bias\":false," EPS_6 TIED
+#define LATENT                                                                                     \
+    "\"kv_lora_rank\":512,\"q_lora_rank\":1536,\"qk_nope_head_dim\":128,"                          \
+    "\"qk_rope_head_dim\":64,\"v_head_dim\":128,\"attention_bias\":false," EPS_6 THETA_1E4 UNTIED
+
 static const exo_hf_arch archs[] = {
-    {.model_type = "nomic_bert", .arch = "nomic-bert", .names = nomic_bert, .tied = true},
-    {.model_type = "exaone", .arch = "exaone", .names = exaone},
-    {.model_type = "bert", .arch = "bert", .names = bert, .prefix = "bert.", .tied = true},
-    {.model_type = "llama", .arch = "llama", .interleaved = true},
-    {.model_type = "mistral", .arch = "llama", .interleaved = true, .window = true},
+    {.model_type = "llama",
+     .arch = "llama",
+     .members = "{\"attention_bias\":false,\"mlp_bias\":false," EPS_6 THETA_1E4 UNTIED "}",
+     .qkv_bias = "attention_bias",
+     .o_bias = "attention_bias",
+     .ffn_bias = "mlp_bias",
+     .interleaved = true},
+    {.model_type = "mistral",
+     .arch = "llama",
+     .members =
+         "{\"hidden_size\":4096,\"intermediate_size\":14336,\"num_hidden_layers\":32,"
+         "\"num_attention_heads\":32,\"num_key_value_heads\":8,"
+         "\"max_position_embeddings\":131072,\"sliding_window\":4096," EPS_6 THETA_1E4 UNTIED "}",
+     .qkv_bias = EXO_HF_NEVER,
+     .o_bias = EXO_HF_NEVER,
+     .ffn_bias = EXO_HF_NEVER,
+     .interleaved = true},
     {.model_type = "mixtral",
      .arch = "llama",
      .names = mixtral,
-     .interleaved = true,
-     .window = true,
-     .n_experts = 8,
-     .n_experts_used = 2},
-    {.model_type = "qwen2", .arch = "qwen2"},
+     .members = "{" MOE_LLAMA "\"num_key_value_heads\":8,\"sliding_window\":null,"
+                "\"rope_theta\":1e6," EPS_5 UNTIED "}",
+     .qkv_bias = EXO_HF_NEVER,
+     .o_bias = EXO_HF_NEVER,
+     .interleaved = true},
+    {.model_type = "qwen2",
+     .arch = "qwen2",
+     .members = "{\"num_key_value_heads\":32," SLIDES EPS_6 THETA_1E4 UNTIED "}",
+     .qkv_bias = EXO_HF_ALWAYS,
+     .o_bias = EXO_HF_NEVER,
+     .ffn_bias = EXO_HF_NEVER},
     {.model_type = "qwen2_moe",
      .arch = "qwen2moe",
      .names = qwen2moe,
-     .n_experts = 60,
-     .n_experts_used = 4},
-    {.model_type = "qwen3", .arch = "qwen3", .head_dim = 128},
-    {.model_type = "qwen3_moe", .arch = "qwen3moe", .n_experts = 128, .n_experts_used = 8},
-    {.model_type = "gemma", .arch = "gemma", .tied = true, .norms_less_1 = true, .head_dim = 256},
+     .members = "{\"num_key_value_heads\":16,\"num_experts\":60,\"num_experts_per_tok\":4,"
+                "\"moe_intermediate_size\":1408,\"shared_expert_intermediate_size\":5632,"
+                "\"norm_topk_prob\":false,\"decoder_sparse_step\":1,\"qkv_bias\":true,"
+                "\"use_sliding_window\":false,\"sliding_window\":4096," EPS_6 THETA_1E4 UNTIED "}",
+     .qkv_bias = "qkv_bias",
+     .o_bias = EXO_HF_NEVER},
+    {.model_type = "qwen3",
+     .arch = "qwen3",
+     .members =
+         "{\"num_key_value_heads\":32,\"head_dim\":128,\"attention_bias\":false," SLIDES EPS_6
+             THETA_1E4 UNTIED "}",
+     .qkv_bias = "attention_bias",
+     .o_bias = "attention_bias",
+     .ffn_bias = EXO_HF_NEVER},
+    {.model_type = "qwen3_moe",
+     .arch = "qwen3moe",
+     .members = "{\"num_key_value_heads\":4,\"num_experts\":128,\"num_experts_per_tok\":8,"
+                "\"moe_intermediate_size\":768,\"norm_topk_prob\":false,\"attention_bias\":false,"
+                "\"decoder_sparse_step\":1,\"use_sliding_window\":false,"
+                "\"sliding_window\":4096," EPS_6 THETA_1E4 UNTIED "}",
+     .qkv_bias = "attention_bias",
+     .o_bias = "attention_bias"},
+    {.model_type = "gemma",
+     .arch = "gemma",
+     .members = "{\"num_key_value_heads\":16,\"head_dim\":256,"
+                "\"attention_bias\":false," EPS_6 THETA_1E4 TIED "}",
+     .qkv_bias = "attention_bias",
+     .o_bias = "attention_bias",
+     .ffn_bias = EXO_HF_NEVER,
+     .norms_less_1 = true},
     {.model_type = "gemma2",
      .arch = "gemma2",
      .names = gemma2,
-     .tied = true,
-     .norms_less_1 = true,
-     .window = true,
-     .head_dim = 256},
+     .members = GEMMA2 ",\"final_logit_softcapping\":30,\"attn_logit_softcapping\":50,"
+                       "\"rope_theta\":1e4}",
+     .qkv_bias = "attention_bias",
+     .o_bias = "attention_bias",
+     .ffn_bias = EXO_HF_NEVER,
+     .norms_less_1 = true},
     {.model_type = "gemma3_text",
      .arch = "gemma3",
      .names = gemma2,
-     .tied = true,
-     .norms_less_1 = true,
-     .window = true,
-     .head_dim = 256},
-    {.model_type = "phi3", .arch = "phi3", .names = phi3, .window = true},
-    {.model_type = "granite", .arch = "granite", .interleaved = true},
+     .members = GEMMA2 ",\"hidden_size\":2304,\"intermediate_size\":9216,"
+                       "\"num_hidden_layers\":26,\"max_position_embeddings\":131072,"
+                       "\"final_logit_softcapping\":null,\"attn_logit_softcapping\":null,"
+                       "\"sliding_window_pattern\":6,\"rope_theta\":1e6,"
+                       "\"rope_local_base_freq\":1e4}",
+     .qkv_bias = "attention_bias",
+     .o_bias = "attention_bias",
+     .ffn_bias = EXO_HF_NEVER,
+     .norms_less_1 = true},
+    {.model_type = "phi3",
+     .arch = "phi3",
+     .names = phi3,
+     .members = "{\"sliding_window\":null,\"partial_rotary_factor\":1," EPS_5 THETA_1E4 UNTIED "}",
+     .qkv_bias = EXO_HF_NEVER,
+     .o_bias = EXO_HF_NEVER,
+     .ffn_bias = EXO_HF_NEVER},
+    {.model_type = "granite",
+     .arch = "granite",
+     .members = "{\"attention_bias\":false,\"mlp_bias\":false," SCALES EPS_6 THETA_1E4 UNTIED "}",
+     .qkv_bias = "attention_bias",
+     .o_bias = "attention_bias",
+     .ffn_bias = "mlp_bias",
+     .interleaved = true},
     {.model_type = "granitemoe",
      .arch = "granitemoe",
      .names = granitemoe,
-     .interleaved = true,
-     .n_experts = 8,
-     .n_experts_used = 2},
-    {.model_type = "glm4", .arch = "glm4", .names = glm4, .head_dim = 128, .rotated = 0.5},
-    {.model_type = "deepseek_v2", .arch = "deepseek2", .names = deepseek, .n_experts_used = 6},
+     .members = "{" MOE_LLAMA "\"attention_bias\":false," SCALES EPS_6 THETA_1E4 UNTIED "}",
+     .qkv_bias = "attention_bias",
+     .o_bias = "attention_bias",
+     .interleaved = true},
+    {.model_type = "granitemoeshared",
+     .arch = "granitemoe",
+     .names = granitemoe,
+     .members = "{" MOE_LLAMA "\"attention_bias\":false,"
+                "\"shared_intermediate_size\":0," SCALES EPS_6 THETA_1E4 UNTIED "}",
+     .qkv_bias = "attention_bias",
+     .o_bias = "attention_bias",
+     .interleaved = true},
+    {.model_type = "glm4",
+     .arch = "glm4",
+     .names = glm4,
+     .members = "{\"num_key_value_heads\":2,\"head_dim\":128,\"attention_bias\":true,"
+                "\"partial_rotary_factor\":0.5,\"rms_norm_eps\":1.5625e-7," THETA_1E4 UNTIED "}",
+     .qkv_bias = "attention_bias",
+     .o_bias = EXO_HF_NEVER,
+     .ffn_bias = EXO_HF_NEVER},
+    {.model_type = "gpt_oss",
+     .arch = "gpt-oss",
+     .names = gpt_oss,
+     .members = "{\"num_local_experts\":128,\"num_experts_per_tok\":4,\"head_dim\":64,"
+                "\"num_attention_heads\":64,\"num_key_value_heads\":8,\"sliding_window\":128,"
+                "\"attention_bias\":true,\"swiglu_limit\":7,\"swiglu_alpha\":1.702,"
+                "\"rope_theta\":15e4," EPS_5 UNTIED "}",
+     .qkv_bias = "attention_bias",
+     .o_bias = "attention_bias"},
+    {.model_type = "deepseek_v2",
+     .arch = "deepseek2",
+     .names = deepseek,
+     .members = "{\"n_routed_experts\":64,\"n_shared_experts\":2,\"num_experts_per_tok\":null,"
+                "\"moe_intermediate_size\":1407,\"first_k_dense_replace\":0,\"n_group\":null,"
+                "\"topk_group\":null,\"topk_method\":\"greedy\",\"norm_topk_prob\":false,"
+                "\"routed_scaling_factor\":1,\"scoring_func\":\"softmax\"," LATENT "}"},
     {.model_type = "deepseek_v3",
      .arch = "deepseek2",
      .names = deepseek,
-     .sigmoid = true,
-     .extra_layers = true,
-     .n_experts = 256,
-     .n_experts_used = 8},
-    {.model_type = "olmo2", .arch = "olmo2", .names = gemma2},
+     .members = "{\"n_routed_experts\":256,\"n_shared_experts\":1,\"num_experts_per_tok\":8,"
+                "\"moe_intermediate_size\":2048,\"first_k_dense_replace\":3,\"n_group\":8,"
+                "\"topk_group\":4,\"num_nextn_predict_layers\":0,\"topk_method\":\"noaux_tc\","
+                "\"norm_topk_prob\":true,"
+                "\"routed_scaling_factor\":2.5,\"scoring_func\":\"sigmoid\"," LATENT "}"},
+    {.model_type = "olmo2",
+     .arch = "olmo2",
+     .names = gemma2,
+     .members = "{\"attention_bias\":false," EPS_5 THETA_1E4 UNTIED "}",
+     .qkv_bias = "attention_bias",
+     .o_bias = "attention_bias",
+     .ffn_bias = EXO_HF_NEVER},
+    {.model_type = "olmoe",
+     .arch = "olmoe",
+     .members = "{\"num_experts\":64,\"num_experts_per_tok\":8,\"norm_topk_prob\":false,"
+                "\"attention_bias\":false," EPS_5 THETA_1E4 UNTIED "}",
+     .qkv_bias = "attention_bias",
+     .o_bias = "attention_bias"},
     {.model_type = "starcoder2",
      .arch = "starcoder2",
      .names = starcoder2,
-     .tied = true,
-     .window = true},
-    {.model_type = "cohere", .arch = "command-r", .tied = true},
-    {.model_type = "smollm3", .arch = "smollm3", .interleaved = true, .tied = true},
-    {.model_type = "ernie4_5", .arch = "ernie4_5", .tied = true},
-    {.model_type = "seed_oss", .arch = "seed_oss", .names = seed_oss, .head_dim = 128},
+     .members = "{\"num_key_value_heads\":2,\"norm_epsilon\":1e-5,\"use_bias\":true,"
+                "\"sliding_window\":null," THETA_1E4 TIED "}",
+     .qkv_bias = "use_bias",
+     .o_bias = "use_bias",
+     .ffn_bias = "use_bias"},
+    {.model_type = "cohere",
+     .arch = "command-r",
+     .members = "{\"layer_norm_eps\":1e-5,\"logit_scale\":0.0625,\"use_qk_norm\":false,"
+                "\"attention_bias\":false,\"rope_theta\":5e5," TIED "}",
+     .qkv_bias = "attention_bias",
+     .o_bias = "attention_bias",
+     .ffn_bias = EXO_HF_NEVER},
+    {.model_type = "smollm3",
+     .arch = "smollm3",
+     .members = "{\"num_key_value_heads\":4,\"attention_bias\":false,\"mlp_bias\":false,"
+                "\"use_sliding_window\":false,\"sliding_window\":null,"
+                "\"no_rope_layer_interval\":4,\"rope_theta\":2e6," EPS_6 TIED "}",
+     .qkv_bias = "attention_bias",
+     .o_bias = "attention_bias",
+     .ffn_bias = "mlp_bias",
+     .interleaved = true},
+    {.model_type = "ernie4_5",
+     .arch = "ernie4_5",
+     .members = "{\"num_key_value_heads\":2,\"head_dim\":128,\"use_bias\":false,"
+                "\"rope_theta\":5e5," EPS_5 TIED "}",
+     .qkv_bias = "use_bias",
+     .o_bias = "use_bias",
+     .ffn_bias = "use_bias"},
+    {.model_type = "seed_oss",
+     .arch = "seed_oss",
+     .names = seed_oss,
+     .members = "{\"num_key_value_heads\":8,\"head_dim\":128,\"attention_bias\":true,"
+                "\"attention_out_bias\":false,\"mlp_bias\":false," EPS_6 THETA_1E4 UNTIED "}",
+     .qkv_bias = "attention_bias",
+     .o_bias = "attention_out_bias",
+     .ffn_bias = "mlp_bias"},
+    {.model_type = "internlm2",
+     .arch = "internlm2",
+     .names = internlm2,
+     .members = "{\"bias\":false," EPS_6 THETA_1E4 UNTIED "}",
+     .qkv_bias = "bias",
+     .o_bias = "bias",
+     .ffn_bias = EXO_HF_NEVER,
+     .interleaved = true},
+    {.model_type = "exaone",
+     .arch = "exaone",
+     .names = exaone,
+     .members = "{\"layer_norm_epsilon\":1e-5," THETA_1E4 TIED "}",
+     .qkv_bias = EXO_HF_NEVER,
+     .o_bias = EXO_HF_NEVER,
+     .ffn_bias = EXO_HF_NEVER},
+    {.model_type = "bert",
+     .arch = "bert",
+     .names = bert,
+     .prefix = "bert.",
+     .members = "{\"layer_norm_eps\":1e-12,\"type_vocab_size\":2," TIED "}",
+     .qkv_bias = EXO_HF_ALWAYS,
+     .o_bias = EXO_HF_ALWAYS,
+     .ffn_bias = EXO_HF_ALWAYS},
+    {.model_type = "nomic_bert",
+     .arch = "nomic-bert",
+     .names = nomic_bert,
+     .members = "{\"layer_norm_epsilon\":1e-5,\"type_vocab_size\":2,\"rotary_emb_base\":1e3,"
+                "\"rotary_emb_fraction\":0," TIED "}"},
 };
 enum { N_ARCHS = sizeof archs / sizeof *archs };
 
-static exo_status unknown(const char *type, exo_error *err) {
-    char list[160] = "";
-    for (size_t i = 0, n = 0; i < N_ARCHS && n < sizeof list; i++) {
-        n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", i > 0 ? ", " : "",
-                              archs[i].model_type);
+const exo_hf_arch *exo_hf_arch_at(size_t i) { return i < N_ARCHS ? &archs[i] : NULL; }
+
+const exo_hf_arch *exo_hf_arch_find(const char *model_type) {
+    for (size_t i = 0; i < N_ARCHS; i++) {
+        if (strcmp(archs[i].model_type, model_type) == 0) return &archs[i];
     }
-    return exo_error_set(err, EXO_EUNSUPPORTED,
-                         "model_type \"%.40s\" is not supported as safetensors (%.120s... are); "
-                         "a GGUF file of it may be",
-                         type, list);
+    return NULL;
 }
 
-exo_status exo_hf_find_arch(const json_t *config, const exo_hf_arch **out, exo_error *err) {
-    const char *type = json_string_value(json_object_get(config, "model_type"));
-    *out = NULL;
-    if (type == NULL) return exo_error_set(err, EXO_EFORMAT, "config.json names no model_type");
-    for (int i = 0; i < N_ARCHS; i++) {
-        if (strcmp(archs[i].model_type, type) != 0) continue;
-        *out = &archs[i];
-        return EXO_OK;
-    }
-    return unknown(type, err);
-}
+/* ---- names ---- */
 
 /* Whether name fits the pattern; index takes what stands for each %u, without leading zeros. */
 static bool match(const char *pattern, const char *name, uint32_t index[2]) {
@@ -298,9 +501,30 @@ static const exo_hf_name *find(const exo_hf_name *table, const char *theirs, uin
     return NULL;
 }
 
+/* Models that see pictures, too, have the text model's names behind one of these. */
+static const char *without_wrapper(const char *theirs, char out[256]) {
+    static const char outer[] = "language_model.", inner[] = "model.language_model.";
+    if (strncmp(theirs, outer, sizeof outer - 1) == 0) return theirs + sizeof outer - 1;
+    if (strncmp(theirs, inner, sizeof inner - 1) != 0) return theirs;
+    snprintf(out, 256, "model.%s", theirs + sizeof inner - 1);
+    return out;
+}
+
+bool exo_hf_is_vision(const char *theirs) {
+    static const char *const parts[] = {"vision_tower.", "vision_model.", "multi_modal_projector.",
+                                        "image_newline"};
+    if (strncmp(theirs, "model.", 6) == 0) theirs += 6;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (strncmp(theirs, parts[i], strlen(parts[i])) == 0) return true;
+    }
+    return false;
+}
+
 bool exo_hf_find_name(const exo_hf_arch *a, const char *theirs, exo_hf_place *out) {
     uint32_t index[2];
+    char unwrapped[256];
     size_t n = a->prefix != NULL ? strlen(a->prefix) : 0;
+    theirs = without_wrapper(theirs, unwrapped);
     if (n > 0 && strncmp(theirs, a->prefix, n) == 0) theirs += n;
     const exo_hf_name *row = find(a->names, theirs, index);
     if (row == NULL) row = find(common_names, theirs, index);

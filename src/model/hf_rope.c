@@ -27,13 +27,16 @@ static const char *rope_type(const json_t *rope) {
 
 static bool is(const char *a, const char *b) { return strcmp(a, b) == 0; }
 
+static const exo_arch_spec *spec_of(const exo_hf_arch *a) {
+    return exo_arch_find((exo_str){a->arch, strlen(a->arch)});
+}
+
 /* How many dimensions of a head are rotated. */
 static uint32_t rotated_dims(const json_t *config, const exo_hf_arch *a, uint32_t head_dim) {
-    double part =
-        exo_hf_number_or(config, "partial_rotary_factor", a->rotated > 0 ? a->rotated : 1);
+    double part = exo_hf_number_or(config, "partial_rotary_factor", 1);
     part = exo_hf_number_or(rope_of(config), "partial_rotary_factor", part);
     double latent = exo_hf_number_or(config, "qk_rope_head_dim", 0);
-    if (latent > 0 && latent < 1e6) return (uint32_t)latent;
+    if (spec_of(a)->latent) return latent < 1e6 ? (uint32_t)latent : 0;
     return part < 1 ? (uint32_t)((double)head_dim * part) : head_dim;
 }
 
@@ -55,7 +58,15 @@ static exo_status add_yarn(const exo_hf_source *s, const json_t *rope, double fa
         const char *theirs, *ours;
     } betas[] = {{"beta_fast", "rope.scaling.yarn_beta_fast"},
                  {"beta_slow", "rope.scaling.yarn_beta_slow"}};
-    bool latent = exo_arch_find((exo_str){s->arch->arch, strlen(s->arch->arch)})->latent;
+    bool latent = spec_of(s->arch)->latent;
+    /* gpt-oss is published so; llama.cpp, and exo with it, rounds the ends of the ramp there, too
+     */
+    bool rounds = !json_is_false(json_object_get(rope, "truncate"));
+    if (!rounds && strcmp(s->arch->arch, "gpt-oss") != 0) {
+        return exo_error_set(s->err, EXO_EUNSUPPORTED,
+                             "config.json: yarn with truncate false is not supported in a %s model",
+                             s->arch->model_type);
+    }
     double attention = 0, scale = 0, all = 0;
     for (size_t i = 0; i < 2; i++) {
         double v = 0;
@@ -99,11 +110,25 @@ static exo_status add_longrope(const exo_hf_source *s, const json_t *rope, doubl
         return exo_error_set(s->err, EXO_EFORMAT,
                              "config.json: longrope without original_max_position_embeddings");
     }
-    if (attention == 0) {
-        double by = exo_hf_number_or(rope, "factor", context / original);
+    if (attention == 0) { /* the ratio counts where config.json itself has both lengths */
+        bool both = exo_hf_number_or(s->config, "original_max_position_embeddings", 0) > 0;
+        double by = context / original;
+        if (!both) by = exo_hf_number_or(rope, "factor", by);
         attention = by > 1 ? sqrt(1 + exo_dlog(by) / exo_dlog(original)) : 1;
     }
     add_f32(s, "rope.scaling.attn_factor", attention);
+    return EXO_OK;
+}
+
+/* All of llama3's numbers must be there, as in transformers; fill_llama3 reads them. */
+static exo_status check_llama3(const exo_hf_source *s, const json_t *rope) {
+    static const char *const names[] = {"factor", "low_freq_factor", "high_freq_factor",
+                                        "original_max_position_embeddings"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (exo_hf_number_or(rope, names[i], 0) > 0) continue;
+        return exo_error_set(s->err, EXO_EFORMAT,
+                             "config.json: rope type llama3 without a %s above 0", names[i]);
+    }
     return EXO_OK;
 }
 
@@ -115,8 +140,8 @@ static exo_status add_scaling(const exo_hf_source *s, const json_t *rope, uint32
     if (st != EXO_OK) return st;
     if (!is(type, "linear") && !is(type, "yarn") && !is(type, "longrope")) {
         return exo_error_set(s->err, EXO_EUNSUPPORTED,
-                             "config.json: rope type \"%.32s\" is not supported (default, linear, "
-                             "llama3, yarn and longrope are)",
+                             "config.json: rope type \"%.32s\" is not supported (default, dynamic, "
+                             "linear, llama3, yarn and longrope are)",
                              type);
     }
     exo_gguf_add_str(s->w, exo_hf_key(s, "rope.scaling.type", key), type);
@@ -145,7 +170,9 @@ exo_status exo_hf_add_rope(const exo_hf_source *s, uint32_t head_dim, uint32_t c
                      rotated_dims(s->config, s->arch, head_dim));
     add_f32(s, "rope.freq_base", theta);
     if (local > 0) add_f32(s, "rope.freq_base_swa", local);
-    bool plain = is(type, "default") || is(type, "none") || is(type, "llama3");
+    /* "dynamic" begins to scale behind max_position_embeddings, where the context ends here */
+    if (is(type, "llama3")) return check_llama3(s, rope);
+    bool plain = is(type, "default") || is(type, "none") || is(type, "dynamic");
     return plain ? EXO_OK : add_scaling(s, rope, context);
 }
 

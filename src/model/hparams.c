@@ -26,10 +26,13 @@ static exo_status read_arch(const exo_gguf *g, exo_hparams *hp, exo_arch_source 
     }
     hp->arch = exo_arch_find(name);
     if (hp->arch == NULL) {
+        const char *missing = exo_arch_missing(name);
         return exo_error_set(err, EXO_EUNSUPPORTED,
-                             "architecture '%.*s' is not supported (docs/architecture.md lists "
+                             "architecture '%.*s' is not supported%s%s (docs/architecture.md lists "
                              "those that are)",
-                             (int)(name.n < 40 ? name.n : 40), name.s);
+                             (int)(name.n < 40 ? name.n : 40), name.s,
+                             missing != NULL ? ": exo has no " : "",
+                             missing != NULL ? missing : "");
     }
     *s = (exo_arch_source){g, hp->arch->name};
     hp->rope_neox = hp->arch->rope == EXO_ROPE_NEOX;
@@ -58,7 +61,7 @@ static exo_status refuse_variants(const exo_arch_source *s, const exo_arch_spec 
         {"embedding_scale", EXO_KEY_EMBEDDING_SCALE},
         {"attention.value_residual", 0},
         {"attention.temperature_scale", 0},
-        {"nextn_predict_layers", 0},
+        {"nextn_predict_layers", EXO_KEY_NEXTN},
     };
     for (size_t i = 0; i < sizeof variants / sizeof *variants; i++) {
         char key[EXO_KEY_BYTES];
@@ -130,8 +133,23 @@ static exo_status read_heads(const exo_arch_source *s, exo_hparams *hp, exo_erro
     return EXO_OK;
 }
 
+/* Layers at the end that guess tokens after the next are left alone, as llama.cpp does. */
+static exo_status leave_out_layers(const exo_arch_source *s, exo_hparams *hp, exo_error *err) {
+    char key[EXO_KEY_BYTES];
+    uint32_t n = 0;
+    if (!exo_gguf_u32(s->g, exo_arch_key(s, "nextn_predict_layers", key), &n)) return EXO_OK;
+    if (n >= hp->n_layers) {
+        return exo_error_set(err, EXO_EFORMAT, "%s is %u of %s.block_count %u layers", key, n,
+                             s->arch, hp->n_layers);
+    }
+    hp->n_layers -= n;
+    hp->n_unused_layers = n;
+    return EXO_OK;
+}
+
 static exo_status read_sizes(const exo_arch_source *s, exo_hparams *hp, exo_error *err) {
     exo_status st = exo_arch_need_u32(s, "block_count", EXO_MAX_LAYERS, &hp->n_layers, err);
+    if (st == EXO_OK) st = leave_out_layers(s, hp, err);
     if (st == EXO_OK) st = exo_arch_need_u32(s, "embedding_length", MAX_WIDTH, &hp->n_embd, err);
     if (st == EXO_OK) st = exo_arch_need_u32(s, "feed_forward_length", MAX_WIDTH, &hp->n_ff, err);
     if (st == EXO_OK) {
@@ -188,7 +206,8 @@ static exo_status read_pattern(const exo_arch_source *s, exo_hparams *hp, exo_er
     if (exo_gguf_array(s->g, key, &type, &n)) {
         for (uint32_t il = 0; il < hp->n_layers; il++) {
             int64_t slides;
-            if (n != hp->n_layers || !exo_gguf_array_i64(s->g, key, il, &slides)) {
+            if (n != hp->n_layers + hp->n_unused_layers ||
+                !exo_gguf_array_i64(s->g, key, il, &slides)) {
                 return exo_error_set(err, EXO_EFORMAT, "%s has %zu entries for %u layers", key, n,
                                      hp->n_layers);
             }
@@ -213,8 +232,13 @@ static exo_status read_layers(const exo_arch_source *s, exo_hparams *hp, exo_err
     uint32_t zero;
     exo_arch_key(s, "attention.sliding_window", key);
     if (exo_gguf_u32(s->g, key, &zero) && zero == 0) return EXO_OK;
+    hp->window = hp->arch->window;
     exo_status st = exo_arch_u32(s, "attention.sliding_window", MAX_CONTEXT, &hp->window, err);
-    return st == EXO_OK && hp->window > 0 ? read_pattern(s, hp, err) : st;
+    if (st == EXO_OK && hp->window > 0) st = read_pattern(s, hp, err);
+    for (uint32_t il = 0; hp->window > 0 && hp->arch->full_unrotated && il < hp->n_layers; il++) {
+        hp->unrotated[il] = !hp->sliding[il];
+    }
+    return st;
 }
 
 static exo_status read_pooling(const exo_arch_source *s, exo_hparams *hp, exo_error *err) {
@@ -232,7 +256,8 @@ static exo_status read_pooling(const exo_arch_source *s, exo_hparams *hp, exo_er
     return EXO_OK;
 }
 
-static exo_status read_vocab(const exo_gguf *g, exo_hparams *hp, exo_error *err) {
+static exo_status read_vocab(const exo_arch_source *s, exo_hparams *hp, exo_error *err) {
+    const exo_gguf *g = s->g;
     const exo_tensor *embd = exo_gguf_find(g, "token_embd.weight");
     exo_gguf_type elem;
     size_t n_tokens;
@@ -247,9 +272,18 @@ static exo_status read_vocab(const exo_gguf *g, exo_hparams *hp, exo_error *err)
             (unsigned long long)embd->dims[1], n_tokens);
     }
     hp->n_vocab = (uint32_t)n_tokens;
+    char key[EXO_KEY_BYTES];
+    uint32_t said;
+    if (exo_gguf_u32(g, exo_arch_key(s, "vocab_size", key), &said) && said != hp->n_vocab) {
+        return exo_error_set(err, EXO_EFORMAT, "%s is %u, but token_embd.weight has %u rows", key,
+                             said, hp->n_vocab);
+    }
     hp->tied_head = exo_gguf_find(g, "output.weight") == NULL;
     hp->qkv_bias = exo_gguf_find(g, "blk.0.attn_q.bias") != NULL ||
                    exo_gguf_find(g, "blk.0.attn_qkv.bias") != NULL;
+    if (hp->arch->qk_norm_optional && exo_gguf_find(g, "blk.0.attn_q_norm.weight") == NULL) {
+        hp->qk_norm = EXO_QK_NORM_NONE;
+    }
     if (hp->arch->qkv_bias && !hp->qkv_bias) {
         return exo_error_set(err, EXO_EFORMAT, "tensor blk.0.attn_q.bias is missing");
     }
@@ -266,7 +300,7 @@ exo_status exo_hparams_read(const exo_gguf *g, exo_str stem, exo_hparams *out, e
     exo_status st = read_arch(g, &hp, &s, err);
     if (st == EXO_OK) st = refuse_variants(&s, hp.arch, err);
     if (st == EXO_OK) st = read_sizes(&s, &hp, err);
-    if (st == EXO_OK) st = read_vocab(g, &hp, err);
+    if (st == EXO_OK) st = read_vocab(&s, &hp, err);
     if (st == EXO_OK) st = read_scales(&s, &hp, err);
     if (st == EXO_OK) st = read_layers(&s, &hp, err);
     if (st == EXO_OK) st = read_pooling(&s, &hp, err);

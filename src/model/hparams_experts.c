@@ -62,9 +62,15 @@ static exo_status read_widths(const exo_arch_source *s, exo_hparams *hp, exo_err
         return exo_error_set(err, EXO_EFORMAT, "%u shared experts of width %u are too wide",
                              n_shared, e->n_ff);
     }
+    bool counted = exo_gguf_has(s->g, key);
     e->n_ff_shared = n_shared * e->n_ff;
     if (exo_gguf_find(s->g, "blk.0.ffn_gate_inp_shexp.weight") != NULL) e->n_ff_shared = hp->n_ff;
-    return exo_arch_u32(s, "expert_shared_feed_forward_length", MAX_WIDTH, &e->n_ff_shared, err);
+    st = exo_arch_u32(s, "expert_shared_feed_forward_length", MAX_WIDTH, &e->n_ff_shared, err);
+    if (st != EXO_OK || !counted || e->n_ff_shared == n_shared * e->n_ff) return st;
+    return exo_error_set(err, EXO_EFORMAT,
+                         "%s is %u and expert_feed_forward_length %u, but "
+                         "expert_shared_feed_forward_length is %u",
+                         key, n_shared, e->n_ff, e->n_ff_shared);
 }
 
 exo_status exo_hparams_read_experts(const exo_arch_source *s, exo_hparams *hp, exo_error *err) {

@@ -260,14 +260,38 @@ static void unknown_rope_settings_are_refused(void **ud) {
           EXO_EUNSUPPORTED, "'rope_freqs.weight' has no place", &hp);
 }
 
+/* ---- layers that are left alone ---- */
+
+static void layers_for_later_tokens(void **ud) {
+    (void)ud;
+    exo_hparams hp;
+    check(&(spec){"glm4moe", {{"nextn_predict_layers", U32, .u = N_LAYERS}}}, EXO_EFORMAT,
+          "glm4moe.nextn_predict_layers is 2 of glm4moe.block_count 2", &hp);
+    check(&(spec){"qwen3", {{"nextn_predict_layers", U32, .u = 1}}}, EXO_EUNSUPPORTED,
+          "qwen3.nextn_predict_layers", &hp);
+}
+
+/* What an architecture alone must say. */
+static void keys_of_few_architectures(void **ud) {
+    (void)ud;
+    exo_hparams hp;
+    check(&(spec){"minicpm", {{"embedding_scale", F32, .f = 12}}}, EXO_EUNSUPPORTED,
+          "minicpm.residual_scale is missing", &hp);
+    check(&(spec){"ernie4_5-moe", {{"interleave_moe_layer_step", U32, .u = 2}}}, EXO_EUNSUPPORTED,
+          "interleave_moe_layer_step is 2", &hp);
+    check(&(spec){"qwen3vl", {{"rope.dimension_sections", U32, .u = 16}}}, EXO_EUNSUPPORTED,
+          "rope.dimension_sections must be 4 numbers", &hp);
+}
+
 /* ---- nonsense ---- */
 
 static void other_architectures_are_named(void **ud) {
     (void)ud;
     exo_hparams hp;
     check(&(spec){.arch = "mamba"}, EXO_EUNSUPPORTED,
-          "architecture 'mamba' is not supported (docs/architecture.md", &hp);
-    check(&(spec){.arch = "llamas"}, EXO_EUNSUPPORTED, "'llamas'", &hp);
+          "architecture 'mamba' is not supported: exo has no layers that carry a state", &hp);
+    check(&(spec){.arch = "llamas"}, EXO_EUNSUPPORTED,
+          "architecture 'llamas' is not supported (docs/architecture.md", &hp);
     check(&(spec){"llama", {{"general.architecture", .what = GONE}}}, EXO_EFORMAT,
           "general.architecture", &hp);
     check(&(spec){"qwen3", {{"expert_count", U32, .u = 8}}}, EXO_EUNSUPPORTED, "qwen3.expert_count",
@@ -369,6 +393,8 @@ int main(void) {
         cmocka_unit_test(names_are_made_printable),
         cmocka_unit_test(rotary_frequencies_follow_base_and_scaling),
         cmocka_unit_test(unknown_rope_settings_are_refused),
+        cmocka_unit_test(layers_for_later_tokens),
+        cmocka_unit_test(keys_of_few_architectures),
         cmocka_unit_test(other_architectures_are_named),
         cmocka_unit_test(missing_and_absurd_numbers_are_refused),
         cmocka_unit_test(shapes_must_agree_with_the_metadata),

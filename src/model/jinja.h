@@ -48,6 +48,8 @@ typedef enum {
     EXO_J_LOOP,
     EXO_J_CYCLER,
     EXO_J_JOINER,
+    EXO_J_BLOCKS, /* `self` */
+    EXO_J_BLOCK,  /* self.name: a block of the template */
     EXO_J_ABSENT, /* an argument that was not given; templates never see it */
 } exo_jtype;
 
@@ -60,6 +62,8 @@ typedef struct exo_jmacro exo_jmacro;
 typedef struct exo_jbound exo_jbound;
 typedef struct exo_jloop exo_jloop;
 typedef struct exo_jscope exo_jscope;
+typedef struct exo_jlazy exo_jlazy;
+typedef struct exo_jstmt exo_jstmt;
 
 typedef struct {
     uint8_t type;  /* exo_jtype */
@@ -77,6 +81,7 @@ typedef struct {
         const exo_jmacro *macro;
         const exo_jbound *native;
         exo_jloop *loop;
+        const exo_jstmt *block;
     };
 } exo_jvalue;
 
@@ -96,6 +101,7 @@ struct exo_jlist {
     size_t pos;               /* ITERATOR: items read; CYCLER: the current one; JOINER: 1 = used */
     exo_jview_kind view_kind; /* VIEW */
     bool group;               /* TUPLE made by groupby: .grouper and .list work */
+    exo_jlazy *lazy;          /* ITERATOR: makes what comes behind items; NULL = nothing */
 };
 
 struct exo_jrange {
@@ -123,8 +129,14 @@ struct exo_jscope {
 
 /* ---- the tree ---- */
 
+/* Whether what is printed is escaped, as the source around it says. */
+typedef enum {
+    EXO_J_ESCAPE_OFF,
+    EXO_J_ESCAPE_ON,
+    EXO_J_ESCAPE_LATER, /* {% autoescape expression %}: known when it is run */
+} exo_jescape;
+
 typedef struct exo_jexpr exo_jexpr;
-typedef struct exo_jstmt exo_jstmt;
 typedef struct exo_jnative exo_jnative;
 
 typedef enum {
@@ -188,6 +200,10 @@ struct exo_jexpr {
         const exo_jstr *name;
         exo_jexprs list; /* LIST, TUPLE, DICT, CONCAT */
         struct {
+            exo_jexprs list;
+            exo_jescape escape;
+        } concat; /* CONCAT */
+        struct {
             exo_jop op; /* BINARY */
             exo_jexpr *left, *right;
         } pair; /* BINARY, AND, OR; NEG, POS, NOT use left */
@@ -230,6 +246,7 @@ typedef enum {
     EXO_J_STMT_FILTER_BLOCK,
     EXO_J_STMT_WITH,
     EXO_J_STMT_BLOCK,
+    EXO_J_STMT_AUTOESCAPE,
     EXO_J_STMT_GROUP, /* a body without a scope of its own: {% generation %} */
     EXO_J_STMT_BREAK,
     EXO_J_STMT_CONTINUE,
@@ -257,11 +274,15 @@ struct exo_jstmt {
     exo_jstmt *next;
     union {
         exo_jvalue text;
-        exo_jexpr *print;
+        struct {
+            exo_jexpr *value;
+            exo_jescape escape;
+        } print;
         exo_jbranch *branches; /* IF */
         struct {
             exo_jexpr *target, *iter, *test; /* test may be NULL */
             bool recursive;
+            exo_jescape escape; /* what a recursive call returns is markup */
             exo_jstmt *body, *orelse;
         } loop;
         struct {
@@ -275,6 +296,7 @@ struct exo_jstmt {
         } call_block;
         struct {
             exo_jexpr *filter;
+            exo_jescape escape; /* what is filtered is markup */
             exo_jstmt *body;
         } filter_block;
         struct {
@@ -282,9 +304,15 @@ struct exo_jstmt {
             exo_jstmt *body;
         } with;
         struct {
-            exo_jstmt *body;
+            exo_jstmt *body, *next_block; /* BLOCK: all of a template, in a chain */
+            const exo_jstr *name;
+            bool required;
             bool scoped; /* BLOCK: sees the names around it, not only the top level's */
         } block;
+        struct {
+            exo_jexpr *value;
+            exo_jstmt *body;
+        } autoescape;
         const exo_jstr *tag; /* UNSUPPORTED */
     };
 };
@@ -306,6 +334,8 @@ typedef struct {
     uint32_t depth, max_depth;
     uint32_t line; /* being parsed or run */
     exo_jscope *globals;
+    exo_jstmt *blocks;             /* the template's, the last one first */
+    bool autoescape;               /* what filters and macros go by */
     exo_jvalue body;               /* see EXO_J_EXPR_BODY */
     const exo_jprinting *printing; /* containers whose text is being made, the innermost first */
     int64_t now_unix;
@@ -341,9 +371,10 @@ struct exo_jloop {
     const exo_jstmt *stmt;
     exo_jscope *outer;
     exo_jlist *items;
-    size_t next;    /* first item not looked at */
-    bool filtered;  /* stmt's test still decides about items */
-    bool has_ahead; /* ahead was fetched by .last or .nextitem */
+    exo_jlist *rest; /* iterator that more items come from; NULL = none */
+    size_t next;     /* first item not looked at */
+    bool filtered;   /* stmt's test still decides about items */
+    bool has_ahead;  /* ahead was fetched by .last or .nextitem */
     exo_jvalue ahead, current, before;
     int64_t index0, depth0;
     exo_jlist *last_changed; /* arguments of the last .changed() */
@@ -373,6 +404,7 @@ bool exo_jutf8_valid(const char *s, size_t n);
 size_t exo_jutf8_offset(const exo_jstr *s, size_t i_char); /* bytes before that code point */
 bool exo_jis_space(uint32_t cp);
 bool exo_jis_alpha(uint32_t cp);
+bool exo_jis_decimal(uint32_t cp); /* str.isdecimal */
 bool exo_jis_digit(uint32_t cp);   /* str.isdigit */
 bool exo_jis_numeric(uint32_t cp); /* str.isnumeric */
 bool exo_jis_word(uint32_t cp);    /* \w */
@@ -408,6 +440,7 @@ void exo_jlist_remove(exo_jctx *c, exo_jlist *l, size_t at);
 exo_jvalue exo_jlist_value(exo_jtype type, exo_jlist *l);               /* undefined for NULL */
 exo_jvalue exo_jpair(exo_jctx *c, exo_jvalue first, exo_jvalue second); /* a tuple */
 exo_jdict *exo_jdict_new(exo_jctx *c);
+bool exo_jhashable(exo_jctx *c, exo_jvalue v); /* false: failed, since it cannot be a key */
 void exo_jdict_set(exo_jctx *c, exo_jdict *d, exo_jvalue key, exo_jvalue value);
 void exo_jdict_set_name(exo_jctx *c, exo_jdict *d, const exo_jstr *key, exo_jvalue value);
 bool exo_jdict_get(exo_jctx *c, const exo_jdict *d, exo_jvalue key, exo_jvalue *out);
@@ -444,14 +477,39 @@ exo_jvalue exo_jget_path(exo_jctx *c, exo_jvalue object, exo_jvalue attribute,
 void exo_jprint(exo_jctx *c, exo_jvalue v);      /* str(v) */
 void exo_jprint_repr(exo_jctx *c, exo_jvalue v); /* repr(v) */
 exo_jvalue exo_jto_str(exo_jctx *c, exo_jvalue v);
-size_t exo_jformat_double(double f, char out[40]); /* repr of a float */
+exo_jvalue exo_jascii(exo_jctx *c, const exo_jstr *repr); /* what is not ASCII, as escapes */
+size_t exo_jformat_double(double f, char out[40]);        /* repr of a float */
 
-/* jinja_json.c */
-exo_jnative_fn exo_jfilter_tojson;
+/* jinja_markup.c: HTML */
+/* A method of str called on markup. */
+exo_jvalue exo_jcall_markup(exo_jctx *c, const exo_jnative *fn, exo_jvalue self,
+                            const exo_jargs *a);
+exo_jvalue exo_jstr_striptags(exo_jctx *c, const exo_jstr *s);
 
-/* jinja_format.c: "..." % args and "...".format(args) */
-exo_jvalue exo_jformat_percent(exo_jctx *c, const exo_jstr *format, exo_jvalue args);
-exo_jvalue exo_jformat_braces(exo_jctx *c, const exo_jstr *format, const exo_jargs *a);
+/* jinja_json.c, jinja_pprint.c, jinja_wrap.c, jinja_urlize.c */
+exo_jnative_fn exo_jfilter_tojson, exo_jfilter_pprint, exo_jfilter_wordwrap, exo_jfilter_urlize;
+
+/* jinja_filters.c: numbers as int() and float() read them from texts; else the text itself */
+exo_jvalue exo_jint_of(exo_jctx *c, exo_jvalue text);
+exo_jvalue exo_jfloat_of(exo_jctx *c, exo_jvalue text);
+
+/* jinja_format.c: "..." % args; digits of numbers without their sign */
+#define EXO_J_FLOAT_BYTES 1400
+typedef struct {
+    char type; /* one of eEfFgG */
+    int64_t precision;
+    bool alternate;
+} exo_jfloat_form;
+exo_jvalue exo_jformat_percent(exo_jctx *c, exo_jvalue format, exo_jvalue args);
+void exo_jint_digits(uint64_t u, char type, char out[72]);
+bool exo_jfloat_digits(exo_jctx *c, double d, const exo_jfloat_form *form,
+                       char out[EXO_J_FLOAT_BYTES]);
+int64_t exo_jread_count(exo_jctx *c, const exo_jstr *s, size_t *pos); /* digits from *pos on */
+void exo_jput_fill(exo_jctx *c, uint32_t fill, int64_t n);
+
+/* jinja_braces.c: "...".format(args), and one value as format(v, spec) writes it */
+exo_jvalue exo_jformat_braces(exo_jctx *c, exo_jvalue format, const exo_jargs *a);
+void exo_jformat_value(exo_jctx *c, exo_jvalue v, const exo_jstr *spec);
 
 /* jinja_call.c: calling with arguments, and reading them in a native function */
 exo_jvalue exo_jcall(exo_jctx *c, exo_jvalue callee, const exo_jargs *a);
@@ -463,6 +521,12 @@ int64_t exo_jarg_bound(exo_jctx *c, const exo_jargs *a, size_t i, int64_t otherw
 bool exo_jarg_bool(const exo_jargs *a, size_t i, bool otherwise);
 const exo_jstr *exo_jarg_str(exo_jctx *c, const exo_jargs *a, size_t i, const char *otherwise);
 
+/* jinja_lazy.c: elements made when they are asked for */
+bool exo_jpull(exo_jctx *c, exo_jlist *iterator, exo_jvalue *out); /* false: no more */
+/* An iterator over the list that make returns when the first element is wanted; NULL = failed. */
+typedef exo_jlist *exo_jlazy_fn(exo_jctx *c, exo_jvalue self, const exo_jargs *a);
+exo_jvalue exo_jdefer(exo_jctx *c, exo_jlazy_fn *make, exo_jvalue self, const exo_jargs *a);
+
 /* jinja_seq.c: sorts items by keys, both of length n; stable */
 void exo_jsort(exo_jctx *c, exo_jvalue *keys, exo_jvalue *items, size_t n, bool reverse);
 
@@ -470,6 +534,7 @@ void exo_jsort(exo_jctx *c, exo_jvalue *keys, exo_jvalue *items, size_t n, bool 
 const exo_jnative *exo_jnative_find(const exo_jnative *table, size_t n, const exo_jstr *name);
 const exo_jnative *exo_jfilter_find(const exo_jstr *name);                 /* jinja_filters.c */
 const exo_jnative *exo_jseq_filter_find(const exo_jstr *name);             /* jinja_seq.c */
+const exo_jnative *exo_jlazy_filter_find(const exo_jstr *name);            /* jinja_lazy.c */
 const exo_jnative *exo_jweb_filter_find(const exo_jstr *name);             /* jinja_web.c */
 const exo_jnative *exo_jtest_find(const exo_jstr *name);                   /* jinja_tests.c */
 const exo_jnative *exo_jstr_method_find(const exo_jstr *name);             /* jinja_str_methods.c */
@@ -519,12 +584,15 @@ typedef struct {
     exo_jctx *c;
     const exo_jtoken *t;                         /* the current token */
     uint32_t n_loops;                            /* loops that a break here would leave */
+    uint32_t n_outer_loops;                      /* loops around, macros or not */
     bool uses_caller, uses_varargs, uses_kwargs; /* seen since the innermost macro began */
+    exo_jescape escape;                          /* within the innermost autoescape */
 } exo_jparser;
 
 exo_jstmt *exo_jparse(exo_jctx *c, const exo_jtoken *tokens);
 /* jinja_check.c: fails for an unknown filter or test; soft: body belongs to an if. */
 void exo_jcheck(exo_jctx *c, const exo_jstmt *body, bool soft);
+bool exo_jis_constant(const exo_jexpr *e); /* of operators and constants alone */
 
 /* jinja_parse_expr.c: what statements need of the expression parser */
 bool exo_jat_op(const exo_jparser *p, const char *op);
@@ -553,6 +621,7 @@ exo_jvalue exo_jeval(exo_jctx *c, const exo_jexpr *e, exo_jscope *scope);
 exo_jvalue exo_jeval_call(exo_jctx *c, const exo_jexpr *e, exo_jscope *scope,
                           const exo_jvalue *caller);
 void exo_jexec_template(exo_jctx *c, const exo_jstmt *body);
+exo_jvalue exo_jcall_block(exo_jctx *c, const exo_jstmt *block);
 exo_jvalue exo_jcall_macro(exo_jctx *c, const exo_jmacro *macro, const exo_jargs *a);
 exo_jvalue exo_jcall_loop(exo_jctx *c, exo_jloop *loop, const exo_jargs *a);
 exo_jvalue exo_jloop_attr(exo_jctx *c, exo_jloop *loop, const exo_jstr *name);

@@ -17,6 +17,13 @@ static size_t param_index(const char *params, const exo_jstr *name) {
     return SIZE_MAX;
 }
 
+/* "/ a b": by position only, as most methods of Python's types take them. */
+static bool positional_only(const char **params) {
+    bool only = (*params)[0] == '/';
+    if (only) *params += 2;
+    return only;
+}
+
 static size_t count_params(const char *params) {
     size_t n = params[0] != '\0';
     for (const char *p = params; *p != '\0'; p++) n += *p == ' ';
@@ -25,7 +32,13 @@ static size_t count_params(const char *params) {
 
 static bool bind(exo_jctx *c, const exo_jnative *fn, const exo_jargs *a,
                  exo_jvalue bound[EXO_J_MAX_PARAMS]) {
-    size_t n_params = count_params(fn->params);
+    const char *params = fn->params;
+    bool no_keywords = positional_only(&params);
+    size_t n_params = count_params(params);
+    if (no_keywords && a->kw != NULL && a->kw->n > 0) {
+        exo_jfail(c, "%s() takes no keyword arguments", fn->name);
+        return false;
+    }
     if (a->n > n_params) {
         exo_jfail(c, "%s() takes at most %zu arguments (%zu given)", fn->name, n_params, a->n);
         return false;
@@ -33,7 +46,7 @@ static bool bind(exo_jctx *c, const exo_jnative *fn, const exo_jargs *a,
     for (size_t i = 0; i < n_params; i++) bound[i] = i < a->n ? a->v[i] : exo_jabsent;
     for (size_t k = 0; a->kw != NULL && k < a->kw->n; k++) {
         const exo_jstr *name = a->kw->entries[k].key.s;
-        size_t i = param_index(fn->params, name);
+        size_t i = param_index(params, name);
         int shown = exo_jshown(name);
         if (i == SIZE_MAX || i < a->n) {
             exo_jfail(c, "%s() got %s argument '%.*s'", fn->name,
@@ -58,7 +71,9 @@ exo_jvalue exo_jcall_native(exo_jctx *c, const exo_jnative *fn, exo_jvalue self,
     if (fn->params[0] == '*') {
         result = fn->fn(c, self, a);
     } else if (bind(c, fn, a, bound)) {
-        result = fn->fn(c, self, &(exo_jargs){.v = bound, .n = count_params(fn->params)});
+        const char *params = fn->params;
+        positional_only(&params);
+        result = fn->fn(c, self, &(exo_jargs){.v = bound, .n = count_params(params)});
     }
     exo_jleave(c);
     return result;
@@ -74,9 +89,17 @@ static exo_jvalue call_joiner(exo_jlist *joiner) {
 exo_jvalue exo_jcall(exo_jctx *c, exo_jvalue callee, const exo_jargs *a) {
     switch ((exo_jtype)callee.type) {
     case EXO_J_MACRO: return exo_jcall_macro(c, callee.macro, a);
-    case EXO_J_NATIVE: return exo_jcall_native(c, callee.native->fn, callee.native->self, a);
+    case EXO_J_NATIVE:
+        if (callee.native->self.type == EXO_J_STRING && callee.native->self.markup)
+            return exo_jcall_markup(c, callee.native->fn, callee.native->self, a);
+        return exo_jcall_native(c, callee.native->fn, callee.native->self, a);
+    case EXO_J_BLOCK:
+        if (a->n == 0 && (a->kw == NULL || a->kw->n == 0)) return exo_jcall_block(c, callee.block);
+        return exo_jfail(c, "a block takes no arguments");
     case EXO_J_LOOP: return exo_jcall_loop(c, callee.loop, a);
-    case EXO_J_JOINER: return call_joiner(callee.list);
+    case EXO_J_JOINER:
+        if (a->n == 0 && (a->kw == NULL || a->kw->n == 0)) return call_joiner(callee.list);
+        return exo_jfail(c, "a joiner takes no arguments");
     case EXO_J_UNDEFINED: return exo_jundefined_fail(c, callee);
     default: return exo_jfail(c, "'%s' object is not callable", exo_jtype_name(callee));
     }

@@ -53,6 +53,9 @@ static bool is_constant(const exo_jexpr *e, unsigned depth) {
     case EXO_J_EXPR_AND:
     case EXO_J_EXPR_OR:
         return is_constant(e->pair.left, depth) && is_constant(e->pair.right, depth);
+    case EXO_J_EXPR_ATTR: return is_constant(e->attr.object, depth);
+    case EXO_J_EXPR_ITEM:
+        return is_constant(e->item.object, depth) && is_constant(e->item.index, depth);
     case EXO_J_EXPR_NEG:
     case EXO_J_EXPR_POS:
     case EXO_J_EXPR_NOT: return is_constant(e->pair.left, depth);
@@ -67,6 +70,8 @@ static bool is_constant(const exo_jexpr *e, unsigned depth) {
     default: return false;
     }
 }
+
+bool exo_jis_constant(const exo_jexpr *e) { return is_constant(e, FOLD_DEPTH); }
 
 /* Whether the left side of an and or an or is a constant that decides it: jinja2 puts the result
  * in its place before it looks for names.  Counts the steps in c. */
@@ -159,7 +164,11 @@ static void check_stmt(exo_jctx *c, const exo_jstmt *s, bool soft) {
     case EXO_J_STMT_BREAK:
     case EXO_J_STMT_CONTINUE:
     case EXO_J_STMT_UNSUPPORTED: break;
-    case EXO_J_STMT_PRINT: check_expr(c, s->print, soft); break;
+    case EXO_J_STMT_PRINT: check_expr(c, s->print.value, soft); break;
+    case EXO_J_STMT_AUTOESCAPE:
+        check_expr(c, s->autoescape.value, false);
+        exo_jcheck(c, s->autoescape.body, false);
+        break;
     case EXO_J_STMT_IF:
         for (const exo_jbranch *b = s->branches; b != NULL; b = b->next) {
             check_expr(c, b->test, true);

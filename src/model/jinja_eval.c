@@ -12,6 +12,7 @@ static exo_jvalue eval_name(exo_jctx *c, const exo_jstr *name, exo_jscope *scope
     for (exo_jscope *s = scope; s != NULL; s = s->parent) {
         if (exo_jdict_get_name(c, &s->vars, name, &v)) return v;
     }
+    if (exo_jstr_is(name, "self")) return (exo_jvalue){.type = EXO_J_BLOCKS};
     const exo_jnative *global = exo_jglobal_find(name);
     if (global == NULL) return exo_jundefined_name(name);
     exo_jbound *bound = exo_jalloc(c, 1, sizeof *bound);
@@ -37,7 +38,27 @@ static exo_jvalue eval_dict(exo_jctx *c, const exo_jexpr *e, exo_jscope *scope) 
     return d == NULL ? exo_jundefined : (exo_jvalue){.type = EXO_J_DICT, .dict = d};
 }
 
+/* Where escaping is on, markup on one side escapes the other. */
+static exo_jvalue eval_safe_concat(exo_jctx *c, const exo_jexpr *e, exo_jscope *scope) {
+    exo_jlist *parts = exo_jlist_new(c, e->list.n);
+    bool markup = false;
+    for (size_t i = 0; i < e->list.n && exo_jok(c); i++) {
+        exo_jvalue part = exo_jto_str(c, exo_jeval(c, e->list.items[i], scope));
+        markup |= part.markup;
+        exo_jlist_append(c, parts, part);
+    }
+    size_t mark = exo_jmark(c);
+    for (size_t i = 0; exo_jok(c) && i < parts->n; i++) {
+        exo_jvalue part = parts->items[i];
+        exo_jput_str(c, markup && !part.markup ? exo_jstr_escape(c, part.s).s : part.s);
+    }
+    exo_jvalue sum = exo_jtake(c, mark);
+    sum.markup = markup;
+    return sum;
+}
+
 static exo_jvalue eval_concat(exo_jctx *c, const exo_jexpr *e, exo_jscope *scope) {
+    if (e->concat.escape == EXO_J_ESCAPE_ON) return eval_safe_concat(c, e, scope);
     exo_jvalue sum = exo_jto_str(c, exo_jeval(c, e->list.items[0], scope));
     for (size_t i = 1; i < e->list.n && exo_jok(c); i++) {
         exo_jvalue part = exo_jto_str(c, exo_jeval(c, e->list.items[i], scope));
@@ -94,10 +115,14 @@ static void add_star_star(exo_jctx *c, exo_jdict *kw, exo_jvalue star_star) {
         exo_jfail(c, "argument after ** must be a mapping, not %s", exo_jtype_name(star_star));
         return;
     }
+    exo_jvalue given;
     for (size_t i = 0; i < star_star.dict->n && exo_jok(c); i++) {
         const exo_jentry *entry = &star_star.dict->entries[i];
         if (entry->key.type != EXO_J_STRING)
             exo_jfail(c, "keywords must be strings");
+        else if (exo_jdict_get(c, kw, entry->key, &given))
+            exo_jfail(c, "got multiple values for keyword argument '%.*s'",
+                      exo_jshown(entry->key.s), entry->key.s->s);
         else
             exo_jdict_set(c, kw, entry->key, entry->value);
     }

@@ -63,6 +63,10 @@ void exo_jassign(exo_jctx *c, const exo_jexpr *target, exo_jvalue v, exo_jscope 
     }
 }
 
+static bool escapes(const exo_jctx *c, exo_jescape escape) {
+    return escape == EXO_J_ESCAPE_LATER ? c->autoescape : escape == EXO_J_ESCAPE_ON;
+}
+
 /* Text that a body writes, as a value instead of output. */
 static exo_jvalue captured_body(exo_jctx *c, const exo_jstmt *body, exo_jscope *scope, flow *f) {
     size_t mark = exo_jmark(c);
@@ -78,7 +82,6 @@ static bool passes_test(exo_jctx *c, const exo_jloop *loop, exo_jvalue item) {
     return exo_jtruth(exo_jeval(c, loop->stmt->loop.test, scope)) && exo_jok(c);
 }
 
-/* The next item that the loop's `if` lets through. */
 /* What a loop's `if` hands on to the loop: its targets, in tuples where they are. */
 static exo_jvalue shaped(exo_jctx *c, const exo_jexpr *target, exo_jvalue item) {
     if (target->kind != EXO_J_EXPR_TUPLE) return item;
@@ -92,8 +95,19 @@ static exo_jvalue shaped(exo_jctx *c, const exo_jexpr *target, exo_jvalue item) 
     return exo_jlist_value(EXO_J_TUPLE, tuple);
 }
 
+/* Whether there is an item at loop->next; one is taken from the iterator where need be. */
+static bool has_next(exo_jctx *c, exo_jloop *loop) {
+    exo_jvalue item;
+    if (!exo_jok(c)) return false;
+    if (loop->next < loop->items->n) return true;
+    if (loop->rest == NULL || !exo_jpull(c, loop->rest, &item)) return false;
+    exo_jlist_append(c, loop->items, item);
+    return exo_jok(c);
+}
+
+/* The next item that the loop's `if` lets through. */
 static bool fetch(exo_jctx *c, exo_jloop *loop, exo_jvalue *out) {
-    while (exo_jok(c) && loop->next < loop->items->n) {
+    while (has_next(c, loop)) {
         exo_jvalue item = loop->items->items[loop->next++];
         if (loop->filtered) {
             item = shaped(c, loop->stmt->loop.target, item);
@@ -136,6 +150,9 @@ static int64_t loop_length(exo_jctx *c, exo_jloop *loop) {
         loop->next = (size_t)loop->index0 + 1 + loop->has_ahead;
         loop->filtered = false;
     }
+    exo_jvalue item;
+    while (loop->rest != NULL && exo_jpull(c, loop->rest, &item))
+        exo_jlist_append(c, loop->items, item);
     return (int64_t)loop->items->n;
 }
 
@@ -170,11 +187,13 @@ static flow run_loop(exo_jctx *c, const exo_jstmt *s, exo_jscope *outer, exo_jva
     static const exo_jstr loop_name = {.s = "loop", .n = 4, .n_chars = 4};
     exo_jloop *loop = exo_jalloc(c, 1, sizeof *loop);
     exo_jscope *scope = new_scope(c, outer);
-    exo_jlist *items = exo_jiterate(c, iter);
+    bool lazy = iter.type == EXO_J_ITERATOR;
+    exo_jlist *items = lazy ? exo_jlist_new(c, 0) : exo_jiterate(c, iter);
     if (loop == NULL || items == NULL) return FLOW_NEXT;
     *loop = (exo_jloop){.stmt = s,
                         .outer = outer,
                         .items = items,
+                        .rest = lazy ? iter.list : NULL,
                         .index0 = -1,
                         .depth0 = depth0,
                         .filtered = s->loop.test != NULL};
@@ -203,7 +222,9 @@ exo_jvalue exo_jcall_loop(exo_jctx *c, exo_jloop *loop, const exo_jargs *a) {
     size_t mark = exo_jmark(c);
     run_loop(c, loop->stmt, loop->outer, a->v[0], loop->depth0 + 1);
     exo_jleave(c);
-    return exo_jtake(c, mark);
+    exo_jvalue text = exo_jtake(c, mark);
+    text.markup = escapes(c, loop->stmt->loop.escape);
+    return text;
 }
 
 /* ---- macros ---- */
@@ -298,6 +319,7 @@ exo_jvalue exo_jcall_macro(exo_jctx *c, const exo_jmacro *macro, const exo_jargs
         bind_special(c, def, a, kw, scope);
         flow ignored;
         if (exo_jok(c)) text = captured_body(c, def->body, scope, &ignored);
+        if (text.type == EXO_J_STRING) text.markup = c->autoescape;
     }
     exo_jleave(c);
     return text;
@@ -327,8 +349,11 @@ static flow exec_set_block(exo_jctx *c, const exo_jstmt *s, exo_jscope *scope) {
     exo_jvalue text = captured_body(c, s->set.body, inner, &f);
     if (f != FLOW_NEXT || !exo_jok(c)) return f;
     c->body = text;
-    exo_jassign(c, s->set.target, s->set.value != NULL ? exo_jeval(c, s->set.value, inner) : text,
-                scope);
+    c->body.markup = c->autoescape;
+    if (s->set.value != NULL) text = exo_jeval(c, s->set.value, inner);
+    if (c->autoescape) text = exo_jto_str(c, text);
+    if (c->autoescape) text.markup = true;
+    exo_jassign(c, s->set.target, text, scope);
     return FLOW_NEXT;
 }
 
@@ -338,6 +363,7 @@ static flow exec_filter_block(exo_jctx *c, const exo_jstmt *s, exo_jscope *scope
     exo_jvalue text = captured_body(c, s->filter_block.body, inner, &f);
     if (f != FLOW_NEXT || !exo_jok(c)) return f;
     c->body = text;
+    c->body.markup = escapes(c, s->filter_block.escape);
     exo_jprint(c, exo_jeval(c, s->filter_block.filter, inner));
     return FLOW_NEXT;
 }
@@ -356,10 +382,50 @@ static flow exec_with(exo_jctx *c, const exo_jstmt *s, exo_jscope *scope) {
     return exec_body(c, s->with.body, inner);
 }
 
+static void exec_print(exo_jctx *c, const exo_jstmt *s, exo_jscope *scope) {
+    exo_jvalue v = exo_jeval(c, s->print.value, scope);
+    bool safe = v.type == EXO_J_STRING && v.markup;
+    if (!exo_jok(c)) return;
+    /* where escaping is decided at run time, jinja2 writes constants as they are */
+    bool as_is = s->print.escape == EXO_J_ESCAPE_LATER && exo_jis_constant(s->print.value);
+    if (safe || as_is || !escapes(c, s->print.escape))
+        exo_jprint(c, v);
+    else
+        exo_jput_str(c, exo_jstr_escape(c, exo_jto_str(c, v).s).s);
+}
+
+/* As in jinja2, a jump out of it leaves the setting behind for filters and macros. */
+static flow exec_autoescape(exo_jctx *c, const exo_jstmt *s, exo_jscope *scope) {
+    bool before = c->autoescape;
+    exo_jscope *inner = new_scope(c, scope);
+    c->autoescape = exo_jtruth(exo_jeval(c, s->autoescape.value, inner));
+    flow f = exec_body(c, s->autoescape.body, inner);
+    if (f == FLOW_NEXT) c->autoescape = before;
+    return f;
+}
+
+static void exec_block(exo_jctx *c, const exo_jstmt *s, exo_jscope *outer) {
+    const exo_jstr *name = s->block.name;
+    if (s->block.required)
+        exo_jfail(c, "Required block '%.*s' not found", exo_jshown(name), name->s);
+    exec_body(c, s->block.body, new_scope(c, outer));
+}
+
+exo_jvalue exo_jcall_block(exo_jctx *c, const exo_jstmt *block) {
+    if (!exo_jenter(c)) return exo_jundefined;
+    size_t mark = exo_jmark(c);
+    exec_body(c, block->block.body, new_scope(c, c->globals));
+    exo_jvalue text = exo_jtake(c, mark);
+    text.markup = c->autoescape;
+    exo_jleave(c);
+    return text;
+}
+
 static flow exec(exo_jctx *c, const exo_jstmt *s, exo_jscope *scope) {
     switch (s->kind) {
     case EXO_J_STMT_TEXT: exo_jput_str(c, s->text.s); break;
-    case EXO_J_STMT_PRINT: exo_jprint(c, exo_jeval(c, s->print, scope)); break;
+    case EXO_J_STMT_PRINT: exec_print(c, s, scope); break;
+    case EXO_J_STMT_AUTOESCAPE: return exec_autoescape(c, s, scope);
     case EXO_J_STMT_IF: return exec_if(c, s, scope);
     case EXO_J_STMT_FOR: {
         exo_jvalue iter = exo_jeval(c, s->loop.iter, scope);
@@ -375,8 +441,7 @@ static flow exec(exo_jctx *c, const exo_jstmt *s, exo_jscope *scope) {
     case EXO_J_STMT_CALL_BLOCK: exec_call_block(c, s, scope); break;
     case EXO_J_STMT_FILTER_BLOCK: return exec_filter_block(c, s, scope);
     case EXO_J_STMT_WITH: return exec_with(c, s, scope);
-    case EXO_J_STMT_BLOCK:
-        return exec_body(c, s->block.body, new_scope(c, s->block.scoped ? scope : c->globals));
+    case EXO_J_STMT_BLOCK: exec_block(c, s, s->block.scoped ? scope : c->globals); break;
     case EXO_J_STMT_GROUP: return exec_body(c, s->block.body, scope);
     case EXO_J_STMT_BREAK: return FLOW_BREAK;
     case EXO_J_STMT_CONTINUE: return FLOW_CONTINUE;

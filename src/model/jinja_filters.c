@@ -57,19 +57,25 @@ static exo_jvalue filter_attr(exo_jctx *c, exo_jvalue self, const exo_jargs *a) 
 
 /* ---- strings ---- */
 
+/* Markup in, markup out. */
+static exo_jvalue marked_as(exo_jvalue text, exo_jvalue self) {
+    text.markup = self.type == EXO_J_STRING && self.markup;
+    return text;
+}
+
 static exo_jvalue filter_upper(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
-    return exo_jstr_upper(c, exo_jto_str(c, self).s);
+    return marked_as(exo_jstr_upper(c, exo_jto_str(c, self).s), self);
 }
 
 static exo_jvalue filter_lower(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
-    return exo_jstr_lower(c, exo_jto_str(c, self).s);
+    return marked_as(exo_jstr_lower(c, exo_jto_str(c, self).s), self);
 }
 
 static exo_jvalue filter_capitalize(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
-    return exo_jstr_capitalize(c, exo_jto_str(c, self).s);
+    return marked_as(exo_jstr_capitalize(c, exo_jto_str(c, self).s), self);
 }
 
 static exo_jvalue filter_title(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
@@ -93,10 +99,21 @@ static exo_jvalue filter_title(exo_jctx *c, exo_jvalue self, const exo_jargs *a)
 
 static exo_jvalue filter_trim(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     const exo_jstr *chars = exo_jgiven(a, 0) ? exo_jarg_str(c, a, 0, "") : NULL;
-    return exo_jstr_strip(c, exo_jto_str(c, self).s, chars, true, true);
+    return marked_as(exo_jstr_strip(c, exo_jto_str(c, self).s, chars, true, true), self);
+}
+
+/* With autoescape, markup among the three makes the others markup. */
+static exo_jvalue replace_safely(exo_jctx *c, exo_jvalue self, const exo_jargs *a, int64_t count) {
+    exo_jvalue s = exo_jto_str(c, self), old = exo_jto_str(c, a->v[0]);
+    exo_jvalue new_text = exo_jto_str(c, a->v[1]);
+    if ((old.markup || new_text.markup) && !s.markup) s = exo_jstr_escape(c, s.s);
+    if (s.markup && !old.markup) old = exo_jstr_escape(c, old.s);
+    if (s.markup && !new_text.markup) new_text = exo_jstr_escape(c, new_text.s);
+    return marked_as(exo_jstr_replace(c, s.s, old.s, new_text.s, count), s);
 }
 
 static exo_jvalue filter_replace(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    if (c->autoescape) return replace_safely(c, self, a, exo_jarg_bound(c, a, 2, -1));
     const exo_jstr *old = exo_jto_str(c, a->v[0]).s, *new_text = exo_jto_str(c, a->v[1]).s;
     return exo_jstr_replace(c, exo_jto_str(c, self).s, old, new_text, exo_jarg_bound(c, a, 2, -1));
 }
@@ -110,11 +127,12 @@ static exo_jvalue filter_format(exo_jctx *c, exo_jvalue self, const exo_jargs *a
     } else if (a->n > 0) {
         return exo_jfail(c, "can't handle positional and keyword arguments at the same time");
     }
-    return exo_jok(c) ? exo_jformat_percent(c, exo_jto_str(c, self).s, args) : exo_jundefined;
+    return exo_jok(c) ? exo_jformat_percent(c, exo_jto_str(c, self), args) : exo_jundefined;
 }
 
 static exo_jvalue filter_center(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
-    return exo_jstr_pad(c, exo_jto_str(c, self).s, exo_jarg_int(c, a, 0, 80), ' ', 0);
+    const exo_jstr *s = exo_jto_str(c, self).s;
+    return marked_as(exo_jstr_pad(c, s, exo_jarg_int(c, a, 0, 80), ' ', 0), self);
 }
 
 static exo_jvalue filter_wordcount(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
@@ -151,13 +169,23 @@ static exo_jvalue filter_indent(exo_jctx *c, exo_jvalue self, const exo_jargs *a
         if (i > 0 && (blank || line->n > 0)) exo_jput_str(c, indent.s);
         exo_jput_str(c, line);
     }
-    return exo_jtake(c, mark);
+    return marked_as(exo_jtake(c, mark), self);
 }
 
 /* truncate(length=255, killwords=false, end="...", leeway=5) */
 static exo_jvalue filter_truncate(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
-    int64_t length = exo_jarg_int(c, a, 0, 255), leeway = exo_jarg_bound(c, a, 3, 5);
+    int64_t leeway = exo_jarg_bound(c, a, 3, 5);
+    exo_jvalue wanted = a->v[0].type == EXO_J_ABSENT ? exo_jint(255) : a->v[0];
+    double most = wanted.type == EXO_J_FLOAT ? wanted.f
+                  : wanted.type == EXO_J_INT ? (double)wanted.i
+                                             : -1;
+    int64_t n_end = a->v[2].type == EXO_J_ABSENT ? 3 : exo_jlength(c, a->v[2]);
+    bool short_enough = most >= (double)n_end && leeway >= 0 &&
+                        (double)exo_jlength(c, self) <= most + (double)leeway;
+    if (!exo_jok(c)) return exo_jundefined;
+    if (short_enough) return self; /* whatever the kinds of the arguments are */
     const exo_jstr *end = exo_jarg_str(c, a, 2, "...");
+    int64_t length = exo_jarg_int(c, a, 0, 255);
     if (length < (int64_t)end->n_chars) {
         return exo_jfail(c, "expected length >= %zu, got %" PRId64, end->n_chars, length);
     }
@@ -172,7 +200,10 @@ static exo_jvalue filter_truncate(exo_jctx *c, exo_jvalue self, const exo_jargs 
         while (space > 0 && self.s->s[space - 1] != ' ') space--;
         if (space > 0) cut = space - 1;
     }
-    return exo_jconcat(c, exo_jsubstr(c, self.s, 0, cut).s, end);
+    exo_jvalue head = marked_as(exo_jsubstr(c, self.s, 0, cut), self);
+    exo_jvalue tail =
+        a->v[2].type == EXO_J_STRING ? a->v[2] : exo_jstring_borrow(c, end->s, end->n);
+    return exo_jbinary(c, EXO_J_ADD, head, tail);
 }
 
 /* ---- numbers ---- */
@@ -263,6 +294,17 @@ static exo_jvalue filter_int(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     return parse_float(c, self.s, &d) ? truncated(c, d, otherwise) : otherwise;
 }
 
+exo_jvalue exo_jint_of(exo_jctx *c, exo_jvalue text) {
+    int64_t i;
+    bool ok = parse_int(exo_jstr_strip(c, text.s, NULL, true, true).s, 10, &i);
+    return ok ? exo_jint(i) : text;
+}
+
+exo_jvalue exo_jfloat_of(exo_jctx *c, exo_jvalue text) {
+    double d;
+    return parse_float(c, text.s, &d) ? exo_jfloat(d) : text;
+}
+
 static exo_jvalue filter_float(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     double d;
     switch ((exo_jtype)self.type) {
@@ -295,12 +337,32 @@ static double round_half_even(double d, int64_t precision) {
     return ok ? rounded : d;
 }
 
+/* ceil or floor of v * 10**power, divided by that; Python's integers make both steps exact. */
+static exo_jvalue directed_round(exo_jctx *c, exo_jvalue v, exo_jvalue power, bool up) {
+    bool integral = v.type == EXO_J_INT || v.type == EXO_J_BOOL, ok;
+    double d = v.type == EXO_J_FLOAT ? v.f : v.type == EXO_J_BOOL ? v.b : (double)v.i;
+    double places = power.type == EXO_J_FLOAT ? power.f : (double)power.i;
+    if (integral && power.type == EXO_J_INT && power.i >= 0) return exo_jfloat(d);
+    double unit = pow(10, places);
+    if (!isfinite(unit)) return exo_jfail(c, "int too large to convert to float");
+    if (unit == 0) return exo_jfail(c, "float division by zero");
+    if (!isfinite(d * unit)) return exo_jfail(c, "cannot convert float infinity or NaN to integer");
+    /* adding 0 turns -0.0 into 0.0: Python's floor and ceil give integers */
+    double whole = (up ? ceil(d * unit) : floor(d * unit)) + 0;
+    if (power.type == EXO_J_FLOAT || places <= 22) return exo_jfloat(whole / unit);
+    char text[400]; /* 10**23 and beyond are no doubles */
+    int n = snprintf(text, sizeof text, "%.0fe-%.0f", whole, places);
+    return exo_jfloat(exo_jparse_double(text, (size_t)n, &ok));
+}
+
 /* round(precision=0, method="common") */
 static exo_jvalue filter_round(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     const exo_jstr *method = exo_jarg_str(c, a, 1, "common");
     bool common = exo_jstr_is(method, "common"), up = exo_jstr_is(method, "ceil");
     bool to_int = common && a->v[0].type == EXO_J_NONE; /* Python's round(number, None) */
-    int64_t precision = to_int ? 0 : exo_jarg_int(c, a, 0, 0);
+    exo_jvalue power = a->v[0].type == EXO_J_FLOAT && !common ? a->v[0] : exo_jint(0);
+    int64_t precision = to_int || power.type == EXO_J_FLOAT ? 0 : exo_jarg_int(c, a, 0, 0);
+    if (power.type == EXO_J_INT) power.i = precision;
     if (!common && !up && !exo_jstr_is(method, "floor")) {
         return exo_jfail(c, "method must be common, ceil or floor");
     }
@@ -318,9 +380,7 @@ static exo_jvalue filter_round(exo_jctx *c, exo_jvalue self, const exo_jargs *a)
     if (to_int && isnan(d)) return exo_jfail(c, "cannot convert float NaN to integer");
     if (to_int) return truncated(c, round_half_even(d, 0), exo_jnone);
     if (common) return exo_jfloat(round_half_even(d, precision));
-    double unit = pow(10, (double)precision);
-    /* adding 0 turns -0.0 into 0.0: Python's floor and ceil give integers */
-    return exo_jfloat(((up ? ceil(d * unit) : floor(d * unit)) + 0) / unit);
+    return directed_round(c, self, power, up);
 }
 
 static const exo_jnative filters[] = {
@@ -355,5 +415,6 @@ static const exo_jnative filters[] = {
 const exo_jnative *exo_jfilter_find(const exo_jstr *name) {
     const exo_jnative *f = exo_jnative_find(filters, sizeof filters / sizeof *filters, name);
     if (f == NULL) f = exo_jseq_filter_find(name);
+    if (f == NULL) f = exo_jlazy_filter_find(name);
     return f != NULL ? f : exo_jweb_filter_find(name);
 }

@@ -1,7 +1,8 @@
-/* jinja_format.c - "%s: %d" % args and "{}: {:>5}".format(args).
+/* jinja_format.c - "%s: %d" % args, and the digits of numbers for every kind of format.
  *
- * Both end in one field description and one printer, as far as templates use them: strings,
- * integers in four bases, floats in e, f and g, sign, fill, alignment, width and precision. */
+ * Follows CPython's own formatter step by step, oddities included: a list as the right side
+ * counts as a mapping, "%5%" is an error, "%-05d" pads with blanks.
+ * Markup on the left escapes what is put into it. */
 #include "model/jinja.h"
 
 #include <inttypes.h>
@@ -9,420 +10,317 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MAX_WIDTH     100000
-#define MAX_PRECISION 100
+#define MAX_DIGITS 1000 /* behind the point */
 
-typedef struct {
-    uint32_t fill;
-    char align; /* '<' '>' '^' '=' or 0 */
-    char sign;  /* '+' ' ' or 0 */
-    bool alternate, grouped;
-    int64_t width;
-    int precision; /* -1 = none */
-    char type;     /* conversion letter or 0 */
-} field;
+/* ---- digits ---- */
 
-static const field plain_field = {.fill = ' ', .precision = -1};
-
-/* ---- one field ---- */
-
-static void put_padded(exo_jctx *c, const field *f, const char *prefix, const exo_jstr *digits,
-                       char default_align) {
-    char align = f->align != 0 ? f->align : default_align;
-    exo_jvalue head = exo_jstring(c, prefix, strlen(prefix));
-    if (align == '=') {
-        exo_jput_str(c, head.s);
-        int64_t rest = f->width - (int64_t)head.s->n;
-        exo_jput_str(c, exo_jstr_pad(c, digits, rest, f->fill, 1).s);
+void exo_jput_fill(exo_jctx *c, uint32_t fill, int64_t n) {
+    if (n > (int64_t)EXO_J_MAX_TEXT_BYTES) {
+        exo_jfail(c, "a field of more than %zu characters is too wide", EXO_J_MAX_TEXT_BYTES);
         return;
     }
-    exo_jvalue text = exo_jconcat(c, head.s, digits);
-    int64_t missing = f->width - (int64_t)text.s->n_chars;
-    int64_t left = align == '>' ? missing : align == '^' ? missing / 2 : 0;
-    for (int64_t i = 0; i < left && exo_jok(c); i++) exo_jput_char(c, f->fill);
-    exo_jput_str(c, text.s);
-    for (int64_t i = left; i < missing && exo_jok(c); i++) exo_jput_char(c, f->fill);
-}
-
-static void put_text(exo_jctx *c, const field *f, const exo_jstr *s, char default_align) {
-    exo_jvalue cut = {.type = EXO_J_STRING, .s = s};
-    if (f->precision >= 0) cut = exo_jsubstr(c, s, 0, exo_jutf8_offset(s, (size_t)f->precision));
-    put_padded(c, f, "", cut.s, default_align);
-}
-
-static const char *sign_prefix(const field *f, bool negative) {
-    return negative ? "-" : f->sign == '+' ? "+" : f->sign == ' ' ? " " : "";
-}
-
-/* Commas between the thousands of the leading run of digits. */
-static exo_jvalue group_digits(exo_jctx *c, const exo_jstr *s) {
-    size_t run = 0, mark = exo_jmark(c);
-    while (run < s->n && s->s[run] >= '0' && s->s[run] <= '9') run++;
-    for (size_t i = 0; i < run; i++) {
-        if (i > 0 && (run - i) % 3 == 0) exo_jputs(c, ",");
-        exo_jput(c, s->s + i, 1);
+    if (n > 0) exo_jcharge(c, (size_t)n / 16);
+    char chunk[256];
+    if (fill < 0x80) memset(chunk, (int)fill, sizeof chunk);
+    for (int64_t size; fill < 0x80 && n > 0 && exo_jok(c); n -= size) {
+        size = n < (int64_t)sizeof chunk ? n : (int64_t)sizeof chunk;
+        exo_jput(c, chunk, (size_t)size);
     }
-    exo_jput(c, s->s + run, s->n - run);
-    return exo_jtake(c, mark);
+    for (; n > 0 && exo_jok(c); n--) exo_jput_char(c, fill);
 }
 
-static void put_number(exo_jctx *c, const field *f, bool negative, const char *base,
-                       const char *digits) {
-    char prefix[8];
-    snprintf(prefix, sizeof prefix, "%s%s", sign_prefix(f, negative), f->alternate ? base : "");
-    exo_jvalue text = exo_jstring(c, digits, strlen(digits));
-    if (f->grouped) text = group_digits(c, text.s);
-    put_padded(c, f, prefix, text.s, '>');
-}
-
-static void put_int(exo_jctx *c, const field *f, int64_t i) {
-    uint64_t u = i < 0 ? 0 - (uint64_t)i : (uint64_t)i;
-    char digits[72];
-    switch (f->type) {
-    case 'x': snprintf(digits, sizeof digits, "%" PRIx64, u); break;
-    case 'X': snprintf(digits, sizeof digits, "%" PRIX64, u); break;
-    case 'o': snprintf(digits, sizeof digits, "%" PRIo64, u); break;
-    case 'b': {
-        size_t n = 1;
+void exo_jint_digits(uint64_t u, char type, char out[72]) {
+    size_t n = 1;
+    switch (type) {
+    case 'x': snprintf(out, 72, "%" PRIx64, u); break;
+    case 'X': snprintf(out, 72, "%" PRIX64, u); break;
+    case 'o': snprintf(out, 72, "%" PRIo64, u); break;
+    case 'b':
         while (n < 64 && u >> n != 0) n++;
-        for (size_t k = 0; k < n; k++) digits[k] = (u >> (n - 1 - k) & 1) != 0 ? '1' : '0';
-        digits[n] = '\0';
+        for (size_t k = 0; k < n; k++) out[k] = (u >> (n - 1 - k) & 1) != 0 ? '1' : '0';
+        out[n] = '\0';
         break;
-    }
-    default: snprintf(digits, sizeof digits, "%" PRIu64, u); break;
-    }
-    const char *base = f->type == 'x'   ? "0x"
-                       : f->type == 'X' ? "0X"
-                       : f->type == 'o' ? "0o"
-                       : f->type == 'b' ? "0b"
-                                        : "";
-    put_number(c, f, i < 0, base, digits);
-}
-
-static void put_float(exo_jctx *c, const field *f, double d) {
-    char digits[512];
-    int precision = f->precision < 0 ? 6 : f->precision;
-    double size = fabs(d);
-    switch (f->type) {
-    case 'e': snprintf(digits, sizeof digits, "%.*e", precision, size); break;
-    case 'E': snprintf(digits, sizeof digits, "%.*E", precision, size); break;
-    case 'g': snprintf(digits, sizeof digits, "%.*g", precision, size); break;
-    case 'G': snprintf(digits, sizeof digits, "%.*G", precision, size); break;
-    case '%': snprintf(digits, sizeof digits, "%.*f%%", precision, size * 100); break;
-    case 0:
-        if (f->precision >= 0)
-            snprintf(digits, sizeof digits, "%.*g", precision, size);
-        else
-            exo_jformat_double(size, digits);
-        break;
-    default: snprintf(digits, sizeof digits, "%.*f", precision, size); break;
-    }
-    exo_jcharge(c, 8);
-    put_number(c, f, signbit(d) && !isnan(d), "", digits);
-}
-
-static bool is_number(exo_jvalue v) {
-    return v.type == EXO_J_INT || v.type == EXO_J_FLOAT || v.type == EXO_J_BOOL;
-}
-
-static double as_double(exo_jvalue v) {
-    return v.type == EXO_J_FLOAT ? v.f : v.type == EXO_J_BOOL ? v.b : (double)v.i;
-}
-
-static void put_field(exo_jctx *c, const field *f, exo_jvalue v) {
-    bool as_float = f->type != 0 && strchr("eEfFgG%", f->type) != NULL;
-    bool as_int = f->type != 0 && strchr("diuxXob", f->type) != NULL;
-    if (f->type == 'c' && v.type == EXO_J_STRING && v.s->n_chars == 1) {
-        put_text(c, f, v.s, '<');
-    } else if (f->type == 'c' && v.type == EXO_J_INT && v.i >= 0 && v.i <= 0x10FFFF) {
-        size_t mark = exo_jmark(c);
-        exo_jput_char(c, (uint32_t)v.i);
-        put_text(c, f, exo_jtake(c, mark).s, '<');
-    } else if (is_number(v) && (as_float || (v.type == EXO_J_FLOAT && f->type == 0))) {
-        put_float(c, f, as_double(v));
-    } else if (is_number(v) && v.type != EXO_J_FLOAT && as_int) {
-        put_int(c, f, v.type == EXO_J_BOOL ? v.b : v.i);
-    } else if (v.type == EXO_J_INT && f->type == 0 && f->precision < 0) {
-        put_int(c, f, v.i);
-    } else if (f->type == 0 || f->type == 's') {
-        put_text(c, f, exo_jto_str(c, v).s, '<');
-    } else {
-        exo_jfail(c, "a value of type %s does not fit the format '%c'", exo_jtype_name(v), f->type);
+    default: snprintf(out, 72, "%" PRIu64, u); break;
     }
 }
 
-/* Digits at *pos, bounded. */
-static int64_t read_count(exo_jctx *c, const exo_jstr *s, size_t *pos, int64_t max) {
-    int64_t n = 0;
-    for (; *pos < s->n && s->s[*pos] >= '0' && s->s[*pos] <= '9'; (*pos)++) {
-        n = n * 10 + (s->s[*pos] - '0');
-        if (n <= max) continue;
-        exo_jfail(c, "a format asks for more than %" PRId64 " characters", max);
-        return 0;
+bool exo_jfloat_digits(exo_jctx *c, double d, const exo_jfloat_form *form,
+                       char out[EXO_J_FLOAT_BYTES]) {
+    static const struct {
+        char type;
+        const char *plain, *alternate;
+    } forms[] = {{'e', "%.*e", "%#.*e"}, {'E', "%.*E", "%#.*E"}, {'f', "%.*f", "%#.*f"},
+                 {'F', "%.*F", "%#.*F"}, {'g', "%.*g", "%#.*g"}, {'G', "%.*G", "%#.*G"}};
+    double size = isnan(d) ? NAN : fabs(d);
+    size_t i = 0;
+    if (form->precision > MAX_DIGITS) {
+        exo_jfail(c, "a format asks for more than %d digits", MAX_DIGITS);
+        return false;
     }
-    return n;
+    exo_jcharge(c, EXO_J_FLOAT_STEPS + (size_t)form->precision / 4);
+    while (forms[i].type != form->type) i++;
+    snprintf(out, EXO_J_FLOAT_BYTES,
+             form->alternate && isfinite(d) ? forms[i].alternate : forms[i].plain,
+             (int)form->precision, size);
+    return true;
 }
 
-/* ---- percent ---- */
+/* ---- one percent field ---- */
 
 typedef struct {
-    exo_jvalue args;
-    size_t next;
-} percent_args;
+    bool left, plus, blank, alternate, zero;
+    int64_t width, precision; /* -1 = not given */
+    char type;
+} field;
 
-static exo_jvalue next_arg(exo_jctx *c, percent_args *p) {
-    if (p->args.type == EXO_J_TUPLE) {
+/* text: digits with their sign and prefix before them, or words. */
+static void put_field(exo_jctx *c, const field *f, const exo_jstr *text, const char *sign,
+                      const char *prefix) {
+    uint32_t fill = f->zero ? '0' : ' ';
+    int64_t taken = (int64_t)(text->n_chars + strlen(sign) + strlen(prefix));
+    int64_t missing = f->width > taken ? f->width - taken : 0;
+    if (f->zero) exo_jputs(c, sign);
+    if (f->zero) exo_jputs(c, prefix);
+    if (!f->left) exo_jput_fill(c, fill, missing);
+    if (!f->zero) exo_jputs(c, sign);
+    if (!f->zero) exo_jputs(c, prefix);
+    exo_jput_str(c, text);
+    if (f->left) exo_jput_fill(c, ' ', missing);
+}
+
+static const char *sign_of(const field *f, bool negative) {
+    return negative ? "-" : f->plus ? "+" : f->blank ? " " : "";
+}
+
+/* Zeros before the digits, as many as the precision wants. */
+static void put_whole(exo_jctx *c, const field *f, bool negative, const char *digits) {
+    static const char *const prefixes[] = {"0x", "0X", "0o"};
+    const char *kind = strchr("xXo", f->type);
+    size_t mark = exo_jmark(c);
+    exo_jput_fill(c, '0', f->precision - (int64_t)strlen(digits));
+    exo_jputs(c, digits);
+    exo_jvalue text = exo_jtake(c, mark);
+    put_field(c, f, text.s, sign_of(f, negative),
+              f->alternate && kind != NULL ? prefixes[kind - "xXo"] : "");
+}
+
+static bool put_int(exo_jctx *c, const field *f, exo_jvalue v) {
+    char digits[EXO_J_FLOAT_BYTES];
+    bool decimal = strchr("diu", f->type) != NULL;
+    if (v.type == EXO_J_BOOL) v = exo_jint(v.b);
+    if (v.type == EXO_J_FLOAT && decimal && isfinite(v.f)) {
+        snprintf(digits, sizeof digits, "%.0f", fabs(trunc(v.f)));
+        put_whole(c, f, v.f <= -1, digits);
+    } else if (v.type == EXO_J_INT) {
+        exo_jint_digits(v.i < 0 ? 0 - (uint64_t)v.i : (uint64_t)v.i, f->type, digits);
+        put_whole(c, f, v.i < 0, digits);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static bool put_float(exo_jctx *c, const field *f, exo_jvalue v) {
+    char digits[EXO_J_FLOAT_BYTES];
+    double d = v.type == EXO_J_FLOAT ? v.f : v.type == EXO_J_BOOL ? v.b : (double)v.i;
+    exo_jfloat_form form = {f->type, f->precision < 0 ? 6 : f->precision, f->alternate};
+    if (v.type != EXO_J_INT && v.type != EXO_J_BOOL && v.type != EXO_J_FLOAT) return false;
+    if (!exo_jfloat_digits(c, d, &form, digits)) return true;
+    exo_jvalue text = exo_jstring(c, digits, strlen(digits));
+    put_field(c, f, text.s, sign_of(f, signbit(d) && !isnan(d)), "");
+    return true;
+}
+
+static bool put_char(exo_jctx *c, const field *f, exo_jvalue v) {
+    field plain = {.left = f->left, .width = f->width};
+    if (v.type == EXO_J_BOOL) v = exo_jint(v.b);
+    if (v.type == EXO_J_STRING) {
+        if (v.s->n_chars != 1) return false;
+    } else {
+        bool valid = v.type == EXO_J_INT && v.i >= 0 && v.i <= 0x10FFFF && v.i >> 11 != 0x1B;
+        if (!valid) return false;
+        size_t mark = exo_jmark(c);
+        exo_jput_char(c, (uint32_t)v.i);
+        v = exo_jtake(c, mark);
+    }
+    put_field(c, &plain, v.s, "", "");
+    return true;
+}
+
+static bool put_text(exo_jctx *c, const field *f, exo_jvalue v, bool markup) {
+    field plain = {.left = f->left, .width = f->width};
+    size_t mark = exo_jmark(c);
+    if (f->type == 's')
+        exo_jprint(c, v);
+    else
+        exo_jprint_repr(c, v);
+    exo_jvalue text = exo_jtake(c, mark);
+    if (markup && !(f->type == 's' && v.type == EXO_J_STRING && v.markup))
+        text = exo_jstr_escape(c, text.s);
+    if (f->type == 'a') text = exo_jascii(c, text.s);
+    if (f->precision >= 0) {
+        text = exo_jsubstr(c, text.s, 0, exo_jutf8_offset(text.s, (size_t)f->precision));
+    }
+    put_field(c, &plain, text.s, "", "");
+    return true;
+}
+
+/* ---- arguments ---- */
+
+typedef struct {
+    exo_jvalue args, current; /* current: of the last %(name) */
+    bool is_mapping, markup;
+    bool named, used; /* current is the argument; the only argument was taken */
+    size_t next;
+} arguments;
+
+static exo_jvalue next_arg(exo_jctx *c, arguments *p) {
+    if (!p->named && p->args.type == EXO_J_TUPLE) {
         if (p->next < p->args.list->n) return p->args.list->items[p->next++];
-    } else if (p->next++ == 0) {
-        return p->args;
+    } else if (!p->used) {
+        p->used = true;
+        return p->named ? p->current : p->args;
     }
     return exo_jfail(c, "not enough arguments for format string");
 }
 
-static exo_jvalue named_arg(exo_jctx *c, percent_args *p, const exo_jstr *s, size_t *pos) {
-    size_t from = ++*pos;
-    exo_jvalue v;
-    while (*pos < s->n && s->s[*pos] != ')') (*pos)++;
-    if (*pos == s->n) return exo_jfail(c, "incomplete format key");
-    if (p->args.type != EXO_J_DICT) return exo_jfail(c, "format requires a mapping");
-    exo_jvalue key = exo_jsubstr(c, s, from, (*pos)++);
-    p->next = 1;
-    if (exo_jdict_get(c, p->args.dict, key, &v)) return v;
-    return exo_jfail(c, "format key '%.*s' is missing", exo_jshown(key.s), key.s->s);
+/* "(name)"; parentheses within it balance. */
+static void read_name(exo_jctx *c, arguments *p, const exo_jstr *s, size_t *pos) {
+    size_t from = ++*pos, open = 1;
+    for (; *pos < s->n && open > 0; (*pos)++) {
+        open += s->s[*pos] == '(';
+        open -= s->s[*pos] == ')';
+    }
+    exo_jvalue key = exo_jsubstr(c, s, from, *pos - 1), v = exo_jundefined;
+    if (!p->is_mapping) exo_jfail(c, "format requires a mapping");
+    if (open > 0) exo_jfail(c, "incomplete format key");
+    if (!exo_jok(c)) return;
+    if (p->args.type == EXO_J_UNDEFINED) {
+        exo_jundefined_fail(c, p->args);
+    } else if (p->args.type != EXO_J_DICT) {
+        exo_jfail(c, "%s indices must be integers or slices, not str", exo_jtype_name(p->args));
+    } else if (!exo_jdict_get(c, p->args.dict, key, &v)) {
+        exo_jfail(c, "format key '%.*s' is missing", exo_jshown(key.s), key.s->s);
+    }
+    p->current = v;
+    p->named = true;
+    p->used = false;
 }
 
-static void percent_flags(field *f, const exo_jstr *s, size_t *pos) {
-    for (; *pos < s->n && s->s[*pos] != '\0'; (*pos)++) {
+static void read_flags(field *f, const exo_jstr *s, size_t *pos) {
+    for (; *pos < s->n; (*pos)++) {
         switch (s->s[*pos]) {
-        case '-': f->align = '<'; break;
-        case '+': f->sign = '+'; break;
-        case ' ': f->sign = f->sign != 0 ? f->sign : ' '; break;
+        case '-': f->left = true; break;
+        case '+': f->plus = true; break;
+        case ' ': f->blank = true; break;
         case '#': f->alternate = true; break;
-        case '0':
-            f->fill = '0';
-            if (f->align == 0) f->align = '=';
-            break;
+        case '0': f->zero = true; break;
         default: return;
         }
     }
 }
 
-static void percent_field(exo_jctx *c, const exo_jstr *s, size_t *pos, percent_args *p) {
-    field f = plain_field;
-    bool named = *pos < s->n && s->s[*pos] == '(';
-    exo_jvalue v = named ? named_arg(c, p, s, pos) : exo_jundefined;
-    percent_flags(&f, s, pos);
-    bool star = *pos < s->n && s->s[*pos] == '*';
-    if (star) {
-        exo_jvalue width = next_arg(c, p);
-        f.width = width.type == EXO_J_INT && width.i >= 0 && width.i < MAX_WIDTH ? width.i : 0;
+int64_t exo_jread_count(exo_jctx *c, const exo_jstr *s, size_t *pos) {
+    int64_t n = 0;
+    for (; *pos < s->n && s->s[*pos] >= '0' && s->s[*pos] <= '9'; (*pos)++) {
+        int64_t digit = s->s[*pos] - '0';
+        if (n <= (INT64_MAX - digit) / 10) {
+            n = n * 10 + digit;
+            continue;
+        }
+        exo_jfail(c, "too many decimal digits in a format");
+        return 0;
+    }
+    return n;
+}
+
+/* Digits, or a star and the next argument. */
+static int64_t read_size(exo_jctx *c, const exo_jstr *s, size_t *pos, arguments *p) {
+    if (*pos >= s->n || s->s[*pos] != '*') return exo_jread_count(c, s, pos);
+    (*pos)++;
+    exo_jvalue v = next_arg(c, p);
+    if (v.type == EXO_J_BOOL) return v.b;
+    if (v.type == EXO_J_INT && !p->markup) return v.i;
+    exo_jfail(c, "* wants int");
+    return 0;
+}
+
+static void put_arg(exo_jctx *c, const field *f, exo_jvalue v, bool markup) {
+    bool fits = false;
+    if (v.type == EXO_J_UNDEFINED && strchr("diueEfFgG", f->type) != NULL) {
+        exo_jundefined_fail(c, v);
+        return;
+    }
+    if (markup && v.type == EXO_J_STRING && strchr("diu", f->type) != NULL)
+        v = exo_jint_of(c, v); /* Markup reads numbers from texts */
+    if (markup && v.type == EXO_J_STRING && strchr("eEfFgG", f->type) != NULL)
+        v = exo_jfloat_of(c, v);
+    switch (f->type) {
+    case 's':
+    case 'r':
+    case 'a': fits = put_text(c, f, v, markup); break;
+    case 'c': fits = !markup && put_char(c, f, v); break;
+    case 'x':
+    case 'X':
+    case 'o': fits = !markup && put_int(c, f, v); break;
+    case 'd':
+    case 'i':
+    case 'u': fits = put_int(c, f, v); break;
+    default: fits = put_float(c, f, v); break;
+    }
+    if (!fits) exo_jfail(c, "%%%c format: not for %s", f->type, exo_jtype_name(v));
+}
+
+static void percent_field(exo_jctx *c, const exo_jstr *s, size_t *pos, arguments *p) {
+    field f = {.width = -1, .precision = -1};
+    if (*pos < s->n && s->s[*pos] == '%') {
+        exo_jputs(c, "%");
         (*pos)++;
-    } else {
-        f.width = read_count(c, s, pos, MAX_WIDTH);
+        return;
+    }
+    if (*pos < s->n && s->s[*pos] == '(') read_name(c, p, s, pos);
+    read_flags(&f, s, pos);
+    f.width = read_size(c, s, pos, p);
+    if (f.width < 0) {
+        f.left = true;
+        f.width = f.width > -INT64_MAX ? -f.width : INT64_MAX;
     }
     if (*pos < s->n && s->s[*pos] == '.') {
         (*pos)++;
-        f.precision = (int)read_count(c, s, pos, MAX_PRECISION);
+        f.precision = read_size(c, s, pos, p);
+        if (f.precision < 0) f.precision = 0;
     }
+    if (*pos < s->n && s->s[*pos] != '\0' && strchr("hlL", s->s[*pos]) != NULL) (*pos)++;
     if (*pos >= s->n) {
         exo_jfail(c, "incomplete format");
         return;
     }
-    char type = s->s[(*pos)++];
-    if (type == '%') {
-        exo_jputs(c, "%");
-        return;
+    f.type = s->s[(*pos)++];
+    exo_jvalue v = exo_jok(c) ? next_arg(c, p) : exo_jundefined;
+    if (f.type == '\0' || strchr("srcdiuxXoeEfFgGa", f.type) == NULL) {
+        exo_jfail(c, "unsupported format character '%c' at index %zu", f.type, *pos - 1);
     }
-    if (!named) v = next_arg(c, p);
-    if (!exo_jok(c)) return;
-    if (v.type == EXO_J_FLOAT && strchr("diu", type) != NULL) v = exo_jint((int64_t)v.f);
-    if (type == 'r' || type == 's') {
-        size_t mark = exo_jmark(c);
-        if (type == 'r')
-            exo_jprint_repr(c, v);
-        else
-            exo_jprint(c, v);
-        v = exo_jtake(c, mark);
-    }
-    bool text = strchr("rsc", type) != NULL;
-    if (text && f.align == '=')
-        f = (field){.fill = ' ', .width = f.width, .precision = f.precision};
-    f.type = text && type != 'c' ? 's' : type;
-    if (f.align == 0) f.align = '>';
-    put_field(c, &f, v);
+    if (exo_jok(c)) put_arg(c, &f, v, p->markup);
 }
 
-exo_jvalue exo_jformat_percent(exo_jctx *c, const exo_jstr *format, exo_jvalue args) {
-    percent_args p = {.args = args};
+exo_jvalue exo_jformat_percent(exo_jctx *c, exo_jvalue format, exo_jvalue args) {
+    arguments p = {.args = args, .markup = format.markup};
+    const exo_jstr *s = format.s;
     size_t mark = exo_jmark(c);
-    for (size_t pos = 0; pos < format->n && exo_jok(c);) {
-        const char *at = memchr(format->s + pos, '%', format->n - pos);
-        size_t end = at == NULL ? format->n : (size_t)(at - format->s);
-        exo_jput(c, format->s + pos, end - pos);
+    p.is_mapping = args.type == EXO_J_DICT || args.type == EXO_J_LIST || args.type == EXO_J_RANGE ||
+                   args.type == EXO_J_UNDEFINED;
+    for (size_t pos = 0; pos < s->n && exo_jok(c);) {
+        const char *at = memchr(s->s + pos, '%', s->n - pos);
+        size_t end = at == NULL ? s->n : (size_t)(at - s->s);
+        exo_jput(c, s->s + pos, end - pos);
         pos = end + 1;
-        if (at != NULL) percent_field(c, format, &pos, &p);
+        if (at != NULL) percent_field(c, s, &pos, &p);
         exo_jcharge(c, 1);
     }
-    bool surplus = args.type == EXO_J_TUPLE
-                       ? p.next < args.list->n
-                       : p.next == 0 && args.type != EXO_J_DICT && args.type != EXO_J_LIST;
-    if (surplus) exo_jfail(c, "not all arguments converted during string formatting");
-    return exo_jtake(c, mark);
-}
-
-/* ---- braces ---- */
-
-/* [[fill]align][sign][#][0][width][,][.precision][type] */
-static bool read_spec(exo_jctx *c, const exo_jstr *s, field *f) {
-    size_t pos = 0, after = 0;
-    *f = plain_field;
-    if (s->n > 0) {
-        uint32_t first = exo_jutf8_next(s->s, s->n, &after);
-        if (after < s->n && strchr("<>^=", s->s[after]) != NULL && s->s[after] != '\0') {
-            f->fill = first;
-            f->align = s->s[after];
-            pos = after + 1;
-        } else if (strchr("<>^=", s->s[0]) != NULL) {
-            f->align = s->s[0];
-            pos = 1;
-        }
-    }
-    if (pos < s->n && (s->s[pos] == '+' || s->s[pos] == ' ' || s->s[pos] == '-')) {
-        f->sign = s->s[pos] == '-' ? 0 : s->s[pos];
-        pos++;
-    }
-    if (pos < s->n && s->s[pos] == '#') {
-        f->alternate = true;
-        pos++;
-    }
-    if (pos < s->n && s->s[pos] == '0' && f->align == 0) {
-        f->fill = '0';
-        f->align = '=';
-    }
-    f->width = read_count(c, s, &pos, MAX_WIDTH);
-    if (pos < s->n && s->s[pos] == ',') {
-        f->grouped = true;
-        pos++;
-    }
-    if (pos < s->n && s->s[pos] == '.') {
-        pos++;
-        f->precision = (int)read_count(c, s, &pos, MAX_PRECISION);
-    }
-    if (pos < s->n) f->type = s->s[pos++];
-    return pos == s->n;
-}
-
-#define MAX_NESTED 2 /* "{:{}}", as in Python */
-
-typedef struct {
-    const exo_jargs *args;
-    size_t next;
-    bool counted, numbered; /* "{}" and "{0}" do not go together */
-} brace_args;
-
-static exo_jvalue expand(exo_jctx *c, brace_args *b, const exo_jstr *format, int nested);
-
-/* "", "0", "name", each followed by .attr and [item] */
-static exo_jvalue lookup(exo_jctx *c, brace_args *b, const exo_jstr *path) {
-    size_t end = 0;
-    bool digits = true;
-    while (end < path->n && path->s[end] != '.' && path->s[end] != '[') {
-        digits = digits && path->s[end] >= '0' && path->s[end] <= '9';
-        end++;
-    }
-    exo_jvalue v = exo_jundefined, name = exo_jsubstr(c, path, 0, end);
-    if (digits) {
-        size_t pos = 0;
-        b->counted |= end == 0;
-        b->numbered |= end > 0;
-        if (b->counted && b->numbered)
-            return exo_jfail(c, "cannot switch between automatic and manual field numbering");
-        size_t i = end == 0 ? b->next++ : (size_t)read_count(c, name.s, &pos, MAX_WIDTH);
-        if (i >= b->args->n) return exo_jfail(c, "Replacement index %zu out of range", i);
-        v = b->args->v[i];
-    } else if (b->args->kw == NULL || !exo_jdict_get(c, b->args->kw, name, &v)) {
-        return exo_jfail(c, "format field '%.*s' is missing", exo_jshown(name.s), name.s->s);
-    }
-    while (end < path->n && exo_jok(c)) {
-        bool item = path->s[end++] == '[';
-        size_t from = end;
-        while (end < path->n &&
-               (item ? path->s[end] != ']' : path->s[end] != '.' && path->s[end] != '[')) {
-            end++;
-        }
-        exo_jvalue part = exo_jsubstr(c, path, from, end);
-        v = exo_jget_path(c, v, part, exo_jabsent);
-        if (item && end < path->n) end++;
-    }
-    return v;
-}
-
-/* The field between braces: path[!conversion][:spec]; the spec may hold fields. */
-static void brace_field(exo_jctx *c, brace_args *b, const exo_jstr *inside, int nested) {
-    const char *colon = inside->n > 0 ? memchr(inside->s, ':', inside->n) : NULL;
-    size_t end = colon == NULL ? inside->n : (size_t)(colon - inside->s);
-    exo_jvalue spec = exo_jsubstr(c, inside, end + 1, inside->n);
-    const char *bang = end > 0 ? memchr(inside->s, '!', end) : NULL;
-    char conversion = bang != NULL && bang + 2 == inside->s + end ? bang[1] : 0;
-    if (bang != NULL) end = (size_t)(bang - inside->s);
-    exo_jvalue path = exo_jsubstr(c, inside, 0, end);
-    exo_jvalue v = lookup(c, b, path.s);
-    field f;
-    spec = expand(c, b, spec.s, nested + 1);
-    bool valid = read_spec(c, spec.s, &f) && (bang == NULL) == (conversion == 0);
-    if (!valid) exo_jfail(c, "Invalid format specifier");
-    if (conversion == 'r') {
-        size_t mark = exo_jmark(c);
-        exo_jprint_repr(c, v);
-        v = exo_jtake(c, mark);
-    } else if (conversion == 's') {
-        v = exo_jto_str(c, v);
-    }
-    if (spec.s->n > 0 && v.type == EXO_J_BOOL) v = exo_jint(v.b);
-    if (spec.s->n > 0 && v.type != EXO_J_STRING && !is_number(v)) {
-        exo_jfail(c, "unsupported format string passed to %s.__format__", exo_jtype_name(v));
-    }
-    if (f.grouped && v.type == EXO_J_STRING) exo_jfail(c, "Cannot specify ',' with 's'.");
-    if (exo_jok(c)) put_field(c, &f, v);
-}
-
-/* The brace that ends what format->s[pos] begins, or SIZE_MAX. */
-static size_t closing_brace(const exo_jstr *format, size_t pos) {
-    int open = 0;
-    for (; pos < format->n; pos++) {
-        open += format->s[pos] == '{';
-        open -= format->s[pos] == '}';
-        if (open == 0) return pos;
-    }
-    return SIZE_MAX;
-}
-
-static exo_jvalue expand(exo_jctx *c, brace_args *b, const exo_jstr *format, int nested) {
-    size_t mark = exo_jmark(c), pos = 0;
-    if (nested >= MAX_NESTED && format->n > 0 && memchr(format->s, '{', format->n) != NULL)
-        exo_jfail(c, "Max string recursion exceeded");
-    while (pos < format->n && exo_jok(c)) {
-        char ch = format->s[pos];
-        bool doubled = pos + 1 < format->n && format->s[pos + 1] == ch && nested == 0;
-        if (ch != '{' && ch != '}') {
-            exo_jput(c, &format->s[pos++], 1);
-        } else if (doubled) {
-            exo_jput(c, &ch, 1);
-            pos += 2;
-        } else {
-            size_t close = ch == '{' ? closing_brace(format, pos) : SIZE_MAX;
-            if (close == SIZE_MAX) {
-                exo_jfail(c, "Single '%c' encountered in format string", ch);
-                break;
-            }
-            brace_field(c, b, exo_jsubstr(c, format, pos + 1, close).s, nested);
-            pos = close + 1;
-        }
-    }
-    return exo_jtake(c, mark);
-}
-
-exo_jvalue exo_jformat_braces(exo_jctx *c, const exo_jstr *format, const exo_jargs *a) {
-    brace_args b = {.args = a};
-    return expand(c, &b, format, 0);
+    bool surplus = args.type == EXO_J_TUPLE && !p.named ? p.next < args.list->n : !p.used;
+    if (surplus && !p.is_mapping)
+        exo_jfail(c, "not all arguments converted during string formatting");
+    exo_jvalue text = exo_jtake(c, mark);
+    text.markup = format.markup;
+    return text;
 }

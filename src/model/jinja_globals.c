@@ -3,7 +3,7 @@
 #define _POSIX_C_SOURCE 200809L /* localtime_r */
 #include "model/jinja.h"
 
-#include <string.h>
+#include <stdio.h>
 #include <time.h>
 
 #define MAX_DATE_BYTES 1024
@@ -85,7 +85,8 @@ static exo_jvalue global_cycler(exo_jctx *c, exo_jvalue self, const exo_jargs *a
 static exo_jvalue global_joiner(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)self;
     exo_jlist *l = exo_jlist_new(c, 1);
-    exo_jvalue sep = {.type = EXO_J_STRING, .s = exo_jarg_str(c, a, 0, ", ")};
+    bool given = a->v[0].type != EXO_J_ABSENT;
+    exo_jvalue sep = given ? a->v[0] : exo_jstring_borrow(c, ", ", 2);
     exo_jlist_append(c, l, sep);
     return exo_jlist_value(EXO_J_JOINER, l);
 }
@@ -98,20 +99,48 @@ static exo_jvalue global_raise(exo_jctx *c, exo_jvalue self, const exo_jargs *a)
     return exo_jundefined;
 }
 
+/* The format for strftime(): what a time without a zone says of its zone, nothing, and the
+ * microseconds are filled in as Python does it.  False: too long. */
+static bool read_pattern(const exo_jstr *format, long microseconds, char *out, size_t size) {
+    size_t n = 0;
+    for (size_t i = 0; i < format->n; i++) {
+        char next = format->s[i] == '%' && i + 1 < format->n ? format->s[i + 1] : '\0';
+        if (n + 8 >= size) return false;
+        if (next == 'z' || next == 'Z') {
+            i++;
+        } else if (next == 'f') {
+            n += (size_t)snprintf(out + n, size - n, "%06ld", microseconds);
+            i++;
+        } else {
+            out[n++] = format->s[i];
+            if (next == '%') out[n++] = format->s[++i];
+        }
+    }
+    out[n] = '\0';
+    return true;
+}
+
 /* Local time, as datetime.now().strftime(format) of transformers. */
 static exo_jvalue global_strftime_now(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)self;
     const exo_jstr *format = exo_jarg_str(c, a, 0, "");
     char pattern[MAX_DATE_BYTES / 4], text[MAX_DATE_BYTES];
-    if (format->n >= sizeof pattern) return exo_jfail(c, "the date format is too long");
-    if (format->n > 0) memcpy(pattern, format->s, format->n);
-    pattern[format->n] = '\0';
-    time_t now = c->now_unix != 0 ? (time_t)c->now_unix : time(NULL);
+    struct timespec now = {.tv_sec = (time_t)c->now_unix};
+    if (c->now_unix == 0) timespec_get(&now, TIME_UTC);
+    if (!read_pattern(format, now.tv_nsec / 1000, pattern, sizeof pattern))
+        return exo_jfail(c, "the date format is too long");
     struct tm local;
-    if (localtime_r(&now, &local) == NULL) return exo_jfail(c, "the clock's time has no date");
+    if (localtime_r(&now.tv_sec, &local) == NULL)
+        return exo_jfail(c, "the clock's time has no date");
     exo_jcharge(c, 100);
     size_t n = strftime(text, sizeof text, pattern, &local);
     return exo_jstring(c, text, n);
+}
+
+static exo_jvalue global_lipsum(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    (void)self;
+    (void)a;
+    return exo_jfail(c, "lipsum makes random text; a prompt must be the same each time");
 }
 
 static const exo_jnative globals[] = {
@@ -120,6 +149,7 @@ static const exo_jnative globals[] = {
     {"namespace", global_namespace, "*", 0},
     {"cycler", global_cycler, "*", 0},
     {"joiner", global_joiner, "sep", 0},
+    {"lipsum", global_lipsum, "*", 0},
     {"raise_exception", global_raise, "message", 1},
     {"strftime_now", global_strftime_now, "format", 1},
 };

@@ -163,7 +163,7 @@ static const exo_jstr *indent_text(exo_jctx *c, const exo_jargs *a, size_t i) {
 exo_jvalue exo_jfilter_tojson(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     json_style style = {
         .ensure_ascii = exo_jarg_bool(a, 0, false),
-        .indent = indent_text(c, a, 1),
+        .indent = self.type == EXO_J_STRING ? NULL : indent_text(c, a, 1),
         .sort_keys = exo_jarg_bool(a, 3, false),
     };
     exo_jargs pair = {0};

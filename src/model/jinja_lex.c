@@ -129,7 +129,7 @@ static void lex_raw(lexer *lx) {
         advance(lx, end);
         return;
     }
-    exo_jfail(lx->c, "Missing end of raw directive");
+    if (lx->pos < lx->n) exo_jfail(lx->c, "Missing end of raw directive");
 }
 
 /* ---- inside tags ---- */

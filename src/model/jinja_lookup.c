@@ -48,6 +48,44 @@ static bool macro_attr(exo_jctx *c, const exo_jmacro *macro, const exo_jstr *nam
     return true;
 }
 
+static bool block_named(exo_jctx *c, const exo_jstr *name, exo_jvalue *out) {
+    for (const exo_jstmt *b = c->blocks; b != NULL; b = b->block.next_block) {
+        exo_jcharge(c, 1);
+        if (!exo_jstr_equal(b->block.name, name)) continue;
+        *out = (exo_jvalue){.type = EXO_J_BLOCK, .block = b};
+        return true;
+    }
+    return false;
+}
+
+static bool range_attr(exo_jvalue object, const exo_jstr *name, exo_jvalue *out) {
+    if (object.type != EXO_J_RANGE) return false;
+    if (exo_jstr_is(name, "start"))
+        *out = exo_jint(object.range->start);
+    else if (exo_jstr_is(name, "stop"))
+        *out = exo_jint(object.range->stop);
+    else if (exo_jstr_is(name, "step"))
+        *out = exo_jint(object.range->step);
+    else
+        return false;
+    return true;
+}
+
+static bool number_attr(exo_jvalue object, const exo_jstr *name, exo_jvalue *out) {
+    bool integral = object.type == EXO_J_INT || object.type == EXO_J_BOOL;
+    if (!integral && object.type != EXO_J_FLOAT) return false;
+    exo_jvalue number = object.type == EXO_J_BOOL ? exo_jint(object.b) : object;
+    if (exo_jstr_is(name, "real") || (integral && exo_jstr_is(name, "numerator")))
+        *out = number;
+    else if (exo_jstr_is(name, "imag"))
+        *out = integral ? exo_jint(0) : exo_jfloat(0);
+    else if (integral && exo_jstr_is(name, "denominator"))
+        *out = exo_jint(1);
+    else
+        return false;
+    return true;
+}
+
 /* What Python's getattr() finds: methods and properties. */
 static bool real_attr(exo_jctx *c, exo_jvalue object, const exo_jstr *name, exo_jvalue *out) {
     if (object.type == EXO_J_NAMESPACE) return exo_jdict_get_name(c, object.dict, name, out);
@@ -61,6 +99,12 @@ static bool real_attr(exo_jctx *c, exo_jvalue object, const exo_jstr *name, exo_
         return true;
     }
     if (group_attr(object, name, out)) return true;
+    if (object.type == EXO_J_BLOCKS) return block_named(c, name, out);
+    if (object.type == EXO_J_BLOCK && exo_jstr_is(name, "super")) {
+        *out = exo_jundefined_hint(c, "there is no parent block called this");
+        return true;
+    }
+    if (number_attr(object, name, out) || range_attr(object, name, out)) return true;
     const exo_jnative *method = exo_jmethod_find((exo_jtype)object.type, name);
     if (method == NULL) return false;
     exo_jbound *bound = exo_jalloc(c, 1, sizeof *bound);
@@ -89,7 +133,11 @@ static exo_jvalue element(exo_jctx *c, exo_jvalue object, exo_jvalue index) {
     int64_t n = exo_jlength(c, object), i = index.type == EXO_J_BOOL ? index.b : index.i;
     if (i < 0 && i >= -n) i += n;
     if (i < 0 || i >= n) return missing_element(c, object, index);
-    if (object.type == EXO_J_STRING) return char_at(c, object.s, (size_t)i);
+    if (object.type == EXO_J_STRING) {
+        exo_jvalue one = char_at(c, object.s, (size_t)i);
+        one.markup = object.markup;
+        return one;
+    }
     if (object.type == EXO_J_RANGE) return exo_jint(object.range->start + i * object.range->step);
     return object.list->items[i];
 }
@@ -176,6 +224,7 @@ exo_jvalue exo_jslice(exo_jctx *c, exo_jvalue object, const exo_jvalue bounds[3]
     int64_t n = exo_jlength(c, object), step = 1, start, stop;
     read_bound(c, bounds[2], &step);
     if (step == 0) return exo_jfail(c, "slice step cannot be zero");
+    const int64_t given_step = step;
     if (step < -n - 1) step = -n - 1; /* one element at most: keeps products small */
     if (step > n + 1) step = n + 1;
     int64_t low = step > 0 ? 0 : -1, high = step > 0 ? n : n - 1;
@@ -188,9 +237,14 @@ exo_jvalue exo_jslice(exo_jctx *c, exo_jvalue object, const exo_jvalue bounds[3]
     int64_t count = 0;
     if (step > 0 && start < stop) count = (stop - start - 1) / step + 1;
     if (step < 0 && stop < start) count = (start - stop - 1) / -step + 1;
-    if (range) return slice_range(c, object.range, start, stop, step, count);
-    return string ? slice_string(c, object.s, start, step, count)
-                  : slice_items(c, object, start, step, count);
+    if (range) {
+        bool small = given_step > INT32_MIN && given_step < INT32_MAX;
+        return slice_range(c, object.range, start, stop, small ? given_step : step, count);
+    }
+    if (!string) return slice_items(c, object, start, step, count);
+    exo_jvalue text = slice_string(c, object.s, start, step, count);
+    text.markup = object.markup;
+    return text;
 }
 
 /* ---- paths ---- */

@@ -39,6 +39,18 @@ static exo_jvalue list_pop(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     return v;
 }
 
+/* From and up to the positions that a->v[1] and a->v[2] give. */
+static size_t position_within(exo_jctx *c, const exo_jlist *l, const exo_jargs *a) {
+    int64_t n = (int64_t)l->n, from = exo_jarg_int(c, a, 1, 0), to = exo_jarg_int(c, a, 2, n);
+    if (from < 0) from = from < -n ? 0 : from + n;
+    if (to < 0) to = to < -n ? 0 : to + n;
+    for (int64_t i = from; i < to && i < n && exo_jok(c); i++) {
+        exo_jcharge(c, 1);
+        if (exo_jequal(c, l->items[i], a->v[0])) return (size_t)i;
+    }
+    return SIZE_MAX;
+}
+
 static size_t position(exo_jctx *c, const exo_jlist *l, exo_jvalue v) {
     for (size_t i = 0; i < l->n && exo_jok(c); i++) {
         exo_jcharge(c, 1);
@@ -48,7 +60,7 @@ static size_t position(exo_jctx *c, const exo_jlist *l, exo_jvalue v) {
 }
 
 static exo_jvalue list_index(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
-    size_t i = position(c, self.list, a->v[0]);
+    size_t i = position_within(c, self.list, a);
     return i != SIZE_MAX ? exo_jint((int64_t)i) : exo_jfail(c, "the value is not in the list");
 }
 
@@ -81,10 +93,16 @@ static exo_jvalue list_reverse(exo_jctx *c, exo_jvalue self, const exo_jargs *a)
 }
 
 static exo_jvalue list_sort(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    static const exo_jstr reverse_name = {.s = "reverse", .n = 7, .n_chars = 7};
     exo_jlist *keys = exo_jlist_new(c, self.list->n);
-    if (keys == NULL) return exo_jnone;
+    exo_jvalue reverse = exo_jint(0);
+    bool given = a->kw != NULL && exo_jdict_get_name(c, a->kw, &reverse_name, &reverse);
+    if (a->n > 0) return exo_jfail(c, "sort() takes no positional arguments");
+    if (a->kw != NULL && a->kw->n > given) return exo_jfail(c, "sort() takes reverse only");
+    int64_t backwards = exo_jarg_int(c, &(exo_jargs){.v = &reverse, .n = 1}, 0, 0);
+    if (keys == NULL || !exo_jok(c)) return exo_jnone;
     if (self.list->n > 0) memcpy(keys->items, self.list->items, self.list->n * sizeof *keys->items);
-    exo_jsort(c, keys->items, self.list->items, self.list->n, exo_jarg_bool(a, 0, false));
+    exo_jsort(c, keys->items, self.list->items, self.list->n, backwards != 0);
     return exo_jnone;
 }
 
@@ -103,15 +121,15 @@ static exo_jvalue list_clear(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
 }
 
 static const exo_jnative list_methods[] = {
-    {"append", list_append, "object", 1},
-    {"extend", list_extend, "iterable", 1},
-    {"insert", list_insert, "index object", 2},
-    {"pop", list_pop, "index", 0},
-    {"index", list_index, "value", 1},
-    {"remove", list_remove, "value", 1},
-    {"count", list_count, "value", 1},
+    {"append", list_append, "/ object", 1},
+    {"extend", list_extend, "/ iterable", 1},
+    {"insert", list_insert, "/ index object", 2},
+    {"pop", list_pop, "/ index", 0},
+    {"index", list_index, "/ value start stop", 1},
+    {"remove", list_remove, "/ value", 1},
+    {"count", list_count, "/ value", 1},
     {"reverse", list_reverse, "", 0},
-    {"sort", list_sort, "reverse", 0},
+    {"sort", list_sort, "*", 0},
     {"copy", list_copy, "", 0},
     {"clear", list_clear, "", 0},
 };
@@ -127,13 +145,13 @@ static exo_jvalue range_count(exo_jctx *c, exo_jvalue self, const exo_jargs *a) 
 }
 
 static const exo_jnative range_methods[] = {
-    {"index", range_index, "value", 1},
-    {"count", range_count, "value", 1},
+    {"index", range_index, "/ value", 1},
+    {"count", range_count, "/ value", 1},
 };
 
 static const exo_jnative tuple_methods[] = {
-    {"index", list_index, "value", 1},
-    {"count", list_count, "value", 1},
+    {"index", list_index, "/ value start stop", 1},
+    {"count", list_count, "/ value", 1},
 };
 
 /* ---- dictionaries ---- */
@@ -183,6 +201,25 @@ static exo_jvalue dict_pop(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     return exo_jfail(c, "pop: the key is not in the dictionary");
 }
 
+static exo_jvalue dict_popitem(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    (void)a;
+    exo_jvalue value;
+    if (self.dict->n == 0) return exo_jfail(c, "popitem(): dictionary is empty");
+    exo_jvalue key = self.dict->entries[self.dict->n - 1].key;
+    exo_jdict_remove(c, self.dict, key, &value);
+    return exo_jpair(c, key, value);
+}
+
+/* A new dictionary with the given keys, whatever is in this one. */
+static exo_jvalue dict_fromkeys(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    (void)self;
+    exo_jlist *keys = exo_jiterate(c, a->v[0]);
+    exo_jdict *d = exo_jdict_new(c);
+    for (size_t i = 0; exo_jok(c) && i < keys->n; i++)
+        exo_jdict_set(c, d, keys->items[i], given_or_none(a, 1));
+    return d == NULL ? exo_jundefined : (exo_jvalue){.type = EXO_J_DICT, .dict = d};
+}
+
 static exo_jvalue dict_setdefault(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     exo_jvalue v;
     if (exo_jdict_get(c, self.dict, a->v[0], &v)) return v;
@@ -223,11 +260,17 @@ static exo_jvalue dict_clear(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
 }
 
 static const exo_jnative dict_methods[] = {
-    {"items", dict_items, "", 0},        {"keys", dict_keys, "", 0},
-    {"values", dict_values, "", 0},      {"get", dict_get, "key default", 1},
-    {"pop", dict_pop, "key default", 1}, {"setdefault", dict_setdefault, "key default", 1},
-    {"update", dict_update, "*", 0},     {"copy", dict_copy, "", 0},
+    {"items", dict_items, "", 0},
+    {"keys", dict_keys, "", 0},
+    {"values", dict_values, "", 0},
+    {"get", dict_get, "/ key default", 1},
+    {"pop", dict_pop, "/ key default", 1},
+    {"setdefault", dict_setdefault, "/ key default", 1},
+    {"update", dict_update, "*", 0},
+    {"copy", dict_copy, "", 0},
     {"clear", dict_clear, "", 0},
+    {"popitem", dict_popitem, "", 0},
+    {"fromkeys", dict_fromkeys, "/ iterable value", 1},
 };
 
 /* ---- loops and cyclers ---- */

@@ -30,6 +30,8 @@ const char *exo_jtype_name(exo_jvalue v) {
     case EXO_J_LOOP: return "LoopContext";
     case EXO_J_CYCLER: return "Cycler";
     case EXO_J_JOINER: return "Joiner";
+    case EXO_J_BLOCKS: return "TemplateReference";
+    case EXO_J_BLOCK: return "BlockReference";
     case EXO_J_ABSENT: break;
     }
     return "object";
@@ -219,6 +221,21 @@ static bool dicts_equal(exo_jctx *c, const exo_jdict *a, const exo_jdict *b) {
     return equal;
 }
 
+/* Views of keys and of items compare as sets. */
+static bool is_set(exo_jvalue v) {
+    return v.type == EXO_J_VIEW && v.list->view_kind != EXO_J_VALUES;
+}
+
+static bool is_subset(exo_jctx *c, const exo_jlist *small, const exo_jlist *large) {
+    for (size_t i = 0; i < small->n && exo_jok(c); i++) {
+        size_t k = 0;
+        while (k < large->n && exo_jok(c) && !exo_jequal(c, small->items[i], large->items[k])) k++;
+        exo_jcharge(c, k + 1);
+        if (k == large->n) return false;
+    }
+    return exo_jok(c);
+}
+
 bool exo_jsame(exo_jvalue a, exo_jvalue b) {
     if (a.type != b.type) return false;
     switch ((exo_jtype)a.type) {
@@ -240,12 +257,16 @@ bool exo_jequal(exo_jctx *c, exo_jvalue a, exo_jvalue b) {
     case EXO_J_NONE: return true;
     case EXO_J_STRING: exo_jcharge(c, a.s->n / 64); return exo_jstr_equal(a.s, b.s);
     case EXO_J_LIST:
-    case EXO_J_TUPLE:
-    case EXO_J_VIEW: return lists_equal(c, a.list, b.list);
+    case EXO_J_TUPLE: return lists_equal(c, a.list, b.list);
+    case EXO_J_VIEW:
+        if (!is_set(a) || !is_set(b)) return a.list == b.list;
+        return a.list->n == b.list->n && is_subset(c, a.list, b.list);
     case EXO_J_DICT: return dicts_equal(c, a.dict, b.dict);
     case EXO_J_RANGE:
         return a.range->n == b.range->n && a.range->start == b.range->start &&
                a.range->step == b.range->step;
+    case EXO_J_NATIVE:
+        return a.native->fn == b.native->fn && exo_jsame(a.native->self, b.native->self);
     default: return a.list == b.list;
     }
 }
@@ -293,6 +314,11 @@ bool exo_jcompare(exo_jctx *c, exo_jcmp op, exo_jvalue a, exo_jvalue b) {
     if (a.type == b.type && (a.type == EXO_J_LIST || a.type == EXO_J_TUPLE)) {
         return compare_lists(c, op, a.list, b.list);
     }
+    if (is_set(a) && is_set(b)) {
+        bool less = op == EXO_J_LT || op == EXO_J_LE, strict = op == EXO_J_LT || op == EXO_J_GT;
+        const exo_jlist *small = less ? a.list : b.list, *large = less ? b.list : a.list;
+        return (strict ? small->n < large->n : small->n <= large->n) && is_subset(c, small, large);
+    }
     if (a.type == EXO_J_UNDEFINED || b.type == EXO_J_UNDEFINED) {
         exo_jundefined_fail(c, a.type == EXO_J_UNDEFINED ? a : b);
         return false;
@@ -313,9 +339,17 @@ bool exo_jcontains(exo_jctx *c, exo_jvalue container, exo_jvalue item) {
         exo_jcharge(c, container.s->n / 64);
         return exo_jstr_find(c, container.s, 0, item.s) != SIZE_MAX;
     }
+    if (container.type == EXO_J_VIEW && container.list->view_kind == EXO_J_KEYS)
+        exo_jhashable(c, item);
     if (container.type == EXO_J_DICT) return exo_jdict_get(c, container.dict, item, &ignored);
     if (!exo_jiterable(container)) {
         exo_jfail(c, "argument of type '%s' is not iterable", exo_jtype_name(container));
+        return false;
+    }
+    if (container.type == EXO_J_ITERATOR) {
+        while (exo_jpull(c, container.list, &ignored)) {
+            if (exo_jequal(c, ignored, item)) return true;
+        }
         return false;
     }
     exo_jlist *l = exo_jiterate(c, container);
@@ -354,7 +388,9 @@ static exo_jvalue repeat(exo_jctx *c, exo_jvalue sequence, int64_t times) {
             exo_jcharge(c, 1);
             exo_jput_str(c, sequence.s);
         }
-        return exo_jtake(c, mark);
+        exo_jvalue text = exo_jtake(c, mark);
+        text.markup = sequence.markup;
+        return text;
     }
     exo_jlist *l = exo_jlist_new(c, 0);
     for (int64_t i = 0; i < times && exo_jok(c) && sequence.list->n > 0; i++) {
@@ -372,7 +408,7 @@ static bool is_sequence(exo_jvalue v) {
 exo_jvalue exo_jbinary(exo_jctx *c, exo_jop op, exo_jvalue a, exo_jvalue b) {
     static const char *const texts[] = {"+", "-", "*", "/", "//", "%", "** or pow()"};
     if (is_number(a) && is_number(b)) return arithmetic(c, op, a, b);
-    if (op == EXO_J_MOD && a.type == EXO_J_STRING) return exo_jformat_percent(c, a.s, b);
+    if (op == EXO_J_MOD && a.type == EXO_J_STRING) return exo_jformat_percent(c, a, b);
     if (a.type == EXO_J_UNDEFINED) return exo_jundefined_fail(c, a);
     if (b.type == EXO_J_UNDEFINED) return exo_jundefined_fail(c, b);
     if (op == EXO_J_ADD && a.type == b.type && is_sequence(a)) {
@@ -425,6 +461,7 @@ static exo_jlist *chars_of(exo_jctx *c, const exo_jstr *s) {
 
 exo_jlist *exo_jiterate(exo_jctx *c, exo_jvalue v) {
     exo_jlist *l;
+    exo_jvalue item;
     switch ((exo_jtype)v.type) {
     case EXO_J_LIST:
     case EXO_J_TUPLE:
@@ -433,9 +470,7 @@ exo_jlist *exo_jiterate(exo_jctx *c, exo_jvalue v) {
     case EXO_J_STRING: return chars_of(c, v.s);
     case EXO_J_ITERATOR:
         l = exo_jlist_new(c, v.list->n - v.list->pos);
-        while (v.list->pos < v.list->n && exo_jok(c)) {
-            exo_jlist_append(c, l, v.list->items[v.list->pos++]);
-        }
+        while (exo_jpull(c, v.list, &item)) exo_jlist_append(c, l, item);
         return l;
     case EXO_J_RANGE:
         l = exo_jlist_new(c, (size_t)v.range->n);

@@ -58,11 +58,22 @@ static exo_jstmt *parse_if(exo_jparser *p) {
     return s;
 }
 
+/* A loop's own variable is not to be assigned to. */
+static void check_target(exo_jparser *p, const exo_jexpr *target, bool in_loop) {
+    if (!in_loop || !exo_jok(p->c)) return;
+    if (target->kind == EXO_J_EXPR_NAME && exo_jstr_is(target->name, "loop"))
+        exo_jfail(p->c, "Can't assign to special loop variable in for-loop target");
+    if (target->kind != EXO_J_EXPR_TUPLE) return;
+    for (size_t i = 0; i < target->list.n; i++) check_target(p, target->list.items[i], true);
+}
+
 static exo_jstmt *parse_for(exo_jparser *p) {
     static const char *const ends[] = {"endfor", "else", NULL};
     exo_jstmt *s = new_stmt(p, EXO_J_STMT_FOR);
     if (s == NULL) return NULL;
+    s->loop.escape = p->escape;
     s->loop.target = exo_jparse_target(p, false);
+    check_target(p, s->loop.target, true);
     if (!exo_jaccept_name(p, "in")) {
         exo_jfail(p->c, "expected token 'in' in a for loop");
         return NULL;
@@ -71,11 +82,14 @@ static exo_jstmt *parse_for(exo_jparser *p) {
     if (exo_jaccept_name(p, "if")) s->loop.test = exo_jparse_expr(p);
     s->loop.recursive = exo_jaccept_name(p, "recursive");
     p->n_loops++;
+    p->n_outer_loops++;
     s->loop.body = parse_block_body(p, ends);
     p->n_loops--;
-    if (exo_jaccept_name(p, "endfor") || !exo_jok(p->c)) return s;
-    exo_jadvance(p);
-    s->loop.orelse = parse_until(p, "endfor");
+    if (!exo_jaccept_name(p, "endfor") && exo_jok(p->c)) {
+        exo_jadvance(p);
+        s->loop.orelse = parse_until(p, "endfor");
+    }
+    p->n_outer_loops--;
     return s;
 }
 
@@ -97,7 +111,13 @@ static void parse_signature(exo_jparser *p, exo_jmacro_def *def) {
     exo_jexpect_op(p, "(");
     while (exo_jok(p->c) && !exo_jat_op(p, ")")) {
         if (def->n_params > 0) exo_jexpect_op(p, ",");
-        push_param(p, def, exo_jexpect_ident(p));
+        const exo_jstr *name = exo_jexpect_ident(p);
+        exo_jcharge(p->c, def->n_params / 16);
+        for (size_t i = 0; i < def->n_params; i++) {
+            if (!exo_jstr_equal(def->params[i], name)) continue;
+            exo_jfail(p->c, "duplicate argument '%.*s' in a macro", exo_jshown(name), name->s);
+        }
+        push_param(p, def, name);
         if (exo_jaccept_op(p, "=")) {
             exo_jexprs_push(p->c, &def->defaults, exo_jparse_expr(p));
         } else if (def->defaults.n > 0) {
@@ -121,6 +141,11 @@ static void parse_macro_body(exo_jparser *p, exo_jmacro_def *def, const char *en
     p->uses_caller = p->uses_varargs = p->uses_kwargs = false;
     def->body = parse_until(p, end);
     def->uses_caller = p->uses_caller;
+    for (size_t i = 0; def->uses_caller && i + def->defaults.n < def->n_params; i++) {
+        if (!exo_jstr_is(def->params[i], "caller")) continue;
+        exo_jfail(p->c, "When defining macros or call blocks the special \"caller\" argument must "
+                        "be omitted or be given a default.");
+    }
     def->uses_varargs = p->uses_varargs && !has_param(def, "varargs");
     def->uses_kwargs = p->uses_kwargs && !has_param(def, "kwargs");
     p->n_loops = outside.n_loops;
@@ -159,6 +184,7 @@ static exo_jstmt *parse_set(exo_jparser *p) {
     exo_jstmt *s = new_stmt(p, EXO_J_STMT_SET);
     if (s == NULL) return NULL;
     s->set.target = exo_jparse_target(p, true);
+    check_target(p, s->set.target, p->n_outer_loops > 0);
     if (exo_jaccept_op(p, "=")) {
         s->set.value = exo_jparse_tuple(p);
         return s;
@@ -175,6 +201,8 @@ static exo_jstmt *parse_with(exo_jparser *p) {
     while (exo_jok(p->c) && p->t->kind != EXO_J_TOK_BLOCK_END && !exo_jat_op(p, ":")) {
         if (s->with.targets.n > 0) exo_jexpect_op(p, ",");
         exo_jexprs_push(p->c, &s->with.targets, exo_jparse_target(p, false));
+        if (exo_jok(p->c))
+            check_target(p, s->with.targets.items[s->with.targets.n - 1], p->n_outer_loops > 0);
         exo_jexpect_op(p, "=");
         exo_jexprs_push(p->c, &s->with.values, exo_jparse_expr(p));
     }
@@ -185,25 +213,69 @@ static exo_jstmt *parse_with(exo_jparser *p) {
 static exo_jstmt *parse_filter_block(exo_jparser *p) {
     exo_jstmt *s = new_stmt(p, EXO_J_STMT_FILTER_BLOCK);
     if (s == NULL) return NULL;
+    s->filter_block.escape = p->escape;
     s->filter_block.filter = exo_jparse_filters(p, NULL, true);
     s->filter_block.body = parse_until(p, "endfilter");
     return s;
+}
+
+/* One block of each name; a required one has nothing but blanks. */
+static void check_block(exo_jparser *p, exo_jstmt *block) {
+    exo_jctx *c = p->c;
+    for (exo_jstmt *b = c->blocks; b != NULL && exo_jok(c); b = b->block.next_block) {
+        exo_jcharge(c, 1);
+        if (exo_jstr_equal(b->block.name, block->block.name))
+            exo_jfail(c, "block '%.*s' defined twice", exo_jshown(b->block.name), b->block.name->s);
+    }
+    for (exo_jstmt *s = block->block.body; block->block.required && s != NULL; s = s->next) {
+        const exo_jstr *text = s->kind == EXO_J_STMT_TEXT ? s->text.s : NULL;
+        size_t pos = 0;
+        while (text != NULL && pos < text->n) {
+            if (!exo_jis_space(exo_jutf8_next(text->s, text->n, &pos))) break;
+        }
+        bool blank =
+            text != NULL && (pos == text->n && exo_jis_space((unsigned char)text->s[pos - 1]));
+        if (!blank) exo_jfail(c, "Required blocks can only contain comments or whitespace");
+    }
+    block->block.next_block = c->blocks;
+    c->blocks = block;
 }
 
 static exo_jstmt *parse_block(exo_jparser *p) {
     exo_jstmt *s = new_stmt(p, EXO_J_STMT_BLOCK);
     if (s == NULL) return NULL;
     const exo_jstr *name = exo_jexpect_ident(p);
+    s->block.name = name;
     s->block.scoped = exo_jaccept_name(p, "scoped");
-    exo_jaccept_name(p, "required");
+    s->block.required = exo_jaccept_name(p, "required");
     const exo_jparser outside = *p; /* what a block uses is not looked for by macros around it */
+    p->escape = EXO_J_ESCAPE_OFF;
+    p->n_loops = 0;
     s->block.body = parse_until(p, "endblock");
+    check_block(p, s);
+    p->escape = outside.escape;
+    p->n_loops = outside.n_loops;
     p->uses_caller = outside.uses_caller;
     p->uses_varargs = outside.uses_varargs;
     p->uses_kwargs = outside.uses_kwargs;
     if (exo_jok(p->c) && p->t->kind == EXO_J_TOK_NAME && exo_jstr_equal(p->t->value.s, name)) {
         exo_jadvance(p);
     }
+    return s;
+}
+
+/* A constant decides while parsing; anything else when it is run. */
+static exo_jstmt *parse_autoescape(exo_jparser *p) {
+    exo_jstmt *s = new_stmt(p, EXO_J_STMT_AUTOESCAPE);
+    if (s == NULL) return NULL;
+    const exo_jescape outside = p->escape;
+    exo_jexpr *value = s->autoescape.value = exo_jparse_expr(p);
+    bool constant = exo_jok(p->c) && value->kind == EXO_J_EXPR_CONST;
+    if (outside != EXO_J_ESCAPE_LATER) p->escape = EXO_J_ESCAPE_LATER;
+    if (outside != EXO_J_ESCAPE_LATER && constant)
+        p->escape = exo_jtruth(value->constant) ? EXO_J_ESCAPE_ON : EXO_J_ESCAPE_OFF;
+    s->autoescape.body = parse_until(p, "endautoescape");
+    p->escape = outside;
     return s;
 }
 
@@ -222,7 +294,8 @@ static exo_jstmt *parse_print(exo_jparser *p) {
         if (group->block.body != NULL) exo_jexpect_op(p, ",");
         exo_jstmt *s = new_stmt(p, EXO_J_STMT_PRINT);
         if (s == NULL) return NULL;
-        s->print = exo_jparse_expr(p);
+        s->print.escape = p->escape;
+        s->print.value = exo_jparse_expr(p);
         *tail = s;
         tail = &s->next;
     }
@@ -250,10 +323,19 @@ static const struct {
     const char *tag;
     exo_jstmt *(*parse)(exo_jparser *p);
 } statements[] = {
-    {"if", parse_if},       {"for", parse_for},           {"set", parse_set},
-    {"macro", parse_macro}, {"call", parse_call_block},   {"filter", parse_filter_block},
-    {"with", parse_with},   {"block", parse_block},       {"print", parse_print},
-    {"break", parse_break}, {"continue", parse_continue}, {"generation", parse_generation},
+    {"if", parse_if},
+    {"for", parse_for},
+    {"set", parse_set},
+    {"macro", parse_macro},
+    {"call", parse_call_block},
+    {"filter", parse_filter_block},
+    {"with", parse_with},
+    {"block", parse_block},
+    {"print", parse_print},
+    {"break", parse_break},
+    {"continue", parse_continue},
+    {"generation", parse_generation},
+    {"autoescape", parse_autoescape},
 };
 
 static bool needs_other_files(const exo_jstr *tag) {
@@ -294,7 +376,8 @@ static exo_jstmt *parse_text(exo_jparser *p) {
 static exo_jstmt *parse_output(exo_jparser *p) {
     exo_jstmt *s = new_stmt(p, EXO_J_STMT_PRINT);
     exo_jadvance(p);
-    if (s != NULL) s->print = exo_jparse_tuple(p);
+    if (s != NULL) s->print.escape = p->escape;
+    if (s != NULL) s->print.value = exo_jparse_tuple(p);
     exo_jexpect_kind(p, EXO_J_TOK_VARIABLE_END);
     return s;
 }

@@ -135,6 +135,12 @@ static void push_keyword(exo_jparser *p, exo_jcall_args *args) {
     void *names = exo_jgrow(p->c, args->kw_names, args->kw_values.n, sizeof(void *));
     if (names == NULL) return;
     args->kw_names = names;
+    exo_jcharge(p->c, args->kw_values.n / 16);
+    for (size_t i = 0; i < args->kw_values.n; i++) {
+        if (!exo_jstr_equal(args->kw_names[i], p->t->value.s)) continue;
+        exo_jfail(p->c, "keyword argument repeated: %.*s", exo_jshown(p->t->value.s),
+                  p->t->value.s->s);
+    }
     args->kw_names[args->kw_values.n] = p->t->value.s;
     exo_jadvance(p);
     exo_jadvance(p);
@@ -329,6 +335,11 @@ static bool at_bound_end(const exo_jparser *p) { return exo_jat_op(p, ":") || ex
 static exo_jexpr *parse_subscript(exo_jparser *p, exo_jexpr *object) {
     exo_jexpr *e = new_expr(p, EXO_J_EXPR_ITEM), *bounds[3] = {NULL};
     if (e == NULL) return NULL;
+    e->item.object = object;
+    if (exo_jaccept_op(p, "]")) { /* the item () */
+        e->item.index = new_expr(p, EXO_J_EXPR_TUPLE);
+        return e;
+    }
     if (!exo_jat_op(p, ":")) bounds[0] = exo_jparse_expr(p);
     if (exo_jaccept_op(p, ":")) {
         if (!at_bound_end(p)) bounds[1] = exo_jparse_expr(p);
@@ -430,6 +441,7 @@ static exo_jexpr *parse_concat(exo_jparser *p) {
     if (!exo_jat_op(p, "~")) return first;
     exo_jexpr *e = new_expr(p, EXO_J_EXPR_CONCAT);
     if (e == NULL) return NULL;
+    e->concat.escape = p->escape;
     exo_jexprs_push(p->c, &e->list, first);
     while (exo_jaccept_op(p, "~")) exo_jexprs_push(p->c, &e->list, parse_product(p));
     return e;
@@ -509,16 +521,17 @@ static exo_jexpr *parse_or(exo_jparser *p) {
 
 exo_jexpr *exo_jparse_expr(exo_jparser *p) {
     if (!exo_jenter(p->c)) return NULL;
+    uint32_t depth = p->c->depth;
     exo_jexpr *value = parse_or(p);
     while (exo_jaccept_name(p, "if")) {
         exo_jexpr *e = new_expr(p, EXO_J_EXPR_COND);
-        if (e == NULL) break;
+        if (e == NULL || !exo_jenter(p->c)) break; /* a chain nests to the left */
         e->cond.yes = value;
         e->cond.test = parse_or(p);
         if (exo_jaccept_name(p, "else")) e->cond.no = exo_jparse_expr(p);
         value = e;
     }
-    exo_jleave(p->c);
+    p->c->depth = depth - 1;
     return value;
 }
 

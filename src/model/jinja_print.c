@@ -60,6 +60,11 @@ size_t exo_jformat_double(double f, char out[40]) {
     return (size_t)snprintf(out, 40, "%s%.*s.%s", sign, e + 1, digits, digits + e + 1);
 }
 
+static size_t escape_char(uint32_t cp, char out[12]) {
+    const char *form = cp < 0x100 ? "\\x%02x" : cp < 0x10000 ? "\\u%04x" : "\\U%08x";
+    return (size_t)snprintf(out, 12, form, (unsigned)cp);
+}
+
 static void repr_char(exo_jctx *c, uint32_t cp, char quote) {
     char escaped[12];
     if (cp == (uint32_t)quote || cp == '\\') {
@@ -71,10 +76,23 @@ static void repr_char(exo_jctx *c, uint32_t cp, char quote) {
     } else if (exo_jis_printable(cp)) {
         exo_jput_char(c, cp);
     } else {
-        const char *form = cp < 0x100 ? "\\x%02x" : cp < 0x10000 ? "\\u%04x" : "\\U%08x";
-        int n = snprintf(escaped, sizeof escaped, form, (unsigned)cp);
-        exo_jput(c, escaped, (size_t)n);
+        exo_jput(c, escaped, escape_char(cp, escaped));
     }
+}
+
+exo_jvalue exo_jascii(exo_jctx *c, const exo_jstr *repr) {
+    size_t mark = exo_jmark(c);
+    char escaped[12];
+    exo_jcharge(c, repr->n / 16);
+    for (size_t pos = 0; pos < repr->n && exo_jok(c);) {
+        size_t from = pos;
+        uint32_t cp = exo_jutf8_next(repr->s, repr->n, &pos);
+        if (cp < 0x80)
+            exo_jput(c, repr->s + from, 1);
+        else
+            exo_jput(c, escaped, escape_char(cp, escaped));
+    }
+    return exo_jtake(c, mark);
 }
 
 static bool is_plain(char b) { return b >= ' ' && b < 0x7F && b != '\'' && b != '"' && b != '\\'; }
@@ -165,6 +183,7 @@ static void repr_object(exo_jctx *c, exo_jvalue v) {
         exo_jputs(c, text);
         return;
     }
+    case EXO_J_BLOCKS: exo_jputs(c, "<TemplateReference None>"); return;
     case EXO_J_MACRO:
         exo_jputs(c, "<Macro ");
         if (v.macro->def->name != NULL)

@@ -111,7 +111,8 @@ static exo_jvalue filter_sort(exo_jctx *c, exo_jvalue self, const exo_jargs *a) 
         exo_jlist_append(c, keys, sort_keys(c, l->items[i], a->v[2], cased));
     }
     if (!exo_jok(c)) keys = NULL;
-    if (keys != NULL) exo_jsort(c, keys->items, l->items, l->n, exo_jarg_bool(a, 0, false));
+    bool reverse = exo_jarg_int(c, a, 0, 0) != 0;
+    if (keys != NULL && exo_jok(c)) exo_jsort(c, keys->items, l->items, l->n, reverse);
     return exo_jlist_value(EXO_J_LIST, l);
 }
 
@@ -131,7 +132,8 @@ static exo_jvalue filter_dictsort(exo_jctx *c, exo_jvalue self, const exo_jargs 
         exo_jlist_append(c, pairs, exo_jpair(c, e->key, e->value));
         exo_jlist_append(c, keys, fold_case(c, by_value ? e->value : e->key, cased));
     }
-    if (exo_jok(c)) exo_jsort(c, keys->items, pairs->items, n, exo_jarg_bool(a, 2, false));
+    bool reverse = exo_jarg_int(c, a, 2, 0) != 0;
+    if (exo_jok(c)) exo_jsort(c, keys->items, pairs->items, n, reverse);
     return exo_jlist_value(EXO_J_LIST, pairs);
 }
 
@@ -160,7 +162,7 @@ static exo_jvalue filter_groupby(exo_jctx *c, exo_jvalue self, const exo_jargs *
 }
 
 /* unique(case_sensitive=false, attribute=none) */
-static exo_jvalue filter_unique(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+static exo_jlist *make_unique(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     exo_jlist *l = exo_jiterate(c, self), *out = exo_jlist_new(c, 0);
     exo_jdict *seen = exo_jdict_new(c);
     for (size_t i = 0; l != NULL && seen != NULL && i < l->n && exo_jok(c); i++) {
@@ -171,7 +173,11 @@ static exo_jvalue filter_unique(exo_jctx *c, exo_jvalue self, const exo_jargs *a
         exo_jdict_set(c, seen, key, exo_jnone);
         exo_jlist_append(c, out, l->items[i]);
     }
-    return exo_jlist_value(EXO_J_ITERATOR, out);
+    return out;
+}
+
+static exo_jvalue filter_unique(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    return exo_jdefer(c, make_unique, self, a);
 }
 
 static exo_jvalue extreme(exo_jctx *c, exo_jvalue self, const exo_jargs *a, exo_jcmp better) {
@@ -206,10 +212,11 @@ static exo_jvalue filter_list(exo_jctx *c, exo_jvalue self, const exo_jargs *a) 
     return exo_jlist_value(EXO_J_LIST, copy_items(c, self));
 }
 
-static exo_jvalue filter_items(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+static exo_jlist *make_items(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
     if (self.type != EXO_J_UNDEFINED && self.type != EXO_J_DICT) {
-        return exo_jfail(c, "Can only get item pairs from a mapping.");
+        exo_jfail(c, "Can only get item pairs from a mapping.");
+        return NULL;
     }
     size_t n = self.type == EXO_J_DICT ? self.dict->n : 0;
     exo_jlist *l = exo_jlist_new(c, n);
@@ -217,14 +224,17 @@ static exo_jvalue filter_items(exo_jctx *c, exo_jvalue self, const exo_jargs *a)
         exo_jlist_append(c, l,
                          exo_jpair(c, self.dict->entries[i].key, self.dict->entries[i].value));
     }
-    return exo_jlist_value(EXO_J_ITERATOR, l);
+    return l;
+}
+
+static exo_jvalue filter_items(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    return exo_jdefer(c, make_items, self, a);
 }
 
 static exo_jvalue filter_first(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
-    if (self.type == EXO_J_ITERATOR && self.list->pos < self.list->n) {
-        return self.list->items[self.list->pos++]; /* the rest can still be read */
-    }
+    exo_jvalue v;
+    if (self.type == EXO_J_ITERATOR && exo_jpull(c, self.list, &v)) return v;
     if (self.type == EXO_J_STRING && self.s->n > 0) return exo_jget_item(c, self, exo_jint(0));
     exo_jlist *l = exo_jiterate(c, self);
     if (l == NULL) return exo_jundefined;
@@ -242,19 +252,34 @@ static exo_jvalue filter_last(exo_jctx *c, exo_jvalue self, const exo_jargs *a) 
     return l->items[l->n - 1];
 }
 
-/* join(d="", attribute=none) */
+static void put_part(exo_jctx *c, exo_jvalue part, bool safe) {
+    if (!safe || (part.type == EXO_J_STRING && part.markup))
+        exo_jprint(c, part);
+    else
+        exo_jput_str(c, exo_jstr_escape(c, exo_jto_str(c, part).s).s);
+}
+
+/* join(d="", attribute=none); with autoescape, markup among the parts escapes the others */
 static exo_jvalue filter_join(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     exo_jvalue d =
         a->v[0].type == EXO_J_ABSENT ? exo_jstring_borrow(c, "", 0) : exo_jto_str(c, a->v[0]);
     exo_jlist *l = exo_jiterate(c, self);
-    size_t mark = exo_jmark(c);
+    exo_jlist *parts = exo_jlist_new(c, 0);
+    bool safe = c->autoescape && d.markup;
     for (size_t i = 0; l != NULL && i < l->n && exo_jok(c); i++) {
         exo_jvalue item = exo_jget_path(c, l->items[i], a->v[1], exo_jabsent);
         exo_jcharge(c, 1);
-        if (i > 0) exo_jput_str(c, d.s);
-        exo_jprint(c, item);
+        safe |= c->autoescape && item.type == EXO_J_STRING && item.markup;
+        exo_jlist_append(c, parts, item);
     }
-    return exo_jtake(c, mark);
+    size_t mark = exo_jmark(c);
+    for (size_t i = 0; exo_jok(c) && i < parts->n; i++) {
+        if (i > 0) put_part(c, d, safe);
+        put_part(c, parts->items[i], safe);
+    }
+    exo_jvalue text = exo_jtake(c, mark);
+    text.markup = safe;
+    return text;
 }
 
 static exo_jvalue reversed_string(exo_jctx *c, const exo_jstr *s) {
@@ -270,7 +295,11 @@ static exo_jvalue reversed_string(exo_jctx *c, const exo_jstr *s) {
 
 static exo_jvalue filter_reverse(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
-    if (self.type == EXO_J_STRING) return reversed_string(c, self.s);
+    if (self.type == EXO_J_STRING) {
+        exo_jvalue text = reversed_string(c, self.s);
+        text.markup = self.markup;
+        return text;
+    }
     exo_jlist *l = exo_jiterate(c, self), *out;
     if (l == NULL) return exo_jundefined;
     out = exo_jlist_new(c, l->n);
@@ -292,7 +321,7 @@ static exo_jvalue filter_sum(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
 }
 
 /* batch(linecount, fill_with=none) */
-static exo_jvalue filter_batch(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+static exo_jlist *make_batch(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     exo_jvalue count = a->v[0];
     int64_t size = -1; /* no number of items equals what is no number */
     if (count.type == EXO_J_INT) size = count.i;
@@ -314,14 +343,21 @@ static exo_jvalue filter_batch(exo_jctx *c, exo_jvalue self, const exo_jargs *a)
         exo_jlist_append(c, row, a->v[1]);
         exo_jcharge(c, 1);
     }
-    return exo_jlist_value(EXO_J_ITERATOR, out);
+    return out;
+}
+
+static exo_jvalue filter_batch(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    return exo_jdefer(c, make_batch, self, a);
 }
 
 /* slice(slices, fill_with=none) */
-static exo_jvalue filter_slice(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+static exo_jlist *make_slice(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     int64_t n_slices = exo_jarg_int(c, a, 0, 1);
     exo_jlist *l = exo_jiterate(c, self), *out = exo_jlist_new(c, 0);
-    if (n_slices == 0) return exo_jfail(c, "integer division or modulo by zero");
+    if (n_slices == 0) {
+        exo_jfail(c, "integer division or modulo by zero");
+        return NULL;
+    }
     int64_t n = l == NULL ? 0 : (int64_t)l->n, at = 0;
     for (int64_t i = 0; i < n_slices && exo_jok(c); i++) {
         exo_jlist *column = exo_jlist_new(c, 0);
@@ -331,86 +367,11 @@ static exo_jvalue filter_slice(exo_jctx *c, exo_jvalue self, const exo_jargs *a)
         exo_jlist_append(c, out, exo_jlist_value(EXO_J_LIST, column));
         exo_jcharge(c, 1);
     }
-    return exo_jlist_value(EXO_J_ITERATOR, out);
+    return out;
 }
 
-/* ---- map, select, reject ---- */
-
-static exo_jargs rest_of(const exo_jargs *a, size_t from) {
-    return (exo_jargs){
-        .v = a->n > from ? a->v + from : NULL, .n = a->n > from ? a->n - from : 0, .kw = a->kw};
-}
-
-static exo_jvalue keyword(exo_jctx *c, const exo_jargs *a, const char *name) {
-    exo_jvalue v;
-    if (a->kw == NULL) return exo_jabsent;
-    const exo_jstr *key = exo_jstring_borrow(c, name, strlen(name)).s;
-    return exo_jdict_get_name(c, a->kw, key, &v) ? v : exo_jabsent;
-}
-
-static const exo_jnative *find_named(exo_jctx *c, exo_jvalue name, bool test) {
-    const exo_jnative *fn = NULL;
-    if (name.type == EXO_J_STRING) fn = test ? exo_jtest_find(name.s) : exo_jfilter_find(name.s);
-    if (fn == NULL) {
-        const exo_jstr *s = exo_jto_str(c, name).s;
-        exo_jfail(c, "No %s named '%.*s'.", test ? "test" : "filter", exo_jshown(s), s->s);
-    }
-    return fn;
-}
-
-/* map("filter", args...) or map(attribute="path", default=none) */
-static exo_jvalue filter_map(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
-    exo_jlist *out = exo_jlist_new(c, 0);
-    if (!exo_jtruth(self)) return exo_jlist_value(EXO_J_ITERATOR, out);
-    exo_jvalue attribute = keyword(c, a, "attribute"), otherwise = keyword(c, a, "default");
-    bool by_path = a->n == 0 && attribute.type != EXO_J_ABSENT;
-    if (a->n == 0 && !by_path) return exo_jfail(c, "map requires a filter argument");
-    const exo_jnative *fn = by_path ? NULL : find_named(c, a->v[0], false);
-    exo_jargs rest = rest_of(a, 1);
-    exo_jlist *l = exo_jok(c) ? exo_jiterate(c, self) : NULL;
-    for (size_t i = 0; l != NULL && i < l->n && exo_jok(c); i++) {
-        exo_jcharge(c, 1);
-        exo_jlist_append(c, out,
-                         by_path ? exo_jget_path(c, l->items[i], attribute, otherwise)
-                                 : exo_jcall_native(c, fn, l->items[i], &rest));
-    }
-    return exo_jlist_value(EXO_J_ITERATOR, out);
-}
-
-static exo_jvalue choose(exo_jctx *c, exo_jvalue self, const exo_jargs *a, bool wanted,
-                         bool by_attribute) {
-    exo_jlist *out = exo_jlist_new(c, 0);
-    if (!exo_jtruth(self)) return exo_jlist_value(EXO_J_ITERATOR, out);
-    if (by_attribute && a->n == 0) return exo_jfail(c, "Missing parameter for attribute name");
-    size_t i_test = by_attribute;
-    const exo_jnative *test = a->n > i_test ? find_named(c, a->v[i_test], true) : NULL;
-    exo_jvalue attribute = by_attribute ? a->v[0] : exo_jabsent;
-    exo_jargs rest = rest_of(a, i_test + 1);
-    exo_jlist *l = exo_jok(c) ? exo_jiterate(c, self) : NULL;
-    for (size_t i = 0; l != NULL && i < l->n && exo_jok(c); i++) {
-        exo_jvalue v = exo_jget_path(c, l->items[i], attribute, exo_jabsent);
-        exo_jcharge(c, 1);
-        if (!exo_jok(c)) break;
-        if (test != NULL) v = exo_jcall_native(c, test, v, &rest);
-        if (exo_jtruth(v) == wanted) exo_jlist_append(c, out, l->items[i]);
-    }
-    return exo_jlist_value(EXO_J_ITERATOR, out);
-}
-
-static exo_jvalue filter_select(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
-    return choose(c, self, a, true, false);
-}
-
-static exo_jvalue filter_reject(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
-    return choose(c, self, a, false, false);
-}
-
-static exo_jvalue filter_selectattr(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
-    return choose(c, self, a, true, true);
-}
-
-static exo_jvalue filter_rejectattr(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
-    return choose(c, self, a, false, true);
+static exo_jvalue filter_slice(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    return exo_jdefer(c, make_slice, self, a);
 }
 
 static const exo_jnative filters[] = {
@@ -429,11 +390,6 @@ static const exo_jnative filters[] = {
     {"sum", filter_sum, "attribute start", 0},
     {"batch", filter_batch, "linecount fill_with", 1},
     {"slice", filter_slice, "slices fill_with", 1},
-    {"map", filter_map, "*", 0},
-    {"select", filter_select, "*", 0},
-    {"reject", filter_reject, "*", 0},
-    {"selectattr", filter_selectattr, "*", 0},
-    {"rejectattr", filter_rejectattr, "*", 0},
 };
 
 const exo_jnative *exo_jseq_filter_find(const exo_jstr *name) {

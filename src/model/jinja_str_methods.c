@@ -357,7 +357,7 @@ static exo_jvalue rpartition(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
 }
 
 static exo_jvalue splitlines(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
-    return exo_jlist_value(EXO_J_LIST, exo_jstr_lines(c, self.s, exo_jarg_bool(a, 0, false)));
+    return exo_jlist_value(EXO_J_LIST, exo_jstr_lines(c, self.s, exo_jarg_int(c, a, 0, 0) != 0));
 }
 
 static exo_jvalue replace(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
@@ -381,12 +381,12 @@ static exo_jvalue join(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
 }
 
 static exo_jvalue format(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
-    return exo_jformat_braces(c, self.s, a);
+    return exo_jformat_braces(c, self, a);
 }
 
 static exo_jvalue format_map(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     const exo_jargs named = {.kw = a->v[0].type == EXO_J_DICT ? a->v[0].dict : NULL};
-    return exo_jformat_braces(c, self.s, &named);
+    return exo_jformat_braces(c, self, &named);
 }
 
 static exo_jvalue expandtabs(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
@@ -422,6 +422,12 @@ static exo_jvalue all_digit(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
     exo_jcharge(c, self.s->n / 4);
     return all_chars(self, exo_jis_digit);
+}
+
+static exo_jvalue all_decimal(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    (void)a;
+    exo_jcharge(c, self.s->n / 4);
+    return all_chars(self, exo_jis_decimal);
 }
 
 static exo_jvalue all_numeric(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
@@ -505,34 +511,34 @@ static const exo_jnative methods[] = {
     {"capitalize", capitalize, "", 0},
     {"swapcase", swapcase, "", 0},
     {"title", title, "", 0},
-    {"strip", strip, "chars", 0},
-    {"lstrip", lstrip, "chars", 0},
-    {"rstrip", rstrip, "chars", 0},
-    {"removeprefix", remove_prefix, "prefix", 1},
-    {"removesuffix", remove_suffix, "suffix", 1},
-    {"ljust", ljust, "width fillchar", 1},
-    {"rjust", rjust, "width fillchar", 1},
-    {"center", center, "width fillchar", 1},
-    {"zfill", zfill, "width", 1},
-    {"find", find, "sub start end", 1},
-    {"rfind", rfind, "sub start end", 1},
-    {"index", index_of, "sub start end", 1},
-    {"rindex", rindex_of, "sub start end", 1},
-    {"count", count, "sub start end", 1},
-    {"startswith", startswith, "prefix start end", 1},
-    {"endswith", endswith, "suffix start end", 1},
+    {"strip", strip, "/ chars", 0},
+    {"lstrip", lstrip, "/ chars", 0},
+    {"rstrip", rstrip, "/ chars", 0},
+    {"removeprefix", remove_prefix, "/ prefix", 1},
+    {"removesuffix", remove_suffix, "/ suffix", 1},
+    {"ljust", ljust, "/ width fillchar", 1},
+    {"rjust", rjust, "/ width fillchar", 1},
+    {"center", center, "/ width fillchar", 1},
+    {"zfill", zfill, "/ width", 1},
+    {"find", find, "/ sub start end", 1},
+    {"rfind", rfind, "/ sub start end", 1},
+    {"index", index_of, "/ sub start end", 1},
+    {"rindex", rindex_of, "/ sub start end", 1},
+    {"count", count, "/ sub start end", 1},
+    {"startswith", startswith, "/ prefix start end", 1},
+    {"endswith", endswith, "/ suffix start end", 1},
     {"split", split, "sep maxsplit", 0},
     {"rsplit", rsplit, "sep maxsplit", 0},
-    {"partition", partition, "sep", 1},
-    {"rpartition", rpartition, "sep", 1},
+    {"partition", partition, "/ sep", 1},
+    {"rpartition", rpartition, "/ sep", 1},
     {"splitlines", splitlines, "keepends", 0},
-    {"replace", replace, "old new count", 2},
-    {"join", join, "iterable", 1},
+    {"replace", replace, "/ old new count", 2},
+    {"join", join, "/ iterable", 1},
     {"format", format, "*", 0},
-    {"format_map", format_map, "mapping", 1},
+    {"format_map", format_map, "/ mapping", 1},
     {"expandtabs", expandtabs, "tabsize", 0},
     {"isdigit", all_digit, "", 0},
-    {"isdecimal", all_digit, "", 0},
+    {"isdecimal", all_decimal, "", 0},
     {"isnumeric", all_numeric, "", 0},
     {"isalpha", all_alpha, "", 0},
     {"isalnum", all_alnum, "", 0},

@@ -85,7 +85,7 @@ static exo_jvalue is_callable(exo_jctx *c, exo_jvalue v, const exo_jargs *a) {
     (void)c;
     (void)a;
     return exo_jbool(v.type == EXO_J_MACRO || v.type == EXO_J_NATIVE || v.type == EXO_J_LOOP ||
-                     v.type == EXO_J_JOINER || v.type == EXO_J_UNDEFINED);
+                     v.type == EXO_J_JOINER || v.type == EXO_J_BLOCK || v.type == EXO_J_UNDEFINED);
 }
 
 static exo_jvalue is_escaped(exo_jctx *c, exo_jvalue v, const exo_jargs *a) {

@@ -76,6 +76,11 @@ bool exo_jis_alpha(uint32_t cp) {
     return k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LO;
 }
 
+bool exo_jis_decimal(uint32_t cp) {
+    if (cp < 0x80) return cp >= '0' && cp <= '9';
+    return category(cp) == UTF8PROC_CATEGORY_ND;
+}
+
 bool exo_jis_digit(uint32_t cp) {
     if (cp < 0x80) return cp >= '0' && cp <= '9';
     bool superscript = cp == 0xB2 || cp == 0xB3 || cp == 0xB9 || (cp >= 0x2070 && cp <= 0x2079) ||

@@ -206,12 +206,21 @@ static uint64_t hash_of(exo_jctx *c, exo_jvalue v) {
         exo_jleave(c);
         return h;
     }
+    case EXO_J_VIEW:
+        if (v.list->view_kind == EXO_J_VALUES) return mix((uint64_t)(uintptr_t)v.list);
+        exo_jfail(c, "unhashable type: '%s'", exo_jtype_name(v));
+        return 0;
     case EXO_J_LIST:
     case EXO_J_DICT: exo_jfail(c, "unhashable type: '%s'", exo_jtype_name(v)); return 0;
     case EXO_J_NONE:
     case EXO_J_UNDEFINED: return v.type;
     default: return mix((uint64_t)(uintptr_t)v.list);
     }
+}
+
+bool exo_jhashable(exo_jctx *c, exo_jvalue v) {
+    hash_of(c, v);
+    return exo_jok(c);
 }
 
 static bool key_equal(exo_jctx *c, const exo_jentry *e, exo_jvalue key, uint64_t hash) {
@@ -292,7 +301,10 @@ void exo_jdict_set_name(exo_jctx *c, exo_jdict *d, const exo_jstr *key, exo_jval
 }
 
 bool exo_jdict_get(exo_jctx *c, const exo_jdict *d, exo_jvalue key, exo_jvalue *out) {
-    if (d->n == 0 && key.type != EXO_J_LIST && key.type != EXO_J_DICT) return false;
+    if (d->n == 0) {
+        exo_jhashable(c, key);
+        return false;
+    }
     uint64_t hash = hash_of(c, key);
     size_t i = exo_jok(c) ? find(c, d, key, hash) : NOT_FOUND;
     if (i != NOT_FOUND) *out = d->entries[i].value;

@@ -91,7 +91,9 @@ static exo_jvalue filter_xmlattr(exo_jctx *c, exo_jvalue self, const exo_jargs *
         exo_jput_str(c, value.s);
         exo_jput(c, "\"", 1);
     }
-    return exo_jtake(c, mark);
+    exo_jvalue text = exo_jtake(c, mark);
+    text.markup = c->autoescape;
+    return text;
 }
 
 /* ---- sizes ---- */
@@ -134,20 +136,34 @@ static exo_jvalue filter_filesizeformat(exo_jctx *c, exo_jvalue self, const exo_
     return exo_jstring(c, text, strlen(text));
 }
 
-/* ---- what no chat template needs ---- */
+/* ---- random, tags ---- */
 
-static exo_jvalue unsupported(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
-    (void)self;
+/* The only element.  A prompt must be the same each time it is made, so of several none is
+ * picked. */
+static exo_jvalue filter_random(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     (void)a;
-    return exo_jfail(c, "exo has none of the filters pprint, random, striptags, urlize, wordwrap");
+    if (self.type == EXO_J_UNDEFINED) return exo_jundefined_fail(c, self);
+    int64_t n = exo_jlength(c, self);
+    if (!exo_jok(c)) return exo_jundefined;
+    if (self.type == EXO_J_DICT || self.type == EXO_J_VIEW)
+        return exo_jfail(c, "'%s' object cannot be indexed by random", exo_jtype_name(self));
+    if (n == 0) return exo_jundefined_hint(c, "No random item, sequence was empty.");
+    if (n == 1) return exo_jget_item(c, self, exo_jint(0));
+    return exo_jfail(c, "random of %lld elements: a prompt must be the same each time",
+                     (long long)n);
+}
+
+static exo_jvalue filter_striptags(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
+    (void)a;
+    return exo_jstr_striptags(c, exo_jto_str(c, self).s);
 }
 
 static const exo_jnative filters[] = {
-    {"pprint", unsupported, "*", 0},
-    {"random", unsupported, "*", 0},
-    {"striptags", unsupported, "*", 0},
-    {"urlize", unsupported, "*", 0},
-    {"wordwrap", unsupported, "*", 0},
+    {"pprint", exo_jfilter_pprint, "", 0},
+    {"random", filter_random, "", 0},
+    {"striptags", filter_striptags, "", 0},
+    {"urlize", exo_jfilter_urlize, "trim_url_limit nofollow target rel extra_schemes", 0},
+    {"wordwrap", exo_jfilter_wordwrap, "width break_long_words wrapstring break_on_hyphens", 0},
     {"urlencode", filter_urlencode, "", 0},
     {"xmlattr", filter_xmlattr, "autospace", 0},
     {"filesizeformat", filter_filesizeformat, "binary", 0},

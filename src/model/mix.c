@@ -46,7 +46,18 @@ static const exo_mix mixes[] = {
 
 const exo_mix *exo_mix_at(size_t i) { return i < N_MIXES ? &mixes[i] : NULL; }
 
+/* llama.cpp's short names. */
+static const char *in_full(const char *name) {
+    static const char *const names[][2] = {
+        {"q3_K", "q3_K_M"}, {"q4_K", "q4_K_M"}, {"q5_K", "q5_K_M"}, {"mxfp4", "mxfp4_moe"}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcasecmp(name, names[i][0]) == 0) return names[i][1];
+    }
+    return name;
+}
+
 const exo_mix *exo_mix_find(const char *name) {
+    name = in_full(name);
     for (size_t i = 0; i < N_MIXES; i++) {
         if (strcasecmp(name, mixes[i].name) == 0) return &mixes[i];
     }

@@ -21,7 +21,8 @@ typedef struct {
     bool tied; /* token_embd.weight is the head too */
 } exo_mix_model;
 
-/* By name without regard to case; NULL when unknown. */
+/* By name without regard to case; "q3_K", "q4_K", "q5_K" and "mxfp4" stand for the mixes that
+ * llama.cpp takes them for.  NULL when unknown. */
 const exo_mix *exo_mix_find(const char *name);
 
 /* The i-th mix; NULL behind the last. */

@@ -75,6 +75,7 @@ static exo_status open_model(exo_model *m, const char *path, exo_error *err) {
     if (st == EXO_OK) st = exo_model_tensors_bind(m->file, &m->hp, &m->tensors, err);
     if (st == EXO_OK) st = exo_tokenizer_create(m->file, &m->tokenizer, err);
     if (st == EXO_OK) st = compile_template(m, err);
+    if (st == EXO_OK) st = exo_gguf_check_whole(m->file, err);
     if (st != EXO_OK) exo_error_wrap(err, st, "%s", exo_path_tail(path));
     return st;
 }

@@ -50,7 +50,8 @@ typedef struct {
     const exo_arch_spec *arch; /* model/arch.h */
     char name[64];             /* general.name, or the file's stem */
     uint32_t n_layers;
-    uint32_t n_embd; /* width of the residual stream */
+    uint32_t n_unused_layers; /* behind those in the file */
+    uint32_t n_embd;          /* width of the residual stream */
     uint32_t n_ff;
     uint32_t n_heads, n_kv_heads, head_dim, v_dim; /* as attention and the page pool see them */
     uint32_t n_vocab;

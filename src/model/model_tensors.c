@@ -457,10 +457,20 @@ static exo_status bind_token_type(binder *b, exo_outer_tensors *out, exo_error *
     return EXO_OK;
 }
 
+/* Is it a tensor of one of the layers that are left alone? */
+static bool is_left_alone(const exo_hparams *hp, exo_str name) {
+    char prefix[NAME_BYTES];
+    for (uint32_t i = 0; i < hp->n_unused_layers; i++) {
+        size_t n = (size_t)snprintf(prefix, sizeof prefix, "blk.%u.", hp->n_layers + i);
+        if (name.n > n && memcmp(name.s, prefix, n) == 0) return true;
+    }
+    return false;
+}
+
 static exo_status refuse_unused(const binder *b, exo_error *err) {
     for (size_t i = 0; i < exo_gguf_n_tensors(b->g); i++) {
-        if (b->used[i]) continue;
         exo_str name = exo_gguf_tensor(b->g, i)->name;
+        if (b->used[i] || is_left_alone(b->hp, name)) continue;
         return exo_error_set(err, EXO_EUNSUPPORTED,
                              "tensor '%.*s' has no place in a %s model with %u layers", (int)name.n,
                              name.s, b->hp->arch->name, b->hp->n_layers);

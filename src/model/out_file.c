@@ -1,13 +1,16 @@
 /* out_file.c - see out_file.h. */
-#define _POSIX_C_SOURCE 200809L /* open, statvfs */
+#define _DEFAULT_SOURCE /* open, flock, statvfs */
 #include "model/out_file.h"
 
+#include "base/log.h"
 #include "model/paths.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -30,11 +33,65 @@ static exo_status check_space(const exo_out_file *o, exo_error *err) {
                          (unsigned long long)free_bytes);
 }
 
+/* ---- what a killed process left ---- */
+
+/* "NAME.123.tmp" */
+static bool is_temp_of(const char *entry, const char *name) {
+    size_t n = strlen(name);
+    if (strncmp(entry, name, n) != 0 || entry[n] != '.') return false;
+    size_t digits = strspn(entry + n + 1, "0123456789");
+    return digits > 0 && strcmp(entry + n + 1 + digits, ".tmp") == 0;
+}
+
+/* Whoever still writes it holds a lock. */
+static void remove_if_left(int dir, const char *entry) {
+    struct stat s;
+    int fd = openat(dir, entry, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0) return;
+    bool left = fstat(fd, &s) == 0 && S_ISREG(s.st_mode) && flock(fd, LOCK_EX | LOCK_NB) == 0;
+    if (left && unlinkat(dir, entry, 0) == 0) {
+        exo_warn("removed %.200s, %lld bytes that an interrupted run left", entry,
+                 (long long)s.st_size);
+    }
+    close(fd);
+}
+
+static exo_status remove_left(const char *path, exo_error *err) {
+    const char *slash = strrchr(path, '/'), *name = slash != NULL ? slash + 1 : path;
+    exo_buf folder = {0};
+    exo_buf_append(&folder, path, slash != NULL ? (size_t)(slash - path) + 1 : 0);
+    if (!exo_buf_ok(&folder)) return exo_error_set(err, EXO_ENOMEM, "out of memory for a path");
+    DIR *d = opendir(slash != NULL ? exo_buf_str(&folder) : ".");
+    for (const struct dirent *e; d != NULL && (e = readdir(d)) != NULL;) {
+        if (is_temp_of(e->d_name, name)) remove_if_left(dirfd(d), e->d_name);
+    }
+    if (d != NULL) closedir(d);
+    exo_buf_finish(&folder);
+    return EXO_OK;
+}
+
+/* ---- the file ---- */
+
+/* Creates and locks; again where another process took it for left before it was locked. */
+static int create_locked(const char *path) {
+    struct stat s;
+    for (int tries = 0; tries < 3; tries++) {
+        int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+        if (fd < 0) return fd;
+        (void)flock(fd, LOCK_EX | LOCK_NB); /* not every file system has locks */
+        if (fstat(fd, &s) == 0 && s.st_nlink > 0) return fd;
+        close(fd);
+    }
+    errno = EAGAIN;
+    return -1;
+}
+
 exo_status exo_out_file_begin(exo_out_file *o, const char *path, uint64_t total, exo_error *err) {
     o->path = path;
     o->total = total;
     o->done = 0;
     exo_status st = check_target(path, err);
+    if (st == EXO_OK) st = remove_left(path, err);
     if (st != EXO_OK) return st;
     o->temp = (exo_buf){0};
     exo_buf_printf(&o->temp, "%s.%ld.tmp", path, (long)getpid());
@@ -42,7 +99,7 @@ exo_status exo_out_file_begin(exo_out_file *o, const char *path, uint64_t total,
         exo_buf_finish(&o->temp);
         return exo_error_set(err, EXO_ENOMEM, "out of memory for a path");
     }
-    o->fd = open(o->temp.data, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    o->fd = create_locked(o->temp.data);
     if (o->fd < 0) {
         st = exo_error_set(err, EXO_EIO, "cannot create %s: %s", exo_path_tail(path),
                            strerror(errno));

@@ -1,6 +1,7 @@
 /* out_file.h - a large file that is whole or not there.
  *
  * Written under another name beside its place and renamed at the end; on failure nothing is left.
+ * What a killed process left of the same file is removed, and a line says so.
  * Room on the disk is checked before the first byte.  Thread: one at a time. */
 #ifndef EXO_MODEL_OUT_FILE_H
 #define EXO_MODEL_OUT_FILE_H

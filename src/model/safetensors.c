@@ -5,6 +5,7 @@
 
 #include "base/le.h"
 #include "base/mem.h"
+#include "model/json_limits.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,10 @@ static const struct {
     {"I16", 16},  {"U16", 16},    {"I32", 32},    {"U32", 32},    {"I64", 64}, {"U64", 64},
     {"BOOL", 8},  {"F8_E4M3", 8}, {"F8_E5M2", 8}, {"F8_E8M0", 8}, {"C64", 64}, {"F4", 4},
 };
+
+/* Three containers and about a dozen values for a tensor; real files have under 50000 of those. */
+static const exo_json_limits header_limits = {
+    .depth = 8, .containers = 600000, .values = 2400000, .string_bytes = 1u << 20};
 
 static uint32_t dtype_bits(const char *name) {
     for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++) {
@@ -148,8 +153,9 @@ exo_status exo_safetensors_parse(const void *bytes, size_t n, exo_safetensors *o
     }
     json_error_t je;
     exo_safetensors s = {0};
+    exo_status st = exo_json_check((const char *)p + 8, (size_t)n_header, &header_limits, err);
+    if (st != EXO_OK) return exo_error_wrap(err, st, "its header");
     s.header = json_loadb((const char *)p + 8, (size_t)n_header, JSON_REJECT_DUPLICATES, &je);
-    exo_status st;
     if (!json_is_object(s.header)) {
         st = exo_error_set(err, EXO_EFORMAT, "its header is no JSON object: %.80s",
                            s.header == NULL ? je.text : "another kind of value");

@@ -2,7 +2,8 @@
  *
  * The name of a weight type (q4_0, q4_K, iq2_xxs ...) puts every matrix into that format; that of
  * a mix (q4_K_M, q3_K_S ...; model/mix.h) chooses as llama.cpp does.  A matrix whose rows are no
- * whole blocks becomes q8_0.  Norms, biases, rope factors and expert routers are f32.
+ * whole blocks becomes q8_0, or f32 when not even of that.  Norms, biases, rope factors and expert
+ * routers are f32.
  * Matrices have deviation 1/sqrt(K), embedding and head 2/sqrt(K), so logits have about 2.  Those
  * that write to the residual stream have 3/sqrt(n_layers) times as much: its sum over all layers is
  * about 2 then, large beside the embedding, else a tied head would only repeat the last token.
@@ -34,6 +35,8 @@ typedef struct {
 
 typedef struct {
     const exo_synth_shape *shape;
+    exo_synth_shape own; /* with settings: the shape, changed */
+    exo_synth_extra own_extra;
     uint32_t n_layers;
     exo_dtype type;     /* of matrices, or */
     const exo_mix *mix; /* what chooses it; NULL = type */
@@ -66,7 +69,7 @@ static void add_vector(job *j, const char *name, uint64_t n, float mean, float s
     t->weights.std = std;
 }
 
-/* A matrix of `type`, or of q8_0 where its rows are no whole blocks of it. */
+/* A matrix of `type`, or where its rows are no whole blocks, of q8_0 or f32. */
 static tensor *add_matrix(job *j, const char *name, uint64_t cols, uint64_t rows, exo_dtype type) {
     const exo_synth_shape *s = j->shape;
     tensor *t = add(j, name, cols, rows);
@@ -74,8 +77,9 @@ static tensor *add_matrix(job *j, const char *name, uint64_t cols, uint64_t rows
         exo_mix_model m = {j->n_layers, s->n_heads, s->n_kv_heads, s->n_experts, s->tied};
         type = exo_mix_type(j->mix, &m, name, EXO_BLOCK_MAX_ELEMS);
     }
-    bool whole = cols % exo_dtype_get(type)->block_elems == 0;
-    t->weights.type = whole ? type : EXO_Q8_0;
+    if (cols % exo_dtype_get(type)->block_elems != 0) type = EXO_Q8_0;
+    if (cols % exo_dtype_get(type)->block_elems != 0) type = EXO_F32;
+    t->weights.type = type;
     t->weights.std = (float)exo_dpow((double)cols, -0.5);
     return t;
 }
@@ -280,12 +284,24 @@ static exo_status write_all(const job *j, const exo_buf *head, exo_out_file *o, 
 
 /* ---- the whole ---- */
 
+static exo_status apply_settings(const exo_synth_desc *desc, job *j, exo_error *err) {
+    if (desc->n_settings == 0) return EXO_OK;
+    j->own = *j->shape;
+    if (j->own.extra != NULL) j->own_extra = *j->own.extra;
+    exo_status st = exo_synth_set(&j->own, &j->own_extra, desc->settings, desc->n_settings, err);
+    if (j->own.extra != NULL) j->own.extra = &j->own_extra;
+    j->shape = &j->own;
+    return st;
+}
+
 static exo_status parse_desc(const exo_synth_desc *desc, job *j, exo_error *err) {
     j->shape = desc->shape != NULL ? exo_synth_find_shape(desc->shape) : NULL;
     if (j->shape == NULL) {
         return exo_error_set(err, EXO_EINVAL, "unknown shape \"%.64s\"",
                              desc->shape != NULL ? desc->shape : "");
     }
+    exo_status st = apply_settings(desc, j, err);
+    if (st != EXO_OK) return st;
     const char *type = desc->type != NULL ? desc->type : "";
     bool found = exo_dtype_parse(type, &j->type) == EXO_OK;
     if (!found && (j->mix = exo_mix_find(type)) != NULL) {

@@ -20,6 +20,8 @@ typedef struct {
     const char *type;  /* one of EXO_SYNTH_TYPES */
     uint64_t seed;
     uint32_t n_layers; /* 0 = the shape's own; fewer makes a small file of the same widths */
+    const char *const *settings; /* (n_settings) other numbers, as "head_dim=80": synth_set.c */
+    size_t n_settings;
 } exo_synth_desc;
 
 /* NULL-terminated list of shape names. */

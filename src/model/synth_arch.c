@@ -142,7 +142,8 @@ void exo_synth_extra_tensors(const exo_synth_shape *s, uint32_t n_layers,
     const uint64_t table[] = {s->n_embd, s->n_vocab, 1};
     bool layer_norm;
     fill_hparams(s, n_layers, &hp);
-    layer_norm = hp.arch->norm == EXO_NORM_LAYER && (s->extra->with & EXO_SYNTH_BIASES) != 0;
+    layer_norm = hp.arch->norm == EXO_NORM_LAYER &&
+                 (s->extra->with & (EXO_SYNTH_BIASES | EXO_SYNTH_NORM_BIASES)) != 0;
     to->matrix(to->ud, "token_embd.weight", table, hp.arch->name[0] == 'g' ? 1 : 2, false);
     if (hp.arch->encoder) add_encoder_input(s, &hp, to);
     if (s->extra->with & EXO_SYNTH_LONG_FACTORS) {
@@ -155,6 +156,9 @@ void exo_synth_extra_tensors(const exo_synth_shape *s, uint32_t n_layers,
     add_outer_vector(to, "output_norm.weight", s->n_embd, false);
     if (layer_norm) add_outer_vector(to, "output_norm.bias", s->n_embd, true);
     if (!s->tied) to->matrix(to->ud, "output.weight", table, 2, false);
+    if (s->extra->with & EXO_SYNTH_HEAD_BIAS) {
+        add_outer_vector(to, "output.bias", s->n_vocab, true);
+    }
 }
 
 /* ---- metadata ---- */
@@ -177,6 +181,18 @@ static void add_bool(const exo_synth_shape *s, exo_gguf_writer *w, const char *s
     char key[NAME_BYTES];
     snprintf(key, sizeof key, "%s.%s", s->arch, suffix);
     exo_gguf_add_bool(w, key, v);
+}
+
+static void add_sections(const exo_synth_shape *s, exo_gguf_writer *w) {
+    char key[NAME_BYTES];
+    uint32_t third = s->head_dim / 6;
+    if ((s->extra->with & EXO_SYNTH_SECTIONS) == 0) return;
+    snprintf(key, sizeof key, "%s.rope.dimension_sections", s->arch);
+    exo_gguf_add_array(w, key, EXO_GGUF_I32, 4);
+    exo_gguf_put_u32(&w->kvs, s->head_dim / 2 - 2 * third);
+    exo_gguf_put_u32(&w->kvs, third);
+    exo_gguf_put_u32(&w->kvs, third);
+    exo_gguf_put_u32(&w->kvs, 0);
 }
 
 /* Heads as files say them: of the latent where attention works on it. */
@@ -217,6 +233,7 @@ static void add_experts(const exo_synth_shape *s, exo_gguf_writer *w) {
     }
     if (x->n_ff_shared > 0) add_u32(s, w, "expert_shared_feed_forward_length", x->n_ff_shared);
     add_u32(s, w, "leading_dense_block_count", x->n_dense_layers);
+    add_u32(s, w, "interleave_moe_layer_step", (x->with & EXO_SYNTH_STEP) != 0);
     add_u32(s, w, "expert_group_count", x->n_groups);
     add_u32(s, w, "expert_group_used_count", x->n_groups_used);
     add_u32(s, w, "expert_gating_func", x->gating);
@@ -229,6 +246,7 @@ void exo_synth_extra_metadata(const exo_synth_shape *s, exo_gguf_writer *w) {
     const exo_arch_spec *arch = exo_arch_find((exo_str){s->arch, strlen(s->arch)});
     add_heads(s, w);
     add_rope_scaling(s, w);
+    add_sections(s, w);
     add_f32(s, w,
             arch->norm == EXO_NORM_LAYER ? "attention.layer_norm_epsilon"
                                          : "attention.layer_norm_rms_epsilon",

@@ -50,6 +50,9 @@ enum {
     EXO_SYNTH_CHOICE_BIAS = 1u << 8,
     EXO_SYNTH_TOKEN_TYPES = 1u << 9,
     EXO_SYNTH_NORM_BIASES = 1u << 10,
+    EXO_SYNTH_HEAD_BIAS = 1u << 11,
+    EXO_SYNTH_SECTIONS = 1u << 12, /* rope.dimension_sections: half of a head in three parts */
+    EXO_SYNTH_STEP = 1u << 13,     /* interleave_moe_layer_step 1 */
 };
 
 /* Where synth_arch.c puts tensors: synth.c, which knows types and randomness. */
@@ -63,6 +66,13 @@ void exo_synth_extra_tensors(const exo_synth_shape *s, uint32_t n_layers, const 
 void exo_synth_extra_metadata(const exo_synth_shape *s, exo_gguf_writer *w);
 
 const exo_synth_shape *exo_synth_find_shape(const char *name); /* NULL when unknown */
+/* synth_small.c: one of every architecture, for tests. */
+extern const exo_synth_shape exo_synth_small[];
+extern const size_t exo_synth_n_small;
+
+/* synth_set.c: changes the two; x is s->extra's copy, or zeros where the shape has none. */
+exo_status exo_synth_set(exo_synth_shape *s, exo_synth_extra *x, const char *const *settings,
+                         size_t n, exo_error *err);
 
 /* The layout of `type` for one tensor: key names it, so that no two tensors are alike. */
 typedef struct {

@@ -175,7 +175,10 @@ static void files_open_and_bind(void **ud) {
         exo_hparams hp;
         exo_model_tensors t;
         exo_error err = {0};
-        write_ok(&(exo_synth_desc){files[i].shape, files[i].type, 3, files[i].n_layers});
+        write_ok(&(exo_synth_desc){.shape = files[i].shape,
+                                   .type = files[i].type,
+                                   .seed = 3,
+                                   .n_layers = files[i].n_layers});
         exo_status st = exo_gguf_open(path, &g, &err);
         if (st == EXO_OK) st = exo_hparams_read(g, (exo_str){"s", 1}, &hp, &err);
         if (st == EXO_OK) st = exo_model_tensors_bind(g, &hp, &t, &err);
@@ -199,7 +202,10 @@ static exo_dtype type_of(const exo_gguf *g, const char *name) {
 static void q4_K_M_mixes_as_llama_cpp_does(void **ud) {
     (void)ud;
     exo_gguf *g;
-    write_ok(&(exo_synth_desc){"smollm2-135m", "q4_K_M", 1, 8}); /* K = 576: not whole blocks */
+    write_ok(&(exo_synth_desc){.shape = "smollm2-135m",
+                               .type = "q4_K_M",
+                               .seed = 1,
+                               .n_layers = 8}); /* K = 576: not whole blocks */
     assert_int_equal(exo_gguf_open(path, &g, NULL), EXO_OK);
     assert_int_equal(type_of(g, "token_embd.weight"), EXO_Q8_0);
     assert_int_equal(type_of(g, "blk.0.attn_q.weight"), EXO_Q8_0);
@@ -211,7 +217,7 @@ static void q4_K_M_mixes_as_llama_cpp_does(void **ud) {
         assert_int_equal(type_of(g, name), down[il]);
     }
     exo_gguf_close(g);
-    write_ok(&(exo_synth_desc){"test-256", "q4_k_m", 1, 0});
+    write_ok(&(exo_synth_desc){.shape = "test-256", .type = "q4_k_m", .seed = 1});
     assert_int_equal(exo_gguf_open(path, &g, NULL), EXO_OK);
     assert_int_equal(type_of(g, "token_embd.weight"), EXO_Q4_K);
     assert_int_equal(type_of(g, "output.weight"), EXO_Q6_K);
@@ -223,7 +229,8 @@ static void q4_K_M_mixes_as_llama_cpp_does(void **ud) {
 static void rope_factors_follow_llama_3(void **ud) {
     (void)ud;
     exo_gguf *g;
-    write_ok(&(exo_synth_desc){"test-256", "f16", 1, 1}); /* base 10000, factor 8 */
+    write_ok(&(exo_synth_desc){
+        .shape = "test-256", .type = "f16", .seed = 1, .n_layers = 1}); /* base 10000, factor 8 */
     assert_int_equal(exo_gguf_open(path, &g, NULL), EXO_OK);
     const exo_tensor *t = exo_gguf_find(g, "rope_freqs.weight");
     assert_int_equal(t->dims[0], 32);
@@ -246,7 +253,7 @@ static void the_vocabulary_has_no_token_twice(void **ud) {
     exo_gguf *g;
     exo_gguf_type elem;
     size_t n;
-    write_ok(&(exo_synth_desc){"test-256", "q4_0", 1, 1});
+    write_ok(&(exo_synth_desc){.shape = "test-256", .type = "q4_0", .seed = 1, .n_layers = 1});
     assert_int_equal(exo_gguf_open(path, &g, NULL), EXO_OK);
     assert_true(exo_gguf_array(g, "tokenizer.ggml.tokens", &elem, &n) && n == 512);
     for (size_t i = 0; i < n; i++) {
@@ -269,7 +276,27 @@ static void every_listed_shape_is_known(void **ud) {
         assert_true(shape->n_vocab >= EXO_SYNTH_MIN_VOCAB && shape->head_dim <= EXO_MAX_HEAD_DIM);
         assert_int_equal(shape->n_heads % shape->n_kv_heads, 0);
     }
-    assert_int_equal(n, 34);
+    assert_int_equal(n, 53);
+}
+
+/* ---- other numbers ---- */
+
+static void settings_change_a_shape(void **ud) {
+    (void)ud;
+    const char *const settings[] = {"n_heads=6", "n_kv_heads=3", "head_dim=80", "window=7",
+                                    "attn_softcap=2.5"};
+    exo_gguf *g;
+    uint32_t u;
+    float f;
+    write_ok(&(exo_synth_desc){
+        .shape = "test-gemma2", .type = "q8_0", .settings = settings, .n_settings = 5});
+    assert_int_equal(exo_gguf_open(path, &g, NULL), EXO_OK);
+    assert_true(exo_gguf_u32(g, "gemma2.attention.key_length", &u) && u == 80);
+    assert_true(exo_gguf_u32(g, "gemma2.attention.sliding_window", &u) && u == 7);
+    assert_true(exo_gguf_f32(g, "gemma2.attn_logit_softcapping", &f) && f == 2.5f);
+    assert_int_equal(exo_gguf_find(g, "blk.0.attn_q.weight")->dims[1], 480);
+    assert_int_equal(exo_gguf_find(g, "blk.0.attn_k.weight")->dims[1], 240);
+    exo_gguf_close(g);
 }
 
 /* ---- failures ---- */
@@ -281,17 +308,43 @@ static void fails(const exo_synth_desc *desc, exo_status want, const char *messa
     assert_nothing_left();
 }
 
+static void bad_settings_are_named(void **ud) {
+    (void)ud;
+    static const struct {
+        const char *setting, *message;
+    } cases[] = {
+        {"n_heads", "sets no number"},           {"=3", "sets no number"},
+        {"heads=3", "sets no number"},           {"n_heads=", "a whole number from 1"},
+        {"n_heads=0", "a whole number"},         {"n_heads=2.5", "a whole number"},
+        {"n_heads=4x", "a whole number"},        {"n_heads=nan", "a whole number"},
+        {"window=7", "has no \"window\""},       {"rope_base=-1", "a number from"},
+        {"n_kv_heads=3", "not a multiple"},      {"head_dim=33", "must be even"},
+        {"n_experts_used=2", "above n_experts"}, {"n_vocab=511", "from 512"},
+    };
+    unlink(path);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        fails(&(exo_synth_desc){.shape = "test-256",
+                                .type = "q8_0",
+                                .settings = &cases[i].setting,
+                                .n_settings = 1},
+              EXO_EINVAL, cases[i].message);
+    }
+}
+
 static void bad_requests_are_named(void **ud) {
     (void)ud;
     unlink(path);
-    fails(&(exo_synth_desc){"llama-9", "q4_0", 0, 0}, EXO_EINVAL, "unknown shape \"llama-9\"");
-    fails(&(exo_synth_desc){NULL, "q4_0", 0, 0}, EXO_EINVAL, "unknown shape");
-    fails(&(exo_synth_desc){"test-256", "q5_7", 0, 0}, EXO_EINVAL, "unknown type \"q5_7\"");
-    fails(&(exo_synth_desc){"test-256", "i8", 0, 0}, EXO_EINVAL, "unknown type \"i8\"");
-    fails(&(exo_synth_desc){"test-256", NULL, 0, 0}, EXO_EINVAL, "unknown type");
-    fails(&(exo_synth_desc){"test-256", "f32", 0, 5}, EXO_EINVAL, "5 layers, but test-256 has 4");
+    fails(&(exo_synth_desc){.shape = "llama-9", .type = "q4_0"}, EXO_EINVAL,
+          "unknown shape \"llama-9\"");
+    fails(&(exo_synth_desc){.type = "q4_0"}, EXO_EINVAL, "unknown shape");
+    fails(&(exo_synth_desc){.shape = "test-256", .type = "q5_7"}, EXO_EINVAL,
+          "unknown type \"q5_7\"");
+    fails(&(exo_synth_desc){.shape = "test-256", .type = "i8"}, EXO_EINVAL, "unknown type \"i8\"");
+    fails(&(exo_synth_desc){.shape = "test-256"}, EXO_EINVAL, "unknown type");
+    fails(&(exo_synth_desc){.shape = "test-256", .type = "f32", .n_layers = 5}, EXO_EINVAL,
+          "5 layers, but test-256 has 4");
     exo_error err = {0};
-    exo_synth_desc desc = {"test-256", "f32", 0, 0};
+    exo_synth_desc desc = {.shape = "test-256", .type = "f32"};
     assert_int_equal(exo_synth_write(&desc, "/nonexistent/m.gguf", NULL, NULL, &err), EXO_EIO);
     assert_non_null(strstr(err.message, "cannot create /nonexistent/m.gguf"));
 }
@@ -306,7 +359,7 @@ static void a_full_disk_is_reported_and_leaves_nothing(void **ud) {
     small.rlim_cur = 100000;
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
     exo_error err = {0};
-    exo_synth_desc desc = {"test-256", "q4_0", 0, 0};
+    exo_synth_desc desc = {.shape = "test-256", .type = "q4_0"};
     exo_status st = exo_synth_write(&desc, path, NULL, NULL, &err);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
     assert_int_equal(st, EXO_EIO);
@@ -324,7 +377,7 @@ static bool stop_at_half(void *ud, uint64_t done, uint64_t total) {
 static void canceling_leaves_nothing(void **ud) {
     (void)ud;
     uint64_t last = 0;
-    exo_synth_desc desc = {"test-256", "f32", 0, 0};
+    exo_synth_desc desc = {.shape = "test-256", .type = "f32"};
     unlink(path);
     assert_int_equal(exo_synth_write(&desc, path, stop_at_half, &last, NULL), EXO_ECANCELED);
     assert_true(last > 0);
@@ -341,7 +394,7 @@ static void too_small_a_disk_is_seen_beforehand(void **ud) {
     (void)ud;
     struct statvfs fs;
     exo_error err = {0};
-    exo_synth_desc desc = {"llama-3.3-70b", "f32", 0, 0};
+    exo_synth_desc desc = {.shape = "llama-3.3-70b", .type = "f32"};
     unlink(path);
     assert_int_equal(statvfs(dir, &fs), 0);
     bool fits = (uint64_t)fs.f_bavail * fs.f_frsize > 290000000000u;
@@ -353,7 +406,7 @@ static void too_small_a_disk_is_seen_beforehand(void **ud) {
 
 static void failed_allocations_are_reported(void **ud) {
     (void)ud;
-    exo_synth_desc desc = {"test-256", "q4_0", 0, 1};
+    exo_synth_desc desc = {.shape = "test-256", .type = "q4_0", .n_layers = 1};
     unlink(path);
     for (uint64_t k = 1;; k++) {
         exo_mem_fail_at(k);
@@ -377,6 +430,8 @@ int main(void) {
         cmocka_unit_test(rope_factors_follow_llama_3),
         cmocka_unit_test(the_vocabulary_has_no_token_twice),
         cmocka_unit_test(every_listed_shape_is_known),
+        cmocka_unit_test(settings_change_a_shape),
+        cmocka_unit_test(bad_settings_are_named),
         cmocka_unit_test(bad_requests_are_named),
         cmocka_unit_test(a_full_disk_is_reported_and_leaves_nothing),
         cmocka_unit_test(canceling_leaves_nothing),

@@ -9,7 +9,7 @@
 
 struct exo_template {
     exo_arena arena; /* owns source and tree */
-    exo_jstmt *body;
+    exo_jstmt *body, *blocks;
 };
 
 exo_status exo_template_compile(const char *source, size_t n, exo_template **out, exo_error *err) {
@@ -31,6 +31,7 @@ exo_status exo_template_compile(const char *source, size_t n, exo_template **out
     if (tokens != NULL) t->body = exo_jparse(&c, tokens);
     exo_jcheck(&c, t->body, false);
     t->arena = c.arena;
+    t->blocks = c.blocks;
     exo_buf_finish(&c.text);
     if (!exo_jok(&c)) {
         exo_template_destroy(t);
@@ -104,6 +105,7 @@ exo_status exo_template_render(const exo_template *t, json_t *vars, const exo_te
         .max_depth = EXO_J_MAX_RENDER_DEPTH,
         .max_steps = max_steps != 0 && max_steps < EXO_J_MAX_STEPS ? max_steps : EXO_J_MAX_STEPS,
         .globals = &globals,
+        .blocks = t->blocks,
         .now_unix = desc != NULL ? desc->now_unix : 0,
     };
     exo_jvalue root = from_json(&c, vars);

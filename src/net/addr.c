@@ -68,8 +68,12 @@ void exo_addr_of(const struct sockaddr *sa, exo_addr *out) {
         if (strncmp(out->host, mapped, skip) == 0 && strchr(out->host, '.') != NULL) {
             memmove(out->host, out->host + skip, strlen(out->host + skip) + 1);
         } else if (v6->sin6_scope_id != 0) { /* link-local: useless without its interface */
-            size_t used = strlen(out->host);
-            snprintf(out->host + used, sizeof out->host - used, "%%%u", v6->sin6_scope_id);
+            size_t used = strlen(out->host), n = UV_IF_NAMESIZE;
+            char name[UV_IF_NAMESIZE];
+            if (uv_if_indextoname(v6->sin6_scope_id, name, &n) != 0) {
+                snprintf(name, sizeof name, "%u", v6->sin6_scope_id);
+            }
+            snprintf(out->host + used, sizeof out->host - used, "%%%s", name);
         }
     }
 }

@@ -36,6 +36,9 @@ typedef enum {
     EXO_MSG_NODES = 5,    /* JSON: what the sender knows of the cluster's nodes */
     EXO_MSG_INSTANCE = 6, /* JSON: create, ready, failed, delete */
     EXO_MSG_REQUEST = 7,  /* JSON: a request for another node's instance, its tokens, its end */
+    EXO_MSG_CLUSTER = 8,  /* body: a message of the cluster's log (cluster_message.c) */
+    EXO_MSG_JOIN = 12,    /* JSON, links made with a join code only: offer, accept, welcome */
+    EXO_MSG_KEYRING = 13, /* JSON: removed nodes, and a new cluster key */
     EXO_MSG_LANE = 16,    /* JSON: this link becomes a tensor lane of an instance */
     EXO_MSG_ADMIT = 17,   /* lane. JSON: slot, request descriptor; body: history i32[] */
     EXO_MSG_STEP = 18,    /* lane. header: exo_step; body: activations (n_rows, n_embd) */

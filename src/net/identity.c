@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "net/secret.h"
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
@@ -28,27 +29,6 @@ struct exo_identity {
     uint8_t public_key[EXO_PUBLIC_KEY_BYTES];
     char node_id[EXO_NODE_ID_BYTES];
 };
-
-/* Makes path and its missing parents, for the owner alone. */
-static exo_status make_directory(const char *path, exo_error *err) {
-    if (*path == '\0') return exo_error_set(err, EXO_EINVAL, "the data directory has no name");
-    char *part = exo_strdup(path);
-    if (part == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for a path");
-    exo_status st = EXO_OK;
-    for (char *slash = part + 1; st == EXO_OK; slash++) {
-        bool last = *slash == '\0';
-        if (*slash != '/' && !last) continue;
-        *slash = '\0';
-        if (mkdir(part, 0700) != 0 && errno != EEXIST && errno != EROFS) {
-            st = exo_error_set(err, EXO_EIO, "cannot make the directory %s: %s", part,
-                               strerror(errno));
-        }
-        if (last) break;
-        *slash = '/';
-    }
-    exo_free(part);
-    return st;
-}
 
 static int hex_digit(char c) {
     if (c >= '0' && c <= '9') return c - '0';
@@ -144,7 +124,7 @@ static exo_status from_secret(const uint8_t secret[SECRET_BYTES], exo_identity *
 
 exo_status exo_identity_load(const char *data_dir, exo_identity **out, exo_error *err) {
     *out = NULL;
-    exo_status st = make_directory(data_dir, err);
+    exo_status st = exo_secret_directory(data_dir, err);
     if (st != EXO_OK) return st;
     exo_buf path = {0};
     exo_buf_printf(&path, "%s/node.key", data_dir);

@@ -258,6 +258,8 @@ static exo_status take_bye(const exo_frame *f, exo_error *err) {
     return exo_error_set(err, EXO_EPEER, "it closed the link: %s", reason);
 }
 
+static exo_status send_hello(exo_link *l, exo_error *err);
+
 static exo_status take_hello(exo_link *l, const exo_frame *f, exo_error *err) {
     if (l->state != LINK_HELLO) return exo_error_set(err, EXO_EFORMAT, "a second hello frame");
     json_t *hello;
@@ -270,10 +272,14 @@ static exo_status take_hello(exo_link *l, const exo_frame *f, exo_error *err) {
         exo_addr_of((struct sockaddr *)&sa, &seen);
     }
     st = exo_hello_check(hello, l->exporter, !l->outgoing, seen.host, &l->peer, err);
+    if (st == EXO_OK && l->net->admit != NULL && exo_link_guest(l) == NULL) {
+        st = l->net->admit(l->net->ud, &l->peer, err);
+    }
     if (st == EXO_OK && strcmp(l->peer.node_id, exo_identity_node_id(l->net->identity)) == 0) {
         l->peer.node_id[0] = '\0'; /* the reason names the address, not ourselves */
         st = exo_error_set(err, EXO_EINVAL, "this is our own node");
     }
+    if (st == EXO_OK && !l->outgoing) st = send_hello(l, err); /* who is refused never opens */
     if (st != EXO_OK) {
         l->peer.hello = NULL;
         json_decref(hello);
@@ -282,7 +288,7 @@ static exo_status take_hello(exo_link *l, const exo_frame *f, exo_error *err) {
     l->state = LINK_OPEN;
     l->waited_ms = 0;
     exo_link_set_half_open(l, false);
-    l->net->events.on_open(l->net->ud, l, &l->peer, l->outgoing);
+    exo_link_callbacks(l)->on_open(l->net->ud, l, &l->peer, l->outgoing);
     return EXO_OK;
 }
 
@@ -305,8 +311,10 @@ static exo_status take_frame(exo_link *l, const exo_frame *f, exo_error *err) {
     }
     if (f->type == EXO_MSG_PONG) {
         take_pong(l, f->seq);
+    } else if (exo_link_guest(l) != NULL && f->type != EXO_MSG_JOIN) {
+        return exo_error_set(err, EXO_EFORMAT, "a frame of type %u on a link for joining", f->type);
     } else {
-        l->net->events.on_frame(l->net->ud, l, f);
+        exo_link_callbacks(l)->on_frame(l->net->ud, l, f);
     }
     return EXO_OK;
 }
@@ -342,8 +350,7 @@ static exo_status send_hello(exo_link *l, exo_error *err) {
                            .listen = n->listen[0] != '\0' ? n->listen : NULL,
                            .extra = n->hello_extra};
     json_t *hello;
-    exo_status st = exo_tls_exporter(l->tls, l->exporter, err);
-    if (st == EXO_OK) st = exo_hello_make(&self, l->exporter, l->outgoing, &hello, err);
+    exo_status st = exo_hello_make(&self, l->exporter, l->outgoing, &hello, err);
     if (st != EXO_OK) return st;
     st = send_frame(l, EXO_MSG_HELLO, ++l->seq, hello, err);
     json_decref(hello);
@@ -355,8 +362,12 @@ static exo_status shake_hands(exo_link *l, exo_error *err) {
     exo_status st = exo_tls_handshake(l->tls, &done, err);
     if (st == EXO_OK) st = flush(l, err);
     if (st != EXO_OK || !done) return st;
+    if (exo_link_guest(l) != NULL && l->net->guest_events.on_open == NULL) {
+        return exo_error_set(err, EXO_EAUTH, "join codes are not taken here");
+    }
     l->state = LINK_HELLO;
-    return send_hello(l, err);
+    st = exo_tls_exporter(l->tls, l->exporter, err);
+    return st == EXO_OK && l->outgoing ? send_hello(l, err) : st;
 }
 
 static exo_status take_bytes(exo_link *l, const char *bytes, size_t n, exo_error *err) {
@@ -431,6 +442,11 @@ static void on_tick(uv_timer_t *t) {
         exo_error_set(&err, EXO_ETIMEDOUT, "no answer within %d ms (%s)", EXO_LINK_OPEN_MS,
                       stage[l->state]);
         exo_link_fail(l, false, &err);
+    } else if (l->state == LINK_OPEN && l->waited_ms >= EXO_LINK_LOST_MS &&
+               exo_link_unacknowledged(l, EXO_LINK_LOST_MS - EXO_LINK_PING_MS)) {
+        exo_error_set(&err, EXO_ETIMEDOUT, "nothing was heard or acknowledged for %d ms",
+                      EXO_LINK_LOST_MS);
+        exo_link_fail(l, false, &err);
     } else if (l->state == LINK_OPEN && l->waited_ms >= EXO_LINK_SILENT_MS) {
         exo_error_set(&err, EXO_ETIMEDOUT, "nothing was heard for %d ms", EXO_LINK_SILENT_MS);
         exo_link_fail(l, false, &err);
@@ -462,6 +478,15 @@ void exo_link_begin(exo_link *l) {
 }
 
 /* ---- plain getters ---- */
+
+const char *exo_link_guest(const exo_link *l) {
+    return l->tls != NULL ? exo_tls_guest(l->tls) : NULL;
+}
+
+const exo_link_events *exo_link_callbacks(const exo_link *l) {
+    bool guest = exo_link_guest(l) != NULL && l->net->guest_events.on_open != NULL;
+    return guest ? &l->net->guest_events : &l->net->events;
+}
 
 void *exo_link_ud(const exo_link *l) { return l->ud; }
 void exo_link_set_ud(exo_link *l, void *ud) { l->ud = ud; }

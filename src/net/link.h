@@ -19,7 +19,8 @@
 #define EXO_PROTOCOL_MAX   1
 #define EXO_LINK_OPEN_MS   5000 /* TCP, TLS and hello together */
 #define EXO_LINK_PING_MS   250
-#define EXO_LINK_SILENT_MS 3000 /* nothing heard: the link breaks */
+#define EXO_LINK_LOST_MS   1000 /* nothing heard, and nothing acknowledged: the machine is gone */
+#define EXO_LINK_SILENT_MS 4000 /* nothing heard: the program stands still for too long */
 
 typedef struct exo_net exo_net; /* one node's listener, key and identity */
 typedef struct exo_link exo_link;
@@ -50,6 +51,12 @@ typedef struct {
     uint16_t listen_port;    /* 0 = any; exo_net_port tells */
     json_t *hello_extra;     /* members added to our hello (devices, models, ...); borrowed */
     exo_link_events events;
+    /* Links made with a join code (tls.h), which carry JOIN frames and nothing else; without
+     * on_open they are refused. */
+    exo_link_events guest_events;
+    /* May refuse a node whose hello was verified, our own included, with a reason; NULL = takes
+     * all.  The peer is told. */
+    exo_status (*admit)(void *ud, const exo_peer_info *peer, exo_error *err);
     void *ud;
 } exo_net_desc;
 
@@ -66,6 +73,8 @@ void exo_net_close(exo_net *n, void (*done)(void *ud), void *ud);
 exo_status exo_net_dial(exo_net *n, const char *host_port, void *link_ud, exo_link **out,
                         exo_error *err);
 
+/* The id of the join code a link was made with; NULL for links of the cluster. */
+const char *exo_link_guest(const exo_link *l);
 void *exo_link_ud(const exo_link *l);
 void exo_link_set_ud(exo_link *l, void *ud);
 const exo_peer_info *exo_link_peer(const exo_link *l);

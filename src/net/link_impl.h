@@ -4,6 +4,7 @@
  *   dial.c    names to addresses, connecting, trying the next address
  *   link.c    from connected to open to closed: TLS, hello, frames, pings, deadlines
  *   detach.c  an open link becomes a lane
+ *   acks.c    a machine that is gone, told from a program that stands still
  *
  * A link's life:
  *
@@ -44,7 +45,8 @@ struct exo_net {
     exo_tls_ctx *tls;
     const exo_identity *identity;
     json_t *hello_extra; /* a reference; NULL is allowed */
-    exo_link_events events;
+    exo_link_events events, guest_events;
+    exo_status (*admit)(void *ud, const exo_peer_info *peer, exo_error *err);
     void *ud;
     char name[sizeof((exo_peer_info *)0)->name];
     char listen[sizeof((exo_peer_info *)0)->listen]; /* "" without listener */
@@ -113,8 +115,13 @@ void exo_link_begin(exo_link *l);       /* TCP is connected: TLS starts */
 /* Ends a link for a reason; the message gets the peer's name or address in front.  say: the peer
  * is told and may still read it; otherwise the connection is cut. */
 void exo_link_fail(exo_link *l, bool say, exo_error *err);
+/* The owner's call-backs for this kind of link. */
+const exo_link_events *exo_link_callbacks(const exo_link *l);
 void exo_link_cut(exo_link *l); /* closes the handles; status and why are set */
 void exo_link_handle_closed(uv_handle_t *h);
+
+/* acks.c: something is on its way, and nothing was acknowledged for so long */
+bool exo_link_unacknowledged(const exo_link *l, uint32_t for_ms);
 
 /* detach.c */
 void exo_link_try_detach(exo_link *l); /* DETACHING: makes the lane once all bytes have left */

@@ -61,7 +61,7 @@ void exo_link_gone(exo_link *l) {
     if (l->lane_done != NULL) {
         l->lane_done(l->lane_ud, l->lane, l->lane != NULL ? NULL : l->why);
     } else {
-        n->events.on_close(n->ud, l, l->status, l->why);
+        exo_link_callbacks(l)->on_close(n->ud, l, l->status, l->why);
     }
     *(l->prev != NULL ? &l->prev->next : &n->links) = l->next;
     if (l->next != NULL) l->next->prev = l->prev;
@@ -164,6 +164,8 @@ exo_status exo_net_create(const exo_net_desc *d, exo_net **out, exo_error *err) 
     n->identity = d->identity;
     n->hello_extra = json_incref(d->hello_extra);
     n->events = d->events;
+    n->guest_events = d->guest_events;
+    n->admit = d->admit;
     n->ud = d->ud;
     exo_hello_text(d->name, n->name, sizeof n->name);
     uv_tcp_init(n->loop, &n->listener);

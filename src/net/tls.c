@@ -13,6 +13,7 @@
 #include <openssl/ssl.h>
 
 #include <limits.h>
+#include <stdio.h>
 #include <string.h>
 
 #define KEY_BYTES      32
@@ -21,33 +22,41 @@
 #define SCRYPT_P       1
 #define SCRYPT_MEMORY  (64u << 20)
 #define KEY_NAME       "exo-1" /* the PSK identity: says which derivation, not which cluster */
+#define GUEST_NAME     "exo-join-1:" /* and the code's id */
 #define SALT_PREFIX    "exo cluster key 1:"
 #define EXPORTER_LABEL "EXPORTER-exo-identity"
 #define SEAL_BYTES     (16 * EXO_TLS_RECORD_BYTES)
 #define SERVER_REFUSAL "cluster key does not match: the peer holds another key"
 #define CLIENT_REFUSAL "cluster key does not match: the peer refused ours"
+#define GUEST_REFUSAL  "no join code like this is open there: check the words, or ask for a new code"
 #define NO_KEY_REFUSAL "cluster key does not match: the peer offered none that this node knows"
 
 struct exo_tls_ctx {
     SSL_CTX *ssl;
     uint8_t key[KEY_BYTES];
+    char guest[EXO_JOIN_ID_BYTES]; /* of a context that dials with a join code; "" */
+    bool (*find_guest)(void *ud, const char join_id[EXO_JOIN_ID_BYTES],
+                       uint8_t key[EXO_JOIN_KEY_BYTES]);
+    void *guest_ud;
 };
 
 struct exo_tls {
     SSL *ssl;
     BIO *in, *out; /* encrypted bytes; owned by ssl */
+    exo_tls_ctx *ctx;
+    char guest[EXO_JOIN_ID_BYTES]; /* the join code of this handshake; "" = the cluster key */
+    char offered[sizeof GUEST_NAME + EXO_JOIN_ID_BYTES]; /* OpenSSL keeps a pointer to it */
     bool server;
     uint32_t records_left; /* until the sending key is replaced */
 };
 
-/* The session that stands for the key.  TLS binds a PSK to a hash, not to a cipher: both ciphers
+/* The session that stands for a key.  TLS binds a PSK to a hash, not to a cipher: both ciphers
  * below use SHA-256. */
-static SSL_SESSION *psk_session(SSL *ssl) {
+static SSL_SESSION *psk_session(SSL *ssl, const uint8_t key[KEY_BYTES]) {
     static const unsigned char aes_128_gcm_sha256[2] = {0x13, 0x01};
-    const exo_tls_ctx *c = SSL_get_app_data(ssl);
     const SSL_CIPHER *cipher = SSL_CIPHER_find(ssl, aes_128_gcm_sha256);
     SSL_SESSION *s = SSL_SESSION_new();
-    if (s == NULL || cipher == NULL || SSL_SESSION_set1_master_key(s, c->key, KEY_BYTES) != 1 ||
+    if (s == NULL || cipher == NULL || SSL_SESSION_set1_master_key(s, key, KEY_BYTES) != 1 ||
         SSL_SESSION_set_cipher(s, cipher) != 1 ||
         SSL_SESSION_set_protocol_version(s, TLS1_3_VERSION) != 1) {
         SSL_SESSION_free(s);
@@ -59,16 +68,41 @@ static SSL_SESSION *psk_session(SSL *ssl) {
 static int offer_psk(SSL *ssl, const EVP_MD *md, const unsigned char **id, size_t *id_len,
                      SSL_SESSION **session) {
     (void)md;
-    *id = (const unsigned char *)KEY_NAME;
-    *id_len = strlen(KEY_NAME);
-    *session = psk_session(ssl);
+    exo_tls *t = SSL_get_app_data(ssl);
+    memcpy(t->guest, t->ctx->guest, sizeof t->guest);
+    snprintf(t->offered, sizeof t->offered, GUEST_NAME "%s", t->guest);
+    const char *name = t->guest[0] != '\0' ? t->offered : KEY_NAME;
+    *id = (const unsigned char *)name;
+    *id_len = strlen(name);
+    *session = psk_session(ssl, t->ctx->key);
     return *session != NULL;
 }
 
+/* The key of a join code that the other side names, if this node gave it out. */
+static bool find_guest(exo_tls *t, const unsigned char *id, size_t id_len, uint8_t *key) {
+    size_t prefix = strlen(GUEST_NAME);
+    if (t->ctx->find_guest == NULL || id_len != prefix + EXO_JOIN_ID_BYTES - 1 ||
+        memcmp(id, GUEST_NAME, prefix) != 0) {
+        return false;
+    }
+    memcpy(t->guest, id + prefix, EXO_JOIN_ID_BYTES - 1);
+    t->guest[EXO_JOIN_ID_BYTES - 1] = '\0';
+    return t->ctx->find_guest(t->ctx->guest_ud, t->guest, key);
+}
+
 static int find_psk(SSL *ssl, const unsigned char *id, size_t id_len, SSL_SESSION **session) {
-    bool ours = id_len == strlen(KEY_NAME) && memcmp(id, KEY_NAME, id_len) == 0;
-    *session = ours ? psk_session(ssl) : NULL;
-    return !ours || *session != NULL;
+    exo_tls *t = SSL_get_app_data(ssl);
+    uint8_t key[KEY_BYTES];
+    *session = NULL;
+    t->guest[0] = '\0';
+    if (id_len == strlen(KEY_NAME) && memcmp(id, KEY_NAME, id_len) == 0) {
+        memcpy(key, t->ctx->key, sizeof key);
+    } else if (!find_guest(t, id, id_len, key)) {
+        return 1;
+    }
+    *session = psk_session(ssl, key);
+    OPENSSL_cleanse(key, sizeof key);
+    return *session != NULL;
 }
 
 static size_t n_characters(const char *s) {
@@ -112,20 +146,20 @@ static bool configure(SSL_CTX *ssl) {
            SSL_CTX_set_num_tickets(ssl, 0) == 1;
 }
 
+static exo_status new_ssl(exo_tls_ctx *c, exo_error *err) {
+    ERR_clear_error();
+    c->ssl = SSL_CTX_new(TLS_method());
+    if (c->ssl != NULL && configure(c->ssl)) return EXO_OK;
+    return exo_error_set(err, EXO_EUNSUPPORTED, "this OpenSSL cannot do TLS 1.3 as exo needs it");
+}
+
 exo_status exo_tls_ctx_create(const char *passphrase, const char *name_space, exo_tls_ctx **out,
                               exo_error *err) {
     *out = NULL;
     exo_tls_ctx *c = exo_calloc(1, sizeof *c);
     if (c == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for TLS");
     exo_status st = derive_key(passphrase, name_space, c->key, err);
-    if (st == EXO_OK) {
-        ERR_clear_error();
-        c->ssl = SSL_CTX_new(TLS_method());
-        if (c->ssl == NULL || !configure(c->ssl)) {
-            st = exo_error_set(err, EXO_EUNSUPPORTED,
-                               "this OpenSSL cannot do TLS 1.3 as exo needs it");
-        }
-    }
+    if (st == EXO_OK) st = new_ssl(c, err);
     if (st != EXO_OK) {
         exo_tls_ctx_destroy(c);
         return st;
@@ -133,6 +167,53 @@ exo_status exo_tls_ctx_create(const char *passphrase, const char *name_space, ex
     *out = c;
     return EXO_OK;
 }
+
+exo_status exo_tls_ctx_create_guest(const char join_id[EXO_JOIN_ID_BYTES],
+                                    const uint8_t key[EXO_JOIN_KEY_BYTES], exo_tls_ctx **out,
+                                    exo_error *err) {
+    *out = NULL;
+    exo_tls_ctx *c = exo_calloc(1, sizeof *c);
+    if (c == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for TLS");
+    memcpy(c->key, key, KEY_BYTES);
+    snprintf(c->guest, sizeof c->guest, "%s", join_id);
+    exo_status st = new_ssl(c, err);
+    if (st != EXO_OK) {
+        exo_tls_ctx_destroy(c);
+        return st;
+    }
+    *out = c;
+    return EXO_OK;
+}
+
+exo_status exo_tls_ctx_rekey(exo_tls_ctx *c, const char *passphrase, const char *name_space,
+                             exo_error *err) {
+    uint8_t key[KEY_BYTES];
+    exo_status st = derive_key(passphrase, name_space, key, err);
+    if (st == EXO_OK) memcpy(c->key, key, sizeof key);
+    OPENSSL_cleanse(key, sizeof key);
+    return st;
+}
+
+exo_status exo_tls_ctx_derive(const exo_tls_ctx *c, const char *label, uint8_t out[32],
+                              exo_error *err) {
+    size_t n = 0;
+    if (EVP_Q_mac(NULL, "HMAC", NULL, "SHA256", NULL, c->key, KEY_BYTES,
+                  (const unsigned char *)label, strlen(label), out, 32, &n) != NULL &&
+        n == 32) {
+        return EXO_OK;
+    }
+    return exo_error_set(err, EXO_ENOMEM, "no memory to derive from the cluster key");
+}
+
+void exo_tls_ctx_set_guests(exo_tls_ctx *c,
+                            bool (*find)(void *ud, const char join_id[EXO_JOIN_ID_BYTES],
+                                         uint8_t key[EXO_JOIN_KEY_BYTES]),
+                            void *ud) {
+    c->find_guest = find;
+    c->guest_ud = ud;
+}
+
+const char *exo_tls_guest(const exo_tls *t) { return t->guest[0] != '\0' ? t->guest : NULL; }
 
 void exo_tls_ctx_destroy(exo_tls_ctx *c) {
     if (c == NULL) return;
@@ -146,11 +227,12 @@ exo_status exo_tls_create(exo_tls_ctx *c, bool server, exo_tls **out, exo_error 
     exo_tls *t = exo_calloc(1, sizeof *t);
     if (t == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for a TLS session");
     t->server = server;
+    t->ctx = c;
     t->records_left = EXO_TLS_REKEY_RECORDS;
     t->ssl = SSL_new(c->ssl);
     t->in = BIO_new(BIO_s_mem());
     t->out = BIO_new(BIO_s_mem());
-    if (t->ssl == NULL || t->in == NULL || t->out == NULL || SSL_set_app_data(t->ssl, c) != 1) {
+    if (t->ssl == NULL || t->in == NULL || t->out == NULL || SSL_set_app_data(t->ssl, t) != 1) {
         BIO_free(t->in);
         BIO_free(t->out);
         SSL_free(t->ssl);
@@ -229,7 +311,8 @@ static exo_status explain(const exo_tls *t, bool handshake, exo_error *err) {
         if (reason == SSL_R_SSLV3_ALERT_ILLEGAL_PARAMETER ||
             reason == SSL_R_TLSV1_ALERT_DECRYPT_ERROR ||
             reason == SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE) {
-            return exo_error_set(err, EXO_EAUTH, CLIENT_REFUSAL);
+            return exo_error_set(err, EXO_EAUTH,
+                                 t->guest[0] != '\0' ? GUEST_REFUSAL : CLIENT_REFUSAL);
         }
         if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED) {
             return exo_error_set(err, EXO_EAUTH,

@@ -22,6 +22,30 @@ typedef struct exo_tls exo_tls;         /* one connection */
 exo_status exo_tls_ctx_create(const char *passphrase, const char *name_space, exo_tls_ctx **out,
                               exo_error *err);
 void exo_tls_ctx_destroy(exo_tls_ctx *c); /* NULL is allowed; wipes the key */
+/* Handshakes from now on use another key; open sessions go on. */
+exo_status exo_tls_ctx_rekey(exo_tls_ctx *c, const char *passphrase, const char *name_space,
+                             exo_error *err);
+/* 32 bytes that follow from the key and the label, of no use to find the key. */
+exo_status exo_tls_ctx_derive(const exo_tls_ctx *c, const char *label, uint8_t out[32],
+                              exo_error *err);
+
+/* ---- join codes: links that authenticate nothing but the hand-over of the cluster key ---- */
+
+#define EXO_JOIN_ID_BYTES  9 /* 8 hex digits and NUL: which code */
+#define EXO_JOIN_KEY_BYTES 32
+
+/* A context for dialling with a join code's key instead of the cluster's. */
+exo_status exo_tls_ctx_create_guest(const char join_id[EXO_JOIN_ID_BYTES],
+                                    const uint8_t key[EXO_JOIN_KEY_BYTES], exo_tls_ctx **out,
+                                    exo_error *err);
+/* find fills the key of a code that this node gave out; false: no such code.  Called in
+ * handshakes. */
+void exo_tls_ctx_set_guests(exo_tls_ctx *c,
+                            bool (*find)(void *ud, const char join_id[EXO_JOIN_ID_BYTES],
+                                         uint8_t key[EXO_JOIN_KEY_BYTES]),
+                            void *ud);
+/* After the handshake: the join code it was made with, or NULL for the cluster key. */
+const char *exo_tls_guest(const exo_tls *t);
 
 exo_status exo_tls_create(exo_tls_ctx *c, bool server, exo_tls **out, exo_error *err);
 void exo_tls_destroy(exo_tls *t);

@@ -129,12 +129,19 @@ static void remove_live(exo_coordinator *c, live *l) {
     free_live(l);
 }
 
+static void put_text(const exo_coordinator *c, const live *l, exo_node_event *e) {
+    exo_str reasoning = exo_answer_reasoning(l->answer);
+    e->text = exo_buf_str(&c->text);
+    e->n_text = c->text.n;
+    e->reasoning = reasoning.s;
+    e->n_reasoning = reasoning.n;
+}
+
 static void end_with_error(exo_coordinator *c, live *l, exo_status status, const char *why) {
     exo_node_event e = {.status = status, .message = why};
     exo_buf_clear(&c->text);
     exo_answer_flush(l->answer, &c->text);
-    e.text = exo_buf_str(&c->text);
-    e.n_text = c->text.n;
+    put_text(c, l, &e);
     count_tokens(c, l, &e);
     l->fn(l->ud, &e);
     remove_live(c, l);
@@ -306,8 +313,8 @@ static void deliver(exo_coordinator *c, const exo_stage_result *r, const exo_sch
         end_with_error(c, l, EXO_ENOMEM, "out of memory for the text of an answer");
         return;
     }
-    e.text = exo_buf_str(&c->text);
-    e.n_text = c->text.n;
+    put_text(c, l, &e);
+    e.aside = exo_answer_is_aside(l->answer);
     if (l->request.hash_logits) e.logits_hash = r->logits_hash;
     count_tokens(c, l, &e);
     l->fn(l->ud, &e);

@@ -23,6 +23,10 @@ json_t *exo_event_to_json(const exo_node_event *e) {
                           (json_int_t)e->n_cached, "n_answer", (json_int_t)e->n_answer);
     if (m == NULL) return NULL;
     if (e->n_text > 0) json_object_set_new(m, "text", json_stringn(e->text, e->n_text));
+    if (e->n_reasoning > 0) {
+        json_object_set_new(m, "reasoning", json_stringn(e->reasoning, e->n_reasoning));
+    }
+    if (e->aside) json_object_set_new(m, "aside", json_true());
     if (e->move != NULL) {
         json_object_set_new(m, "move",
                             json_pack("{s:i, s:s, s:s}", "stage", (int)e->move->stage, "device_id",
@@ -65,6 +69,12 @@ static bool hash_from_json(const json_t *j, uint8_t out[EXO_SHA256_BYTES]) {
 static uint32_t get_count(const json_t *m, const char *key) {
     json_int_t v = json_integer_value(json_object_get(m, key));
     return v > 0 && v <= INT32_MAX ? (uint32_t)v : 0;
+}
+
+static const char *text_from_json(const json_t *m, const char *key, size_t *n) {
+    const json_t *text = json_object_get(m, key);
+    *n = json_string_length(text);
+    return json_is_string(text) ? json_string_value(text) : "";
 }
 
 static void draw_from_json(const json_t *m, exo_node_event *e) {
@@ -114,9 +124,9 @@ void exo_event_from_json(const json_t *m, exo_event_copy *out) {
     e->n_prompt = get_count(m, "n_prompt");
     e->n_cached = get_count(m, "n_cached");
     e->n_answer = get_count(m, "n_answer");
-    const json_t *text = json_object_get(m, "text");
-    e->text = json_is_string(text) ? json_string_value(text) : "";
-    e->n_text = json_string_length(text);
+    e->aside = json_is_true(json_object_get(m, "aside"));
+    e->text = text_from_json(m, "text", &e->n_text);
+    e->reasoning = text_from_json(m, "reasoning", &e->n_reasoning);
     if (has_token) draw_from_json(m, e);
     move_from_json(json_object_get(m, "move"), out);
     if (hash_from_json(json_object_get(m, "logits_hash"), out->hash)) e->logits_hash = out->hash;

@@ -35,6 +35,9 @@ static void a_token_comes_back_whole(void **state) {
                         .pos = 77,
                         .text = "caf\xC3\xA9 \"\0\" \n",
                         .n_text = 11,
+                        .aside = true,
+                        .reasoning = "so",
+                        .n_reasoning = 2,
                         .finish = EXO_FINISH_LENGTH,
                         .n_prompt = 5,
                         .n_cached = 3,
@@ -57,6 +60,9 @@ static void a_token_comes_back_whole(void **state) {
     assert_true(got->draw.top[0].logprob == -0.1f && got->draw.top[1].logprob == -3.4e38f);
     assert_int_equal(got->n_text, 11);
     assert_memory_equal(got->text, e.text, 11); /* a model may say a NUL byte */
+    assert_true(got->aside);
+    assert_int_equal(got->n_reasoning, 2);
+    assert_memory_equal(got->reasoning, "so", 2);
     assert_int_equal(got->n_prompt, 5);
     assert_int_equal(got->n_cached, 3);
     assert_int_equal(got->n_answer, 2);
@@ -74,6 +80,8 @@ static void start_and_failure_come_back(void **state) {
     assert_int_equal(c.event.finish, EXO_GOING_ON);
     assert_string_equal(c.event.message, "");
     assert_int_equal(c.event.n_text, 0);
+    assert_int_equal(c.event.n_reasoning, 0);
+    assert_false(c.event.aside);
     assert_null(c.event.logits_hash);
     json_decref(json);
     send_over(&(exo_node_event){.status = EXO_EPEER, .message = "node b left"}, &json, &c);

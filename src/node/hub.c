@@ -55,6 +55,10 @@ const char *exo_hub_base_name(const char *path) {
     return slash != NULL ? slash + 1 : path;
 }
 
+const char *exo_hub_local_name(const char *path) {
+    return strcmp(path, EXO_HUB_POOLING) == 0 ? path : exo_hub_base_name(path);
+}
+
 static bool ends_with(const char *s, size_t n, const char *end) {
     size_t m = strlen(end);
     return n >= m && memcmp(s + n - m, end, m) == 0;

@@ -59,7 +59,11 @@ void exo_hub_choice_finish(exo_hub_choice *c); /* all-zero memory is allowed */
 exo_status exo_hub_choose(const exo_hub_tree *t, const exo_hub_ref *ref, exo_hub_choice *out,
                           exo_error *err);
 
-/* A file's name without folders; what a file from this path is called on disk. */
+/* A file's name without folders. */
 const char *exo_hub_base_name(const char *path);
+/* What a file from this path is called on disk: its base name, but for the one file of a folder
+ * that lies in a folder of its own. */
+#define EXO_HUB_POOLING "1_Pooling/config.json"
+const char *exo_hub_local_name(const char *path);
 
 #endif

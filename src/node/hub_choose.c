@@ -171,7 +171,7 @@ static exo_status take_group(const exo_hub_tree *t, const group *g, exo_hub_choi
     return st;
 }
 
-/* What a model in safetensors consists of; all of it lies at the repository's top. */
+/* What a model in safetensors consists of; all of it but one lies at the repository's top. */
 static bool belongs_to_folder(const char *path) {
     static const char *const names[] = {"model.safetensors.index.json",
                                         "chat_template.jinja",
@@ -182,7 +182,7 @@ static bool belongs_to_folder(const char *path) {
                                         "tokenizer_config.json",
                                         "special_tokens_map.json",
                                         "added_tokens.json"};
-    if (strchr(path, '/') != NULL) return false;
+    if (strchr(path, '/') != NULL) return strcmp(path, EXO_HUB_POOLING) == 0;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (strcmp(path, names[i]) == 0) return true;
     }
@@ -204,6 +204,12 @@ static exo_status take_folder(const exo_hub_tree *t, const exo_hub_ref *ref, exo
     out->folder = true;
     out->files = exo_calloc(t->n, sizeof *out->files);
     if (out->files == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for a model");
+    if (find_path(t, "tokenizer.json") == NULL) { /* said before gigabytes come */
+        return exo_error_set(err, EXO_EUNSUPPORTED,
+                             "hf:%.60s has no tokenizer.json, without which its safetensors are "
+                             "not read: take a GGUF file of the model",
+                             ref->repo);
+    }
     exo_status st = EXO_OK;
     for (size_t i = 0; i < t->n && st == EXO_OK; i++) {
         if (belongs_to_folder(t->files[i].path)) st = add(out, &t->files[i], err);

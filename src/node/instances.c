@@ -34,13 +34,14 @@ exo_instance *exo_instances_find(exo_node *n, const char *id) {
     return i;
 }
 
-static bool is_owner(const exo_instance *i) {
+bool exo_instance_is_owned(const exo_instance *i) {
     return strcmp(i->owner, exo_identity_node_id(i->node->identity)) == 0;
 }
 
 exo_instance *exo_instances_of_model(exo_node *n, const char *model_id) {
     exo_instance *i = n->instances;
-    while (i != NULL && (strcmp(i->model_id, model_id) != 0 || !is_owner(i))) i = i->next;
+    while (i != NULL && (strcmp(i->model_id, model_id) != 0 || !exo_instance_is_owned(i)))
+        i = i->next;
     return i;
 }
 
@@ -111,33 +112,14 @@ static void tell_waiters(exo_instance *i, exo_status status, const char *message
     i->waiters = NULL;
 }
 
-static void remember_wanted(exo_node *n, const char *model_id, uint32_t min_nodes) {
-    exo_wanted *w = n->wanted;
-    while (w != NULL && strcmp(w->model_id, model_id) != 0) w = w->next;
-    if (w == NULL) {
-        w = exo_calloc(1, sizeof *w);
-        if (w == NULL) return; /* a later request places on one node */
-        snprintf(w->model_id, sizeof w->model_id, "%s", model_id);
-        w->next = n->wanted;
-        n->wanted = w;
-    }
-    w->min_nodes = min_nodes;
-}
-
-uint32_t exo_instances_wanted_nodes(exo_node *n, const char *model_id) {
-    exo_wanted *w = n->wanted;
-    while (w != NULL && strcmp(w->model_id, model_id) != 0) w = w->next;
-    return w != NULL ? w->min_nodes : 1;
-}
-
 void exo_instances_end(exo_node *n, exo_instance *i, const char *reason) {
     exo_instance **at = &n->instances;
     while (*at != i) at = &(*at)->next;
     *at = i->next;
-    if (is_owner(i)) {
+    if (exo_instance_is_owned(i)) {
         send_to_participants(
             i, json_pack("{s:s, s:s, s:s}", "op", "delete", "instance", i->id, "reason", reason));
-        remember_wanted(n, i->model_id, i->min_nodes);
+        exo_instances_note_end(n, i);
     }
     exo_info("instance %s of %s ended: %s", i->id, i->model_id, reason);
     exo_worker_destroy(i->worker, reason);
@@ -152,7 +134,7 @@ void exo_instances_end(exo_node *n, exo_instance *i, const char *reason) {
 /* A participant's failure ends the instance at its owner; the owner's ends it everywhere. */
 static void fail(exo_instance *i, const char *reason) {
     exo_node *n = i->node;
-    if (!is_owner(i)) {
+    if (!exo_instance_is_owned(i)) {
         send_to(n, i->owner,
                 json_pack("{s:s, s:s, s:i, s:s}", "op", "failed", "instance", i->id, "stage",
                           (int)i->my_stage, "reason", reason));
@@ -167,8 +149,6 @@ typedef struct {
     char instance[EXO_INSTANCE_ID_BYTES];
     exo_worker_report report;
 } report_call;
-
-static void advance(exo_instance *i);
 
 static void on_report(exo_node *n, exo_loop_call *c) {
     report_call *rc = (report_call *)c;
@@ -188,8 +168,8 @@ static void on_report(exo_node *n, exo_loop_call *c) {
     snprintf(s->place.device_id, sizeof s->place.device_id, "%s", r->device_id);
     snprintf(s->reason, sizeof s->reason, "%s", r->reason);
     s->has_classes = r->has_classes;
-    if (is_owner(i)) {
-        advance(i);
+    if (exo_instance_is_owned(i)) {
+        exo_instance_advance(i);
         if (r->event == EXO_WORKER_MOVED) n->record_changed = true;
     } else {
         send_to(n, i->owner,
@@ -371,7 +351,7 @@ void exo_instances_lane_lost(exo_node *n, const char *instance, const char *why)
 /* ---- placing (owner) ---- */
 
 /* All loaded: connect.  All ready: run. */
-static void advance(exo_instance *i) {
+void exo_instance_advance(exo_instance *i) {
     bool loaded = true, ready = true;
     uint32_t n_pages = UINT32_MAX;
     for (uint32_t s = 0; s < i->n_stages; s++) {
@@ -386,8 +366,9 @@ static void advance(exo_instance *i) {
         connect_stage(i, n_pages);
         return;
     }
-    if (!ready || i->state != EXO_INSTANCE_CONNECTING) return;
+    if (!ready || !i->logged || i->state != EXO_INSTANCE_CONNECTING) return;
     i->state = EXO_INSTANCE_RUNNING;
+    exo_instances_note_running(i);
     exo_members_announce(i->node); /* before anybody hears that it runs */
     exo_info("instance %s of %s runs on %u node(s)", i->id, i->model_id, i->n_stages);
     exo_routes_instance_running(i->node, i);
@@ -431,8 +412,8 @@ static exo_status plan_stages(exo_node *n, const char *model_id, const exo_model
 }
 
 /* An instance of ours as planned; nothing runs yet. */
-static exo_instance *new_instance(exo_node *n, const char *model_id, const exo_shard_place *places,
-                                  uint32_t n_stages) {
+static exo_instance *new_instance(exo_node *n, const char *model_id, const char *id,
+                                  const exo_shard_place *places, uint32_t n_stages) {
     uint8_t random[8];
     exo_instance *i = exo_calloc(1, sizeof *i);
     if (i == NULL || RAND_bytes(random, sizeof random) != 1) {
@@ -441,6 +422,7 @@ static exo_instance *new_instance(exo_node *n, const char *model_id, const exo_s
     }
     i->node = n;
     exo_hex(random, sizeof random, i->id);
+    if (id != NULL) snprintf(i->id, sizeof i->id, "%s", id);
     snprintf(i->model_id, sizeof i->model_id, "%s", model_id);
     snprintf(i->owner, sizeof i->owner, "%s", exo_identity_node_id(n->identity));
     i->epoch = ++n->next_epoch;
@@ -455,8 +437,8 @@ static exo_instance *new_instance(exo_node *n, const char *model_id, const exo_s
     return i;
 }
 
-exo_status exo_instances_place(exo_node *n, const char *model_id, const exo_placement_wish *wish,
-                               exo_instance **out, exo_error *err) {
+exo_status exo_instances_begin(exo_node *n, const char *model_id, const exo_placement_wish *wish,
+                               const char *id, exo_instance **out, exo_error *err) {
     *out = NULL;
     if (n->stopping) return exo_error_set(err, EXO_EPEER, EXO_NODE_STOPPING);
     exo_model *m = NULL;
@@ -467,7 +449,7 @@ exo_status exo_instances_place(exo_node *n, const char *model_id, const exo_plac
     if (st != EXO_OK) goto done;
     exo_instance *earlier = exo_instances_of_model(n, model_id);
     if (earlier != NULL) exo_instances_end(n, earlier, "the model is being placed anew");
-    i = new_instance(n, model_id, places, wish->min_nodes);
+    i = new_instance(n, model_id, id, places, wish->min_nodes);
     if (i == NULL) {
         st = exo_error_set(err, EXO_ENOMEM, "out of memory for an instance");
         goto done;
@@ -517,7 +499,7 @@ static void on_stage_message(exo_instance *i, const exo_peer *from, const char *
         snprintf(s->reason, sizeof s->reason, "%s", reason);
         i->node->record_changed = true;
     }
-    advance(i);
+    exo_instance_advance(i);
 }
 
 void exo_instances_on_message(exo_node *n, exo_peer *from, const json_t *m) {
@@ -536,7 +518,7 @@ void exo_instances_on_message(exo_node *n, exo_peer *from, const json_t *m) {
     }
     if (i == NULL) return; /* it ended meanwhile */
     const char *reason = json_string_value(json_object_get(m, "reason"));
-    if (is_owner(i)) {
+    if (exo_instance_is_owned(i)) {
         if (strcmp(op, "failed") == 0) {
             exo_error why;
             exo_error_set(&why, EXO_EPEER, "node %s: %s", from->name, reason ? reason : "failed");
@@ -611,24 +593,26 @@ void exo_instances_tick(exo_node *n, uint64_t now_ms) {
         exo_worker_stats before = i->stages[i->my_stage].stats, now;
         exo_worker_get_stats(i->worker, &now);
         i->stages[i->my_stage].stats = now;
-        if (!is_owner(i) && memcmp(&before, &now, sizeof now) != 0) {
+        if (!exo_instance_is_owned(i) && memcmp(&before, &now, sizeof now) != 0) {
             json_t *m = exo_stats_json(&now);
             json_object_set_new(m, "op", json_string("stats"));
             json_object_set_new(m, "instance", json_string(i->id));
             json_object_set_new(m, "stage", json_integer((json_int_t)i->my_stage));
             send_to(n, i->owner, m);
         }
-        if (is_owner(i) && i->state != EXO_INSTANCE_RUNNING && now_ms > i->deadline_ms) {
+        if (exo_instance_is_owned(i) && i->state != EXO_INSTANCE_RUNNING &&
+            now_ms > i->deadline_ms) {
             exo_instances_end(n, i, "it was not loaded and connected within 10 minutes");
         }
     }
+    exo_instances_remember_tick(n, now_ms);
 }
 
 void exo_instances_finish(exo_node *n, const char *reason) {
     while (n->instances != NULL) exo_instances_end(n, n->instances, reason);
-    for (exo_wanted *w = n->wanted, *next; w != NULL; w = next) {
-        next = w->next;
-        exo_free(w);
+    for (exo_retry *r = n->retries, *next; r != NULL; r = next) {
+        next = r->next;
+        exo_free(r);
     }
-    n->wanted = NULL;
+    n->retries = NULL;
 }

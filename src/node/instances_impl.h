@@ -1,4 +1,4 @@
-/* instances_impl.h - what instances.c and instances_json.c share. */
+/* instances_impl.h - what instances.c, instances_log.c and instances_json.c share. */
 #ifndef EXO_NODE_INSTANCES_IMPL_H
 #define EXO_NODE_INSTANCES_IMPL_H
 
@@ -20,6 +20,19 @@ exo_status exo_instance_start_worker(exo_instance *i, exo_model *m, const exo_in
                                      exo_error *err);
 /* Joins an instance of another owner as one of its stages. */
 exo_status exo_instances_join(exo_node *n, const char *owner, const json_t *m, exo_error *err);
+
+bool exo_instance_is_owned(const exo_instance *i);
+/* Owner: connects once all have loaded, runs once all are ready and the cluster remembers it. */
+void exo_instance_advance(exo_instance *i);
+/* Plans and starts an instance; id NULL = a new one.  What this node runs of the model ends once
+ * the new plan stands. */
+exo_status exo_instances_begin(exo_node *n, const char *model_id, const exo_placement_wish *wish,
+                               const char *id, exo_instance **out, exo_error *err);
+
+/* instances_log.c */
+void exo_instances_note_end(exo_node *n, const exo_instance *i);
+void exo_instances_note_running(exo_instance *i);
+void exo_instances_remember_tick(exo_node *n, uint64_t now_ms);
 
 /* instances_json.c: all checked, wrong members are named. */
 json_t *exo_shard_place_json(const exo_shard_place *p);

@@ -44,6 +44,12 @@ void exo_members_add_address(exo_node *n, const char *host_port, const char *nod
     n->addresses = a;
 }
 
+static exo_address *find_address(exo_node *n, const char *host_port) {
+    exo_address *a = n->addresses;
+    while (a != NULL && strcmp(a->host_port, host_port) != 0) a = a->next;
+    return a;
+}
+
 static void dial(exo_node *n, exo_address *a, uint64_t now_ms) {
     exo_error err = {0};
     exo_link_ctx *ctx = exo_calloc(1, sizeof *ctx);
@@ -60,9 +66,39 @@ static void dial(exo_node *n, exo_address *a, uint64_t now_ms) {
     exo_warn("cannot dial %s: %s", a->host_port, err.message);
 }
 
+void exo_members_heard(exo_node *n, const char *host_port, const char *node_id,
+                       uint64_t dial_at_ms) {
+    exo_address *a = find_address(n, host_port);
+    if (a == NULL) {
+        exo_members_add_address(n, host_port, node_id, dial_at_ms);
+    } else if (a->link == NULL && dial_at_ms < a->dial_at_ms) {
+        a->dial_at_ms = dial_at_ms;
+        a->backoff_ms = DIAL_FIRST_MS;
+    }
+}
+
+void exo_members_move(exo_node *n, const char *host_port, const char *node_id) {
+    uint64_t now = exo_now_ms();
+    exo_members_add_address(n, host_port, node_id, now);
+    exo_address *a = find_address(n, host_port);
+    if (a != NULL && a->link == NULL) dial(n, a, now);
+}
+
+void exo_members_forget(exo_node *n, const char *host_port) {
+    for (exo_address **at = &n->addresses; *at != NULL; at = &(*at)->next) {
+        exo_address *a = *at;
+        if (strcmp(a->host_port, host_port) != 0) continue;
+        if (a->link != NULL) return;
+        *at = a->next;
+        exo_free(a);
+        return;
+    }
+}
+
 void exo_members_tick(exo_node *n, uint64_t now_ms) {
     for (exo_address *a = n->addresses; a != NULL; a = a->next) {
-        bool connected = a->node_id[0] != '\0' && exo_members_find(n, a->node_id) != NULL;
+        bool known = a->node_id[0] != '\0', connected = known && exo_members_find(n, a->node_id);
+        if (known && exo_keyring_is_removed(&n->keyring, a->node_id)) continue;
         if (a->link == NULL && !connected && now_ms >= a->dial_at_ms) dial(n, a, now_ms);
     }
     for (exo_link_ctx *c = n->retired; c != NULL; c = c->next) {
@@ -78,7 +114,7 @@ void exo_members_tick(exo_node *n, uint64_t now_ms) {
 static json_t *known_addresses(exo_node *n) {
     json_t *list = json_array();
     for (exo_peer *p = n->peers; p != NULL && list != NULL; p = p->next) {
-        if (p->listen[0] == '\0') continue;
+        if (p->listen[0] == '\0' || strchr(p->listen, '%') != NULL) continue; /* link-local: ours */
         json_array_append_new(list,
                               json_pack("{s:s, s:s}", "node_id", p->node_id, "listen", p->listen));
     }
@@ -172,7 +208,9 @@ static void register_control(exo_node *n, exo_link *l, const exo_peer_info *info
     p->outgoing = outgoing;
     snprintf(p->name, sizeof p->name, "%s", info->name);
     snprintf(p->listen, sizeof p->listen, "%s", info->listen);
+    exo_admit_greet(n, l);
     exo_members_announce(n);
+    exo_consensus_peer(n, p->node_id, true);
 }
 
 static void on_open(void *ud, exo_link *l, const exo_peer_info *peer, bool outgoing) {
@@ -185,9 +223,7 @@ static void on_open(void *ud, exo_link *l, const exo_peer_info *peer, bool outgo
     }
     exo_address *a = ctx->address;
     snprintf(a->node_id, sizeof a->node_id, "%s", peer->node_id);
-    a->backoff_ms = DIAL_FIRST_MS;
-    a->last_reason[0] = '\0';
-    a->n_failed = 0;
+    a->opened_ms = exo_now_ms();
     register_control(n, l, peer, true);
 }
 
@@ -213,7 +249,9 @@ static void on_frame(void *ud, exo_link *l, const exo_frame *f) {
     if (exo_link_ud(l) == NULL && !classify(n, l, f)) return;
     exo_peer *p = exo_members_find(n, exo_link_peer(l)->node_id);
     if (p == NULL) return; /* it left; this is a retired link's rest */
-    if (f->type != EXO_MSG_NODES && f->type != EXO_MSG_INSTANCE && f->type != EXO_MSG_REQUEST) {
+    if (f->type == EXO_MSG_CLUSTER) exo_consensus_on_frame(n, p, f);
+    if (f->type != EXO_MSG_KEYRING && f->type != EXO_MSG_NODES && f->type != EXO_MSG_INSTANCE &&
+        f->type != EXO_MSG_REQUEST) {
         return; /* unknown types are skipped */
     }
     exo_error err = {0};
@@ -224,6 +262,7 @@ static void on_frame(void *ud, exo_link *l, const exo_frame *f) {
     }
     switch (f->type) {
     case EXO_MSG_NODES: on_nodes(n, p, m); break;
+    case EXO_MSG_KEYRING: exo_admit_on_message(n, p, m); break;
     case EXO_MSG_INSTANCE: exo_instances_on_message(n, p, m); break;
     default: exo_routes_on_message(n, p, m); break;
     }
@@ -235,6 +274,7 @@ static void drop_peer(exo_node *n, exo_peer *p, const char *why) {
     while (*at != p) at = &(*at)->next;
     *at = p->next;
     exo_info("node %s (%s) left: %s", p->name, p->node_id, why);
+    exo_consensus_peer(n, p->node_id, false);
     exo_instances_peer_lost(n, p->node_id, why);
     exo_routes_peer_lost(n, p->node_id, why);
     json_decref(p->record);
@@ -244,7 +284,14 @@ static void drop_peer(exo_node *n, exo_peer *p, const char *why) {
 /* Nodes start and end in any order: a peer that does not answer is news at the third try, a key
  * that does not match at once. */
 static void redial_later(exo_address *a, exo_status status, const char *why) {
+    if (a->opened_ms != 0 && exo_now_ms() - a->opened_ms >= DIAL_MAX_MS) {
+        a->backoff_ms = DIAL_FIRST_MS; /* it lasted: not a peer that refuses us each time */
+        a->last_reason[0] = a->why[0] = '\0';
+        a->n_failed = 0;
+    }
+    a->opened_ms = 0;
     a->link = NULL;
+    if (status != EXO_OK) snprintf(a->why, sizeof a->why, "%s", why);
     a->n_failed++;
     a->dial_at_ms = exo_now_ms() + a->backoff_ms;
     a->backoff_ms = a->backoff_ms * 2 > DIAL_MAX_MS ? DIAL_MAX_MS : a->backoff_ms * 2;
@@ -259,7 +306,7 @@ static void on_close(void *ud, exo_link *l, exo_status status, const char *why) 
     exo_node *n = ud;
     exo_link_ctx *ctx = exo_link_ud(l);
     if (ctx == NULL) {
-        if (status != EXO_OK) exo_warn("a link to us was refused: %s", why);
+        if (status != EXO_OK) exo_admit_refused(n, why);
         return;
     }
     if (ctx->use == EXO_LINK_LANE) {

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "engine/seat.h"
 #include "net/hello.h"
+#include "node/discover.h"
 #include "node/node_impl.h"
 
 #include <stdio.h>
@@ -36,13 +37,20 @@ static void on_async(uv_async_t *a) { run_calls(a->data); }
 static void on_tick(uv_timer_t *t) {
     exo_node *n = t->data;
     uint64_t now = exo_now_ms();
-    exo_instances_tick(n, now);
-    if (n->net != NULL) exo_members_tick(n, now);
+    if (n->consensus != NULL) {
+        exo_consensus_tick(n, now);
+        exo_instances_tick(n, now);
+    }
+    if (n->net == NULL) return;
+    exo_admit_tick(n, now);
+    exo_discover_tick(n, now);
+    exo_members_tick(n, now);
 }
 
 static void on_net_closed(void *ud) {
     exo_node *n = ud;
     uv_close((uv_handle_t *)&n->tick, NULL);
+    uv_close((uv_handle_t *)&n->cluster_timer, NULL);
     uv_close((uv_handle_t *)&n->async, NULL);
 }
 
@@ -51,6 +59,9 @@ static void stop_on_loop(exo_node *n, exo_loop_call *c) {
     n->stopping = true;
     exo_instances_finish(n, EXO_NODE_STOPPING);
     exo_routes_finish(n, EXO_NODE_STOPPING);
+    exo_discover_stop(n);
+    uv_timer_stop(&n->cluster_timer);
+    exo_consensus_finish(n);
     if (n->net != NULL) {
         exo_net_close(n->net, on_net_closed, n);
     } else {
@@ -60,6 +71,7 @@ static void stop_on_loop(exo_node *n, exo_loop_call *c) {
 
 static void *loop_main(void *ud) {
     exo_node *n = ud;
+    if (n->consensus != NULL) exo_consensus_start(n);
     uv_run(&n->loop, UV_RUN_DEFAULT);
     run_calls(n); /* what workers said while they ended */
     return NULL;
@@ -97,17 +109,29 @@ static exo_status describe_device(exo_node *n, exo_error *err) {
     return exo_device_describe(n->device, &n->device_info, err);
 }
 
+/* "*" is both families where the machine has IPv6; a usual port that is taken gives way. */
+static exo_status listen_for_links(exo_node *n, exo_net_desc *nd, exo_error *err) {
+    bool any = strcmp(n->listen_addr, "*") == 0;
+    if (any) snprintf(n->listen_addr, sizeof n->listen_addr, "::");
+    exo_status st = exo_net_create(nd, &n->net, err);
+    if (any && (st == EXO_EIO || st == EXO_EINVAL)) {
+        snprintf(n->listen_addr, sizeof n->listen_addr, "0.0.0.0");
+        st = exo_net_create(nd, &n->net, err);
+    }
+    if (st == EXO_EBUSY && n->d.port_may_differ) {
+        nd->listen_port = 0;
+        st = exo_net_create(nd, &n->net, err);
+    }
+    return st;
+}
+
 static exo_status start_net(exo_node *n, exo_error *err) {
     const exo_node_desc *d = &n->d;
     if (d->listen_addr == NULL) return EXO_OK;
-    if (d->cluster_key == NULL) {
-        return exo_error_set(err, EXO_EINVAL,
-                             "a node that listens needs a cluster key: set EXO_CLUSTER_KEY to a "
-                             "passphrase that all nodes share");
-    }
-    exo_status st = exo_tls_ctx_create(
-        d->cluster_key, d->name_space != NULL ? d->name_space : "default", &n->tls, err);
+    exo_status st = exo_admit_start(n, err);
+    if (st == EXO_OK) st = exo_tls_ctx_create(n->keyring.key, n->keyring.name_space, &n->tls, err);
     if (st != EXO_OK) return st;
+    exo_admit_guests(n);
     n->hello_extra = json_object();
     exo_net_desc nd = {.loop = &n->loop,
                        .tls = n->tls,
@@ -117,12 +141,14 @@ static exo_status start_net(exo_node *n, exo_error *err) {
                        .listen_port = d->listen_port,
                        .hello_extra = n->hello_extra,
                        .events = exo_members_events(),
+                       .guest_events = exo_admit_guest_events(),
+                       .admit = exo_admit_check,
                        .ud = n};
-    st = exo_net_create(&nd, &n->net, err);
+    st = listen_for_links(n, &nd, err);
     if (st != EXO_OK) return st;
     n->listen_port = exo_net_port(n->net);
     for (size_t i = 0; i < d->n_peers; i++) exo_members_add_address(n, d->peers[i], "", 0);
-    return EXO_OK;
+    return exo_discover_start(n, err);
 }
 
 /* On failure there is no loop to unwind. */
@@ -136,8 +162,10 @@ static exo_status start_loop(exo_node *n, exo_error *err) {
     }
     if (r != 0) return exo_error_set(err, EXO_EIO, "cannot make an event loop: %s", uv_strerror(r));
     uv_timer_init(&n->loop, &n->tick);
+    uv_timer_init(&n->loop, &n->cluster_timer);
     n->async.data = n;
     n->tick.data = n;
+    n->cluster_timer.data = n;
     uv_timer_start(&n->tick, on_tick, 0, EXO_TICK_MS);
     return EXO_OK;
 }
@@ -151,6 +179,9 @@ static void unwind_loop(exo_node *n) {
 
 static void free_node(exo_node *n) {
     exo_members_finish(n);
+    exo_discover_finish(n);
+    exo_admit_finish(n);
+    exo_keyring_finish(&n->keyring);
     exo_mailbox_destroy(n->mailbox);
     json_decref(n->hello_extra);
     exo_tls_ctx_destroy(n->tls);
@@ -173,6 +204,7 @@ exo_status exo_node_start(const exo_node_desc *d, exo_node **out, exo_error *err
     if (st == EXO_OK) st = describe_device(n, err);
     if (st == EXO_OK) st = exo_models_create(n->data_dir, d->models, d->n_models, &n->models, err);
     if (st == EXO_OK) st = start_net(n, err);
+    if (st == EXO_OK) st = exo_consensus_create(n, err);
     if (st == EXO_OK && pthread_create(&n->thread, NULL, loop_main, n) != 0) {
         st = exo_error_set(err, EXO_EIO, "cannot start the loop thread");
     }
@@ -366,19 +398,27 @@ static void release(sync_call *c) {
 
 static void state_on_loop(exo_node *n, exo_loop_call *call) {
     sync_call *c = (sync_call *)call;
-    c->state = exo_node_state_json(n);
+    c->state = n->stopping ? NULL : exo_node_state_json(n);
     c->status = c->state != NULL ? EXO_OK : EXO_ENOMEM;
+    exo_latch_set(c->latch);
+    release(c);
+}
+
+static void deleted(void *ud, exo_status status, const char *message) {
+    sync_call *c = ud;
+    (void)message;
+    c->status = status;
     exo_latch_set(c->latch);
     release(c);
 }
 
 static void delete_on_loop(exo_node *n, exo_loop_call *call) {
     sync_call *c = (sync_call *)call;
-    exo_instance *i = exo_instances_find(n, c->instance);
-    c->status = i != NULL ? EXO_OK : EXO_ENOTFOUND;
-    if (i != NULL) exo_instances_end(n, i, "the instance was deleted");
-    exo_latch_set(c->latch);
-    release(c);
+    if (n->stopping) {
+        deleted(c, EXO_EPEER, EXO_NODE_STOPPING);
+    } else {
+        exo_instances_delete(n, c->instance, deleted, c);
+    }
 }
 
 static exo_status call_and_wait(exo_node *n, void (*run)(exo_node *, exo_loop_call *),
@@ -411,7 +451,7 @@ exo_status exo_node_state(exo_node *n, json_t **out, exo_error *err) {
 exo_status exo_node_delete_instance(exo_node *n, const char *instance_id, exo_error *err) {
     exo_status st = call_and_wait(n, delete_on_loop, instance_id, NULL, err);
     if (st == EXO_ENOTFOUND) {
-        exo_error_set(err, st, "instance \"%.32s\" not found on this node", instance_id);
+        exo_error_set(err, st, "instance \"%.32s\" not found", instance_id);
     }
     return st;
 }

@@ -9,21 +9,36 @@
 
 #include "engine/answer.h"
 #include "engine/sampler.h"
+#include "net/finder.h"
+#include "net/peers.h"
 
 #include <jansson.h>
 
 typedef struct exo_node exo_node;
 
+/* Discovery by the platform (Android NSD, Apple MultipeerConnectivity), which exo cannot call
+ * itself.  Both come on the node's LOOP thread and must not block; advertise comes again when
+ * what is to be advertised changes.  What the platform finds goes to exo_node_found. */
 typedef struct {
-    const char *data_dir;     /* identity, models/; made when absent */
-    const char *name;         /* NULL = host name */
-    const char *listen_addr;  /* NULL = no links: one machine */
-    uint16_t listen_port;     /* 0 = any */
-    const char *api_addr;     /* "127.0.0.1:52415", shown in /state; may be NULL */
-    const char *const *peers; /* (n_peers) "host:port", dialled until they answer */
+    void (*advertise)(void *ud, const exo_advert *a);
+    void (*withdraw)(void *ud); /* the node stops */
+    void *ud;
+} exo_platform_discovery;
+
+typedef struct {
+    const char *data_dir;    /* identity, models/; made when absent */
+    const char *name;        /* NULL = host name */
+    const char *listen_addr; /* NULL = no links: one machine; "*" = on every interface */
+    uint16_t listen_port;    /* 0 = any */
+    bool port_may_differ;    /* a port in use is no error: another one is taken */
+    bool discovery;          /* find nodes by beacon, too; else by peers and the peers file */
+    uint16_t beacon_port;    /* 0 = EXO_BEACON_PORT */
+    const exo_platform_discovery *platform; /* copied; NULL = none */
+    const char *api_addr;                   /* "127.0.0.1:52415", shown in /state; may be NULL */
+    const char *const *peers;               /* (n_peers) "host:port", dialled until they answer */
     size_t n_peers;
-    const char *cluster_key;   /* passphrase; needed with listen_addr */
-    const char *name_space;    /* NULL = "default" */
+    const char *cluster_key;   /* passphrase; NULL = the stored key, made at first start */
+    const char *name_space;    /* NULL = as stored, "default" at first */
     const char *device;        /* "cpu:0" by default */
     uint32_t n_threads;        /* CPU threads per stage; 0 = all cores */
     const char *const *models; /* (n_models) files added by -m, or "tiny" */
@@ -39,6 +54,10 @@ exo_status exo_node_start(const exo_node_desc *d, exo_node **out, exo_error *err
 void exo_node_stop(exo_node *n);
 const char *exo_node_id(const exo_node *n);
 uint16_t exo_node_listen_port(const exo_node *n); /* 0 without listener */
+
+/* A way to a node was found: source EXO_SOURCE_PLATFORM or EXO_SOURCE_DNS_SD.  f is copied.  What
+ * it says is checked when the node is dialled; our own advertisement is skipped. */
+exo_status exo_node_found(exo_node *n, exo_peer_source source, const exo_found *f, exo_error *err);
 
 /* ---- models ---- */
 
@@ -67,8 +86,11 @@ typedef struct {
     bool has_token; /* a token was drawn: */
     exo_draw draw;
     uint32_t pos;
-    const char *text; /* what may be shown now; may be empty, ids run ahead of text */
+    bool aside;       /* the token is no content: reasoning, or the format's structure */
+    const char *text; /* content that may be shown now; may be empty, ids run ahead of text */
     size_t n_text;
+    const char *reasoning; /* the same of what the model thinks before it answers */
+    size_t n_reasoning;
     exo_finish finish;                     /* != EXO_GOING_ON: the last event */
     uint32_t n_prompt, n_cached, n_answer; /* token counts so far */
     const exo_node_move *move;             /* nothing but this news: tokens sent so far stay */

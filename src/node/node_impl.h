@@ -2,10 +2,15 @@
  *
  *   node.c       life: start, stop, the LOOP thread, calls from other threads
  *   models.c     which models this node can open
+ *   discover.c   who is out there: beacon, DNS-SD, platform, peers file
+ *   admit.c      who may be in: join codes, removed nodes, new keys
  *   members.c    peers: dialling, control links, what each node tells the others
  *   instances.c  instances: placing, loading, lanes, ending
+ *   instances_log.c  instances that the cluster remembers: started again, moved, deleted
  *   routes.c     answers asked here: which instance computes them, here or on a peer
  *   state.c      what GET /state shows
+ *   consensus.c  the cluster's log: its steps carried out, its clock, who waits for it
+ *   log_store.c  the log on disk
  *
  * Thread: LOOP for everything that is not marked otherwise. */
 #ifndef EXO_NODE_NODE_IMPL_H
@@ -14,7 +19,9 @@
 #include "base/lock.h"
 #include "base/mailbox.h"
 #include "cluster/placement.h"
+#include "net/keyring.h"
 #include "net/link.h"
+#include "node/log_store.h"
 #include "node/node.h"
 #include "node/worker.h"
 
@@ -49,9 +56,11 @@ typedef struct exo_address {
     char node_id[EXO_NODE_ID_BYTES]; /* "" until somebody answered there */
     exo_link *link;                  /* being dialled or open, else NULL */
     uint64_t dial_at_ms;
+    uint64_t opened_ms; /* when its link opened; 0 = it is not open */
     uint32_t backoff_ms;
-    uint32_t n_failed;                 /* tries since it was last open */
+    uint32_t n_failed;                 /* tries since it was last open for a while */
     char last_reason[EXO_ERROR_BYTES]; /* said once, not at every try */
+    char why[EXO_ERROR_BYTES];         /* of the last try, said or not */
 } exo_address;
 
 /* A node that a control link is open to. */
@@ -79,10 +88,54 @@ typedef struct exo_link_ctx {
 exo_link_events exo_members_events(void);
 void exo_members_add_address(exo_node *n, const char *host_port, const char *node_id,
                              uint64_t dial_at_ms);
+/* Discovery heard node_id there: it is dialled at dial_at_ms, if nothing links us by then. */
+void exo_members_heard(exo_node *n, const char *host_port, const char *node_id,
+                       uint64_t dial_at_ms);
+/* Dials another address of a node that is linked; both sides then keep the new link. */
+void exo_members_move(exo_node *n, const char *host_port, const char *node_id);
+void exo_members_forget(exo_node *n, const char *host_port);
 void exo_members_tick(exo_node *n, uint64_t now_ms);
 void exo_members_announce(exo_node *n); /* our record changed: tell everyone */
 exo_peer *exo_members_find(exo_node *n, const char *node_id); /* NULL: not connected */
 void exo_members_finish(exo_node *n);
+
+/* ---- who may be in ---- */
+
+typedef struct exo_admit exo_admit;
+
+/* Loads the keyring; holds the data directory of a node with links. */
+exo_status exo_admit_start(exo_node *n, exo_error *err);
+/* Once the key is there: join codes are found from now on. */
+void exo_admit_guests(exo_node *n);
+exo_link_events exo_admit_guest_events(void);
+exo_status exo_admit_check(void *node, const exo_peer_info *peer, exo_error *err);
+bool exo_admit_inviting(const exo_node *n);     /* a join code is open */
+void exo_admit_greet(exo_node *n, exo_link *l); /* a control link opened */
+void exo_admit_on_message(exo_node *n, const exo_peer *from, const json_t *m);
+void exo_admit_refused(exo_node *n, const char *why); /* says it, not again and again */
+void exo_admit_tick(exo_node *n, uint64_t now_ms);
+void exo_admit_finish(exo_node *n);
+
+/* ---- the cluster's log ---- */
+
+typedef struct exo_consensus exo_consensus;
+/* An event counts, or will not before its deadline. */
+typedef void (*exo_counted_fn)(void *ud, exo_status status, const char *message);
+
+exo_status exo_consensus_create(exo_node *n, exo_error *err); /* before LOOP runs */
+void exo_consensus_start(exo_node *n);
+void exo_consensus_finish(exo_node *n);
+void exo_consensus_tick(exo_node *n, uint64_t now_ms);
+void exo_consensus_peer(exo_node *n, const char *node_id, bool up);
+void exo_consensus_on_frame(exo_node *n, const exo_peer *from, const exo_frame *f);
+/* fn may be NULL; it may come within the call. */
+void exo_consensus_propose(exo_node *n, const exo_event *e, exo_counted_fn fn, void *ud);
+/* What all agree on: borrowed until LOOP goes on. */
+const exo_state *exo_consensus_state(const exo_node *n);
+void exo_consensus_show(exo_node *n, json_t *s); /* adds members to /state */
+
+uint64_t exo_node_number(const char *node_id);
+void exo_node_number_id(uint64_t number, char out[EXO_NODE_ID_BYTES]);
 
 /* ---- instances ---- */
 
@@ -127,6 +180,9 @@ typedef struct exo_instance {
     bool has_classes; /* owner: a stage has */
     uint64_t deadline_ms;
     exo_waiter *waiters; /* owner */
+    bool fresh;          /* owner: it was asked for in this run, and has not run yet */
+    bool logged;         /* owner: the cluster remembers it */
+    uint64_t log_by_ms;  /* it serves without that from then on */
 } exo_instance;
 
 /* Places a model anew: an instance that this node owns of it ends once the new plan stands. */
@@ -134,8 +190,15 @@ exo_status exo_instances_place(exo_node *n, const char *model_id, const exo_plac
                                exo_instance **out, exo_error *err);
 exo_instance *exo_instances_find(exo_node *n, const char *id);
 exo_instance *exo_instances_of_model(exo_node *n, const char *model_id); /* owned here, or NULL */
-/* The number of nodes a lost instance of this model had; 1 if there was none. */
-uint32_t exo_instances_wanted_nodes(exo_node *n, const char *model_id);
+/* Runs a model that is asked for and that nobody runs: the instance that the cluster remembers of
+ * it, on as many of its nodes as are here, else a new one. */
+exo_status exo_instances_revive(exo_node *n, const char *model_id, exo_instance **out,
+                                exo_error *err);
+/* The cluster's log has said this; its state is another as a whole. */
+void exo_instances_on_event(exo_node *n, const exo_event *e);
+void exo_instances_on_state(exo_node *n);
+/* Ends it for all, and in the cluster's memory. */
+void exo_instances_delete(exo_node *n, const char *id, exo_counted_fn fn, void *ud);
 uint32_t exo_instances_candidates(exo_node *n, const char *model_id, exo_place_candidate *out);
 void exo_instances_end(exo_node *n, exo_instance *i, const char *reason);
 void exo_instances_on_message(exo_node *n, exo_peer *from, const json_t *m);
@@ -178,11 +241,13 @@ void exo_routes_finish(exo_node *n, const char *reason);
 
 /* ---- the node ---- */
 
-typedef struct exo_wanted { /* placements to make again after a loss */
-    struct exo_wanted *next;
-    char model_id[EXO_MODEL_ID_BYTES];
-    uint32_t min_nodes;
-} exo_wanted;
+/* An instance that should run here and could not be started: when to try again. */
+typedef struct exo_retry {
+    struct exo_retry *next;
+    char instance[EXO_INSTANCE_ID_BYTES];
+    uint64_t at_ms;
+    uint32_t wait_ms;
+} exo_retry;
 
 struct exo_node {
     exo_node_desc d; /* strings below are copies */
@@ -190,7 +255,10 @@ struct exo_node {
     exo_device_info device_info;
     char device_reason[EXO_ERROR_BYTES]; /* why it is not the device asked for; "" */
     exo_identity *identity;
+    exo_keyring keyring;
+    exo_admit *admit;
     exo_tls_ctx *tls;
+    struct exo_discover *discover; /* discover.h */
     exo_models *models;
     exo_net *net; /* NULL: one machine */
     json_t *hello_extra;
@@ -198,7 +266,8 @@ struct exo_node {
 
     uv_loop_t loop;
     uv_async_t async;
-    uv_timer_t tick;
+    uv_timer_t tick, cluster_timer;
+    exo_consensus *consensus;
     pthread_t thread;
     bool stopping; /* LOOP takes on nothing new */
     exo_loop_call stop_call;
@@ -209,7 +278,7 @@ struct exo_node {
     exo_peer *peers;
     exo_link_ctx *retired; /* control links that only receive */
     exo_instance *instances;
-    exo_wanted *wanted;
+    exo_retry *retries;
     exo_route *routes;
     uint32_t n_routes;
     uint32_t next_epoch;

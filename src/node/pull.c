@@ -162,7 +162,7 @@ static exo_status all_match(pull *p, const char *dir, bool *same, exo_error *err
     *same = true;
     for (size_t i = 0; i < p->choice.n && *same && st == EXO_OK; i++) {
         const exo_hub_file *f = p->choice.files[i];
-        p->status.file = exo_hub_base_name(f->path);
+        p->status.file = exo_hub_local_name(f->path);
         st = exo_store_path(dir, p->status.file, "", path, err);
         if (st == EXO_OK) st = file_matches(p, path, f, same);
     }
@@ -211,10 +211,11 @@ static exo_status fetch_file(pull *p, const exo_hub_file *f, exo_error *err) {
     char staged[EXO_STORE_PATH_BYTES], part[EXO_STORE_PATH_BYTES];
     struct stat info;
     exo_buf url = {0};
-    p->status.file = exo_hub_base_name(f->path);
+    p->status.file = exo_hub_local_name(f->path);
     p->status.file_done = p->status.file_total = 0;
     exo_status st = exo_store_path(p->store.staging, p->status.file, "", staged, err);
     if (st == EXO_OK) st = exo_store_path(p->store.staging, p->status.file, ".part", part, err);
+    if (st == EXO_OK) st = exo_store_make_folder(&p->store, p->status.file, err);
     if (st != EXO_OK) return st;
     if (f->bytes != EXO_SIZE_UNKNOWN && stat(staged, &info) == 0) {
         bool same;

@@ -134,11 +134,7 @@ void exo_routes_add(exo_node *n, exo_route *r_take) {
         return;
     }
     if (i == NULL) {
-        uint32_t wanted = exo_instances_wanted_nodes(n, r->model_id);
-        exo_place_candidate candidates[EXO_MAX_STAGES];
-        uint32_t have = exo_instances_candidates(n, r->model_id, candidates);
-        exo_placement_wish wish = {.min_nodes = wanted < have ? wanted : have};
-        exo_status st = exo_instances_place(n, r->model_id, &wish, &i, &err);
+        exo_status st = exo_instances_revive(n, r->model_id, &i, &err);
         if (st != EXO_OK) {
             end_route(n, r, st, err.message);
             return;

@@ -1,8 +1,9 @@
 /* state.c - what a node says of itself and of the cluster: GET /state, and its record for peers.
  *
- * The master is so far the lowest node id among those connected, and the term is 0: there is no
- * election and no log yet. */
+ * Which instances there are is what the cluster's log says; how far each has come is what its
+ * owner says.  An instance that no connected node runs is "waiting". */
 #define _DEFAULT_SOURCE
+#include "node/discover.h"
 #include "node/node_impl.h"
 
 #include <exo/version.h>
@@ -56,17 +57,37 @@ static void add_node(json_t *nodes, json_t *instances, const char *id, json_t *r
     json_object_set_new(nodes, id, record_take);
 }
 
+/* Remembered, and run by nobody who is connected. */
+static json_t *waiting_json(const exo_state_instance *i) {
+    char owner[EXO_NODE_ID_BYTES];
+    exo_node_number_id(i->owner, owner);
+    return json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:[]}", "model_id", i->model_id, "sharding",
+                     "Pipeline", "state", "waiting", "owner", owner, "epoch", 0, "min_nodes",
+                     (int)i->min_nodes, "shards");
+}
+
+static void add_remembered(const exo_node *n, json_t *instances) {
+    const exo_state *s = exo_consensus_state(n);
+    for (size_t k = 0; k < s->n_instances; k++) {
+        const exo_state_instance *i = &s->instances[k];
+        if (json_object_get(instances, i->id) != NULL) continue;
+        json_object_set_new(instances, i->id, waiting_json(i));
+    }
+}
+
 json_t *exo_node_state_json(exo_node *n) {
     json_t *nodes = json_object(), *instances = json_object(), *links = json_array();
-    const char *master = exo_node_id(n);
     add_node(nodes, instances, exo_node_id(n), exo_node_record(n));
     for (const exo_peer *p = n->peers; p != NULL; p = p->next) {
         json_t *record = p->record != NULL ? json_copy(p->record) : json_object();
         json_object_set_new(record, "listen", json_string(p->listen));
         add_node(nodes, instances, p->node_id, record);
         json_array_append_new(links, link_json(n, p));
-        if (strcmp(p->node_id, master) < 0) master = p->node_id;
     }
-    return json_pack("{s:s, s:o, s:o, s:o, s:s, s:i}", "node_id", exo_node_id(n), "nodes", nodes,
-                     "instances", instances, "links", links, "master", master, "term", 0);
+    add_remembered(n, instances);
+    json_t *state =
+        json_pack("{s:s, s:o, s:o, s:o, s:o}", "node_id", exo_node_id(n), "nodes", nodes,
+                  "instances", instances, "links", links, "discovery", exo_discover_json(n));
+    if (state != NULL) exo_consensus_show(n, state);
+    return state;
 }

@@ -193,6 +193,14 @@ exo_status exo_store_check_space(const exo_store *s, uint64_t bytes, exo_error *
                          s->id, (double)bytes / 1e9, (double)left / 1e9, exo_path_tail(s->models));
 }
 
+exo_status exo_store_make_folder(const exo_store *s, const char *name, exo_error *err) {
+    char path[EXO_STORE_PATH_BYTES];
+    exo_status st = exo_store_path(s->staging, name, "", path, err);
+    if (st != EXO_OK || strchr(name, '/') == NULL) return st;
+    *strrchr(path, '/') = '\0';
+    return make_dir(path, err);
+}
+
 static exo_status rename_file(const char *from, const char *to, exo_error *err) {
     if (rename(from, to) == 0) return EXO_OK;
     return exo_error_set(err, EXO_EIO, "cannot rename to %s: %s", exo_path_tail(to),
@@ -218,23 +226,31 @@ exo_status exo_store_publish(const exo_store *s, const exo_hub_choice *c, exo_er
 
 /* ---- removing ---- */
 
-static void remove_files(const char *dir) {
+/* Of a folder of exo's own making, whose folders hold files only. */
+static void remove_files(const char *dir, bool folders) {
     char path[EXO_STORE_PATH_BYTES];
     DIR *d = opendir(dir);
     if (d == NULL) return;
     for (struct dirent *e; (e = readdir(d)) != NULL;) {
+        struct stat s;
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
-        if (exo_store_path(dir, e->d_name, "", path, NULL) == EXO_OK) unlink(path);
+        if (exo_store_path(dir, e->d_name, "", path, NULL) != EXO_OK) continue;
+        if (folders && lstat(path, &s) == 0 && S_ISDIR(s.st_mode)) {
+            remove_files(path, false);
+            rmdir(path);
+        } else {
+            unlink(path);
+        }
     }
     closedir(d);
 }
 
-void exo_store_discard(const exo_store *s) { remove_files(s->staging); }
+void exo_store_discard(const exo_store *s) { remove_files(s->staging, true); }
 
 static exo_status remove_one(const char *path, exo_error *err) {
     struct stat st;
     if (lstat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
-        remove_files(path);
+        remove_files(path, true);
         if (rmdir(path) == 0) return EXO_OK;
     } else if (unlink(path) == 0) {
         return EXO_OK;

@@ -27,6 +27,9 @@ exo_status exo_store_open(const char *data_dir, const char *id, exo_store *out, 
  * open is. */
 void exo_store_close(exo_store *s);
 
+/* Makes the folder in the staging folder that a file's name has in it, if any. */
+exo_status exo_store_make_folder(const exo_store *s, const char *name, exo_error *err);
+
 /* Notes what is being pulled, for exo_store_partials. */
 exo_status exo_store_note(const exo_store *s, const char *ref, uint64_t bytes, exo_error *err);
 /* Bytes of staged files that are already on disk. */

@@ -134,6 +134,7 @@ static void fuzz_event(const json_t *j) {
     exo_event_from_json(m, &again);
     CHECK(again.event.status == e->status && again.event.finish == e->finish);
     CHECK(again.event.n_text == e->n_text && again.event.draw.id == e->draw.id);
+    CHECK(again.event.n_reasoning == e->n_reasoning && again.event.aside == e->aside);
     json_decref(m);
 }
 

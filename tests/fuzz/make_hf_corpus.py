@@ -109,6 +109,34 @@ def main() -> None:
                   "end_of_word_suffix": "</w>", "continuing_subword_prefix": "#",
                   "vocab": {"H": 0, "#i": 1, "Hi": 2, "?": 3, "#i</w>": 4, "Hi</w>": 5},
                   "merges": [["H", "#i"], "H #i</w>"]}}})
+    layer = "model.layers.0."
+    experts = f"{layer}mlp.experts."
+    hf("quants", {"config": {**config, "model_type": "gpt_oss", "num_local_experts": 2,
+                             "head_dim": 4}, "tensors": {
+        "model.embed_tokens.weight": ["BF16", [8, 8]], "lm_head.weight": ["BF16", [8, 8]],
+        **{f"{layer}self_attn.{x}_proj.{y}": ["F32", [8, 8] if y == "weight" else [8]]
+           for x in "qkvo" for y in ("weight", "bias")},
+        f"{experts}gate_up_proj_blocks": ["U8", [2, 4, 1, 16]],
+        f"{experts}gate_up_proj_scales": ["U8", [2, 4, 1]],
+        f"{experts}gate_up_proj_bias": ["BF16", [2, 4]],
+        f"{experts}down_proj_scales": ["U8", [2, 4, 1]],
+        f"{experts}down_proj_blocks": ["U8", [2, 4, 1, 16]]}})
+    hf("turned", {"config": {**config, "model_type": "gpt_oss", "attention_bias": False}, "tensors": {
+        "model.embed_tokens.weight": ["F16", [8, 8]], "lm_head.weight": ["F16", [8, 8]],
+        f"{experts}gate_up_proj": ["BF16", [2, 8, 4]], f"{experts}down_proj": ["BF16", [2, 2, 8]]}})
+    hf("groups", {"config": {**config, "model_type": "internlm2"}, "tensors": {
+        "model.tok_embeddings.weight": ["F16", [8, 8]], "output.weight": ["F16", [8, 8]],
+        f"{layer}attention.wqkv.weight": ["BF16", [16, 8]]}})
+    hf("halves", {"config": {**config, "model_type": "granitemoeshared", "num_local_experts": 2,
+                             "tie_word_embeddings": True}, "tensors": {
+        "model.embed_tokens.weight": ["F16", [8, 8]],
+        f"{layer}shared_mlp.input_linear.weight": ["BF16", [8, 4]],
+        f"{layer}block_sparse_moe.input_linear.weight": ["BF16", [2, 8, 4]],
+        f"{layer}block_sparse_moe.output_linear.weight": ["BF16", [2, 4, 4]]}})
+    hf("pictures", {"config": {"model_type": "gemma3", "text_config": config,
+                               "eos_token_id": [1, 2]}, "tensors": {
+        "model.language_model.embed_tokens.weight": ["F16", [8, 8]],
+        "model.vision_tower.x": ["F16", [1]], "language_model.lm_head.weight": ["F16", [8, 8]]}})
     hf("lies", {"config": {**config, "hidden_size": -1}, "tokenizer": {
         "pre_tokenizer": level, "model": {"type": "BPE", "vocab": {"a": 2**31}, "merges": ["a"]}}})
 

@@ -57,6 +57,8 @@ class Process:
         self.data_dir = data_dir
         data_dir.mkdir(parents=True, exist_ok=True)
         self.log = data_dir / "log.txt"
+        if arguments[0] == "node" and "--listen" not in arguments:
+            arguments = [*arguments, "--listen", "127.0.0.1"]  # found by nobody else
         port_option = "--port" if arguments[0] == "serve" else "--api-port"
         self.process = subprocess.Popen(
             [*(prefix or []), *(exo or [EXO]), *arguments, port_option, str(self.api_port),

@@ -16,10 +16,12 @@ from typing import Any
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "tests" / "oracle"))
-from gguf_edit import ARRAY, BF16_TENSOR, F16_TENSOR, F32_TENSOR, STRING, Gguf  # noqa: E402
+from gguf_edit import (ARRAY, BF16_TENSOR, F16_TENSOR, F32_TENSOR, MXFP4_TENSOR, STRING,  # noqa: E402
+                       Gguf)
+from hf_odd import by_turns, experts, grouped  # noqa: E402
 
-DTYPES = {F32_TENSOR: "F32", F16_TENSOR: "F16", BF16_TENSOR: "BF16"}
-ELEMENT_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+DTYPES = {F32_TENSOR: "F32", F16_TENSOR: "F16", BF16_TENSOR: "BF16", MXFP4_TENSOR: "MXFP4"}
+ELEMENT_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "U8": 1}
 SCALARS = {4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 NAMES = {"attn_norm.weight": "input_layernorm.weight", "attn_q": "self_attn.q_proj",
          "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
@@ -58,7 +60,8 @@ BY_ARCH = {  # model_type, names in which it differs, members of config.json: GG
         "final_logit_softcapping": "final_logit_softcapping"}),
     "gemma3": ("gemma3_text", GEMMA2, {
         "hidden_activation": "gelu_pytorch_tanh", "sliding_window": "attention.sliding_window",
-        "sliding_window_pattern": 6, "rope_local_base_freq": 10000.0}),
+        "sliding_window_pattern": 6, "rope_local_base_freq": 10000.0,
+        "query_pre_attn_scalar": "attention.key_length"}),
     "phi3": ("phi3", {"attn_qkv": "self_attn.qkv_proj", "ffn_up": "mlp.gate_up_proj"}, {
         "original_max_position_embeddings": "rope.scaling.original_context_length"}),
     "granite": ("granite", {}, {
@@ -85,6 +88,16 @@ BY_ARCH = {  # model_type, names in which it differs, members of config.json: GG
     "command-r": ("cohere", {}, {"layer_norm_eps": "attention.layer_norm_epsilon",
                                  "logit_scale": "logit_scale", "use_qk_norm": False}),
     "smollm3": ("smollm3", {}, {"no_rope_layer_interval": 4}),
+    "internlm2": ("internlm2", {
+        "token_embd.weight": "model.tok_embeddings.weight", "output.weight": "output.weight",
+        "attn_norm": "attention_norm", "attn_output": "attention.wo", "ffn_norm": "ffn_norm",
+        "ffn_gate": "feed_forward.w1", "ffn_up": "feed_forward.w3", "ffn_down": "feed_forward.w2"}, {}),
+    "olmoe": ("olmoe", MOE, {"num_experts": "expert_count", "num_experts_per_tok": "expert_used_count"}),
+    "gpt-oss": ("gpt_oss", {
+        "post_attention_norm": "post_attention_layernorm", "ffn_gate_inp": "mlp.router"}, {
+        "num_local_experts": "expert_count", "num_experts_per_tok": "expert_used_count",
+        "sliding_window": "attention.sliding_window", "attention_bias": True,
+        "quantization_config": None}),
     "ernie4_5": ("ernie4_5", {}, {}),
     "seed_oss": ("seed_oss", {"post_attention_norm": "post_attention_layernorm"}, {}),
 }
@@ -136,9 +149,12 @@ BY_ARCH["granitemoe"] = ("granitemoe", {
     "ffn_gate_inp": "block_sparse_moe.router.layer", "ffn_down_exps": "block_sparse_moe.output_linear"},
     BY_ARCH["granite"][2] | {"num_local_experts": "expert_count",
                              "num_experts_per_tok": "expert_used_count"})
+BY_ARCH["granitemoeshared"] = ("granitemoeshared", BY_ARCH["granitemoe"][1] | {
+    "ffn_down_shexp": "shared_mlp.output_linear"}, BY_ARCH["granitemoe"][2] | {
+    "shared_intermediate_size": "expert_shared_feed_forward_length"})
 TEXTS = ("hidden_act", "activation_function", "hidden_activation", "scoring_func",
          "topk_method")  # members with a word
-PERMUTED = ("llama", "mixtral", "granite", "granitemoe", "smollm3")
+PERMUTED = ("llama", "mixtral", "granite", "granitemoe", "granitemoeshared", "smollm3", "internlm2")
 CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 WORDS = "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|%s| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 REGEX = {"llama-bpe": CONTRACTION + WORDS % "\\p{N}{1,3}",
@@ -229,6 +245,40 @@ def keys_and_values(k: bytes, v: bytes, heads: int, rank: int) -> bytes:
     return out
 
 
+def odd_tensor(g: Gguf, family: str, name: str, t: tuple[str, list[int], bytes], n_heads: int,
+               n_kv_heads: int, out: dict[str, tuple[str, list[int], bytes]]) -> bool:
+    """Puts what has no name of its own into out; True: it is done with."""
+    kind, shape, raw = t
+    layer = f"model.layers.{name.split('.')[1]}." if name.startswith("blk.") else ""
+    if family == "granitemoeshared" and "_shexp" in name and "down" not in name:
+        if "gate" in name:
+            up = g.raw(name.replace("gate", "up"))
+            out[f"{layer}shared_mlp.input_linear.weight"] = (kind, [2 * shape[0], shape[1]], raw + up)
+        return True
+    if family == "internlm2" and ".attn_" in name and name.split(".")[2] in ("attn_q", "attn_k", "attn_v"):
+        if ".attn_q." in name:
+            k = halves(g.raw(name.replace("_q", "_k")), n_kv_heads, shape[0] * n_kv_heads // n_heads)
+            both = grouped(raw, k, g.raw(name.replace("_q", "_v")), n_kv_heads)
+            out[f"{layer}attention.wqkv.weight"] = (kind, [len(both) * shape[0] // len(raw), shape[1]], both)
+        return True
+    if family == "gpt-oss" and "attn_sinks" in name:
+        out[f"{layer}self_attn.sinks"] = t
+        return True
+    if family != "gpt-oss" or "_exps" not in name:
+        return False
+    if "ffn_up" in name:
+        return True
+    theirs = f"{layer}mlp.experts.{'down' if 'down' in name else 'gate_up'}_proj"
+    if "gate" in name:
+        up, n_rows = g.raw(name.replace("gate", "up")), shape[0] * shape[1]
+        raw, shape = by_turns(raw, up, n_rows), [shape[0], 2 * shape[1], *shape[2:]]
+    if name.endswith(".bias"):
+        out[f"{theirs}_bias"] = (kind, shape, raw)
+    else:
+        out.update(experts(theirs, kind, shape, raw))
+    return True
+
+
 def read_tensors(g: Gguf, family: str, n_heads: int, n_kv_heads: int,
                  vectors: str) -> dict[str, tuple[str, list[int], bytes]]:
     out: dict[str, tuple[str, list[int], bytes]] = {}
@@ -244,11 +294,13 @@ def read_tensors(g: Gguf, family: str, n_heads: int, n_kv_heads: int,
         if len(shape) == 1 and vectors == "BF16":
             raw = b"".join(raw[i + 2:i + 4] for i in range(0, len(raw), 4))
             kind = "BF16"
-        if family == "granitemoe" and "ffn_gate_exps" in name:
+        if odd_tensor(g, family, name, (kind, shape, raw), n_heads, n_kv_heads, out):
+            continue
+        if family.startswith("granitemoe") and "ffn_gate_exps" in name:
             up = g.raw(name.replace("gate", "up"))
             gates_above_ups(out, name.split(".")[1], raw, up, kind, shape)
             continue
-        if family == "granitemoe" and "ffn_up_exps" in name:
+        if family.startswith("granitemoe") and "ffn_up_exps" in name:
             continue
         if "attn_v_b" in name:
             continue
@@ -303,8 +355,11 @@ def spm(get: Any) -> dict[str, Any]:
             {"type": "Prepend", "prepend": "▁"},
             {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]},
         "pre_tokenizer": None,
-        "post_processor": {"type": "TemplateProcessing", "single": [
-            {"SpecialToken": {"id": tokens[1], "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]},
+        "post_processor": {
+            "type": "TemplateProcessing", "special_tokens": {
+                tokens[1]: {"id": tokens[1], "ids": [1], "tokens": [tokens[1]]}},
+            "single": [{"SpecialToken": {"id": tokens[1], "type_id": 0}},
+                       {"Sequence": {"id": "A", "type_id": 0}}]},
         "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}]},
         "added_tokens": [{"id": i, "content": tokens[i], "special": True} for i in (0, 1, 2)],
         "model": {"type": "BPE", "byte_fallback": True, "unk_token": tokens[0], "vocab": ids,
@@ -325,6 +380,11 @@ def more_members(g: Gguf, family: str, own: Any) -> dict[str, Any]:
                     own("rope.scaling.original_context_length")}}
     if family == "glm4":
         return {"partial_rotary_factor": own("rope.dimension_count") / own("attention.key_length")}
+    if family == "gpt-oss":
+        return {"rope_scaling": {
+            "rope_type": "yarn", "factor": own("rope.scaling.factor"), "beta_fast": 32.0,
+            "beta_slow": 1.0, "truncate": False, "original_max_position_embeddings":
+            own("rope.scaling.original_context_length")}}
     if family == "gemma3":
         return {"rope_scaling": {"rope_type": "linear", "factor": own("rope.scaling.factor")}}
     if family != "phi3":
@@ -335,6 +395,13 @@ def more_members(g: Gguf, family: str, own: Any) -> dict[str, Any]:
     return {"partial_rotary_factor": own("rope.dimension_count") / own("attention.key_length"),
             "rope_scaling": {"type": "longrope", **factors,
                              "attention_factor": own("rope.scaling.attn_factor")}}
+
+
+def biases(g: Gguf) -> dict[str, Any]:
+    """The members that say so, whichever a class has."""
+    has = {part: f"blk.0.{part}.bias" in g.tensors for part in ("attn_q", "attn_output", "ffn_up")}
+    return {"attention_bias": has["attn_q"], "attention_out_bias": has["attn_output"],
+            "mlp_bias": has["ffn_up"], "use_bias": has["attn_q"], "bias": has["attn_q"]}
 
 
 def word_piece(get: Any) -> dict[str, Any]:
@@ -356,6 +423,29 @@ def word_piece(get: Any) -> dict[str, Any]:
 TOKENIZERS = {"llama": spm, "gpt2": bpe, "bert": word_piece}
 
 
+def wrap(folder: Path, model_type: str, newer: bool) -> None:
+    """Makes a text model part of one that sees pictures, with the names of one age or another."""
+    text = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({
+        "model_type": model_type, "text_config": text, "vision_config": {"model_type": "siglip"}}))
+    raw = (folder / "model.safetensors").read_bytes()
+    (n,) = struct.unpack_from("<Q", raw)
+    header, data = json.loads(raw[8:8 + n]), raw[8 + n:]
+    out = {}
+    for name, t in header.items():
+        if newer and name.startswith("model."):
+            name = "model.language_model." + name.removeprefix("model.")
+        elif not newer and name != "__metadata__":
+            name = "language_model." + name
+        out[name] = t
+    tower = ("model." if newer else "") + "vision_tower.encoder.weight"
+    out[tower] = {"dtype": "F32", "shape": [3, 2, 2], "data_offsets": [len(data), len(data) + 48]}
+    text_out = json.dumps(out).encode()
+    text_out += b" " * (-len(text_out) % 8)
+    (folder / "model.safetensors").write_bytes(
+        struct.pack("<Q", len(text_out)) + text_out + data + bytes(48))
+
+
 def write_folder(source: Path, folder: Path, vectors: str = "F32", shards: int = 1) -> Path:
     g = Gguf(source)
 
@@ -364,6 +454,8 @@ def write_folder(source: Path, folder: Path, vectors: str = "F32", shards: int =
 
     arch = get("general.architecture")
     family = "mixtral" if arch == "llama" and "llama.expert_count" in g.values else arch
+    if f"{arch}.expert_shared_feed_forward_length" in g.values and arch == "granitemoe":
+        family = "granitemoeshared"
     if "deepseek2.attention.key_length_mla" in g.values:
         family = "deepseek3"
     folder.mkdir(parents=True, exist_ok=True)
@@ -392,6 +484,7 @@ def write_folder(source: Path, folder: Path, vectors: str = "F32", shards: int =
     config.update({member: own(key) if isinstance(key, str) and member not in TEXTS else key
                    for member, key in BY_ARCH[family][2].items()})
     config.update(more_members(g, family, own))
+    config.update(biases(g))
     for old, new in RENAMED.get(family, {}).items():
         config[new or "unused"] = config.pop(old)
     (folder / "config.json").write_text(json.dumps(config))

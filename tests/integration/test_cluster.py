@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -132,15 +131,10 @@ def test_a_wrong_key_is_refused_and_both_sides_say_why(start) -> None:
     assert len(a.get("/state")["nodes"]) == 1 and len(b.get("/state")["nodes"]) == 1
 
 
-def test_keys_are_needed_and_not_too_short() -> None:
+def test_keys_are_not_too_short() -> None:
     done = run("node", "--listen", "127.0.0.1", "--port", "0", "--api-port", "0", "-m", "tiny",
                env={"EXO_CLUSTER_KEY": "short", "EXO_HOME": "/tmp/exo-test-short-key"})
     assert done.returncode == 1 and b"10 characters" in done.stderr
-    environment = {k: v for k, v in os.environ.items() if k != "EXO_CLUSTER_KEY"}
-    assert "EXO_CLUSTER_KEY" not in environment
-    done = run("node", "--listen", "127.0.0.1", "--port", "0", "--api-port", "0",
-               env={"EXO_HOME": "/tmp/exo-test-no-key"})
-    assert done.returncode == 1 and b"EXO_CLUSTER_KEY" in done.stderr
 
 
 def collect(node: Process, request: dict[str, Any], out: list[Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -85,6 +86,7 @@ def test_what_cannot_be_converted(models, tmp_path: Path) -> None:
     source = models("test-256", "f32")
     for arguments, code, word in [
             (["convert", source, "-o", str(tmp_path / "x.gguf"), "--type", "q9"], 2, b"q9"),
+            (["convert", source, "-o", str(tmp_path / "x.gguf"), "--type", "iq2_xxs"], 2, b"not made"),
             (["convert", source], 2, b"-o"), (["convert", "-o", "x.gguf"], 2, b"which"),
             (["convert", source, "-o", source], 1, b"itself"),
             (["convert", source, "-o", str(tmp_path)], 1, b"no plain file"),
@@ -107,15 +109,72 @@ def test_values_that_a_type_cannot_hold_are_named(models, tmp_path: Path) -> Non
     assert [p.name for p in tmp_path.iterdir()] == ["m.gguf"]
 
 
-def test_an_interrupted_conversion_leaves_nothing(models, tmp_path: Path) -> None:
-    source = models("stories-15m", "f32")
-    process = subprocess.Popen([EXO, "convert", source, "-o", str(tmp_path / "x.gguf"), "--type", "q4_K_M",
-                                "--threads", "1"], stderr=subprocess.PIPE)
-    while process.poll() is None and not list(tmp_path.glob("*.tmp")):
+def begin_converting(source: str, out: Path) -> subprocess.Popen[bytes]:
+    """Returns once something is being written."""
+    process = subprocess.Popen([EXO, "convert", source, "-o", str(out), "--type", "q4_K_M", "--threads", "1"],
+                               stderr=subprocess.PIPE)
+    while process.poll() is None and not list(out.parent.glob("*.tmp")):
         pass
-    process.send_signal(signal.SIGINT)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_conversion_leaves_nothing(models, tmp_path: Path, number: int) -> None:
+    process = begin_converting(models("stories-15m", "f32"), tmp_path / "x.gguf")
+    process.send_signal(number)
     _, error = process.communicate(timeout=30)
     if process.returncode == 0:
         pytest.skip("it was done before the signal came")
     assert process.returncode == 1 and error.count(b"\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_conversion_left_is_removed_by_the_next(models, tmp_path: Path) -> None:
+    process = begin_converting(models("stories-15m", "f32"), tmp_path / "x.gguf")
+    busy = [p.name for p in tmp_path.glob("*.tmp")]
+    other = run("convert", models("test-256", "f32"), "-o", str(tmp_path / "x.gguf"))
+    assert other.returncode == 0 and b"removed" not in other.stderr  # somebody still writes it
+    process.kill()
+    process.communicate(timeout=30)
+    if process.returncode == 0:
+        pytest.skip("it was done before it was killed")
+    assert [p.name for p in tmp_path.glob("*.tmp")] == busy != []
+    (tmp_path / "y.gguf.77.tmp").write_bytes(b"of another file")
+    again = run("convert", models("test-256", "f32"), "-o", str(tmp_path / "x.gguf"))
+    assert again.returncode == 0 and busy[0].encode() in again.stderr
+    assert again.stderr.count(b"\n") == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["x.gguf", "y.gguf.77.tmp"]
+
+
+def test_a_source_that_is_cut_under_way_is_one_line(models, tmp_path: Path) -> None:
+    source = tmp_path / "source" / "m.gguf"
+    source.parent.mkdir()
+    source.write_bytes(Path(models("stories-15m", "f32")).read_bytes())
+    (tmp_path / "out").mkdir()
+    process = begin_converting(str(source), tmp_path / "out" / "x.gguf")
+    os.truncate(source, source.stat().st_size // 8)
+    _, error = process.communicate(timeout=60)
+    if process.returncode == 0:
+        pytest.skip("it was done before the file was cut")
+    assert process.returncode == 1 and error.count(b"\n") == 1 and b"was cut" in error, error
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("short, full", [("q3_K", "q3_K_M"), ("q4_K", "q4_K_M"), ("q5_K", "q5_K_M")])
+def test_short_names_are_llama_cpps(models, tmp_path: Path, short: str, full: str) -> None:
+    source = models("test-256", "f32")
+    a = convert(source, tmp_path / "a.gguf", "--type", short)
+    b = convert(source, tmp_path / "b.gguf", "--type", full)
+    assert a.read_bytes() == b.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["q4_1", "q5_1", "q2_K", "q3_K_S", "q3_K_L", "q4_K_S", "q5_K_S", "iq4_xs"])
+def test_every_other_type_is_made(models, tmp_path: Path, kind: str) -> None:
+    out = convert(models("test-256", "f32"), tmp_path / "out.gguf", "--type", kind)
+    assert answer(out)["prompt_ids"]
+
+
+def test_experts_in_mxfp4(models, tmp_path: Path) -> None:
+    out = convert(models("test-gpt-oss", "bf16"), tmp_path / "out.gguf", "--type", "mxfp4")
+    kinds = {t.kind for n, t in Gguf(out).tensors.items() if n.endswith("_exps.weight")}
+    assert kinds == {39} and answer(out)["prompt_ids"]

@@ -11,15 +11,17 @@ from typing import Any, Callable
 import pytest
 
 from conftest import run
-from hf_folder import Gguf, data_of, write_folder
+from hf_folder import Gguf, data_of, wrap, write_folder
 from hub import Hub
 
 SHAPES = ["test-256", "test-qwen2", "test-qwen3"]
 OTHERS = ["test-mixtral", "test-qwen2moe", "test-qwen3moe", "test-gemma", "test-gemma2", "test-gemma3",
           "test-phi", "test-granite", "test-granitemoe", "test-glm4", "test-deepseek2-lite",
           "test-olmo2", "test-starcoder2", "test-command-r", "test-smollm3", "test-ernie4_5",
-          "test-seed_oss", "test-exaone"]
-PERMUTED = ["test-256", "test-mixtral", "test-granite", "test-granitemoe", "test-smollm3"]
+          "test-seed_oss", "test-exaone", "test-olmoe", "test-internlm2", "test-granitemoeshared",
+          "test-gpt-oss"]
+PERMUTED = ["test-256", "test-mixtral", "test-granite", "test-granitemoe", "test-smollm3",
+            "test-internlm2", "test-granitemoeshared"]
 TEXTS = ["Hello there, 12345 world!", "  two  spaces\n\n\tand a tab", "naïve café, 日本語 😀",
          "<|im_end|>"]
 
@@ -67,6 +69,45 @@ def test_other_architectures(models, folder, tmp_path: Path, shape: str) -> None
     assert done.returncode == 0, done.stderr
     assert data_of(Gguf(back)) == data_of(Gguf(Path(source)))
     assert answer(str(back), "--raw")["logits_sha256"] == theirs["logits_sha256"]
+
+
+def test_mxfp4_has_its_scales_in_another_tensor(models, tmp_path: Path) -> None:
+    """As gpt-oss is published: the same bits from the folder, and back as a GGUF file."""
+    g = Gguf(Path(models("test-gpt-oss", "bf16")))
+    quantised = Gguf(Path(models("test-gpt-oss", "mxfp4_moe")))
+    old = {name: (t, g.raw(name)) for name, t in g.tensors.items()}
+    g.tensors, g.data = {}, bytearray()
+    for name, (t, raw) in old.items():
+        if name.endswith("_exps.weight"):
+            g.add_tensor(name, t.dims, quantised.tensors[name].kind, quantised.raw(name))
+        else:
+            g.add_tensor(name, t.dims, t.kind, raw)
+    source, back = tmp_path / "source.gguf", tmp_path / "back.gguf"
+    g.write(source)
+    path = write_folder(source, tmp_path / "folder")
+    done = run("convert", str(path), "-o", str(back), timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert data_of(Gguf(back)) == data_of(Gguf(Path(source)))
+    ours, theirs = answer(str(path), "--raw"), answer(str(source), "--raw")
+    assert ours["ids"] == theirs["ids"] and ours["logits_sha256"] == theirs["logits_sha256"]
+    (name,) = [n for n in json.loads(headers(path)) if n.endswith("0.mlp.experts.down_proj_scales")]
+    edit_header(rename(name, name.replace("down_proj_scales", "down_proj_odd")))(path)
+    done = run("run", "-m", str(path), "-p", "x", "--raw")
+    assert done.returncode == 1 and b"down_proj_odd" in done.stderr
+
+
+@pytest.mark.parametrize("shape, model_type, newer", [
+    ("test-gemma3", "gemma3", True), ("test-gemma3", "gemma3", False), ("test-256", "llava", False)])
+def test_the_text_part_of_what_sees_pictures(models, folder, tmp_path: Path, shape: str,
+                                             model_type: str, newer: bool) -> None:
+    path = tmp_path / "m"
+    shutil.copytree(folder(shape), path)
+    wrap(path, model_type, newer)
+    done = run("run", "-m", str(path), "-p", TEXTS[0], "-n", "12", "--temp", "0", "--json",
+               "--logits-hash", "--raw")
+    assert done.returncode == 0 and b"1 tensors are for pictures" in done.stderr, done.stderr
+    plain = answer(str(folder(shape)), "--raw")
+    assert json.loads(done.stdout)["logits_sha256"] == plain["logits_sha256"]
 
 
 def test_latents_in_another_form(models, folder) -> None:
@@ -189,6 +230,26 @@ def test_a_folder_is_pulled(folder, tmp_path: Path) -> None:
         hub.stop()
 
 
+def test_an_encoder_is_pulled_with_its_pooling(folder, tmp_path: Path) -> None:
+    source = folder("test-bert")
+    files = {str(p.relative_to(source)): p.read_bytes() for p in source.rglob("*") if p.is_file()}
+    assert "1_Pooling/config.json" in files
+    hub = Hub(files)
+    try:
+        env = hub.env(EXO_HOME=str(tmp_path))
+        assert run("pull", "hf:owner/repo", env=env).returncode == 0
+        path = tmp_path / "models" / "repo"
+        assert {str(p.relative_to(path)) for p in path.rglob("*") if p.is_file()} == set(files)
+        assert embedding(path, TEXTS[0]) == embedding(source, TEXTS[0])
+        assert run("models", "rm", "repo", env=env).returncode == 0 and not path.exists()
+        del hub.files["tokenizer.json"]
+        done = run("pull", "hf:owner/repo", env=env)
+        assert done.returncode == 1 and b"no tokenizer.json" in done.stderr
+        assert not path.exists()
+    finally:
+        hub.stop()
+
+
 def test_stories260k(shared: Path, tmp_path: Path) -> None:
     golden = json.loads((shared / "stories260K" / "golden-once-upon-a-time.json").read_text())
     path = write_folder(shared / "stories260K" / "stories260K-f32.gguf", tmp_path / "f32")
@@ -223,6 +284,11 @@ def edit_json(name: str, **members: Any) -> Callable[[Path], None]:
 
 def write(name: str, data: bytes) -> Callable[[Path], None]:
     return lambda path: (path / name).write_bytes(data) and None
+
+
+def headers(path: Path) -> bytes:
+    raw = (path / "model.safetensors").read_bytes()
+    return raw[8:8 + struct.unpack_from("<Q", raw)[0]]
 
 
 def edit_header(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
@@ -268,6 +334,22 @@ EXPERT = "model.layers.1.block_sparse_moe.experts.%d.w3.weight"
     ("test-deepseek2-lite", edit_json("config.json", rope_scaling={
         "type": "yarn", "factor": 40, "mscale": 1.0, "mscale_all_dim": 0.7}), ["mscale"]),
     ("test-granite", edit_json("config.json", attention_multiplier="x"), ["attention_multiplier"]),
+    ("test-qwen3", edit_json("config.json", attention_bias=True),
+     ["attention_bias true", "blk.0.attn_q.bias", "missing"]),
+    ("test-256", edit_json("config.json", mlp_bias=True), ["mlp_bias true", "blk.0.ffn_gate.bias"]),
+    ("test-seed_oss", edit_json("config.json", attention_bias=False),
+     ["attention_bias false", ".bias' is there"]),
+    ("test-seed_oss", edit_json("config.json", attention_bias="x"), ["attention_bias is neither"]),
+    ("test-starcoder2", edit_json("config.json", use_bias=False), ["use_bias false", "is there"]),
+    ("test-qwen2", edit_json("config.json", model_type="mistral"), ["mistral", "no such bias"]),
+    ("test-smollm3", edit_json("config.json", no_rope_layers=[1, 1, 0]), ["no_rope_layers[2]"]),
+    ("test-deepseek2", edit_json("config.json", topk_method="group_limited_greedy"), ["topk_method"]),
+    ("test-deepseek2", edit_json("config.json", rope_interleave=False), ["rope_interleave"]),
+    ("test-deepseek2", edit_json("config.json", num_hidden_layers=2), ["blk.2"]),
+    ("test-gpt-oss", edit_json("config.json", swiglu_limit=6.0), ["swiglu_limit"]),
+    ("test-internlm2", edit_json("config.json", num_key_value_heads=4), ["512 rows", "768"]),
+    ("test-gemma3", edit_json("config.json", use_bidirectional_attention=True), ["bidirectional"]),
+    ("test-gemma3", edit_json("config.json", layer_types=["odd_attention"]), ["odd_attention"]),
 ])
 def test_what_contradicts_itself_is_one_line(folder, tmp_path: Path, shape: str,
                                              spoil: Callable[[Path], None],
@@ -280,6 +362,52 @@ def test_what_contradicts_itself_is_one_line(folder, tmp_path: Path, shape: str,
     assert done.stderr.count(b"\n") == 1, done.stderr
     for word in words:
         assert word.encode() in done.stderr, done.stderr
+
+
+def move_tensor(path: Path, tensor: str, into: str, keep: bool = False) -> str:
+    """A file of one more tensor; the index is left as it is.  Where the tensor was."""
+    index = json.loads((path / "model.safetensors.index.json").read_text())["weight_map"]
+    where = index[tensor]
+
+    def read(file: str) -> tuple[dict[str, Any], bytes]:
+        raw = (path / file).read_bytes()
+        (n,) = struct.unpack_from("<Q", raw)
+        return json.loads(raw[8:8 + n]), raw[8 + n:]
+
+    header, data = read(where)
+    begin, end = header[tensor]["data_offsets"]
+    other, other_data = read(into)
+    other[tensor] = header[tensor] | {"data_offsets": [len(other_data), len(other_data) + end - begin]}
+    text = json.dumps(other).encode()
+    text += b" " * (-len(text) % 8)
+    (path / into).write_bytes(struct.pack("<Q", len(text)) + text + other_data + data[begin:end])
+    return str(where)
+
+
+def test_what_shards_and_their_index_say_must_agree(folder, tmp_path: Path) -> None:
+    def refusal(path: Path) -> bytes:
+        done = run("run", "-m", str(path), "-p", "x", "--raw", timeout=20)
+        assert done.returncode == 1 and done.stderr.count(b"\n") == 1, done.stderr
+        return done.stderr
+
+    source = folder("test-qwen3", shards=3)
+    files = sorted(p.name for p in source.glob("*.safetensors"))
+    index = json.loads((source / "model.safetensors.index.json").read_text())
+    shutil.copytree(source, tmp_path / "twice")
+    (into,) = [f for f in files if f != index["weight_map"][NORM]][:1]
+    move_tensor(tmp_path / "twice", NORM, into)
+    assert NORM.encode() in (line := refusal(tmp_path / "twice"))
+    assert into.encode() in line and index["weight_map"][NORM].encode() in line
+    shutil.copytree(source, tmp_path / "unnamed")
+    del index["weight_map"][NORM]
+    (tmp_path / "unnamed" / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert b"does not name it" in refusal(tmp_path / "unnamed")
+    shutil.copytree(source, tmp_path / "cut")
+    whole = (source / files[1]).read_bytes()
+    (tmp_path / "cut" / files[1]).write_bytes(whole[:-1])
+    assert files[1].encode() in refusal(tmp_path / "cut")
+    (tmp_path / "cut" / files[1]).unlink()
+    assert files[1].encode() in refusal(tmp_path / "cut")
 
 
 @pytest.mark.parametrize("spoil, words", [
@@ -305,6 +433,19 @@ def test_what_contradicts_itself_is_one_line(folder, tmp_path: Path, shape: str,
     (edit_json("tokenizer.json", added_tokens=[{"id": 5, "content": "x"}]), ["id 5"]),
     (write("model.safetensors", b""), ["model.safetensors"]),
     (write("model.safetensors", struct.pack("<Q", 2**63) + b"{}"), ["header is cut"]),
+    (edit_json("config.json", vocab_size=641), ["vocab_size 641", "640 rows"]),
+    (edit_json("config.json", eos_token_id=640), ["eos_token_id is 640", "640 rows"]),
+    (edit_json("config.json", eos_token_id=[1, -1]), ["eos_token_id is -1"]),
+    (edit_json("config.json", bos_token_id="x"), ["bos_token_id is no token id"]),
+    (write("generation_config.json", b'{"eos_token_id": [1, 999]}'), ["generation_config", "999"]),
+    (edit_json("config.json", tie_word_embeddings=True), ["tie_word_embeddings", "lm_head"]),
+    (write("config.json", b'{"a":[' + b"[]," * 30000 + b"[]]}"), ["config.json", "20000"]),
+    (write("generation_config.json", b'{"a":[' + b"[]," * 30000 + b"[]]}"), ["generation_config"]),
+    (write("model.safetensors.index.json", b'{"a":[' + b"[]," * 2**21 + b"[]]}"), ["index.json", "1500000"]),
+    (write("model.safetensors", struct.pack("<Q", 8 + 3 * 2**21) + b'{"a":[' + b"[]," * 2**21 + b"0]"),
+     ["model.safetensors", "600000"]),
+    (edit_header(set_member(NORM, "shape", [0])), [NORM]),
+    (edit_header(set_member(NORM, "shape", [])), [NORM]),
     (edit_header(rename(NORM, "model.other.weight")), ["model.other.weight"]),
     (edit_header(lambda h: h.update({"x": h[NORM]})), ["overlaps"]),
     (edit_header(set_member(NORM, "shape", [999])), [NORM, "asks for"]),

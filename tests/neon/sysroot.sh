@@ -4,7 +4,7 @@
 # Usage: tests/neon/sysroot.sh FOLDER.  A folder that has them all is left alone.
 set -eu
 root=$(realpath -m "$1")
-packages="libc6-dev libuv1-dev libmicrohttpd-dev libcurl4-openssl-dev libjansson-dev libssl-dev libpcre2-dev libutf8proc-dev libvulkan-dev"
+packages="libc6-dev libuv1-dev libmicrohttpd-dev libcurl4-openssl-dev libjansson-dev libssl-dev libpcre2-dev libutf8proc-dev libsqlite3-dev libvulkan-dev"
 [ "$(cat "$root/complete" 2> /dev/null || true)" != "$packages" ] || exit 0
 apt=$root/apt
 mkdir -p "$apt/lists/partial" "$apt/archives/partial"

@@ -1,12 +1,12 @@
 #!/usr/bin/python3
 """Compares exo's next-token distributions with llama.cpp's, on models of random weights.
 
-  compare.py [SHAPE[:LAYERS]...] [--types f32,q4_0,...]
+  compare.py [SHAPE[:LAYERS]...] [--types f32,q4_0,... | --types all] [--turned]
       prints a table: for each shape and weight type the largest deviation of a log-probability
       among llama.cpp's most probable tokens; "*" where the most probable token differed once or
-      more.  Without shapes: one of every architecture.  Encoders: the largest deviation of an
-      element of the embedding, whose length is 1.  Models with experts take all of them, but for
-      f32.
+      more.  Without shapes: one of every architecture; without types: the usual ones.  Encoders:
+      the largest deviation of an element of the embedding, whose length is 1.  Models with experts
+      take all of them, but for f32.  --turned: types are the rows.
 
 llama.cpp is that of the npm package node-llama-cpp, installed into build/oracle at first use.  EXO
 names the exo binary (default build/exo).  Both get the same token ids.
@@ -28,7 +28,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "integration"))
-from conftest import Process, run  # noqa: E402
+from conftest import KEY, Process, run  # noqa: E402
 from gguf_edit import Gguf  # noqa: E402
 from javascript import Unavailable, node, npm_install  # noqa: E402
 
@@ -41,6 +41,7 @@ TYPES = ("f32", "f16", "bf16", "q8_0", "q6_K", "q4_0", "q4_K", "q4_K_M",
          "q4_1", "q5_0", "q5_1", "iq4_nl", "mxfp4", "q2_K", "q3_K", "q5_K", "iq4_xs",
          "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s", "iq1_s", "iq1_m",
          "q3_K_S", "q3_K_M", "q3_K_L", "q4_K_S", "q5_K_S", "q5_K_M")
+USUAL = ("f32", "f16", "bf16", "q8_0", "q6_K", "q5_K_M", "q4_K_M", "q4_0", "iq4_xs", "mxfp4")
 PROMPT = [(37 * i * i + 11 * i + 5) % 508 for i in range(40)]
 LOOK_AT = [1, 2, 12, 33, 40]  # tokens read before looking
 ENCODERS = ("test-bert", "test-nomic-bert")
@@ -48,9 +49,16 @@ SHAPES = ("test-256", "test-mixtral", "test-qwen2", "test-qwen2moe", "test-qwen3
           "test-gemma", "test-gemma2", "test-gemma3", "test-phi", "test-granite",
           "test-granitemoe", "test-glm4", "test-gpt-oss", "test-deepseek2", "test-deepseek2-lite",
           "test-olmo2", "test-starcoder2", "test-command-r", "test-smollm3", "test-internlm2",
-          "test-exaone", "test-ernie4_5", "test-seed_oss", *ENCODERS)
+          "test-exaone", "test-ernie4_5", "test-seed_oss", "test-olmoe", "test-cohere2",
+          "test-exaone4", "test-exaone-moe", "test-glm4moe", "test-ernie4_5-moe", "test-dots1",
+          "test-deepseek", "test-bailingmoe", "test-bailingmoe2", "test-minimax-m2",
+          "test-minicpm", "test-qwen2vl", "test-qwen3vl", "test-qwen3vlmoe", "test-stablelm",
+          "test-phi2", "test-falcon", "test-granitemoeshared", *ENCODERS)
 WITH_EXPERTS = ("test-mixtral", "test-qwen2moe", "test-qwen3moe", "test-granitemoe",
-                "test-gpt-oss", "test-deepseek2", "test-deepseek2-lite")
+                "test-gpt-oss", "test-deepseek2", "test-deepseek2-lite", "test-olmoe",
+                "test-exaone-moe", "test-glm4moe", "test-ernie4_5-moe", "test-dots1",
+                "test-deepseek", "test-bailingmoe", "test-bailingmoe2", "test-minimax-m2",
+                "test-qwen3vlmoe", "test-granitemoeshared")
 # What exo needs to be told so that both do the same: llama.cpp chooses longrope's factors by the
 # size of its context, which is 256 here.
 OPTIONS = {"test-phi": ("--ctx", "256")}
@@ -180,34 +188,55 @@ def every_expert(g: Gguf) -> None:
         g.set_u32(f"{arch}.expert_group_count", 1)
 
 
-def cell(shape: str, kind: str, folder: Path) -> str:
-    embed = shape in ENCODERS
-    model = synth(shape, kind, folder / "model.gguf")
-    if shape in WITH_EXPERTS and kind != "f32":
-        g = Gguf(model)
-        every_expert(g)
-        g.write(model)
-    job = Job(model, PROMPT, LOOK_AT, embed)
-    theirs = ask_llama([job])[0]
-    if embed:
-        return f"{compare_embedding(job, theirs):.2g}"
-    d = compare(job, theirs, folder / "data", *OPTIONS.get(shape, ()))
-    return f"{d.largest:.2g}" + ("" if d.same_first == d.n else "*")
+class Node(Exo):
+    """One node with many models."""
+
+    def __init__(self, models: list[Path], data_dir: Path, *options: str):
+        given = [word for path in models for word in ("-m", str(path))]
+        self.process = Process(["node", "--threads", "1", *options, *given], data_dir,
+                               {"EXO_CLUSTER_KEY": KEY})
+
+    def about(self, model: Path) -> "Node":
+        self.model_id = model.stem
+        return self
+
+
+def row(shape: str, kinds: list[str], folder: Path) -> list[str]:
+    """A shape in all types."""
+    models = [synth(shape, kind, folder / f"{i}.gguf") for i, kind in enumerate(kinds)]
+    for model, kind in zip(models, kinds):
+        if shape in WITH_EXPERTS and kind != "f32":
+            g = Gguf(model)
+            every_expert(g)
+            g.write(model)
+    jobs = [Job(model, PROMPT, LOOK_AT, shape in ENCODERS) for model in models]
+    answers = ask_llama(jobs)
+    if shape in ENCODERS:
+        return [f"{compare_embedding(j, a):.2g}" for j, a in zip(jobs, answers)]
+    cells = []
+    with Node(models, folder / "data", *OPTIONS.get(shape, ())) as node:
+        for model, rankings in zip(models, answers):
+            d = Deviation()
+            for n, ranking in zip(LOOK_AT, rankings, strict=True):
+                d.add(node.about(model), PROMPT[:n], ranking)
+            cells.append(f"{d.largest:.2g}" + ("" if d.same_first == d.n else "*"))
+    return cells
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("shapes", nargs="*", default=SHAPES)
-    parser.add_argument("--types", default=",".join(TYPES))
+    parser.add_argument("--types", default=",".join(USUAL))
+    parser.add_argument("--turned", action="store_true")
     options = parser.parse_args()
-    kinds = options.types.split(",")
-    print("| shape | " + " | ".join(kinds) + " |\n|---|" + "---|" * len(kinds), flush=True)
+    kinds = options.types.split(",") if options.types != "all" else list(TYPES)
+    table = [["", *kinds]]
     for shape in options.shapes:
-        row = []
-        for kind in kinds:
-            with tempfile.TemporaryDirectory() as folder:
-                row.append(cell(shape, kind, Path(folder)))
-        print(f"| {shape} | " + " | ".join(row) + " |", flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            table.append([shape, *row(shape, kinds, Path(folder))])
+        print(f"compared: {shape}", file=sys.stderr, flush=True)
+    for i, cells in enumerate(zip(*table) if options.turned else table):
+        print("| " + " | ".join(cells) + " |" + ("" if i else "\n|" + "---|" * len(cells)))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from pathlib import Path
 ALIGNMENT = 32
 U32, F32, BOOL, STRING, ARRAY = 4, 6, 7, 8, 9  # types of metadata values
 SIZES = {0: 1, 1: 1, 2: 2, 3: 2, U32: 4, 5: 4, F32: 4, BOOL: 1, 10: 8, 11: 8, 12: 8}
-F32_TENSOR, F16_TENSOR, BF16_TENSOR = 0, 1, 30
-ELEMENT_BYTES = {F32_TENSOR: 4, F16_TENSOR: 2, BF16_TENSOR: 2}
+F32_TENSOR, F16_TENSOR, BF16_TENSOR, MXFP4_TENSOR = 0, 1, 30, 39
+BLOCKS = {F32_TENSOR: (1, 4), F16_TENSOR: (1, 2), BF16_TENSOR: (1, 2), MXFP4_TENSOR: (32, 17)}  # elements, bytes
 
 
 def padded(n: int) -> int:
@@ -89,7 +89,8 @@ class Gguf:
 
     def raw(self, name: str) -> bytes:
         t = self.tensors[name]
-        return bytes(self.data[t.offset:t.offset + prod(t.dims) * ELEMENT_BYTES[t.kind]])
+        elements, size = BLOCKS[t.kind]
+        return bytes(self.data[t.offset:t.offset + prod(t.dims) // elements * size])
 
     def overwrite(self, name: str, raw: bytes) -> None:
         assert len(raw) == len(self.raw(name))
@@ -100,6 +101,13 @@ class Gguf:
         self.data += bytes(padded(len(self.data)) - len(self.data))
         self.tensors[name] = Tensor(dims, kind, len(self.data))
         self.data += raw + bytes(padded(len(raw)) - len(raw))
+
+    def remove(self, names: list[str]) -> None:
+        """The others move up: readers want no gaps."""
+        old = {name: (t, self.raw(name)) for name, t in self.tensors.items() if name not in names}
+        self.tensors, self.data = {}, bytearray()
+        for name, (t, raw) in old.items():
+            self.add_tensor(name, t.dims, t.kind, raw)
 
     def set_vector(self, name: str, values: list[float]) -> None:
         """Overwrites an f32 vector, or adds one."""

@@ -41,6 +41,8 @@ async function embedding(model, ids) {
         batchSize: 256,
         threads: 1,
         flashAttention: false,
+        experimentalKvCacheKeyType: options.kv,
+        experimentalKvCacheValueType: options.kv,
         _embeddings: true
     });
     for await (const _ of context.getSequence().evaluate(ids, {_noSampling: true})) break;

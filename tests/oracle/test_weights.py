@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from compare import BINARIES, Unavailable, install, synth
+from compare import Unavailable, synth
+from ggml_lib import FILE_TYPES, NUMBERS, decoded, ggml, quantise
 from gguf_edit import Gguf
 
 FILTER = os.environ.get("EXO_ORACLE_WEIGHTS", "")
@@ -27,35 +28,13 @@ if not FILTER:
 if sys.platform != "linux":
     pytest.skip("the libraries are looked up as on Linux", allow_module_level=True)
 try:
-    MODULES = install()
+    GGML = ggml()
 except Unavailable as reason:
     pytest.skip(str(reason), allow_module_level=True)
 
-NUMBERS = {"q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "q2_K": 10, "q3_K": 11,
-           "q4_K": 12, "q5_K": 13, "q6_K": 14, "iq2_xxs": 16, "iq2_xs": 17, "iq3_xxs": 18,
-           "iq1_s": 19, "iq4_nl": 20, "iq3_s": 21, "iq2_s": 22, "iq4_xs": 23, "iq1_m": 29,
-           "mxfp4": 39}
 QUANTISED = ("q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q2_K", "q3_K", "q4_K", "q5_K", "q6_K",
              "iq4_nl", "iq4_xs", "mxfp4")
-MIXES = {"q3_K_S": 11, "q3_K_M": 12, "q3_K_L": 13, "q4_K_S": 14, "q4_K_M": 15, "q5_K_S": 16,
-         "q5_K_M": 17}
-
-
-def library(stem: str) -> ctypes.CDLL:
-    folder = MODULES / "node_modules" / "@node-llama-cpp"
-    found = sorted(folder.glob(f"*/bins/*/{stem}.so")) + sorted(folder.glob(f"*/bins/*/{stem}.v*.so"))
-    if not found:
-        pytest.skip(f"no {stem} among {BINARIES.values()}")
-    return ctypes.CDLL(str(found[0]), mode=ctypes.RTLD_GLOBAL)
-
-
-@pytest.fixture(scope="module")
-def ggml() -> ctypes.CDLL:
-    lib = library("libggml-base")
-    lib.ggml_quantize_chunk.restype = ctypes.c_size_t
-    lib.ggml_row_size.restype = ctypes.c_size_t
-    lib.ggml_blck_size.restype = ctypes.c_int64
-    return lib
+MIXES = ("q3_K_S", "q3_K_M", "q3_K_L", "q4_K_S", "q4_K_M", "q5_K_S", "q5_K_M")
 
 
 def ours(mode: str, kind: str, data: bytes) -> bytes:
@@ -65,19 +44,13 @@ def ours(mode: str, kind: str, data: bytes) -> bytes:
     return done.stdout
 
 
-def theirs_decoded(ggml: ctypes.CDLL, kind: str, data: bytes, n: int) -> bytes:
-    out = (ctypes.c_float * n)()
-    getattr(ggml, f"dequantize_row_{kind}")(data, out, ctypes.c_int64(n))
-    return bytes(out)
-
-
 @pytest.mark.parametrize("kind", NUMBERS)
-def test_any_block_decodes_to_the_same_bits(ggml: ctypes.CDLL, kind: str) -> None:
-    elems = ggml.ggml_blck_size(NUMBERS[kind])
-    block = ggml.ggml_row_size(NUMBERS[kind], ctypes.c_int64(elems))
+def test_any_block_decodes_to_the_same_bits(kind: str) -> None:
+    elems = GGML.ggml_blck_size(NUMBERS[kind])
+    block = GGML.ggml_row_size(NUMBERS[kind], ctypes.c_int64(elems))
     data = random.Random(kind).randbytes(1000 * block)
     a = array("I", ours("decode", kind, data))
-    b = array("I", theirs_decoded(ggml, kind, data, 1000 * elems))
+    b = array("I", decoded(kind, data, 1000 * elems))
     assert len(a) == len(b) == 1000 * elems
 
     def nan(bits: int) -> bool:
@@ -98,43 +71,28 @@ def weights(shape: str) -> array:
 
 @pytest.mark.parametrize("shape", ["normal", "tails", "columns"])
 @pytest.mark.parametrize("kind", QUANTISED)
-def test_quantising_is_no_worse(ggml: ctypes.CDLL, kind: str, shape: str) -> None:
+def test_quantising_is_no_worse(kind: str, shape: str) -> None:
     x = weights(shape)
     n = len(x)
     source = (ctypes.c_float * n)(*x)
-    packed = ctypes.create_string_buffer(ggml.ggml_row_size(NUMBERS[kind], ctypes.c_int64(n)))
-    ggml.ggml_quantize_chunk(NUMBERS[kind], source, packed, ctypes.c_int64(0), ctypes.c_int64(1),
+    packed = ctypes.create_string_buffer(GGML.ggml_row_size(NUMBERS[kind], ctypes.c_int64(n)))
+    GGML.ggml_quantize_chunk(NUMBERS[kind], source, packed, ctypes.c_int64(0), ctypes.c_int64(1),
                              ctypes.c_int64(n), None)
 
     def error(data: bytes) -> float:
         return sum((a - b) ** 2 for a, b in
-                   zip(x, array("f", theirs_decoded(ggml, kind, data, n))))
+                   zip(x, array("f", decoded(kind, data, n))))
 
     mine = ours("encode", kind, x.tobytes())
     assert len(mine) == len(packed.raw)
     assert error(mine) <= error(packed.raw) * 1.001
 
 
-class Parameters(ctypes.Structure):
-    """llama_model_quantize_params, as far as it is filled in here."""
-
-    _fields_ = [("n_threads", ctypes.c_int), ("file_type", ctypes.c_int),
-                ("rest", ctypes.c_uint64 * 32)]
-
-
 @pytest.mark.parametrize("shape", ["test-256", "test-qwen2"])
 @pytest.mark.parametrize("kind", MIXES)
 def test_a_mix_chooses_the_same_types(kind: str, shape: str, tmp_path: Path) -> None:
-    library("libggml-base")
-    library("libggml")
-    llama = library("libllama")
-    llama.llama_model_quantize_default_params.restype = Parameters
     plain = synth(shape, "f32", tmp_path / "f32.gguf")
-    parameters = llama.llama_model_quantize_default_params()
-    parameters.n_threads, parameters.file_type = 1, MIXES[kind]
-    llama.llama_backend_init()
-    assert llama.llama_model_quantize(str(plain).encode(), str(tmp_path / "theirs.gguf").encode(),
-                                      ctypes.byref(parameters)) == 0
+    quantise(plain, tmp_path / "theirs.gguf", FILE_TYPES[kind])
     theirs = Gguf(tmp_path / "theirs.gguf")
     mine = Gguf(synth(shape, kind, tmp_path / "ours.gguf"))
     assert {k: t.kind for k, t in mine.tensors.items()} == \

@@ -2,7 +2,6 @@
  *
  * Each thread reads a contiguous share of its own, as decoding does.  The result of the reads is
  * kept, so that they cannot be dropped. */
-#define _DEFAULT_SOURCE /* MADV_HUGEPAGE */
 #include "compute/cpu/bandwidth.h"
 
 #include "base/clock.h"
@@ -11,7 +10,6 @@
 #include "compute/cpu/kernels.h"
 
 #include <string.h>
-#include <sys/mman.h>
 
 #define BUFFER_BYTES ((size_t)512 << 20)
 #define SHARE_ALIGN  4096u
@@ -52,9 +50,7 @@ double exo_cpu_read_bandwidth(unsigned n_threads, unsigned ms) {
     if (bytes == NULL || r == NULL) goto done;
     if (exo_kernels_choose(NULL, &r->kernels, NULL) != EXO_OK) goto done;
     if (exo_pool_create(n_threads, false, &pool, NULL) != EXO_OK) goto done;
-#ifdef MADV_HUGEPAGE
-    (void)madvise(bytes, BUFFER_BYTES, MADV_HUGEPAGE);
-#endif
+    exo_pages_prefer_huge(bytes, BUFFER_BYTES);
     memset(bytes, 1, BUFFER_BYTES);
     r->bytes = bytes;
     r->share = BUFFER_BYTES / n_threads / SHARE_ALIGN * SHARE_ALIGN;

@@ -6,31 +6,20 @@
  * taken two sub-blocks at a time (exo_sum32_at). */
 #include "compute/cpu/matmul_x86.h"
 
-#include "compute/cpu/tile_drive.h"
+#include "compute/cpu/tile_avx2.h"
 
-#include <immintrin.h>
-#include <string.h>
+#define MAX_H 8 /* registers of 8 rows: two a group */
+#define MAX_N 4
 
-#define MAX_H    8 /* registers of 8 rows: two a group */
-#define MAX_N    4
-#define PREFETCH 1024 /* bytes ahead in the stream of quants, single column only */
+/* Bytes ahead in the quants of a single column, as measured on Zen 2: records of 2 and 3 KiB are
+ * too coarse for the hardware's own prefetching. */
+#define Q4_K_AHEAD 512
+#define Q6_K_AHEAD 3072
 
-EXO_INLINE __m256i load(const uint8_t *p) {
-    return _mm256_loadu_si256((const __m256i *)(const void *)p);
-}
-
-EXO_INLINE __m256i spread4(const void *p) {
-    int32_t v;
-    memcpy(&v, p, sizeof v);
-    return _mm256_set1_epi32(v);
-}
-
-EXO_INLINE __m256 load_f16(const uint8_t *p) {
-    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
-}
-
-EXO_INLINE void ahead(const uint8_t *p, const int N) {
-    if (N == 1) _mm_prefetch((const char *)p + PREFETCH, _MM_HINT_T0);
+EXO_INLINE void ahead(const uint8_t *p, const int lines, const int N) {
+    EXO_UNROLL for (int i = 0; i < lines && N == 1; i++) {
+        _mm_prefetch((const char *)p + i * 64, _MM_HINT_T0);
+    }
 }
 
 EXO_INLINE void store(const exo_tile *t, __m256 f[MAX_H][MAX_N], const int R, const int N) {
@@ -38,6 +27,12 @@ EXO_INLINE void store(const exo_tile *t, __m256 f[MAX_H][MAX_N], const int R, co
         EXO_UNROLL for (int k = 0; k < N; k++) {
             _mm256_storeu_ps(t->y + k * t->ld_y + h / 2 * t->gy + h % 2 * 8, f[h][k]);
         }
+    }
+}
+
+EXO_INLINE void clear(__m256 f[MAX_H][MAX_N], const int R, const int N) {
+    EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
+        EXO_UNROLL for (int k = 0; k < N; k++) f[h][k] = _mm256_setzero_ps();
     }
 }
 
@@ -85,59 +80,104 @@ EXO_INLINE __m256i q4_k_minima(const q4_k_scales *u, const int16_t *sums) {
     return m;
 }
 
-/* sum sc_j * dot_j of 8 rows; q and x at the super-block.  Each column's sums of a sub-block are
- * eight pair sums of at most 15 * 127 * 2: 30480 fits int16. */
-EXO_INLINE void q4_k_dots(const uint8_t *q, const int8_t *x, size_t ld_q, const q4_k_scales *u,
-                          __m256i isum[MAX_N], const int N, const bool first) {
+/* isum[h] += sum sc_j * dot_j of sub-blocks 2p (j 0) and 2p + 1 (j 1), for both halves of a group;
+ * q and x at the pair.  Each column's sums of a sub-block are eight pair sums of at most
+ * 15 * 127 * 2: 30480 fits int16. */
+EXO_INLINE void q4_k_dots(const uint8_t *q, const int8_t *x, size_t ld_q, const __m256i word[2],
+                          __m256i isum[2][MAX_N], const int N) {
     const __m256i low = _mm256_set1_epi8(15);
-    EXO_UNROLL for (int k = 0; k < N; k++) isum[k] = _mm256_setzero_si256();
-    EXO_NO_UNROLL for (int p = 0; p < 4; p++) { /* pairs of sub-blocks: low, high nibbles */
-        __m256i word =
-            _mm256_srl_epi32(p < 2 ? u->scale[0] : u->scale[1], _mm_cvtsi32_si128(p % 2 * 16));
-        EXO_UNROLL for (int j = 0; j < 2; j++) {
-            __m256i v[MAX_N];
-            EXO_UNROLL for (int k = 0; k < N; k++) v[k] = _mm256_setzero_si256();
-            EXO_UNROLL for (int i = 0; i < 8; i++) {
-                const uint8_t *from = q + p * 512 + i * 64;
-                if (first && j == 0) ahead(from, N);
-                __m256i z = load(from);
-                z = _mm256_and_si256(j == 1 ? _mm256_srli_epi16(z, 4) : z, low);
-                EXO_UNROLL for (int k = 0; k < N; k++) {
-                    __m256i xv = spread4(x + k * ld_q + p * 64 + j * 32 + i * 4);
-                    v[k] = _mm256_add_epi16(v[k], _mm256_maddubs_epi16(z, xv));
-                }
-            }
-            __m256i scale = byte_twice(word, j);
+    EXO_UNROLL for (int j = 0; j < 2; j++) {
+        __m256i v[2][MAX_N];
+        EXO_UNROLL for (int k = 0; k < N; k++) v[0][k] = v[1][k] = _mm256_setzero_si256();
+        EXO_NO_UNROLL for (int i = 0; i < 8; i++) {
+            __m256i z0 = load(q + i * 64), z1 = load(q + i * 64 + 32);
+            z0 = _mm256_and_si256(j == 1 ? _mm256_srli_epi16(z0, 4) : z0, low);
+            z1 = _mm256_and_si256(j == 1 ? _mm256_srli_epi16(z1, 4) : z1, low);
             EXO_UNROLL for (int k = 0; k < N; k++) {
-                isum[k] = _mm256_add_epi32(isum[k], _mm256_madd_epi16(v[k], scale));
+                __m256i xv = spread4(x + k * ld_q + j * 32 + i * 4);
+                v[0][k] = in_order(_mm256_add_epi16(v[0][k], _mm256_maddubs_epi16(z0, xv)));
+                v[1][k] = in_order(_mm256_add_epi16(v[1][k], _mm256_maddubs_epi16(z1, xv)));
             }
+        }
+        __m256i scale0 = byte_twice(word[0], j), scale1 = byte_twice(word[1], j);
+        EXO_UNROLL for (int k = 0; k < N; k++) {
+            isum[0][k] = _mm256_add_epi32(isum[0][k], _mm256_madd_epi16(v[0][k], scale0));
+            isum[1][k] = _mm256_add_epi32(isum[1][k], _mm256_madd_epi16(v[1][k], scale1));
         }
     }
 }
 
-EXO_INLINE void tile_q4_k(const exo_tile t, const int R, const int N) {
-    const uint8_t *q = t.q, *s = t.s;
-    const int8_t *x = t.x;
-    __m256 f[MAX_H][MAX_N];
-    EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
-        EXO_UNROLL for (int k = 0; k < N; k++) f[h][k] = _mm256_setzero_ps();
+/* The same for one column, the pair's nibbles side by side: each word is loaded once. */
+EXO_INLINE void q4_k_dots_1(const uint8_t *q, const int8_t *x, const __m256i word[2],
+                            __m256i isum[2][MAX_N]) {
+    const __m256i low = _mm256_set1_epi8(15);
+    __m256i v[2][2]; /* of half h, nibble j */
+    EXO_UNROLL for (int h = 0; h < 2; h++) v[h][0] = v[h][1] = _mm256_setzero_si256();
+    EXO_UNROLL for (int i = 0; i < 8; i++) {
+        __m256i x0 = spread4(x + i * 4), x1 = spread4(x + 32 + i * 4);
+        EXO_UNROLL for (int h = 0; h < 2; h++) {
+            __m256i z = load(q + i * 64 + h * 32), lo = _mm256_and_si256(z, low);
+            __m256i hi = _mm256_and_si256(_mm256_srli_epi16(z, 4), low);
+            v[h][0] = in_order(_mm256_add_epi16(v[h][0], _mm256_maddubs_epi16(lo, x0)));
+            v[h][1] = in_order(_mm256_add_epi16(v[h][1], _mm256_maddubs_epi16(hi, x1)));
+        }
     }
-    for (uint32_t b = 0; b < t.n_blocks; b++, q += 2048, s += 256, x += 256) {
-        EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
-            const uint8_t *sh = s + h / 2 * t.gs;
-            q4_k_scales u = q4_k_unpack(sh + 64 + h % 2 * 32);
-            __m256i isum[MAX_N];
-            q4_k_dots(q + h / 2 * t.gq + h % 2 * 32, x, t.ld_q, &u, isum, N, h % 2 == 0);
-            __m256 dw = load_f16(sh + h % 2 * 16), dmin = load_f16(sh + 32 + h % 2 * 16);
-            EXO_UNROLL for (int k = 0; k < N; k++) {
-                __m256 dx = _mm256_set1_ps(t.d[k * t.ld_d + b]);
-                __m256i m = q4_k_minima(&u, t.sums + (k * t.ld_d + b) * EXO_Q256_SUMS);
-                f[h][k] =
-                    _mm256_fmadd_ps(_mm256_cvtepi32_ps(isum[k]), _mm256_mul_ps(dw, dx), f[h][k]);
-                f[h][k] = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(m), _mm256_mul_ps(dmin, dx), f[h][k]);
+    EXO_UNROLL for (int h = 0; h < 2; h++) {
+        EXO_UNROLL for (int j = 0; j < 2; j++) {
+            __m256i scaled = _mm256_madd_epi16(v[h][j], byte_twice(word[h], j));
+            isum[h][0] = _mm256_add_epi32(isum[h][0], scaled);
+        }
+    }
+}
+
+/* The sub-blocks' sums of one half of a group, times their block's scales, added to f (N). */
+EXO_INLINE void q4_k_add(const uint8_t *s, const int h, const exo_tile *t, uint32_t b,
+                         const q4_k_scales *u, const __m256i isum[MAX_N], __m256 f[MAX_N],
+                         const int N) {
+    __m256 dw = load_f16(s + h * 16), dmin = load_f16(s + 32 + h * 16);
+    EXO_UNROLL for (int k = 0; k < N; k++) {
+        __m256 dx = _mm256_set1_ps(t->d[k * t->ld_d + b]);
+        __m256i m = q4_k_minima(u, t->sums + (k * t->ld_d + b) * EXO_Q256_SUMS);
+        f[k] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(isum[k]), _mm256_mul_ps(dw, dx), f[k]);
+        f[k] = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(m), _mm256_mul_ps(dmin, dx), f[k]);
+    }
+}
+
+/* One super-block of R groups: a pair of sub-blocks of each in turn, so that the streams of a
+ * single column advance together. */
+EXO_INLINE void q4_k_block(const exo_tile *t, uint32_t b, __m256 f[MAX_H][MAX_N], const int R,
+                           const int N) {
+    const uint8_t *q = t->q + (size_t)b * 2048, *s = t->s + (size_t)b * 256;
+    q4_k_scales u[MAX_H];
+    __m256i isum[MAX_H][MAX_N];
+    EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
+        u[h] = q4_k_unpack(s + h / 2 * t->gs + 64 + h % 2 * 32);
+        EXO_UNROLL for (int k = 0; k < N; k++) isum[h][k] = _mm256_setzero_si256();
+    }
+    EXO_NO_UNROLL for (int p = 0; p < 4; p++) { /* pairs of sub-blocks: low, high nibbles */
+        const __m128i at = _mm_cvtsi32_si128(p % 2 * 16);
+        const int8_t *x = t->x + b * 256 + p * 64;
+        EXO_UNROLL for (int r = 0; r < R; r++) {
+            const uint8_t *qr = q + r * t->gq + p * 512;
+            ahead(qr + Q4_K_AHEAD, 8, N);
+            const __m256i word[2] = {_mm256_srl_epi32(u[2 * r].scale[p / 2], at),
+                                     _mm256_srl_epi32(u[2 * r + 1].scale[p / 2], at)};
+            if (N == 1) {
+                q4_k_dots_1(qr, x, word, &isum[2 * r]);
+            } else {
+                q4_k_dots(qr, x, t->ld_q, word, &isum[2 * r], N);
             }
         }
     }
+    EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
+        q4_k_add(s + h / 2 * t->gs, h % 2, t, b, &u[h], isum[h], f[h], N);
+    }
+}
+
+EXO_INLINE void tile_q4_k(const exo_tile t, const int R, const int N) {
+    __m256 f[MAX_H][MAX_N];
+    clear(f, R, N);
+    for (uint32_t b = 0; b < t.n_blocks; b++) q4_k_block(&t, b, f, R, N);
     store(&t, f, R, N);
 }
 
@@ -166,58 +206,105 @@ EXO_INLINE __m256i q6_k_offsets(const uint8_t *s, const int16_t *sums) {
     return m;
 }
 
-/* sum sc_j * dot_j of 8 rows, quants unsigned.  Two pair sums of 63 * 127 * 2 fit int16. */
-EXO_INLINE void q6_k_dots(const uint8_t *q, const uint8_t *s, const int8_t *x, size_t ld_q,
-                          __m256i isum[MAX_N], const int N, const bool first) {
-    EXO_UNROLL for (int k = 0; k < N; k++) isum[k] = _mm256_setzero_si256();
-    EXO_NO_UNROLL for (int e = 0; e < 4; e++) { /* half e / 2, sub-block e % 2 of each quarter */
-        const uint8_t *low = q + e / 2 * 1024 + e % 2 * 256;
-        const uint8_t *high = q + 2048 + e / 2 * 512 + e % 2 * 256;
-        const __m128i shift = _mm_cvtsi32_si128((1 - e % 2) * 8);
-        EXO_UNROLL for (int h = 0; h < 4; h++) { /* quarters */
-            const int8_t *xh = x + e / 2 * 128 + h * 32 + e % 2 * 16;
-            /* the byte of an even sub-block moves up to the odd one's place */
-            __m256i word = _mm256_sll_epi32(load(s + (e / 2 * 2 + h / 2) * 64), shift);
-            __m256i scale = signed_byte_twice(word, h % 2 * 2 + 1);
-            EXO_UNROLL for (int i = 0; i < 3 && first; i++) ahead(q + (e * 12 + h * 3 + i) * 64, N);
-            EXO_UNROLL for (int i = 0; i < 4; i += 2) {
-                __m256i w0 = q6_k_quants(low, high, h, i), w1 = q6_k_quants(low, high, h, i + 1);
-                EXO_UNROLL for (int k = 0; k < N; k++) {
-                    const int8_t *xk = xh + k * ld_q + i * 4;
-                    __m256i v = _mm256_add_epi16(_mm256_maddubs_epi16(w0, spread4(xk)),
-                                                 _mm256_maddubs_epi16(w1, spread4(xk + 4)));
-                    isum[k] = _mm256_add_epi32(isum[k], _mm256_madd_epi16(v, scale));
-                }
+/* isum[h] += sum sc_j * dot_j over sub-block e of each quarter of a half (32 rows of words; x at
+ * it), for both halves of a group, quants unsigned.  Two pair sums of 63 * 127 * 2 fit int16. */
+EXO_INLINE void q6_k_dots(const uint8_t *low, const uint8_t *high, const int8_t *x, size_t ld_q,
+                          const __m256i scale[2], __m256i isum[2][MAX_N], const int quarter,
+                          const int N) {
+    EXO_NO_UNROLL for (int i = 0; i < 4; i += 2) {
+        __m256i w[2][2];
+        EXO_UNROLL for (int h = 0; h < 2; h++) {
+            w[h][0] = q6_k_quants(low + h * 32, high + h * 32, quarter, i);
+            w[h][1] = q6_k_quants(low + h * 32, high + h * 32, quarter, i + 1);
+        }
+        EXO_UNROLL for (int k = 0; k < N; k++) {
+            const int8_t *xk = x + k * ld_q + i * 4;
+            __m256i x0 = spread4(xk), x1 = spread4(xk + 4);
+            EXO_UNROLL for (int h = 0; h < 2; h++) {
+                __m256i v = _mm256_add_epi16(_mm256_maddubs_epi16(w[h][0], x0),
+                                             _mm256_maddubs_epi16(w[h][1], x1));
+                isum[h][k] = in_order(_mm256_add_epi32(isum[h][k], _mm256_madd_epi16(v, scale[h])));
             }
+        }
+    }
+}
+
+/* The same for one column and all quarters, one half of the group: each word is loaded once. */
+EXO_INLINE __m256i q6_k_dots_1(const uint8_t *low, const uint8_t *high, const int8_t *x,
+                               const __m256i scale[4], __m256i isum) {
+    EXO_UNROLL for (int i = 0; i < 4; i += 2) {
+        EXO_UNROLL for (int c = 0; c < 4; c++) {
+            const int8_t *xc = x + c * 32 + i * 4;
+            __m256i a = _mm256_maddubs_epi16(q6_k_quants(low, high, c, i), spread4(xc));
+            __m256i b = _mm256_maddubs_epi16(q6_k_quants(low, high, c, i + 1), spread4(xc + 4));
+            __m256i both = _mm256_madd_epi16(_mm256_add_epi16(a, b), scale[c]);
+            isum = in_order(_mm256_add_epi32(isum, both));
+        }
+    }
+    return isum;
+}
+
+/* The scales of sub-blocks e % 2 of the four quarters of half e / 2. */
+EXO_INLINE void q6_k_scales(const uint8_t *s, int e, __m256i scale[4]) {
+    const __m128i up =
+        _mm_cvtsi32_si128((1 - e % 2) * 8); /* an even one moves to the odd's place */
+    EXO_UNROLL for (int c = 0; c < 4; c++) {
+        __m256i word = _mm256_sll_epi32(load(s + (e / 2 * 2 + c / 2) * 64), up);
+        scale[c] = signed_byte_twice(word, c % 2 * 2 + 1);
+    }
+}
+
+/* Sub-block e % 2 of the quarters of half e / 2 of one group; q, s and x at the super-block. */
+EXO_INLINE void q6_k_part(const uint8_t *q, const uint8_t *s, const int8_t *x, size_t ld_q,
+                          const int e, __m256i isum[2][MAX_N], const int N) {
+    const uint8_t *low = q + e / 2 * 1024 + e % 2 * 256;
+    const uint8_t *high = q + 2048 + e / 2 * 512 + e % 2 * 256;
+    __m256i scale[2][4];
+    x += e / 2 * 128 + e % 2 * 16;
+    EXO_UNROLL for (int h = 0; h < 2; h++) {
+        q6_k_scales(s + h * 32, e, scale[h]);
+        if (N > 1) continue;
+        isum[h][0] = q6_k_dots_1(low + h * 32, high + h * 32, x, scale[h], isum[h][0]);
+    }
+    EXO_UNROLL for (int c = 0; c < 4 && N > 1; c++) { /* quarters */
+        const __m256i both[2] = {scale[0][c], scale[1][c]};
+        q6_k_dots(low, high, x + c * 32, ld_q, both, isum, c, N);
+    }
+}
+
+/* One super-block of R groups, a part of each in turn, as q4_k_block has it. */
+EXO_INLINE void q6_k_block(const exo_tile *t, uint32_t b, __m256 f[MAX_H][MAX_N], const int R,
+                           const int N) {
+    const uint8_t *q = t->q + (size_t)b * 3072, *s = t->s + (size_t)b * 288;
+    __m256i isum[MAX_H][MAX_N];
+    EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
+        EXO_UNROLL for (int k = 0; k < N; k++) isum[h][k] = _mm256_setzero_si256();
+    }
+    EXO_NO_UNROLL for (int e = 0; e < 4; e++) {
+        EXO_UNROLL for (int r = 0; r < R; r++) {
+            ahead(q + r * t->gq + Q6_K_AHEAD + e * 768, 12, N);
+            q6_k_part(q + r * t->gq, s + r * t->gs, t->x + b * 256, t->ld_q, e, &isum[2 * r], N);
+        }
+    }
+    EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
+        const uint8_t *sh = s + h / 2 * t->gs;
+        __m256 dw = load_f16(sh + 256 + h % 2 * 16);
+        EXO_UNROLL for (int k = 0; k < N; k++) {
+            const int16_t *sums = t->sums + (k * t->ld_d + b) * EXO_Q256_SUMS + 8;
+            __m256i off = _mm256_slli_epi32(q6_k_offsets(sh + h % 2 * 32, sums), 5);
+            __m256 dot = _mm256_cvtepi32_ps(_mm256_sub_epi32(isum[h][k], off));
+            __m256 dwx = _mm256_mul_ps(dw, _mm256_set1_ps(t->d[k * t->ld_d + b]));
+            f[h][k] = _mm256_fmadd_ps(dot, dwx, f[h][k]);
         }
     }
 }
 
 EXO_INLINE void tile_q6_k(const exo_tile t, const int R, const int N) {
-    const uint8_t *q = t.q, *s = t.s;
-    const int8_t *x = t.x;
     __m256 f[MAX_H][MAX_N];
-    EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
-        EXO_UNROLL for (int k = 0; k < N; k++) f[h][k] = _mm256_setzero_ps();
-    }
-    for (uint32_t b = 0; b < t.n_blocks; b++, q += 3072, s += 288, x += 256) {
-        EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
-            const uint8_t *qh = q + h / 2 * t.gq;
-            const uint8_t *sh = s + h / 2 * t.gs;
-            __m256i isum[MAX_N];
-            q6_k_dots(qh + h % 2 * 32, sh + h % 2 * 32, x, t.ld_q, isum, N, h % 2 == 0);
-            __m256 dw = load_f16(sh + 256 + h % 2 * 16);
-            EXO_UNROLL for (int k = 0; k < N; k++) {
-                const int16_t *sums = t.sums + (k * t.ld_d + b) * EXO_Q256_SUMS + 8;
-                __m256i off = _mm256_slli_epi32(q6_k_offsets(sh + h % 2 * 32, sums), 5);
-                __m256 dot = _mm256_cvtepi32_ps(_mm256_sub_epi32(isum[k], off));
-                __m256 dwx = _mm256_mul_ps(dw, _mm256_set1_ps(t.d[k * t.ld_d + b]));
-                f[h][k] = _mm256_fmadd_ps(dot, dwx, f[h][k]);
-            }
-        }
-    }
+    clear(f, R, N);
+    for (uint32_t b = 0; b < t.n_blocks; b++) q6_k_block(&t, b, f, R, N);
     store(&t, f, R, N);
 }
 
-EXO_TILE_DRIVE(exo_avx2_q4_k, tile_q4_k, 1, 4, 3)
-EXO_TILE_DRIVE(exo_avx2_q6_k, tile_q6_k, 1, 4, 3)
+EXO_TILE_DRIVE_1(exo_avx2_q4_k, tile_q4_k, 2, 4, 3)
+EXO_TILE_DRIVE_1(exo_avx2_q6_k, tile_q6_k, 1, 4, 3)

@@ -7,32 +7,10 @@
 #include "compute/cpu/matmul_x86.h"
 
 #include "compute/cpu/reference.h"
-#include "compute/cpu/tile_drive.h"
+#include "compute/cpu/tile_avx2.h"
 
-#include <immintrin.h>
-#include <string.h>
-
-#define MAX_H    8 /* registers of 8 rows: two a group */
-#define MAX_N    4
-#define PREFETCH 1024 /* bytes ahead in the stream of quants, single column only */
-
-EXO_INLINE __m256i load(const uint8_t *p) {
-    return _mm256_loadu_si256((const __m256i *)(const void *)p);
-}
-
-EXO_INLINE __m256i spread4(const int8_t *p) {
-    int32_t v;
-    memcpy(&v, p, sizeof v);
-    return _mm256_set1_epi32(v);
-}
-
-EXO_INLINE __m256 load_f16(const uint8_t *p) {
-    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
-}
-
-EXO_INLINE void ahead(const uint8_t *p, const int N) {
-    if (N == 1) _mm_prefetch((const char *)p + PREFETCH, _MM_HINT_T0);
-}
+#define MAX_H 8 /* registers of 8 rows: two a group */
+#define MAX_N 6
 
 EXO_INLINE __m256 scale_add(__m256 acc, __m256i dot, __m256 dw, float dx) {
     return _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_mul_ps(dw, _mm256_set1_ps(dx)), acc);
@@ -54,61 +32,82 @@ EXO_INLINE void clear(__m256 f[MAX_H][MAX_N], const int R, const int N) {
 
 /* ---- one scale per 32: Q8_0, Q4_0 ---- */
 
+/* One block of one group: exact dot products of both halves. */
+EXO_INLINE void q8_0_dots(const uint8_t *q, const int8_t *x, size_t ld_q, __m256i v[2][MAX_N],
+                          const int N) {
+    const __m256i one = _mm256_set1_epi16(1);
+    EXO_UNROLL for (int k = 0; k < N; k++) v[0][k] = v[1][k] = _mm256_setzero_si256();
+    EXO_NO_UNROLL for (int j = 0; j < 8; j++) {
+        __m256i w0 = load(q + j * 64), w1 = load(q + j * 64 + 32);
+        __m256i size0 = _mm256_abs_epi8(w0), size1 = _mm256_abs_epi8(w1);
+        EXO_UNROLL for (int k = 0; k < N; k++) {
+            __m256i xv = spread4(x + k * ld_q + j * 4);
+            __m256i p0 = _mm256_maddubs_epi16(size0, _mm256_sign_epi8(xv, w0));
+            __m256i p1 = _mm256_maddubs_epi16(size1, _mm256_sign_epi8(xv, w1));
+            v[0][k] = in_order(_mm256_add_epi32(v[0][k], _mm256_madd_epi16(p0, one)));
+            v[1][k] = in_order(_mm256_add_epi32(v[1][k], _mm256_madd_epi16(p1, one)));
+        }
+    }
+}
+
 EXO_INLINE void tile_q8_0(const exo_tile t, const int R, const int N) {
     const uint8_t *q = t.q, *s = t.s;
     const int8_t *x = t.x;
-    const __m256i one = _mm256_set1_epi16(1);
     __m256 f[MAX_H][MAX_N];
     clear(f, R, N);
     for (uint32_t b = 0; b < t.n_blocks; b++, q += 512, s += 32, x += 32) {
-        EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
-            const uint8_t *p = q + h / 2 * t.gq + h % 2 * 32;
-            __m256i v[MAX_N];
-            EXO_UNROLL for (int k = 0; k < N; k++) v[k] = _mm256_setzero_si256();
-            EXO_UNROLL for (int j = 0; j < 8; j++) {
-                if (h % 2 == 0) ahead(p + j * 64, N);
-                __m256i wv = load(p + j * 64), mag = _mm256_abs_epi8(wv);
+        EXO_UNROLL for (int r = 0; r < R; r++) {
+            __m256i v[2][MAX_N];
+            q8_0_dots(q + r * t.gq, x, t.ld_q, v, N);
+            EXO_UNROLL for (int h = 0; h < 2; h++) {
+                __m256 dw = load_f16(s + r * t.gs + h * 16);
                 EXO_UNROLL for (int k = 0; k < N; k++) {
-                    __m256i xv = _mm256_sign_epi8(spread4(x + k * t.ld_q + j * 4), wv);
-                    __m256i pairs = _mm256_maddubs_epi16(mag, xv);
-                    v[k] = _mm256_add_epi32(v[k], _mm256_madd_epi16(pairs, one));
+                    f[2 * r + h][k] = scale_add(f[2 * r + h][k], v[h][k], dw, t.d[k * t.ld_d + b]);
                 }
-            }
-            __m256 dw = load_f16(s + h / 2 * t.gs + h % 2 * 16);
-            EXO_UNROLL for (int k = 0; k < N; k++) {
-                f[h][k] = scale_add(f[h][k], v[k], dw, t.d[k * t.ld_d + b]);
             }
         }
     }
     store(&t, f, R, N);
 }
 
+/* The same of nibbles, as pairs of int16. */
+EXO_INLINE void q4_0_dots(const uint8_t *q, const int8_t *x, size_t ld_q, __m256i v[2][MAX_N],
+                          const int N) {
+    const __m256i low = _mm256_set1_epi8(15);
+    EXO_UNROLL for (int k = 0; k < N; k++) v[0][k] = v[1][k] = _mm256_setzero_si256();
+    EXO_NO_UNROLL for (int j = 0; j < 4; j++) {
+        __m256i z0 = load(q + j * 64), z1 = load(q + j * 64 + 32);
+        __m256i lo0 = _mm256_and_si256(z0, low), lo1 = _mm256_and_si256(z1, low);
+        __m256i hi0 = _mm256_and_si256(_mm256_srli_epi16(z0, 4), low);
+        __m256i hi1 = _mm256_and_si256(_mm256_srli_epi16(z1, 4), low);
+        EXO_UNROLL for (int k = 0; k < N; k++) {
+            const int8_t *xk = x + k * ld_q + j * 4;
+            __m256i xl = spread4(xk), xh = spread4(xk + 16);
+            v[0][k] = in_order(_mm256_add_epi16(v[0][k], _mm256_maddubs_epi16(lo0, xl)));
+            v[1][k] = in_order(_mm256_add_epi16(v[1][k], _mm256_maddubs_epi16(lo1, xl)));
+            v[0][k] = in_order(_mm256_add_epi16(v[0][k], _mm256_maddubs_epi16(hi0, xh)));
+            v[1][k] = in_order(_mm256_add_epi16(v[1][k], _mm256_maddubs_epi16(hi1, xh)));
+        }
+    }
+}
+
 EXO_INLINE void tile_q4_0(const exo_tile t, const int R, const int N) {
     const uint8_t *q = t.q, *s = t.s;
     const int8_t *x = t.x;
-    const __m256i one = _mm256_set1_epi16(1), low = _mm256_set1_epi8(15);
+    const __m256i one = _mm256_set1_epi16(1);
     __m256 f[MAX_H][MAX_N];
     clear(f, R, N);
     for (uint32_t b = 0; b < t.n_blocks; b++, q += 256, s += 32, x += 32) {
-        EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
-            const uint8_t *p = q + h / 2 * t.gq + h % 2 * 32;
-            __m256i v[MAX_N]; /* pairs of int16 */
-            EXO_UNROLL for (int k = 0; k < N; k++) v[k] = _mm256_setzero_si256();
-            EXO_UNROLL for (int j = 0; j < 4; j++) {
-                if (h % 2 == 0) ahead(p + j * 64, N);
-                __m256i z = load(p + j * 64), lo = _mm256_and_si256(z, low);
-                __m256i hi = _mm256_and_si256(_mm256_srli_epi16(z, 4), low);
-                EXO_UNROLL for (int k = 0; k < N; k++) {
-                    const int8_t *xk = x + k * t.ld_q + j * 4;
-                    v[k] = _mm256_add_epi16(v[k], _mm256_maddubs_epi16(lo, spread4(xk)));
-                    v[k] = _mm256_add_epi16(v[k], _mm256_maddubs_epi16(hi, spread4(xk + 16)));
-                }
-            }
-            __m256 dw = load_f16(s + h / 2 * t.gs + h % 2 * 16);
+        EXO_UNROLL for (int r = 0; r < R; r++) {
+            __m256i v[2][MAX_N];
+            q4_0_dots(q + r * t.gq, x, t.ld_q, v, N);
             EXO_UNROLL for (int k = 0; k < N; k++) {
-                __m256i start = _mm256_set1_epi32(-8 * t.sum32[k * t.ld_d + b]);
-                __m256i dot = _mm256_add_epi32(_mm256_madd_epi16(v[k], one), start);
-                f[h][k] = scale_add(f[h][k], dot, dw, t.d[k * t.ld_d + b]);
+                __m256i eights = _mm256_slli_epi32(spread4(&t.sum32[k * t.ld_d + b]), 3);
+                EXO_UNROLL for (int h = 0; h < 2; h++) {
+                    __m256i dot = _mm256_sub_epi32(_mm256_madd_epi16(v[h][k], one), eights);
+                    __m256 dw = load_f16(s + r * t.gs + h * 16);
+                    f[2 * r + h][k] = scale_add(f[2 * r + h][k], dot, dw, t.d[k * t.ld_d + b]);
+                }
             }
         }
     }
@@ -138,7 +137,6 @@ EXO_INLINE void tile_float(const exo_tile t, const int R, const int N, const exo
             __m256 wv[MAX_H];
             EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
                 const uint8_t *p = q + h / 2 * t.gq + h % 2 * (step / 2);
-                if (h % 2 == 0) ahead(p, N);
                 wv[h] = load_weight(p, type);
             }
             EXO_UNROLL for (int i = 0; i < N; i++) {
@@ -167,8 +165,8 @@ EXO_INLINE void tile_bf16(const exo_tile t, const int R, const int N) {
     tile_float(t, R, N, EXO_BF16);
 }
 
-EXO_TILE_DRIVE(exo_avx2_q8_0, tile_q8_0, 1, 4, 3)
-EXO_TILE_DRIVE(exo_avx2_q4_0, tile_q4_0, 1, 4, 3)
-EXO_TILE_DRIVE(exo_avx2_f32, tile_f32, 2, 4, 3)
-EXO_TILE_DRIVE(exo_avx2_f16, tile_f16, 2, 4, 3)
-EXO_TILE_DRIVE(exo_avx2_bf16, tile_bf16, 2, 4, 3)
+EXO_TILE_DRIVE_1(exo_avx2_q8_0, tile_q8_0, 4, 4, 3)
+EXO_TILE_DRIVE_1(exo_avx2_q4_0, tile_q4_0, 4, 4, 3)
+EXO_TILE_DRIVE_1(exo_avx2_f32, tile_f32, 4, 6, 4)
+EXO_TILE_DRIVE_1(exo_avx2_f16, tile_f16, 4, 6, 4)
+EXO_TILE_DRIVE_1(exo_avx2_bf16, tile_bf16, 4, 6, 4)

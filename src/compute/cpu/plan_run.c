@@ -12,8 +12,10 @@
 
 #include <string.h>
 
-#define WIDE_ROWS         32u /* from here on strips are handed out one by one */
-#define WIDE_STRIP_GROUPS 4u
+#define WIDE_ROWS           32u /* from here on strips are handed out one by one */
+#define WIDE_STRIP_GROUPS   4u
+#define NARROW_ITEMS        4u /* of one product for each thread */
+#define NARROW_LEAST_GROUPS 8u
 
 /* MATMUL and HEAD in one form. */
 typedef struct {
@@ -179,34 +181,32 @@ static void run_strip(const exo_run *r, const product *pr, const exo_act *acts, 
     finish_strip(r, pr, part, row0, rows < ld ? rows : (uint32_t)ld, ld);
 }
 
-static uint32_t strip_groups(const exo_run *r, const product *pr) {
-    size_t groups = r->p->strip_floats / ((size_t)pr->n * EXO_GROUP_ROWS);
-    if (pr->n >= WIDE_ROWS && groups > WIDE_STRIP_GROUPS) groups = WIDE_STRIP_GROUPS;
-    return (uint32_t)groups;
-}
-
-static void run_narrow(const exo_run *r, const product *pr, const exo_act *acts,
-                       uint32_t n_ranges) {
-    uint32_t step = strip_groups(r, pr);
-    for (uint32_t part = 0; part < n_ranges; part++) {
-        uint32_t from, to;
-        exo_run_share(r, pr->w[part]->n_groups, &from, &to);
-        for (uint32_t g = from; g < to; g += step) {
-            run_strip(r, pr, acts, part, g, to - g < step ? to - g : step);
-        }
+/* Groups in one item of work.  A step of few rows reads each range of weights once, as a few
+ * long streams; but no thread's range is so long that the others wait for it. */
+static uint32_t strip_groups(const exo_run *r, const product *pr, uint32_t n_groups) {
+    uint32_t most = (uint32_t)(r->p->strip_floats / ((size_t)pr->n * EXO_GROUP_ROWS)), want;
+    if (pr->n >= WIDE_ROWS) {
+        want = WIDE_STRIP_GROUPS;
+    } else if (r->n_threads == 1) {
+        want = most;
+    } else {
+        want = n_groups / (r->n_threads * NARROW_ITEMS);
+        want = want < NARROW_LEAST_GROUPS ? NARROW_LEAST_GROUPS : want;
     }
+    return want < most ? want : most;
 }
 
-static void run_wide(const exo_run *r, const product *pr, const exo_act *acts, uint32_t n_ranges) {
-    uint32_t step = strip_groups(r, pr);
+/* Items are handed out one by one, so that fast cores take more of them. */
+static void run_strips(const exo_run *r, const product *pr, const exo_act *acts,
+                       uint32_t n_ranges) {
     for (;;) {
         uint32_t item = atomic_fetch_add_explicit(&r->p->taken[r->op], 1, memory_order_relaxed);
-        uint32_t part = 0;
-        while (part < n_ranges && item >= (pr->w[part]->n_groups + step - 1) / step) {
+        uint32_t part = 0, step = strip_groups(r, pr, pr->w[0]->n_groups);
+        while (item >= (pr->w[part]->n_groups + step - 1) / step) {
             item -= (pr->w[part]->n_groups + step - 1) / step;
-            part++;
+            if (++part == n_ranges) return;
+            step = strip_groups(r, pr, pr->w[part]->n_groups);
         }
-        if (part == n_ranges) return;
         uint32_t g = item * step, left = pr->w[part]->n_groups - g;
         run_strip(r, pr, acts, part, g, left < step ? left : step);
     }
@@ -218,11 +218,7 @@ static void run_product(const exo_run *r, const product *pr) {
     exo_act acts[EXO_MATMUL_PARTS];
     for (uint32_t i = 0; i < pr->n_parts; i++) acts[i] = act_for(r, pr, space, pr->w[i]->type);
     uint32_t n_ranges = exo_epilogue_gated(pr->epilogue) ? 1 : pr->n_parts;
-    if (pr->n >= WIDE_ROWS) {
-        run_wide(r, pr, acts, n_ranges);
-    } else {
-        run_narrow(r, pr, acts, n_ranges);
-    }
+    run_strips(r, pr, acts, n_ranges);
 }
 
 static void run_matmul(const exo_run *r, const exo_op_matmul *m) {
@@ -467,7 +463,7 @@ static void decide(exo_plan *p, uint32_t i) {
 static void thread_main(void *ud, uint32_t thread) {
     exo_plan *p = ud;
     exo_run r = {
-        p, p->device->kernels, &p->threads[thread], thread, exo_pool_threads(p->device->pool), 0};
+        p, p->device->kernels, &p->threads[thread], thread, exo_pool_running(p->device->pool), 0};
     begin_step(&r);
     for (; r.op < p->desc.n_ops; r.op++) {
         run_op(&r, &p->ops[r.op]);
@@ -508,7 +504,11 @@ exo_status exo_cpu_plan_run(exo_plan *p, const exo_plan_args *args, exo_error *e
     atomic_store(&p->not_finite, false);
     atomic_store(&p->canceled, false);
     for (size_t i = 0; i < p->desc.n_ops; i++) atomic_store(&p->taken[i], 0);
-    exo_pool_run(p->device->pool, thread_main, p);
+    if (args->n_rows < WIDE_ROWS) {
+        exo_pool_run_some(p->device->pool, thread_main, p, args->n_rows);
+    } else { /* strips are handed out one by one: a slow thread holds nobody up */
+        exo_pool_run(p->device->pool, thread_main, p);
+    }
     p->args = NULL;
     if (atomic_load(&p->canceled))
         return exo_error_set(err, EXO_ECANCELED, "the step was canceled");

@@ -3,15 +3,22 @@
  * Waiters compare the gate's generation; the thread that opens it takes the mutex only when
  * somebody sleeps.  A waiter announces that it sleeps before it looks at the generation for the
  * last time, the opener advances the generation before it looks for sleepers, both sequentially
- * consistent: one of the two always sees the other, so no wake-up is lost. */
+ * consistent: one of the two always sees the other, so no wake-up is lost.
+ *
+ * Each worker has its own gate for work: one that is left out of runs is not woken for them.  What
+ * a thread loses to others is its time in a run, less its processor time, less its sleep at
+ * barriers; asking for that costs two calls of the system per run and thread. */
 #define _POSIX_C_SOURCE 200809L
 #include "compute/cpu/pool.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
+#include "compute/cpu/shed.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <time.h>
 
 #define MAX_SPIN_US    50
 #define MIN_SPIN_US    1
@@ -30,20 +37,26 @@ typedef struct {
     uint32_t index;
     pthread_t thread;
     bool started;
+    gate work;
+    uint64_t lost_ns; /* in the last run */
 } worker;
 
 struct exo_pool {
-    uint32_t n_threads;
+    uint32_t n_threads, n_running;
     bool spin;
+    exo_shed shed;
     atomic_uint spin_us; /* now allowed; halves when in vain, doubles when it helped */
     exo_pool_fn fn;
     void *ud;
     bool stop;
-    gate work, barrier;
+    gate barrier;
     char line[CACHE_LINE]; /* keeps what follows off the gates' cache line */
     atomic_uint arrived;   /* at the barrier */
     worker workers[];      /* (n_threads - 1): thread i + 1 */
 };
+
+/* How long this thread has slept at barriers. */
+static _Thread_local uint64_t slept_ns;
 
 static inline void cpu_pause(void) {
 #if defined(__x86_64__) || defined(__i386__)
@@ -105,47 +118,89 @@ static void barrier_wait(exo_pool *p, unsigned seen) {
         if (next != us) atomic_store_explicit(&p->spin_us, next, memory_order_relaxed);
         if (helped) return;
     }
+    uint64_t begin = exo_now_ns();
     gate_sleep(&p->barrier, seen);
+    slept_ns += exo_now_ns() - begin;
 }
 
 /* True for the last thread to arrive, which opens the barrier. */
 static bool barrier_arrive(exo_pool *p) {
-    if (atomic_fetch_add(&p->arrived, 1) + 1 != p->n_threads) return false;
+    if (atomic_fetch_add(&p->arrived, 1) + 1 != p->n_running) return false;
     atomic_store(&p->arrived, 0);
     gate_open(&p->barrier);
     return true;
 }
 
 void exo_pool_barrier(exo_pool *p) {
-    if (p->n_threads == 1) return;
+    if (p->n_running == 1) return;
     unsigned seen = atomic_load(&p->barrier.generation);
     if (!barrier_arrive(p)) barrier_wait(p, seen);
+}
+
+static uint64_t processor_ns(void) {
+    struct timespec t = {0};
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* Runs fn; returns the time for which the thread had no core although it wanted one. */
+static uint64_t run_timed(const exo_pool *p, uint32_t thread) {
+    uint64_t begin = exo_now_ns(), used = processor_ns(), slept = slept_ns;
+    p->fn(p->ud, thread);
+    uint64_t idle = processor_ns() - used + slept_ns - slept, wall = exo_now_ns() - begin;
+    return wall > idle ? wall - idle : 0;
 }
 
 static void *worker_main(void *ud) {
     worker *w = ud;
     exo_pool *p = w->pool;
     for (unsigned seen = 0;; seen++) {
-        gate_sleep(&p->work, seen);
+        gate_sleep(&w->work, seen);
         if (p->stop) return NULL;
-        p->fn(p->ud, w->index);
+        w->lost_ns = run_timed(p, w->index);
         (void)barrier_arrive(p); /* only the caller waits for the end */
     }
 }
 
-void exo_pool_run(exo_pool *p, exo_pool_fn fn, void *ud) {
-    if (p->n_threads > 1) {
-        p->fn = fn;
-        p->ud = ud;
-        gate_open(&p->work);
-    }
-    fn(ud, 0);
+/* Returns the time lost by all threads together. */
+static uint64_t run_on(exo_pool *p, exo_pool_fn fn, void *ud, uint32_t n) {
+    p->n_running = n;
+    p->fn = fn;
+    p->ud = ud;
+    for (uint32_t i = 0; i + 1 < n; i++) gate_open(&p->workers[i].work);
+    uint64_t lost = run_timed(p, 0);
     exo_pool_barrier(p);
+    for (uint32_t i = 0; i + 1 < n; i++) lost += p->workers[i].lost_ns;
+    return lost;
+}
+
+void exo_pool_run(exo_pool *p, exo_pool_fn fn, void *ud) { (void)run_on(p, fn, ud, p->n_threads); }
+
+void exo_pool_run_some(exo_pool *p, exo_pool_fn fn, void *ud, uint64_t work) {
+    uint64_t begin = exo_now_ns();
+    exo_shed_run r = {.work = work};
+    r.lost_ns = run_on(p, fn, ud, p->shed.n_now);
+    r.now_ns = exo_now_ns();
+    r.wall_ns = r.now_ns - begin;
+    if (!exo_shed_report(&p->shed, &r)) return;
+    exo_debug("CPU: %u of %u threads from now on, for what others do on their cores", p->shed.n_now,
+              p->n_threads);
+}
+
+void exo_pool_limit(exo_pool *p, uint32_t n) {
+    n = n == 0 ? 1 : n;
+    exo_shed_init(&p->shed, n < p->n_threads ? n : p->n_threads);
 }
 
 uint32_t exo_pool_threads(const exo_pool *p) { return p->n_threads; }
 
-uint32_t exo_pool_sleepers(exo_pool *p) { return atomic_load(&p->work.sleepers); }
+uint32_t exo_pool_running(const exo_pool *p) { return p->n_running; }
+
+uint32_t exo_pool_sleepers(exo_pool *p) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i + 1 < p->n_threads; i++) n += atomic_load(&p->workers[i].work.sleepers);
+    return n;
+}
 
 exo_status exo_pool_create(uint32_t n_threads, bool spin, exo_pool **out, exo_error *err) {
     *out = NULL;
@@ -155,40 +210,43 @@ exo_status exo_pool_create(uint32_t n_threads, bool spin, exo_pool **out, exo_er
     }
     exo_pool *p = exo_calloc(1, sizeof *p + (n_threads - 1) * sizeof(worker));
     if (p == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for the thread pool");
-    p->n_threads = n_threads;
+    p->n_threads = p->n_running = n_threads;
     p->spin = spin;
+    exo_shed_init(&p->shed, n_threads);
     atomic_init(&p->spin_us, MAX_SPIN_US);
-    if (gate_init(&p->work) != 0) goto free_pool;
-    if (gate_init(&p->barrier) != 0) goto finish_work;
+    if (gate_init(&p->barrier) != 0) {
+        exo_free(p);
+        return exo_error_set(err, EXO_ENOMEM, "the system refused a mutex");
+    }
     for (uint32_t i = 0; i + 1 < n_threads; i++) {
         worker *w = &p->workers[i];
         w->pool = p;
         w->index = i + 1;
-        if (pthread_create(&w->thread, NULL, worker_main, w) != 0) {
-            exo_pool_destroy(p);
-            return exo_error_set(err, EXO_ENOMEM, "the system refused thread %u of %u", i + 2,
-                                 n_threads);
+        if (gate_init(&w->work) == 0) {
+            if (pthread_create(&w->thread, NULL, worker_main, w) == 0) {
+                w->started = true;
+                continue;
+            }
+            gate_finish(&w->work);
         }
-        w->started = true;
+        exo_pool_destroy(p);
+        return exo_error_set(err, EXO_ENOMEM, "the system refused thread %u of %u", i + 2,
+                             n_threads);
     }
     *out = p;
     return EXO_OK;
-
-finish_work:
-    gate_finish(&p->work);
-free_pool:
-    exo_free(p);
-    return exo_error_set(err, EXO_ENOMEM, "the system refused a mutex");
 }
 
 void exo_pool_destroy(exo_pool *p) {
     if (p == NULL) return;
     p->stop = true;
-    gate_open(&p->work);
     for (uint32_t i = 0; i + 1 < p->n_threads; i++) {
-        if (p->workers[i].started) pthread_join(p->workers[i].thread, NULL);
+        worker *w = &p->workers[i];
+        if (!w->started) continue;
+        gate_open(&w->work);
+        pthread_join(w->thread, NULL);
+        gate_finish(&w->work);
     }
     gate_finish(&p->barrier);
-    gate_finish(&p->work);
     exo_free(p);
 }

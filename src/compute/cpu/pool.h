@@ -6,6 +6,9 @@
  * somebody else's work) and sleeps on a condition variable after that.  Between runs all threads
  * sleep.  A pool of one thread has no thread of its own and synchronises nothing.
  *
+ * exo_pool_run_some() leaves out threads whose cores others keep busy (shed.h), so what is computed
+ * must not depend on their number.
+ *
  * It knows nothing of kernels.  Thread: COMPUTE, one run at a time. */
 #ifndef EXO_COMPUTE_CPU_POOL_H
 #define EXO_COMPUTE_CPU_POOL_H
@@ -23,8 +26,15 @@ uint32_t exo_pool_threads(const exo_pool *p);
 
 /* Returns when every thread has returned from fn; what they wrote is visible to the caller. */
 void exo_pool_run(exo_pool *p, exo_pool_fn fn, void *ud);
+/* The same with as many threads as serve best now, 0 .. exo_pool_running() - 1.  work: any number
+ * that is equal for runs that should take equally long. */
+void exo_pool_run_some(exo_pool *p, exo_pool_fn fn, void *ud, uint64_t work);
 
-/* Inside fn only: returns when every thread has called it. */
+/* No more than n threads take part in exo_pool_run_some() from now on; between runs only. */
+void exo_pool_limit(exo_pool *p, uint32_t n);
+
+/* Inside fn only: how many threads this run has; returns when all of them have called it. */
+uint32_t exo_pool_running(const exo_pool *p);
 void exo_pool_barrier(exo_pool *p);
 
 /* How many workers sleep on their condition variable now: all of them when the pool is idle. */

@@ -66,6 +66,32 @@ static void nothing(void *ud, uint32_t thread) {
     (void)thread;
 }
 
+/* Whatever number of threads a run has, all of them take part. */
+static void add_some(void *ud, uint32_t thread) {
+    job *j = ud;
+    uint32_t n = exo_pool_running(j->pool);
+    assert_true(thread < n && n <= j->n);
+    j->value[0][thread]++;
+    exo_pool_barrier(j->pool);
+    if (thread == 0) {
+        for (uint32_t i = 0; i < n; i++) j->value[1][0] += j->value[0][i];
+        memset(j->value[0], 0, sizeof j->value[0]);
+        j->value[1][1] += n;
+    }
+    exo_pool_barrier(j->pool);
+}
+
+static void test_some_threads(void **state) {
+    (void)state;
+    job j = {.n = MAX_THREADS};
+    assert_int_equal(exo_pool_create(MAX_THREADS, true, &j.pool, NULL), EXO_OK);
+    uint64_t end = exo_now_ms() + 300; /* long enough for threads to be given up and taken back */
+    for (uint64_t run = 0; exo_now_ms() < end; run++) exo_pool_run_some(j.pool, add_some, &j, 1);
+    assert_int_equal(j.value[1][0], j.value[1][1]);
+    assert_true(j.value[1][1] > 0);
+    exo_pool_destroy(j.pool);
+}
+
 static void test_idle_threads_sleep(void **state) {
     (void)state;
     exo_pool *p;
@@ -97,6 +123,7 @@ static void test_refusals(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_barriers),
+        cmocka_unit_test(test_some_threads),
         cmocka_unit_test(test_idle_threads_sleep),
         cmocka_unit_test(test_refusals),
     };

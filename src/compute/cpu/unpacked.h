@@ -416,7 +416,7 @@ EXO_INLINE void unpacked_matmul(const exo_matmul_task *t) {
     for (uint32_t g = 0; g < t->n_groups; g++) {
         for (uint32_t b = 0; b < w->n_blocks; b += step) {
             uint32_t n = w->n_blocks - b < step ? w->n_blocks - b : step;
-            unpacked u;
+            _Alignas(64) unpacked u; /* no load or store of it crosses a cache line */
             types[w->type].unpack(&u, w, t->g0 + g, b, n);
             types[w->type].pass(&u, t, g, b, n);
         }

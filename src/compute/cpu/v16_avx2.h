@@ -6,8 +6,9 @@
 #include <stdint.h>
 #include <string.h>
 
-#define V16_QUERIES 2 /* query heads in one attention tile */
-#define V16_VALUES  2 /* vectors of the value row in one tile */
+#define V16_QUERIES 4 /* query heads in one attention tile */
+#define V16_SCORES  1 /* vectors of positions in it */
+#define V16_VALUES  1 /* vectors of the value row in one tile */
 
 typedef struct {
     __m256 lo, hi;

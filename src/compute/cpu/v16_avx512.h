@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #define V16_QUERIES 4 /* query heads in one attention tile */
+#define V16_SCORES  2 /* vectors of positions in it */
 #define V16_VALUES  4 /* vectors of the value row in one tile */
 
 typedef __m512 v16;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define V16_QUERIES 2 /* query heads in one attention tile */
+#define V16_SCORES  2 /* vectors of positions in it */
 #define V16_VALUES  2 /* vectors of the value row in one tile */
 
 typedef float32x4x4_t v16;

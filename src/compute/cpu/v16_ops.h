@@ -11,7 +11,8 @@
  *   v16_magnitude   the bits without the sign: ordered like |x|, infinities and NaN on top
  *   v16_stream   reads all bytes once, as four streams: one stream alone does not keep enough
  *                lines in flight on server cores (Sapphire Rapids: 11 against 16 GB/s a core)
- * V16_QUERIES (4 or 2) and V16_VALUES size the attention tile to the registers. */
+ * V16_QUERIES (4 or 2) by V16_SCORES (vectors of positions, 1 or 2) and by V16_VALUES (vectors of a
+ * value row) size the attention tiles to the registers. */
 #ifndef EXO_COMPUTE_CPU_V16_OPS_H
 #define EXO_COMPUTE_CPU_V16_OPS_H
 
@@ -245,26 +246,49 @@ static inline const uint8_t *v16_v_page(const exo_attention_task *t, uint32_t po
     return t->v_pages + t->table[pos / EXO_KV_PAGE_TOKENS] * t->v_page_bytes;
 }
 
-/* Raw scores of Q queries against one page, at position `at` of the split. */
-EXO_INLINE void v16_score_page(const exo_attention_task *t, const v16_query *qs, v16_tile *tile,
-                               const uint8_t *page, uint32_t at, const int Q, const bool f16) {
-    size_t k = (size_t)t->kv_head * t->head_dim * EXO_KV_PAGE_TOKENS;
-    v16 acc[EXO_ATTENTION_QUERIES][2];
-    EXO_UNROLL for (int q = 0; q < Q; q++) acc[q][0] = acc[q][1] = v16_set1(0);
+/* Asks for `bytes` from p on, which are to be read soon. */
+EXO_INLINE void v16_ahead(const uint8_t *p, size_t bytes) {
+    for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i);
+}
+
+/* Raw scores of Q queries against V16_SCORES * 16 positions of a page, from `first` of it on, which
+ * is position `at` of the split.  The page after it is asked for meanwhile: a head's part of a page
+ * is too short for the hardware to see where reading goes on. */
+EXO_INLINE void v16_score_some(const exo_attention_task *t, const v16_query *qs, v16_tile *tile,
+                               const uint8_t *page, const uint8_t *next, uint32_t at, const int Q,
+                               const bool f16, const int first) {
+    size_t k = (size_t)t->kv_head * t->head_dim * EXO_KV_PAGE_TOKENS, size = f16 ? 2 : 4;
+    v16 acc[EXO_ATTENTION_QUERIES][V16_SCORES];
+    EXO_UNROLL for (int q = 0; q < Q; q++) {
+        EXO_UNROLL for (int v = 0; v < V16_SCORES; v++) acc[q][v] = v16_set1(0);
+    }
     for (uint32_t d = 0; d < t->head_dim; d++, k += EXO_KV_PAGE_TOKENS) {
-        v16 lo = v16_load_kv(page, k, f16), hi = v16_load_kv(page, k + 16, f16);
+        v16 x[V16_SCORES];
+        if (first == 0) v16_ahead(next + k * size, EXO_KV_PAGE_TOKENS * size);
+        EXO_UNROLL for (int v = 0; v < V16_SCORES; v++) {
+            x[v] = v16_load_kv(page, k + (size_t)(first + v * 16), f16);
+        }
         EXO_UNROLL for (int q = 0; q < Q; q++) {
-            v16 x = v16_set1(qs[q].q[d]);
-            acc[q][0] = v16_fma(x, lo, acc[q][0]);
-            acc[q][1] = v16_fma(x, hi, acc[q][1]);
+            v16 y = v16_set1(qs[q].q[d]);
+            EXO_UNROLL for (int v = 0; v < V16_SCORES; v++) acc[q][v] = v16_fma(y, x[v], acc[q][v]);
         }
     }
     v16 scale = v16_set1(t->scale);
     EXO_UNROLL for (int q = 0; q < Q; q++) {
         float *w = tile->weights + q * EXO_ATTN_SPLIT_TOKENS + at;
-        v16 lo = v16_mul(acc[q][0], scale), hi = v16_mul(acc[q][1], scale);
-        v16_store(w, t->softcap > 0 ? v16_softcap(lo, t->softcap) : lo);
-        v16_store(w + 16, t->softcap > 0 ? v16_softcap(hi, t->softcap) : hi);
+        EXO_UNROLL for (int v = 0; v < V16_SCORES; v++) {
+            v16 y = v16_mul(acc[q][v], scale);
+            v16_store(w + v * 16, t->softcap > 0 ? v16_softcap(y, t->softcap) : y);
+        }
+    }
+}
+
+/* The same against the whole page. */
+EXO_INLINE void v16_score_page(const exo_attention_task *t, const v16_query *qs, v16_tile *tile,
+                               const uint8_t *page, const uint8_t *next, uint32_t at, const int Q,
+                               const bool f16) {
+    EXO_UNROLL for (int i = 0; i < (int)EXO_KV_PAGE_TOKENS; i += V16_SCORES * 16) {
+        v16_score_some(t, qs, tile, page, next, at + (uint32_t)i, Q, f16, i);
     }
 }
 
@@ -297,30 +321,57 @@ static inline void v16_softmax(float *w, uint32_t from, uint32_t n, float *max, 
     *sum = v16_sum(l);
 }
 
+/* Rows of one page that are weighed: where they lie, and the weights of query 0. */
+typedef struct {
+    const uint8_t *page, *next; /* at the first row; the same of the page after it */
+    const float *weights;       /* of query q at q * EXO_ATTN_SPLIT_TOKENS */
+    uint32_t n, ld, width;      /* rows; elements from one to the next; of the last vector */
+    bool ask;                   /* for the next page */
+} v16_rows;
+
+EXO_INLINE void v16_weigh_rows(const v16_rows *r, v16 acc[EXO_ATTENTION_QUERIES][V16_VALUES],
+                               const int Q, const int V, const bool f16, const bool whole) {
+    const size_t row_bytes = (size_t)r->ld * (f16 ? 2 : 4);
+    const uint8_t *page = r->page, *next = r->next;
+    const float *w = r->weights, *end = w + r->n;
+    for (; w < end; w++, page += row_bytes, next += row_bytes) {
+        v16 x[V16_VALUES];
+        if (r->ask) v16_ahead(next, row_bytes);
+        EXO_UNROLL for (int v = 0; v < V; v++) {
+            uint32_t width = whole || v + 1 < V ? 16 : r->width;
+            x[v] = v16_load_kv_upto(page, (size_t)v * 16, width, f16);
+        }
+        EXO_UNROLL for (int q = 0; q < Q; q++) {
+            v16 e = v16_set1(w[q * EXO_ATTN_SPLIT_TOKENS]);
+            EXO_UNROLL for (int v = 0; v < V; v++) acc[q][v] = v16_fma(e, x[v], acc[q][v]);
+        }
+    }
+}
+
 /* part[q][d0 ..] += weights * values over positions [i, n) of the split, for Q queries from q0
- * and V vectors; `width` elements of the last vector exist. */
+ * and V vectors. */
 EXO_INLINE void v16_weigh(const exo_attention_task *t, v16_tile *tile, uint32_t p0, uint32_t i,
                           uint32_t n, int q0, uint32_t d0, const int Q, const int V,
                           const bool f16) {
-    uint32_t width = t->v_dim - d0 - (uint32_t)(V - 1) * 16;
     v16 acc[EXO_ATTENTION_QUERIES][V16_VALUES];
-    const float *w = tile->weights + q0 * EXO_ATTN_SPLIT_TOKENS;
     float *o = tile->part + (size_t)q0 * tile->lanes + d0;
+    const uint32_t last = p0 + n - 1;
+    v16_rows r = {.ld = t->v_dim, .width = t->v_dim - d0 - (uint32_t)(V - 1) * 16, .ask = d0 == 0};
     EXO_UNROLL for (int q = 0; q < Q; q++) {
         EXO_UNROLL for (int v = 0; v < V; v++) acc[q][v] = v16_load(o + q * tile->lanes + v * 16);
     }
-    while (i < n) {
-        const uint8_t *page = v16_v_page(t, p0 + i);
-        uint32_t slot = i % EXO_KV_PAGE_TOKENS, end = i + EXO_KV_PAGE_TOKENS - slot;
+    for (; i < n; i += r.n) {
+        uint32_t slot = i % EXO_KV_PAGE_TOKENS, after = p0 + i + EXO_KV_PAGE_TOKENS;
         size_t at = ((size_t)t->kv_head * EXO_KV_PAGE_TOKENS + slot) * t->v_dim + d0;
-        for (end = end < n ? end : n; i < end; i++, at += t->v_dim) {
-            v16 x[V16_VALUES];
-            EXO_UNROLL for (int v = 0; v < V - 1; v++) x[v] = v16_load_kv(page, at + v * 16, f16);
-            x[V - 1] = v16_load_kv_upto(page, at + (V - 1) * 16, width, f16);
-            EXO_UNROLL for (int q = 0; q < Q; q++) {
-                v16 e = v16_set1(w[q * EXO_ATTN_SPLIT_TOKENS + i]);
-                EXO_UNROLL for (int v = 0; v < V; v++) acc[q][v] = v16_fma(e, x[v], acc[q][v]);
-            }
+        at *= f16 ? 2 : 4;
+        r.page = v16_v_page(t, p0 + i) + at;
+        r.next = v16_v_page(t, after < last ? after : last) + at;
+        r.weights = tile->weights + q0 * EXO_ATTN_SPLIT_TOKENS + i;
+        r.n = n - i < EXO_KV_PAGE_TOKENS - slot ? n - i : EXO_KV_PAGE_TOKENS - slot;
+        if (r.width >= 16) {
+            v16_weigh_rows(&r, acc, Q, V, f16, true);
+        } else {
+            v16_weigh_rows(&r, acc, Q, V, f16, false);
         }
     }
     EXO_UNROLL for (int q = 0; q < Q; q++) {
@@ -429,7 +480,9 @@ EXO_INLINE void v16_attend(const exo_attention_task *t, const v16_query *qs, con
         float m[EXO_ATTENTION_QUERIES] = {0}, l[EXO_ATTENTION_QUERIES] = {0};
         uint32_t i = v16_see(&tile, qs, Q, p0, n) / EXO_KV_PAGE_TOKENS * EXO_KV_PAGE_TOKENS;
         for (; i < n; i += EXO_KV_PAGE_TOKENS) {
-            v16_score_page(t, qs, &tile, v16_k_page(t, p0 + i), i, Q, f16);
+            uint32_t after = p0 + i + EXO_KV_PAGE_TOKENS;
+            v16_score_page(t, qs, &tile, v16_k_page(t, p0 + i),
+                           v16_k_page(t, after < last ? after : last), i, Q, f16);
         }
         for (int q = 0; q < Q; q++) {
             if (tile.from[q] == tile.to[q]) continue;

@@ -1,20 +1,18 @@
 /* weight.c - packing by table: which words of a file block go to which place of a record.
  *
- * Both directions walk the same table, so unpacking is the inverse by construction.  A word is
- * four bytes of one row and lands at [word][row] of the record; a half is the block's f16 scale
- * and lands at [row]; so does the one byte that scales an MXFP4 block.  Plain float types are
+ * Both directions walk the same table, so unpacking is the inverse by construction.  Packing moves
+ * four words of four rows at a time: reading a model in must not take longer than its bytes do.  A
+ * word is four bytes of one row and lands at [word][row] of the record; a half is the block's f16
+ * scale and lands at [row]; so does the one byte that scales an MXFP4 block.  Plain float types are
  * transposed element by element. */
-#define _DEFAULT_SOURCE /* MADV_HUGEPAGE */
 #include "compute/cpu/weight.h"
 
 #include "base/mem.h"
 
 #include <string.h>
-#include <sys/mman.h>
 
-#define MAX_EDGE       (1u << 28) /* rows or columns of one matrix */
-#define ALIGNMENT      64
-#define HUGE_PAGE_FROM (4u << 20) /* bytes; smaller matrices stay on small pages */
+#define MAX_EDGE  (1u << 28) /* rows or columns of one matrix */
+#define ALIGNMENT 64
 
 typedef enum { QUANTS, SCALES } plane;
 
@@ -93,21 +91,69 @@ bool exo_weight_supported(exo_dtype type) {
     return (unsigned)type < EXO_DTYPE_LIMIT && layouts[type].quant_bytes != 0;
 }
 
-static void pack_block(const layout *l, const uint8_t *src, uint8_t *quants, uint8_t *scales,
-                       uint32_t r) {
-    for (uint32_t i = 0; i < l->n_words; i++) {
-        const word_run *run = &l->words[i];
-        uint8_t *dst = (run->to == QUANTS ? quants : scales) + run->dst + (size_t)r * 4;
-        for (uint32_t k = 0; k < run->words; k++) {
-            memcpy(dst + (size_t)k * 64, src + run->src + (size_t)k * 4, 4);
-        }
-    }
-    for (uint32_t i = 0; i < l->n_halves; i++) {
-        memcpy(scales + l->halves[i].dst + (size_t)r * 2, src + l->halves[i].src, 2);
-    }
-    if (l->first_byte) scales[r] = src[0];
+/* Four 32-bit words of each of four rows. */
+typedef uint32_t words4 __attribute__((vector_size(16)));
+typedef uint16_t halves8 __attribute__((vector_size(16)));
+
+static inline words4 load_words(const uint8_t *p) {
+    words4 v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+static inline void store_words(uint8_t *p, words4 v) { memcpy(p, &v, sizeof v); }
+
+/* v[row] of four words becomes v[word] of four rows. */
+static inline void transpose4(words4 v[4]) {
+    words4 a = __builtin_shufflevector(v[0], v[1], 0, 4, 1, 5);
+    words4 b = __builtin_shufflevector(v[2], v[3], 0, 4, 1, 5);
+    words4 c = __builtin_shufflevector(v[0], v[1], 2, 6, 3, 7);
+    words4 d = __builtin_shufflevector(v[2], v[3], 2, 6, 3, 7);
+    v[0] = __builtin_shufflevector(a, b, 0, 1, 4, 5);
+    v[1] = __builtin_shufflevector(a, b, 2, 3, 6, 7);
+    v[2] = __builtin_shufflevector(c, d, 0, 1, 4, 5);
+    v[3] = __builtin_shufflevector(c, d, 2, 3, 6, 7);
 }
 
+/* n words of `rows` rows, `stride` bytes from one to the next; to [word][row]. */
+static void pack_words(const uint8_t *src, size_t stride, uint32_t rows, uint32_t n, uint8_t *dst) {
+    uint32_t k = 0;
+    for (; rows == EXO_GROUP_ROWS && k + 4 <= n; k += 4) {
+        for (uint32_t r = 0; r < EXO_GROUP_ROWS; r += 4) {
+            words4 v[4];
+            for (uint32_t i = 0; i < 4; i++) {
+                v[i] = load_words(src + (r + i) * stride + (size_t)k * 4);
+            }
+            transpose4(v);
+            for (uint32_t i = 0; i < 4; i++) {
+                store_words(dst + (size_t)(k + i) * 64 + (size_t)r * 4, v[i]);
+            }
+        }
+    }
+    for (; k < n; k++) {
+        for (uint32_t r = 0; r < rows; r++) {
+            memcpy(dst + (size_t)k * 64 + (size_t)r * 4, src + r * stride + (size_t)k * 4, 4);
+        }
+    }
+}
+
+/* One block of `rows` rows. */
+static void pack_blocks(const layout *l, const uint8_t *src, size_t stride, uint32_t rows,
+                        uint8_t *quants, uint8_t *scales) {
+    for (uint32_t i = 0; i < l->n_words; i++) {
+        const word_run *run = &l->words[i];
+        uint8_t *dst = (run->to == QUANTS ? quants : scales) + run->dst;
+        pack_words(src + run->src, stride, rows, run->words, dst);
+    }
+    for (uint32_t r = 0; r < rows; r++) {
+        for (uint32_t i = 0; i < l->n_halves; i++) {
+            memcpy(scales + l->halves[i].dst + (size_t)r * 2, src + r * stride + l->halves[i].src,
+                   2);
+        }
+        if (l->first_byte) scales[r] = src[r * stride];
+    }
+}
+
+/* One row of one block. */
 static void unpack_block(const layout *l, uint8_t *dst, const uint8_t *quants,
                          const uint8_t *scales, uint32_t r) {
     for (uint32_t i = 0; i < l->n_words; i++) {
@@ -123,18 +169,39 @@ static void unpack_block(const layout *l, uint8_t *dst, const uint8_t *quants,
     if (l->first_byte) dst[0] = scales[r];
 }
 
+/* (16, n) halves to (n, 16), n a multiple of 8: transposed as pairs, which are then taken apart. */
+static void transpose_halves(const uint8_t *src, size_t row_bytes, uint32_t n, uint8_t *dst) {
+    for (uint32_t k = 0; k < n; k += 8) {
+        for (uint32_t r = 0; r < EXO_GROUP_ROWS; r += 8) {
+            words4 v[2][4];
+            for (uint32_t i = 0; i < 8; i++) {
+                v[i / 4][i % 4] = load_words(src + (r + i) * row_bytes + (size_t)k * 2);
+            }
+            transpose4(v[0]);
+            transpose4(v[1]);
+            for (uint32_t i = 0; i < 4; i++) {
+                halves8 a = (halves8)v[0][i], b = (halves8)v[1][i];
+                halves8 even = __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+                halves8 odd = __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+                memcpy(dst + (size_t)(k + 2 * i) * 32 + (size_t)r * 2, &even, sizeof even);
+                memcpy(dst + (size_t)(k + 2 * i + 1) * 32 + (size_t)r * 2, &odd, sizeof odd);
+            }
+        }
+    }
+}
+
 /* (rows <= 16, n) elements of `size` bytes to (n, 16). */
 static void transpose_group(const uint8_t *src, size_t row_bytes, uint32_t rows, uint32_t n,
                             size_t size, uint8_t *dst) {
-    for (uint32_t k = 0; k < n; k++) {
+    if (size == 4) {
+        pack_words(src, row_bytes, rows, n, dst);
+        return;
+    }
+    uint32_t whole = rows == EXO_GROUP_ROWS ? n / 8 * 8 : 0;
+    transpose_halves(src, row_bytes, whole, dst);
+    for (uint32_t k = whole; k < n; k++) {
         for (uint32_t r = 0; r < rows; r++) {
-            const uint8_t *from = src + r * row_bytes + k * size;
-            uint8_t *to = dst + ((size_t)k * EXO_GROUP_ROWS + r) * size;
-            if (size == 4) {
-                memcpy(to, from, 4);
-            } else {
-                memcpy(to, from, 2);
-            }
+            memcpy(dst + ((size_t)k * EXO_GROUP_ROWS + r) * 2, src + r * row_bytes + k * 2u, 2);
         }
     }
 }
@@ -165,11 +232,8 @@ static void pack_groups(void *ud, uint32_t thread) {
             continue;
         }
         for (uint32_t b = 0; b < w->n_blocks; b++) {
-            for (uint32_t r = 0; r < rows; r++) {
-                pack_block(l, src + r * row_bytes + (size_t)b * info->block_bytes,
-                           quants + (size_t)b * l->quant_bytes, scales + (size_t)b * l->scale_bytes,
-                           r);
-            }
+            pack_blocks(l, src + (size_t)b * info->block_bytes, row_bytes, rows,
+                        quants + (size_t)b * l->quant_bytes, scales + (size_t)b * l->scale_bytes);
         }
     }
 }
@@ -215,9 +279,7 @@ exo_status exo_weight_pack(exo_pool *pool, exo_dtype type, uint32_t n_rows, uint
         exo_free(w);
         return exo_error_set(err, EXO_ENOMEM, "no memory for %zu bytes of weights", bytes);
     }
-#ifdef MADV_HUGEPAGE
-    if (w->memory_bytes >= HUGE_PAGE_FROM) (void)madvise(w->memory, w->memory_bytes, MADV_HUGEPAGE);
-#endif
+    exo_pages_prefer_huge(w->memory, w->memory_bytes);
     uint8_t *base = w->memory;
     w->quants = base;
     w->scales = base + quants;

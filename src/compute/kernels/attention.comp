@@ -1,11 +1,13 @@
-/* attention.comp - softmax(q k) v of one row over its own sequence, in splits of 256 positions.
+/* attention.comp - softmax(q k) v of one row over its own sequence, in splits of SPLIT positions.
  *
  * One workgroup takes HEADS query heads (1, 2 or 4) that read the same kv head, and either one split
- * (ALL = 0) or all of them in order (ALL = 1, for steps of many rows).  Positions go over the lanes:
- * lane t takes p = t, t + T, ... of a split.
- *   score[p] = (sum over d in order of q[d] k[p][d]) * scale
+ * (ALL = 0) or all of them in order (ALL = 1, for steps of many rows).
+ *   score[p] = (sum over d of q[d] k[p][d]) * scale: SHARE lanes to a position, each takes every
+ *              SHARE-th vec4 of d in order, a tree adds them
  *   m = max score; e[p] = exp(score[p] - m)
- *   l = sum of e[p], o[d] = sum of e[p] v[p][d]: each lane in order, then a tree over the lanes
+ *   l = sum of e[p]: lane t takes p = t, t + T, ... in order, then a tree over the lanes
+ *   o[d] = sum of e[p] v[p][d]: lanes stand along d, and as often as d leaves room, PLACES times,
+ *          along p within each page; places are added in order
  * Splits are combined in order, here or in attention_combine.comp, by the same formula, so the bits
  * do not depend on how the work was cut.  A row of one split is finished here. */
 #version 450
@@ -16,8 +18,12 @@ layout(constant_id = 1) const uint HEADS = 1;
 layout(constant_id = 2) const uint KV_F16 = 0;
 layout(constant_id = 3) const uint ALL = 0;
 layout(constant_id = 4) const uint DIM4 = 16; /* head_dim / 4 */
+layout(constant_id = 5) const uint SPLIT = 256; /* whole pages */
+layout(constant_id = 6) const uint SHARE = 1;   /* a power of two, at most T */
 
-#define SPLIT 256u
+#define PAGE 32u
+const uint D_LANES = DIM4 < T ? DIM4 : T;
+const uint PLACES = T / D_LANES;
 
 #ifdef EXO_TEXEL
 layout(set = 0, binding = 12) uniform usamplerBuffer k_texels;
@@ -52,8 +58,8 @@ layout(push_constant) uniform Push {
     uint n_heads, max_splits;         /* partials: (row, head, split) {o (DIM4), (m, l, 0, 0)} */
 };
 
-shared float weight[HEADS * SPLIT]; /* each place is used by one lane only; so is total */
-shared vec4 total[HEADS * DIM4];    /* lane d % T */
+shared float weight[HEADS * SPLIT];
+shared vec4 total[HEADS * DIM4]; /* each place is used by one lane only, d % T */
 
 vec4 f16_4(uvec2 v) { return vec4(unpackHalf2x16(v.x), unpackHalf2x16(v.y)); }
 vec4 load_k(uint i) { return KV_F16 != 0u ? f16_4(k_half(i)) : uintBitsToFloat(k_wide(i)); }
@@ -64,9 +70,9 @@ vec4 add_scaled(vec4 sum, float w, vec4 v) {
     return r;
 }
 
-/* First vec4 of position p of this sequence and kv head. */
-uint position_at(uint table, uint kv_head, uint p) {
-    return ((step_word[table + p / 32u] * n_kv_heads + kv_head) * 32u + p % 32u) * DIM4;
+/* First vec4 of the page of position p of this sequence and kv head. */
+uint page_at(uint table, uint kv_head, uint p) {
+    return (step_word[table + p / PAGE] * n_kv_heads + kv_head) * PAGE * DIM4;
 }
 
 /* Does M for each head; those beyond HEADS fall away when the pipeline is made. */
@@ -77,15 +83,17 @@ uint position_at(uint table, uint kv_head, uint p) {
 
 #define DECLARE_HEAD(h)                                                                            \
     float top##h = 0.0, below##h = 0.0, m##h, l##h, s##h, a##h = 0.0, b##h = 0.0;                  \
-    vec4 o##h##_0, o##h##_1, o##h##_2, o##h##_3;                                                   \
+    vec4 o##h;                                                                                     \
     uint q_at##h = row * q_ld4 + (head0 + uint(h)) * DIM4;
 #define BEGIN_SCORE(h) s##h = 0.0;
 #define ADD_SCORE(h) s##h = add_products(s##h, load_q(q_at##h + d), k);
 #define END_SCORE(h)                                                                               \
     {                                                                                              \
-        precise float score = s##h * scale;                                                        \
-        weight[uint(h) * SPLIT + p] = score;                                                       \
-        m##h = max(m##h, score);                                                                   \
+        precise float score = sum_near(s##h, SHARE) * scale;                                       \
+        if (p < n) {                                                                               \
+            if (near == 0u) weight[uint(h) * SPLIT + p] = score;                                   \
+            m##h = max(m##h, score);                                                               \
+        }                                                                                          \
     }
 #define ADD_WEIGHT(h)                                                                              \
     {                                                                                              \
@@ -94,20 +102,11 @@ uint position_at(uint table, uint kv_head, uint p) {
         precise float sum = l##h + e;                                                              \
         l##h = sum;                                                                                \
     }
-#define BEGIN_VALUES(h) o##h##_0 = o##h##_1 = o##h##_2 = o##h##_3 = vec4(0.0);
-#define ADD_VALUES(h)                                                                              \
-    {                                                                                              \
-        float w = weight[uint(h) * SPLIT + p];                                                     \
-        o##h##_0 = add_scaled(o##h##_0, w, v0);                                                    \
-        o##h##_1 = add_scaled(o##h##_1, w, v1);                                                    \
-        o##h##_2 = add_scaled(o##h##_2, w, v2);                                                    \
-        o##h##_3 = add_scaled(o##h##_3, w, v3);                                                    \
-    }
+#define BEGIN_VALUES(h) o##h = vec4(0.0);
+#define ADD_VALUES(h) o##h = add_scaled(o##h, weight[uint(h) * SPLIT + p], v);
 #define END_VALUES(h)                                                                              \
-    keep(t, first_split, uint(h), d0, sum_lanes4(o##h##_0, 1), a##h, b##h);                        \
-    if (d0 + 1u < DIM4) keep(t, first_split, uint(h), d0 + 1u, sum_lanes4(o##h##_1, 1), a##h, b##h);  \
-    if (d0 + 2u < DIM4) keep(t, first_split, uint(h), d0 + 2u, sum_lanes4(o##h##_2, 1), a##h, b##h);  \
-    if (d0 + 3u < DIM4) keep(t, first_split, uint(h), d0 + 3u, sum_lanes4(o##h##_3, 1), a##h, b##h);
+    o##h = sum_places(t, o##h);                                                                    \
+    if (place == 0u && d < DIM4) keep(first_split, uint(h) * DIM4 + d, o##h, a##h, b##h);
 /* M' = max(M, m); a = exp(M - M'); b = exp(m - M'); L = L a + l b; O = O a + o b */
 #define JOIN_SPLIT(h)                                                                              \
     if (first_split) {                                                                             \
@@ -129,13 +128,23 @@ uint position_at(uint table, uint kv_head, uint p) {
     l##h = 0.0;
 #define FINISH_HEAD(h) finish(t, row, head0 + uint(h), uint(h), first, done, top##h, below##h);
 
-void keep(uint t, bool first_split, uint h, uint d, vec4 o, float a, float b) {
-    if (t != d % T) return;
+/* The sums of all places at d, for the lanes of the first. */
+vec4 sum_places(uint t, vec4 o) {
+    precise vec4 sum = o;
+    if (PLACES == 1u) return sum;
+    barrier();
+    lane_value[t] = o;
+    barrier();
+    for (uint i = 1u; i < PLACES && t < D_LANES; i++) sum = sum + lane_value[i * D_LANES + t];
+    return sum;
+}
+
+void keep(bool first_split, uint at, vec4 o, float a, float b) {
     if (!first_split) {
         precise vec4 ob = o * b;
-        o = fma(total[h * DIM4 + d], vec4(a), ob);
+        o = fma(total[at], vec4(a), ob);
     }
-    total[h * DIM4 + d] = o;
+    total[at] = o;
 }
 
 void finish(uint t, uint row, uint head, uint h, uint split, bool done, float top, float below) {
@@ -162,32 +171,39 @@ void main() {
     uint first = ALL != 0u ? 0u : gl_WorkGroupID.x, end = ALL != 0u ? n_splits : first + 1u;
     if (first >= n_splits) return;
 
+    uint near = t % SHARE, place = t / D_LANES;
     DECLARE_HEAD(0) DECLARE_HEAD(1) DECLARE_HEAD(2) DECLARE_HEAD(3)
     for (uint split = first; split < end; split++) {
         bool first_split = split == first;
         uint p0 = split * SPLIT, n = min(SPLIT, pos + 1u - p0);
         EACH_HEAD(CLEAR_HEAD)
-        for (uint p = t; p < n; p += T) {
-            uint at = position_at(table, kv_head, p0 + p);
+        barrier(); /* the weights of the split before have been used */
+        for (uint first_p = 0u; first_p < n; first_p += T / SHARE) {
+            uint p = first_p + t / SHARE, seen = min(p, n - 1u);
+            uint at = page_at(table, kv_head, p0 + seen) + seen % PAGE * DIM4;
             EACH_HEAD(BEGIN_SCORE)
-            for (uint d = 0; d < DIM4; d++) {
+            for (uint d = near; d < DIM4; d += SHARE) {
                 vec4 k = load_k(at + d);
                 EACH_HEAD(ADD_SCORE)
             }
             EACH_HEAD(END_SCORE)
         }
         EACH_HEAD(MAX_HEAD)
+        barrier();
         for (uint p = t; p < n; p += T) { EACH_HEAD(ADD_WEIGHT) }
         EACH_HEAD(SUM_HEAD)
         EACH_HEAD(JOIN_SPLIT)
-        for (uint d0 = 0; d0 < DIM4; d0 += 4u) {
+        barrier();
+        for (uint d0 = 0u; d0 < DIM4; d0 += D_LANES) {
+            uint d = d0 + t % D_LANES;
             EACH_HEAD(BEGIN_VALUES)
-            for (uint p = t; p < n; p += T) {
-                uint at = position_at(table, kv_head, p0 + p);
-                vec4 v0 = load_v(at + d0), v1 = load_v(at + min(d0 + 1u, DIM4 - 1u));
-                vec4 v2 = load_v(at + min(d0 + 2u, DIM4 - 1u));
-                vec4 v3 = load_v(at + min(d0 + 3u, DIM4 - 1u));
-                EACH_HEAD(ADD_VALUES)
+            for (uint page = 0u; page < n && d < DIM4 && place < PLACES; page += PAGE) {
+                uint at = page_at(table, kv_head, p0 + page) + d, end_p = min(PAGE, n - page);
+                for (uint i = place; i < end_p; i += PLACES) {
+                    uint p = page + i;
+                    vec4 v = load_v(at + i * DIM4);
+                    EACH_HEAD(ADD_VALUES)
+                }
             }
             EACH_HEAD(END_VALUES)
         }

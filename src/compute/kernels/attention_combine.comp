@@ -6,6 +6,8 @@
 layout(set = 0, binding = 5, std430) readonly buffer Partials { vec4 part4[]; };
 layout(set = 0, binding = 7, std430) writeonly buffer Outputs { vec4 out4[]; };
 
+layout(constant_id = 1) const uint SPLIT = 256; /* as attention.comp's */
+
 layout(push_constant) uniform Push {
     uint out_ld4, n_heads, max_splits, dim4;
     uint rows_at;
@@ -14,7 +16,7 @@ layout(push_constant) uniform Push {
 void main() {
     uint row = gl_WorkGroupID.y, head = gl_WorkGroupID.x;
     if (row >= N_ROWS) return;
-    uint n_splits = step_word[rows_at + 4u * row + 1u] / 256u + 1u;
+    uint n_splits = step_word[rows_at + 4u * row + 1u] / SPLIT + 1u;
     if (n_splits == 1u) return; /* finished by attention.comp */
     uint at = (row * n_heads + head) * max_splits * (dim4 + 1u);
     for (uint i = lane_index(); i < dim4; i += T) {

@@ -31,17 +31,17 @@ uint lane_index() {
 #endif
 }
 
-/* The sum over lanes whose index differs in the bits first, 2 first, ... T/2; each lane gets it.
+/* The sum over lanes whose index differs in the bits first, 2 first, ... end/2; each lane gets it.
  * A tree: neighbours at distance `first` are added, then at twice that, and so on. */
-float sum_lanes(float value, uint first) {
+float sum_lanes_below(float value, uint first, uint end) {
     precise float v = value;
     uint d = first;
 #ifdef EXO_SUBGROUP
-    uint width = min(T, gl_SubgroupSize);
+    uint width = min(end, gl_SubgroupSize);
     for (; d < width; d *= 2) v = v + subgroupShuffleXor(v, d);
 #endif
     uint t = lane_index();
-    for (; d < T; d *= 2) {
+    for (; d < end; d *= 2) {
         barrier();
         lane_value[t].x = v;
         barrier();
@@ -49,6 +49,9 @@ float sum_lanes(float value, uint first) {
     }
     return v;
 }
+
+float sum_lanes(float value, uint first) { return sum_lanes_below(value, first, T); }
+float sum_near(float value, uint count) { return sum_lanes_below(value, 1u, count); }
 
 vec4 sum_lanes4(vec4 value, uint first) {
     precise vec4 v = value;

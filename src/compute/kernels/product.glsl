@@ -2,14 +2,16 @@
  * and what becomes of a finished sum.
  *
  * Lanes: t = kl * ROW_LANES + rl.  Lane rl computes the four rows of its group for COLS columns;
- * the T / ROW_LANES lanes of equal rl share K: lane kl takes units kl, kl + T / ROW_LANES, ... in
- * order, and a tree adds the lanes.  Neither order depends on the number of columns, so a row of a
- * step gets the same bits alone and among others. */
+ * the K_LANES lanes of equal rl share K: lane kl takes units kl, kl + K_LANES, ... in order, and a
+ * tree adds the lanes.  With SPLIT = 4 there are four lanes in each such place, one for each row.
+ * No order depends on the number of columns, so a row of a step gets the same bits alone and
+ * among others. */
 #define ROWS 4u
 
 layout(constant_id = 1) const uint ROW_LANES = 1;
 layout(constant_id = 2) const uint COLS = 1;
 layout(constant_id = 3) const uint PAIR = 0;  /* 1: out = silu(part 0) * part 1 */
+layout(constant_id = 4) const uint SPLIT = 1; /* lanes that share a group's rows: 1 or 4 */
 
 layout(set = 0, binding = 7, std430) buffer Outputs { float result[]; };
 layout(set = 0, binding = 8, std430) readonly buffer Bias0 { float bias0[]; };
@@ -43,7 +45,7 @@ layout(push_constant) uniform Push {
 #define FLAG_GATHER      16u /* columns are the rows that want logits */
 #define FLAG_BIAS        32u /* << part */
 
-const uint K_LANES = T / ROW_LANES;
+const uint K_LANES = T / (ROW_LANES * SPLIT);
 
 float silu_mul(float g, float u) {
     precise float y = (g / (1.0 + exact_exp(-g))) * u;
@@ -67,9 +69,10 @@ bool find_place(uint t) {
         i_part = gl_WorkGroupID.x >= part[2].first ? 2u : 1u;
     }
     n_groups = (part[i_part].n_rows + ROWS - 1u) / ROWS;
-    group = (gl_WorkGroupID.x - part[i_part].first) * ROW_LANES + t % ROW_LANES;
+    uint place = t / SPLIT;
+    group = (gl_WorkGroupID.x - part[i_part].first) * ROW_LANES + place % ROW_LANES;
     /* all lanes take part in the sums; those of the first K lane store */
-    bool stores = t < ROW_LANES && group < n_groups;
+    bool stores = place < ROW_LANES && group < n_groups;
     last_row = stores ? part[i_part].row0 + part[i_part].n_rows : 0u;
     return true;
 }

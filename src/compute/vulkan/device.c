@@ -234,10 +234,6 @@ static void apply_avoid(exo_vk_caps *c, uint32_t avoid) {
         c->storage_8bit = c->storage_16bit = c->f16 = c->int8 = c->int16 = false;
     }
     if (avoid & EXO_VK_AVOID_DOT_PRODUCT) c->dot_product = c->dot_product_accelerated = false;
-    if (avoid & EXO_VK_AVOID_MATRIX) {
-        c->cooperative_matrix = false;
-        c->n_matrix_shapes = 0;
-    }
     if (avoid & EXO_VK_AVOID_IMPORT) c->host_import_alignment = 0;
     if (avoid & EXO_VK_AVOID_BUDGET) c->has_budget = false;
 }
@@ -252,7 +248,6 @@ typedef struct {
     VkPhysicalDeviceVulkanMemoryModelFeatures memory_model;
     VkPhysicalDeviceSubgroupSizeControlFeatures subgroup_size;
     VkPhysicalDeviceShaderIntegerDotProductFeatures dot_product;
-    VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix;
     const char *extensions[16];
     uint32_t n_extensions;
 } feature_set;
@@ -281,7 +276,6 @@ static void choose_features(const exo_vk_caps *c, feature_set *s) {
     s->timeline.timelineSemaphore = VK_TRUE;
     s->memory_model.vulkanMemoryModel = s->memory_model.vulkanMemoryModelDeviceScope = VK_TRUE;
     s->subgroup_size.subgroupSizeControl = s->dot_product.shaderIntegerDotProduct = VK_TRUE;
-    s->matrix.cooperativeMatrix = VK_TRUE;
 #define USE(wanted, field, core, extension, type)                                                  \
     if (wanted) {                                                                                  \
         link_feature(s, &s->field, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_##type);                      \
@@ -300,8 +294,6 @@ static void choose_features(const exo_vk_caps *c, feature_set *s) {
         SUBGROUP_SIZE_CONTROL_FEATURES)
     USE(c->dot_product, dot_product, VK_API_VERSION_1_3, "VK_KHR_shader_integer_dot_product",
         SHADER_INTEGER_DOT_PRODUCT_FEATURES)
-    USE(c->cooperative_matrix, matrix, UINT32_MAX, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME,
-        COOPERATIVE_MATRIX_FEATURES_KHR)
 #undef USE
     if (c->has_budget) name_extension(s, c, UINT32_MAX, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
     if (c->host_import_alignment != 0) {
@@ -353,6 +345,8 @@ exo_status exo_vk_device_open(exo_vk_instance *instance, uint32_t index,
     d->physical = instance->devices[index].physical;
     d->caps = instance->devices[index].caps;
     if (desc != NULL) apply_avoid(&d->caps, desc->avoid);
+    d->caps.cooperative_matrix = false; /* no kernel has any */
+    d->caps.n_matrix_shapes = 0;
     exo_status st = create_logical(d, err);
     if (st == EXO_OK) st = exo_vk_queue_init(d, err);
     if (st == EXO_OK) {

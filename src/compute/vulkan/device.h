@@ -63,9 +63,8 @@ enum {
     EXO_VK_AVOID_SUBGROUP = 1u << 2,    /* no subgroup operations */
     EXO_VK_AVOID_16BIT = 1u << 3,       /* no 8/16-bit storage, f16, int8, int16 */
     EXO_VK_AVOID_DOT_PRODUCT = 1u << 4, /* no integer dot product */
-    EXO_VK_AVOID_MATRIX = 1u << 5,      /* no cooperative matrix */
-    EXO_VK_AVOID_IMPORT = 1u << 6,      /* no import of host memory */
-    EXO_VK_AVOID_BUDGET = 1u << 7,      /* heap sizes instead of VK_EXT_memory_budget */
+    EXO_VK_AVOID_IMPORT = 1u << 5,      /* no import of host memory */
+    EXO_VK_AVOID_BUDGET = 1u << 6,      /* heap sizes instead of VK_EXT_memory_budget */
 };
 
 typedef struct {

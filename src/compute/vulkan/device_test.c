@@ -60,8 +60,8 @@ static void test_open(void **state) {
     assert_non_null(strstr(err.message, "vulkan:1"));
     d = exo_vk_test_open(i, NULL);
     const uint32_t all = EXO_VK_AVOID_TIMELINE | EXO_VK_AVOID_UNIFIED | EXO_VK_AVOID_SUBGROUP |
-                         EXO_VK_AVOID_16BIT | EXO_VK_AVOID_DOT_PRODUCT | EXO_VK_AVOID_MATRIX |
-                         EXO_VK_AVOID_IMPORT | EXO_VK_AVOID_BUDGET;
+                         EXO_VK_AVOID_16BIT | EXO_VK_AVOID_DOT_PRODUCT | EXO_VK_AVOID_IMPORT |
+                         EXO_VK_AVOID_BUDGET;
     second = exo_vk_test_open(i, &(exo_vk_open_desc){.avoid = all}); /* both at once */
     const exo_vk_caps *c = &second->caps;
     assert_true(!c->timeline && !c->unified && !c->subgroup_arithmetic && !c->storage_16bit);

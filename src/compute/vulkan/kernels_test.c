@@ -225,7 +225,31 @@ static void products_of_a_gpu(exo_device *d) {
     prompt = false;
 }
 
+/* The same for rows that are no prompt's: four lanes to a group of rows, inputs by way of shared
+ * memory, with and without a dispatch of its own for the norm's factor. */
+static void split_products(exo_device *d) {
+    if (d->shaders.variant[EXO_VK_KERNEL_matmul_q8_0] == EXO_VK_TEXEL) return;
+    d->shaders.shape = exo_vk_shape_of(&d->vk->caps, VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU);
+    for (size_t t = 0; t < N_TYPES;
+         t += t % 4 == 0 ? 1 : 3) { /* half of the types: compiling costs */
+        exo_vk_product_case c = {.type = {types[t], types[t]},
+                                 .n_parts = 2,
+                                 .n_rows = {77, 77},
+                                 .n_cols = 768 + 256 * (t % 2),
+                                 .n = t % 3 == 0   ? 1
+                                      : t % 3 == 1 ? 3
+                                                   : 7,
+                                 .norm = true,
+                                 .bias = true,
+                                 .epilogue =
+                                     t % 2 == 0 ? EXO_EPILOGUE_SILU_MUL : EXO_EPILOGUE_STORE,
+                                 .seed = t};
+        check_product(d, &c);
+    }
+}
+
 static void test_products_of_a_gpu(void **state) { on_variants(*state, products_of_a_gpu); }
+static void test_split_products(void **state) { on_variants(*state, split_products); }
 
 static void test_quantized_rows(void **state) { /* one variant */
     open_driver(*state);
@@ -286,7 +310,15 @@ static void attention(exo_device *d) {
     }
 }
 
+/* Lanes that share a position, several places along the positions, short splits. */
+static void attention_of_a_gpu(exo_device *d) {
+    if (d->shaders.variant[EXO_VK_KERNEL_attention] == EXO_VK_TEXEL) return;
+    d->shaders.shape = exo_vk_shape_of(&d->vk->caps, VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU);
+    attention(d);
+}
+
 static void test_attention(void **state) { on_variants(*state, attention); }
+static void test_attention_of_a_gpu(void **state) { on_variants(*state, attention_of_a_gpu); }
 
 int main(int argc, char **argv) {
     cmocka_set_test_filter(argc > 1 ? argv[1] : getenv("EXO_TEST_FILTER"));
@@ -297,10 +329,14 @@ int main(int argc, char **argv) {
         EXO_VK_ON_EACH("dot products", test_dot_products),
         {"products of a gpu (lavapipe)", test_products_of_a_gpu, NULL, NULL,
          (void *)(uintptr_t) "lavapipe"},
+        {"split products (lavapipe)", test_split_products, NULL, NULL,
+         (void *)(uintptr_t) "lavapipe"},
         EXO_VK_ON_EACH("products beside dot", test_products_beside_dot),
         EXO_VK_ON_EACH("embeddings", test_embeddings),
         EXO_VK_ON_EACH("rounding", test_rounding),
         EXO_VK_ON_EACH("attention", test_attention),
+        {"attention of a gpu (lavapipe)", test_attention_of_a_gpu, NULL, NULL,
+         (void *)(uintptr_t) "lavapipe"},
     };
     return cmocka_run_group_tests(tests, NULL, close_last);
 }

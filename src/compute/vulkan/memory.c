@@ -13,6 +13,9 @@
 #define MIB                ((VkDeviceSize)1 << 20)
 #define BLOCK_BYTES        (64 * MIB)
 #define BLOCK_BYTES_MOBILE (32 * MIB)
+#define MAX_BLOCK_BYTES                                                                            \
+    (2048 * MIB)              /* of a big device: matrices of a layer in one buffer go into */
+#define BLOCKS_OF_BUDGET   64 /* one dispatch */
 #define HOST_BLOCK_BYTES   (8 * MIB) /* upload and readback */
 #define SMALLEST_BLOCK     ((VkDeviceSize)64 << 10)
 #define SHARE_OF_BLOCK     8  /* from 1/8 of a block on, an allocation has its own */
@@ -539,6 +542,7 @@ static VkDeviceSize default_block(const exo_vk_memory *m) {
     VkDeviceSize n = c->mobile ? BLOCK_BYTES_MOBILE : BLOCK_BYTES;
     uint64_t budget = c->heaps[heap_of(m, m->type_of[EXO_VK_MEMORY_DEVICE])].budget_bytes;
     if (m->limit_bytes != 0 && m->limit_bytes < budget) budget = m->limit_bytes;
+    while (!c->mobile && n < MAX_BLOCK_BYTES && 2 * n <= budget / BLOCKS_OF_BUDGET) n *= 2;
     while (n > MIB && n > budget / SHARE_OF_BUDGET) n /= 2;
     return n;
 }

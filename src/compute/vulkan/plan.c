@@ -1,6 +1,7 @@
 /* plan.c - makes a plan: copies its operations, lays out its memory, has its commands recorded. */
 #include "compute/vulkan/plan_head.h"
 #include "compute/vulkan/plan_host.h"
+#include "compute/vulkan/plan_profile.h"
 
 #include "base/mem.h"
 
@@ -173,7 +174,7 @@ static uint64_t lay_out_step(exo_plan *p) {
 /* Partial results of attention: (rows, heads, splits, head_dim + 4) floats. */
 static uint64_t lay_out_partials(exo_plan *p) {
     uint64_t row = 0;
-    uint32_t per_split = EXO_ATTN_SPLIT_TOKENS / EXO_KV_PAGE_TOKENS;
+    uint32_t per_split = p->device->shaders.shape.split_tokens / EXO_KV_PAGE_TOKENS;
     p->max_splits = (p->desc.max_seq_pages + per_split - 1) / per_split;
     for (size_t i = 0; i < p->desc.n_ops; i++) {
         const exo_op_attention *a = &p->ops[i].u.attention;
@@ -261,6 +262,7 @@ void exo_vk_plan_destroy(exo_plan *p) {
     exo_vk_host_destroy(p);
     for (uint32_t i = 0; i < p->n_buckets; i++) exo_free(p->buckets[i].commands);
     for (uint32_t i = 0; i < p->head.n_reads; i++) exo_free(p->head.reads[i].commands);
+    exo_vk_profile_destroy(p->profile);
     exo_vk_command_pool_finish(&p->pool);
     bool free_sets = !atomic_load(&d->hung);
     for (size_t i = 0; free_sets && i < p->n_set_pools; i++) {

@@ -135,6 +135,7 @@ struct exo_plan {
 
     /* recorded */
     exo_vk_command_pool pool;
+    struct exo_vk_profile *profile; /* plan_profile.h; NULL = none is wanted */
     VkDescriptorPool *set_pools;
     size_t n_set_pools, cap_set_pools;
     exo_vk_set *sets;

@@ -403,7 +403,8 @@ static exo_status record_runs(exo_vk_recorder *r, const product *pr, const run_g
     if (dot) most = pr->pair ? shape->dot_pair_cols : shape->dot_cols;
     if (head && r->p->desc.max_logit_rows < rows) rows = r->p->desc.max_logit_rows;
     uint32_t cols = power_below(rows < most ? rows : most);
-    d.n_specs = 3;
+    d.n_specs = 4;
+    d.spec[3] = dot ? 1 : shape->split;
     d.spec[0] = dot ? shape->dot_row_lanes : shape->row_lanes;
     d.spec[1] = cols;
     d.spec[2] = pr->pair;
@@ -583,9 +584,9 @@ typedef struct {
 /* Query heads of one workgroup, which share the loads of k and v: as many as attention.comp takes,
  * divide the group and fit the shared memory. */
 static uint32_t heads_together(const exo_device *dev, uint32_t group, uint32_t dim4) {
+    const exo_vk_shape *shape = &dev->shaders.shape;
     for (uint32_t h = 4; h > 1; h /= 2) {
-        uint32_t bytes =
-            dev->shaders.shape.lanes * 16 + h * (EXO_ATTN_SPLIT_TOKENS * 4 + dim4 * 16);
+        uint32_t bytes = shape->attention_lanes * 16 + h * (shape->split_tokens * 4 + dim4 * 16);
         if (group % h == 0 && bytes <= dev->vk->caps.max_shared_bytes) return h;
     }
     return 1;
@@ -595,6 +596,7 @@ static exo_status record_combine(exo_vk_recorder *r, const exo_op_attention *a, 
     const exo_plan *p = r->p;
     const exo_vk_area *out = &p->slots[a->out].x;
     exo_vk_dispatch d = exo_vk_new_dispatch(r, EXO_VK_KERNEL_attention_combine);
+    d.spec[d.n_specs++] = p->device->shaders.shape.split_tokens;
     exo_vk_bind(&d, BIND_IN, p->partials, 0, p->partials->size, READ);
     bind_area(r, &d, BIND_OUT, out, WRITE);
     push_combine push = {out->ld / 4, a->n_heads, p->max_splits, a->head_dim / 4, p->rows_at};
@@ -612,9 +614,11 @@ static exo_status record_attention(exo_vk_recorder *r, size_t i, exo_error *err)
     uint32_t heads = heads_together(p->device, group, dim4);
     bool in_splits = r->rows <= p->split_rows;
     exo_vk_dispatch d = exo_vk_new_dispatch(r, EXO_VK_KERNEL_attention);
-    const uint32_t spec[] = {heads, a->kv_type == EXO_F16, !in_splits, dim4};
+    const exo_vk_shape *shape = &p->device->shaders.shape;
+    const uint32_t spec[] = {heads, a->kv_type == EXO_F16, !in_splits,
+                             dim4,  shape->split_tokens,   shape->score_lanes};
     memcpy(d.spec, spec, sizeof spec);
-    d.n_specs = 4;
+    d.n_specs = 6;
     bind_area(r, &d, BIND_IN, q, READ);
     bind_area(r, &d, BIND_OUT, out, WRITE);
     if (in_splits) {

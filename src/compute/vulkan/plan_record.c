@@ -4,6 +4,7 @@
  * memory and not rows.  Commands are cut where enough work stands in one command buffer. */
 #include "compute/vulkan/plan_head.h"
 #include "compute/vulkan/plan_host.h"
+#include "compute/vulkan/plan_profile.h"
 
 #include "base/mem.h"
 
@@ -142,6 +143,7 @@ exo_status exo_vk_begin_commands(exo_vk_recorder *r, exo_error *err) {
     st = exo_vk_command_begin(&r->p->pool, r->commands, false, err);
     if (st != EXO_OK) return st;
     exo_vk_device *d = r->p->device->vk;
+    exo_vk_profile_begin(r->p->profile, r->commands);
     exo_vk_hazards_begin(&r->hazards, d, r->commands);
     exo_vk_barrier(d, r->commands, EXO_VK_USE_ANY, EXO_VK_USE_ANY);
     r->bound = VK_NULL_HANDLE;
@@ -230,6 +232,7 @@ exo_status exo_vk_emit_dispatch(exo_vk_recorder *r, const exo_vk_dispatch *d, ex
         VkDeviceSize at = (EXO_VK_GRIDS_AT + 3 * (VkDeviceSize)d->grid) * sizeof(uint32_t);
         fn->CmdDispatchIndirect(r->commands, step->buffer, step->offset + at);
     }
+    exo_vk_profile_dispatch(p->profile, r->commands, d, r->rows);
     r->cost += d->cost;
     r->bucket->n_dispatches++;
     return EXO_OK;
@@ -305,7 +308,8 @@ exo_status exo_vk_plan_record(exo_plan *p, exo_error *err) {
     exo_vk_recorder r = {.p = p};
     r.held = exo_calloc(p->desc.n_slots, sizeof(const exo_buffer *));
     if (r.held == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for a plan");
-    exo_status st = record_buckets(&r, p->buckets, &p->n_buckets, err);
+    exo_status st = exo_vk_profile_create(p->device->vk, &p->profile, err);
+    if (st == EXO_OK) st = record_buckets(&r, p->buckets, &p->n_buckets, err);
     r.prompt = true;
     if (st == EXO_OK && exo_vk_plan_has_classes(p)) {
         st = record_buckets(&r, p->prompt_buckets, &p->n_prompt_buckets, err);

@@ -6,6 +6,7 @@
 #include "compute/dmath.h"
 #include "compute/vulkan/plan_head.h"
 #include "compute/vulkan/plan_host.h"
+#include "compute/vulkan/plan_profile.h"
 
 #include <string.h>
 
@@ -32,7 +33,7 @@ static const exo_row *row_of(const exo_vk_pass *ps, uint32_t i) {
 
 static void write_grids(const exo_plan *p, uint32_t *words, const exo_vk_pass *ps,
                         uint32_t last_pos) {
-    uint32_t n_logits = ps->n_logits, splits = last_pos / EXO_ATTN_SPLIT_TOKENS + 1;
+    uint32_t n_logits = ps->n_logits, splits = last_pos / p->device->shaders.shape.split_tokens + 1;
     for (uint32_t i = 0; i < p->n_grids; i++) {
         const exo_vk_grid *g = &p->grids[i];
         uint32_t *at = words + EXO_VK_GRIDS_AT + (size_t)3 * i;
@@ -113,7 +114,9 @@ static exo_status submit(exo_plan *p, const exo_vk_bucket *b, uint32_t begin, ui
     }
     exo_status waited =
         exo_vk_fence_wait(queue, p->pending, EXO_VK_DEADLINE_MS, st == EXO_OK ? err : NULL);
-    return st == EXO_OK ? waited : st;
+    if (st == EXO_OK) st = waited;
+    if (st == EXO_OK) exo_vk_profile_collect(p->profile, b->commands + begin, end - begin);
+    return st;
 }
 
 /* All of the bucket's commands, and between them what the CPU computes. */

@@ -79,10 +79,9 @@ static uint64_t run_in_two(test_net *n, uint32_t chunk) {
     return test_hash(test_logits, sizeof test_logits, 0);
 }
 
-static void test_same_bits(void **state) {
-    bench b = share_bench(*state);
+static void same_bits(exo_device *d) {
     test_net n;
-    test_make_net_on(&n, b.device, test_mixed_types);
+    test_make_net_on(&n, d, test_mixed_types);
     uint64_t want = test_run_tokens(&n, 60, false, TOKENS);
     static const uint32_t chunks[] = {1, 2, 7, 17, 33};
     for (size_t c = 0; c < sizeof chunks / sizeof chunks[0]; c++) {
@@ -94,9 +93,37 @@ static void test_same_bits(void **state) {
     assert_true(run_in_two(&n, 1) == want);
     assert_true(run_in_two(&n, 31) == want);
     test_free_net_on(&n);
+}
+
+static void test_same_bits(void **state) {
+    bench b = share_bench(*state);
+    same_bits(b.device);
     leave_bench(&b);
 }
 
+static const exo_dtype one_type[LAYERS][N_W] = {
+    {EXO_Q8_0, EXO_Q8_0, EXO_Q8_0, EXO_Q8_0, EXO_Q8_0, EXO_Q8_0, EXO_Q8_0},
+    {EXO_Q8_0, EXO_Q8_0, EXO_Q8_0, EXO_Q8_0, EXO_Q8_0, EXO_Q8_0, EXO_Q8_0}};
+
+/* As a GPU lays work over its lanes: compiling that takes a CPU longer, so fewer ways. */
+static void test_same_bits_of_a_gpu(void **state) {
+    bench b = open_bench(*state);
+    test_net n;
+    b.device->shaders.shape = exo_vk_shape_of(&b.vk->caps, VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU);
+    for (int k = 0; k < EXO_VK_N_KERNELS; k++) {
+        if (!exo_vk_variant_possible(b.vk, (exo_vk_kernel)k, EXO_VK_SUBGROUP)) continue;
+        exo_vk_shaders_choose(&b.device->shaders, (exo_vk_kernel)k, EXO_VK_SUBGROUP);
+    }
+    test_make_net_on(&n, b.device, one_type);
+    uint64_t want = test_run_tokens(&n, 60, false, 100);
+    assert_true(test_run_tokens(&n, 3, false, 100) == want);
+    assert_true(test_run_tokens(&n, 17, true, 100) == want);
+    test_free_net_on(&n);
+    close_bench(&b);
+}
+
+/* Rows of prompts through dot kernels: a row's bits depend on its class, and still on nothing else
+ * of the step: chunk, company (of the other class), pages or cut. */
 static void use_all_dot(const bench *b, bool use) {
     for (int t = 0; t < EXO_DTYPE_LIMIT; t++) {
         bool has = exo_vk_dot_kernel((exo_dtype)t) != EXO_VK_N_KERNELS;
@@ -321,6 +348,8 @@ int main(int argc, char **argv) {
     cmocka_set_test_filter(argc > 1 ? argv[1] : getenv("EXO_TEST_FILTER"));
     const struct CMUnitTest tests[] = {
         EXO_VK_ON_EACH("same bits", test_same_bits),
+        {"same bits of a gpu (lavapipe)", test_same_bits_of_a_gpu, NULL, NULL,
+         (void *)(uintptr_t) "lavapipe"},
         EXO_VK_ON_EACH("same bits in classes", test_same_bits_in_classes),
         EXO_VK_ON_EACH("variants agree", test_variants_agree),
         EXO_VK_ON_EACH("replay is idempotent", test_replay_is_idempotent),

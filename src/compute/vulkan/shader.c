@@ -40,9 +40,16 @@ static const kernel_code code[EXO_VK_N_KERNELS] = {EXO_VK_KERNELS(CODE_KERNEL)};
 #define MAX_DOT_COLS 8 /* matmul_dot.comp */
 #define DOT_ROW_LANES                                                                              \
     16 /* of a GPU: prompts have rows enough to fill it without sharing all of K */
-#define GPU_LANES       64 /* a workgroup that every GPU fills well; phones want no more than 128 */
-#define MIN_SHARED      16384u
-#define MIN_INVOCATIONS 128u
+#define GPU_LANES        64 /* a workgroup that every GPU fills well; phones want no more than 128 */
+#define CPU_SPLIT_TOKENS 256
+#define GPU_SPLIT_TOKENS 256
+#define GPU_SCORE_LANES  8 /* neighbours load 128 bytes; phones would pay for the barriers */
+/* Attention of a discrete GPU.  On an H200, one row of 32 heads of 128 over 576 positions took 40
+ * us with 64 lanes and splits of 128 positions, 23 with 128 and 64, 17 with 256 and 64. */
+#define BIG_LANES        256
+#define BIG_SPLIT_TOKENS 64
+#define MIN_SHARED       16384u
+#define MIN_INVOCATIONS  128u
 
 exo_vk_kernel exo_vk_dot_kernel(exo_dtype type) {
     switch (type) {
@@ -126,20 +133,29 @@ static exo_vk_shape cpu_shape(const exo_vk_caps *c) {
     uint32_t lanes = c->subgroup_size >= 4 ? power_below(c->subgroup_size) : 8;
     return (exo_vk_shape){.lanes = lanes,
                           .row_lanes = lanes,
+                          .split = 1,
                           .max_cols = 2,
                           .max_pair_cols = 1,
+                          .attention_lanes = lanes,
+                          .split_tokens = CPU_SPLIT_TOKENS,
+                          .score_lanes = 1,
                           .wide_rows = 2,
                           .dot_row_lanes = lanes,
                           .dot_cols = 2,
                           .dot_pair_cols = 1};
 }
 
-static exo_vk_shape gpu_shape(const exo_vk_caps *c) {
+static exo_vk_shape gpu_shape(const exo_vk_caps *c, bool discrete) {
     uint32_t lanes = c->subgroup_size > GPU_LANES ? power_below(c->subgroup_size) : GPU_LANES;
+    bool big = discrete && c->max_invocations >= BIG_LANES;
     return (exo_vk_shape){.lanes = lanes,
                           .row_lanes = 1,
+                          .split = 4,
                           .max_cols = MAX_COLS,
                           .max_pair_cols = MAX_COLS,
+                          .attention_lanes = big && lanes < BIG_LANES ? BIG_LANES : lanes,
+                          .split_tokens = big ? BIG_SPLIT_TOKENS : GPU_SPLIT_TOKENS,
+                          .score_lanes = c->mobile ? 1 : GPU_SCORE_LANES,
                           .wide_rows = 4,
                           .dot_row_lanes = DOT_ROW_LANES,
                           .dot_cols = MAX_DOT_COLS,
@@ -147,7 +163,9 @@ static exo_vk_shape gpu_shape(const exo_vk_caps *c) {
 }
 
 exo_vk_shape exo_vk_shape_of(const exo_vk_caps *c, VkPhysicalDeviceType type) {
-    return type == VK_PHYSICAL_DEVICE_TYPE_CPU ? cpu_shape(c) : gpu_shape(c);
+    return type == VK_PHYSICAL_DEVICE_TYPE_CPU
+               ? cpu_shape(c)
+               : gpu_shape(c, type == VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU);
 }
 
 /* ---- life ---- */
@@ -314,7 +332,8 @@ static exo_status create_pipeline(exo_vk_shaders *s, exo_vk_pipeline *p, exo_err
 
 exo_status exo_vk_shaders_get(exo_vk_shaders *s, exo_vk_kernel k, const uint32_t *spec, uint32_t n,
                               VkPipeline *out, exo_error *err) {
-    exo_vk_pipeline p = {.kernel = k, .n_specs = n + 1, .spec = {s->shape.lanes}};
+    uint32_t lanes = k == EXO_VK_KERNEL_attention ? s->shape.attention_lanes : s->shape.lanes;
+    exo_vk_pipeline p = {.kernel = k, .n_specs = n + 1, .spec = {lanes}};
     for (uint32_t i = 0; i < n; i++) p.spec[1 + i] = spec[i];
     for (size_t i = 0; i < s->n_pipelines; i++) {
         const exo_vk_pipeline *q = &s->pipelines[i];

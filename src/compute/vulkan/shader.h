@@ -101,9 +101,13 @@ typedef enum { EXO_VK_SHARED, EXO_VK_SUBGROUP, EXO_VK_TEXEL, EXO_VK_N_VARIANTS }
 typedef struct {
     uint32_t lanes;     /* of every workgroup; a power of two */
     uint32_t row_lanes; /* of a product: lanes with rows of their own; the others share K */
+    uint32_t split;     /* lanes that share the rows of a group: 1 or 4; 4 wants row_lanes 1 */
     uint32_t max_cols;  /* rows of a step that share one load of the weights */
     uint32_t max_pair_cols;
-    uint32_t wide_rows; /* from here on 1 / rms has a dispatch of its own */
+    uint32_t attention_lanes;
+    uint32_t split_tokens; /* of attention: positions that one workgroup takes; whole pages */
+    uint32_t score_lanes;  /* that share the score of one position */
+    uint32_t wide_rows;    /* from here on 1 / rms has a dispatch of its own */
     uint32_t dot_row_lanes, dot_cols, dot_pair_cols; /* the same of products with int8 inputs */
 } exo_vk_shape;
 

@@ -1,0 +1,72 @@
+/* shed.c - decisions per window of runs, since a single run may be shorter than a time slice. */
+#include "compute/cpu/shed.h"
+
+#define MS            1000000ull
+#define WINDOW_NS     (40 * MS)
+#define FIRST_WAIT_NS (500 * MS)
+#define MAX_WAIT_NS   (4000 * MS)
+#define KEEP_NS       (2000 * MS)
+#define LOST_PERCENT  10 /* of one thread's time, all threads together */
+#define WORSE_PERCENT 110
+
+void exo_shed_init(exo_shed *s, uint32_t n_threads) {
+    *s = (exo_shed){.n_max = n_threads, .n_now = n_threads, .wait_ns = FIRST_WAIT_NS};
+}
+
+static void new_window(exo_shed *s) { s->window_ns = s->lost_ns = s->n_runs = 0; }
+
+/* Back to more threads: the time was lost to something that fewer threads do not escape. */
+static bool was_worse(exo_shed *s, uint64_t now, uint64_t run_ns) {
+    uint64_t before = s->before_ns;
+    s->before_ns = 0;
+    if (before == 0 || s->work != s->before_work) return false;
+    if (run_ns * 100 <= before * WORSE_PERCENT) return false;
+    s->n_now = s->before_n;
+    s->keep_ns = now + KEEP_NS;
+    return true;
+}
+
+static bool give_up(exo_shed *s, uint64_t now, uint64_t run_ns) {
+    uint64_t lost = (s->lost_ns + s->window_ns / 2) / s->window_ns; /* threads' worth of time */
+    if (lost == 0) lost = 1;
+    s->before_ns = run_ns;
+    s->before_work = s->work;
+    s->before_n = s->n_now;
+    s->n_now = lost < s->n_now ? s->n_now - (uint32_t)lost : 1;
+    if (!s->trial) {
+        s->wait_ns = FIRST_WAIT_NS;
+    } else {
+        s->before_ns = 0; /* known already */
+        s->wait_ns = s->wait_ns * 2 < MAX_WAIT_NS ? s->wait_ns * 2 : MAX_WAIT_NS;
+    }
+    s->retry_ns = now + s->wait_ns;
+    s->trial = false;
+    return true;
+}
+
+static bool decide(exo_shed *s, uint64_t now) {
+    uint64_t run_ns = s->window_ns / s->n_runs;
+    if (was_worse(s, now, run_ns)) return true;
+    bool loses = s->lost_ns * 100 > s->window_ns * LOST_PERCENT;
+    if (loses && s->n_now > 1 && now >= s->keep_ns) return give_up(s, now, run_ns);
+    if (!loses && s->trial) s->wait_ns = FIRST_WAIT_NS;
+    bool go_on = s->trial && !loses; /* the next one at once */
+    s->trial = false;
+    if (s->n_now == s->n_max || (now < s->retry_ns && !go_on)) return false;
+    s->n_now++;
+    s->trial = true;
+    return true;
+}
+
+bool exo_shed_report(exo_shed *s, const exo_shed_run *r) {
+    if (s->n_max == 1) return false;
+    if (r->work != s->work) new_window(s);
+    s->work = r->work;
+    s->window_ns += r->wall_ns;
+    s->lost_ns += r->lost_ns;
+    s->n_runs++;
+    if (s->window_ns < WINDOW_NS) return false;
+    bool changed = decide(s, r->now_ns);
+    new_window(s);
+    return changed;
+}

@@ -1,0 +1,36 @@
+/* shed.h - how many of a pool's threads the next run should use, from how the last ones went.
+ *
+ * A thread whose core is busy with other work makes all threads wait at every barrier: two threads
+ * then are slower than one.  So threads that lose time (run-queue time: neither computing nor
+ * asleep by choice) are given up, one is tried again after a while, the longer the more often that
+ * was in vain, and a change that made equal work slower is taken back.
+ *
+ * Numbers only: no thread, no clock.  Thread: ANY, one at a time per object. */
+#ifndef EXO_COMPUTE_CPU_SHED_H
+#define EXO_COMPUTE_CPU_SHED_H
+
+#include <exo/base.h>
+
+typedef struct {
+    uint32_t n_max, n_now;
+    uint64_t window_ns, lost_ns; /* of the runs since the last decision */
+    uint64_t work, n_runs;       /* the window's kind of work, and how often it was done */
+    uint64_t retry_ns, wait_ns;  /* when one more is tried; how long after a vain trial */
+    uint64_t keep_ns;            /* nothing is given up before */
+    uint64_t before_ns;          /* one run's time before a thread was given up; 0 = not asked */
+    uint64_t before_work;
+    uint32_t before_n;
+    bool trial; /* this window has one thread more, to see */
+} exo_shed;
+
+/* A finished run.  work: equal for runs that take equally long; lost_ns: of all threads together.
+ */
+typedef struct {
+    uint64_t now_ns, wall_ns, lost_ns, work;
+} exo_shed_run;
+
+void exo_shed_init(exo_shed *s, uint32_t n_threads);
+/* True when n_now has changed. */
+bool exo_shed_report(exo_shed *s, const exo_shed_run *r);
+
+#endif

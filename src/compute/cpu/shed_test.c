@@ -1,0 +1,100 @@
+/* Which number of threads is chosen, on a simulated machine. */
+#include "compute/cpu/shed.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#define MS 1000000ull
+
+/* Runs of 40 ms for one thread.  With fewer free cores than threads, they take turns, and all wait
+ * for those whose turn it is not. */
+typedef struct {
+    exo_shed shed;
+    uint64_t now_ns;
+    uint32_t free_cores;
+    bool everybody_loses; /* time is lost, but fewer threads lose no less */
+} machine;
+
+static void run(machine *m) {
+    uint32_t n = m->shed.n_now, over = n > m->free_cores ? n - m->free_cores : 0;
+    uint64_t wall = 40 * MS / (n - over) + (over > 0 ? 10 * MS : 0);
+    exo_shed_run r = {.wall_ns = wall, .lost_ns = wall * over, .work = 1};
+    if (m->everybody_loses) r.lost_ns = wall / 4 * n;
+    m->now_ns += wall;
+    r.now_ns = m->now_ns;
+    (void)exo_shed_report(&m->shed, &r);
+}
+
+/* Time in ms until n threads run, or the limit. */
+static uint64_t until(machine *m, uint32_t n, uint64_t limit_ms) {
+    uint64_t begin = m->now_ns;
+    while (m->shed.n_now != n && m->now_ns - begin < limit_ms * MS) run(m);
+    return (m->now_ns - begin) / MS;
+}
+
+static void test_busy_core(void **state) {
+    (void)state;
+    machine m = {.free_cores = 2};
+    exo_shed_init(&m.shed, 2);
+    for (int i = 0; i < 1000; i++) run(&m);
+    assert_int_equal(m.shed.n_now, 2);
+    m.free_cores = 1;
+    assert_in_range(until(&m, 1, 1000), 1, 200);
+    uint64_t begin = m.now_ns, with_two = 0; /* trials become rare */
+    while (m.now_ns - begin < 20000 * MS) {
+        uint64_t before = m.now_ns;
+        bool two = m.shed.n_now == 2;
+        run(&m);
+        if (two) with_two += m.now_ns - before;
+    }
+    assert_in_range(with_two / MS, 1, 600);
+    m.free_cores = 2;
+    assert_in_range(until(&m, 2, 10000), 0, 4500);
+    for (int i = 0; i < 100; i++) run(&m);
+    assert_int_equal(m.shed.n_now, 2);
+}
+
+static void test_more_threads_than_cores(void **state) {
+    (void)state;
+    machine m = {.free_cores = 2};
+    exo_shed_init(&m.shed, 16);
+    assert_in_range(until(&m, 2, 10000), 1, 9999);
+    m.free_cores = 16;
+    assert_in_range(until(&m, 16, 20000), 1, 10000);
+}
+
+/* A hypervisor that takes time from all cores alike is not escaped by using fewer. */
+static void test_lost_anyway(void **state) {
+    (void)state;
+    machine m = {.free_cores = 4, .everybody_loses = true};
+    exo_shed_init(&m.shed, 4);
+    uint64_t begin = m.now_ns, few = 0;
+    while (m.now_ns - begin < 20000 * MS) {
+        uint64_t before = m.now_ns;
+        bool all = m.shed.n_now == 4;
+        run(&m);
+        if (!all) few += m.now_ns - before;
+    }
+    assert_in_range(few / MS, 0, 2000);
+}
+
+static void test_one_thread(void **state) {
+    (void)state;
+    machine m = {.free_cores = 1};
+    exo_shed_init(&m.shed, 1);
+    for (int i = 0; i < 100; i++) run(&m);
+    assert_int_equal(m.shed.n_now, 1);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_busy_core),
+        cmocka_unit_test(test_more_threads_than_cores),
+        cmocka_unit_test(test_lost_anyway),
+        cmocka_unit_test(test_one_thread),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

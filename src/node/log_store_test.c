@@ -1,0 +1,198 @@
+/* log_store_test.c - what the cluster's log keeps: across restarts, damage, and a full disk. */
+#define _GNU_SOURCE
+#include "node/log_store.h"
+
+#include "base/log.h"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char dir[64], file[96];
+
+/* A cluster of one whose log is kept, as the node drives it. */
+typedef struct {
+    exo_log_store *store;
+    exo_cluster *cluster;
+    exo_cluster_actions actions;
+    uint64_t now_ms;
+} keeper;
+
+static exo_status step(keeper *k, const exo_cluster_input *in) {
+    assert_int_equal(exo_cluster_step(k->cluster, in, ++k->now_ms, &k->actions, NULL), EXO_OK);
+    return exo_log_store_write(k->store, &k->actions, NULL);
+}
+
+static void begin(keeper *k) {
+    exo_error err = {0};
+    *k = (keeper){.now_ms = 10};
+    if (exo_log_store_open(dir, &k->store, &err) != EXO_OK) fail_msg("%s", err.message);
+    exo_cluster_desc d = {.node = 5,
+                          .name = "n",
+                          .voter_ok = true,
+                          .alone = true,
+                          .seed = 1,
+                          .kept_entries = 8,
+                          .session = exo_log_store_session(k->store),
+                          .unix_ms = 1000,
+                          .stored = *exo_log_store_found(k->store)};
+    if (exo_cluster_create(&d, 10, &k->cluster, &err) != EXO_OK) fail_msg("%s", err.message);
+    exo_log_store_forget(k->store);
+    assert_int_equal(step(k, &(exo_cluster_input){.kind = EXO_CLUSTER_TICK}), EXO_OK);
+}
+
+static void end(keeper *k) {
+    exo_cluster_destroy(k->cluster);
+    exo_cluster_actions_finish(&k->actions);
+    exo_log_store_close(k->store);
+}
+
+static exo_status create_instance(keeper *k, int i) {
+    exo_event e = {.type = EXO_EVENT_INSTANCE_CREATED, .node = 5, .min_nodes = 1};
+    snprintf(e.instance, sizeof e.instance, "instance-%d", i);
+    snprintf(e.model_id, sizeof e.model_id, "tiny");
+    return step(k, &(exo_cluster_input){.kind = EXO_CLUSTER_PROPOSE, .event = &e});
+}
+
+static size_t n_instances(const keeper *k) { return exo_cluster_state_of(k->cluster)->n_instances; }
+
+static int fresh_dir(void **state) {
+    (void)state;
+    exo_log_set(EXO_LOG_ERROR); /* damage is warned of */
+    strcpy(dir, "/tmp/exo-test-XXXXXX");
+    if (mkdtemp(dir) == NULL) return -1;
+    snprintf(file, sizeof file, "%s/cluster.db", dir);
+    return 0;
+}
+
+static int remove_dir(void **state) {
+    (void)state;
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf %s", dir);
+    return system(command);
+}
+
+static void spoil(const char *text) {
+    char path[128], bytes[65536];
+    snprintf(path, sizeof path, "%s", file);
+    int fd = open(path, O_RDWR);
+    assert_true(fd >= 0);
+    ssize_t n = read(fd, bytes, sizeof bytes);
+    assert_true(n > 0);
+    char *at = memmem(bytes, (size_t)n, text, strlen(text));
+    assert_non_null(at);
+    at[1] ^= 1;
+    assert_int_equal(pwrite(fd, bytes, (size_t)n, 0), n);
+    close(fd);
+}
+
+static void test_what_was_written_is_there_again(void **state) {
+    (void)state;
+    keeper k;
+    struct stat info;
+    uint64_t log_id = 0;
+    for (int run = 0; run < 5; run++) {
+        begin(&k);
+        if (run > 0) assert_int_equal(exo_cluster_log_id(k.cluster), log_id);
+        log_id = exo_cluster_log_id(k.cluster);
+        assert_int_equal(exo_log_store_session(k.store), run + 1);
+        assert_int_equal(exo_cluster_term(k.cluster), (2 + run) * (int)EXO_CLUSTER_TERM_STEP);
+        for (int i = 0; i < 7; i++) assert_int_equal(create_instance(&k, 10 * run + i), EXO_OK);
+        assert_int_equal(n_instances(&k), 7 * (run + 1));
+        end(&k);
+    }
+    assert_int_equal(stat(file, &info), 0);
+    assert_int_equal(info.st_mode & 0777, 0600);
+    assert_true(info.st_size < 200000);
+}
+
+static void test_one_process_has_the_file(void **state) {
+    (void)state;
+    keeper k;
+    exo_log_store *second;
+    exo_error err = {0};
+    begin(&k);
+    assert_int_equal(exo_log_store_open(dir, &second, &err), EXO_EBUSY);
+    assert_null(second);
+    assert_non_null(strstr(err.message, "--data-dir"));
+    end(&k);
+}
+
+static void test_a_damaged_entry_ends_the_log_there(void **state) {
+    (void)state;
+    keeper k;
+    begin(&k);
+    for (int i = 0; i < 3; i++) create_instance(&k, i);
+    uint64_t log_id = exo_cluster_log_id(k.cluster), term = exo_cluster_term(k.cluster);
+    end(&k);
+    spoil("instance-1");
+    begin(&k);
+    assert_int_equal(n_instances(&k), 1);
+    assert_int_not_equal(exo_cluster_log_id(k.cluster), log_id); /* a fork, under a new name */
+    assert_true(exo_cluster_term(k.cluster) > term);
+    assert_int_equal(create_instance(&k, 9), EXO_OK);
+    end(&k);
+    begin(&k);
+    assert_int_equal(n_instances(&k), 2);
+    end(&k);
+}
+
+static void test_garbage_is_moved_aside(void **state) {
+    (void)state;
+    keeper k;
+    char aside[128];
+    struct stat info;
+    FILE *f = fopen(file, "w");
+    assert_non_null(f);
+    for (int i = 0; i < 5000; i++) fprintf(f, "garbage %d", i);
+    fclose(f);
+    begin(&k);
+    assert_int_equal(create_instance(&k, 1), EXO_OK);
+    end(&k);
+    snprintf(aside, sizeof aside, "%s.damaged", file);
+    assert_int_equal(stat(aside, &info), 0);
+}
+
+/* The disk refuses in the middle; what was promised before is there, and nothing else. */
+static void test_a_full_disk_is_an_error_and_loses_nothing(void **state) {
+    (void)state;
+    keeper k;
+    struct rlimit before, tight;
+    begin(&k);
+    for (int i = 0; i < 4; i++) assert_int_equal(create_instance(&k, i), EXO_OK);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    signal(SIGXFSZ, SIG_IGN);
+    tight = before;
+    tight.rlim_cur = 4096;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
+    assert_int_equal(create_instance(&k, 5), EXO_EIO);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    end(&k);
+    begin(&k);
+    assert_int_equal(n_instances(&k), 4);
+    assert_int_equal(create_instance(&k, 6), EXO_OK);
+    end(&k);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_what_was_written_is_there_again, fresh_dir,
+                                        remove_dir),
+        cmocka_unit_test_setup_teardown(test_one_process_has_the_file, fresh_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(test_a_damaged_entry_ends_the_log_there, fresh_dir,
+                                        remove_dir),
+        cmocka_unit_test_setup_teardown(test_garbage_is_moved_aside, fresh_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(test_a_full_disk_is_an_error_and_loses_nothing, fresh_dir,
+                                        remove_dir),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

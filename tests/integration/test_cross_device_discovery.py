@@ -1,0 +1,280 @@
+"""Devices find each other: real processes in network namespaces, with real multicast, over good
+and bad cables, with and without Avahi; who is let in, who is not, and what is said about it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import KEY, wait_until
+from lan import Host, Lan, LanNode, lan  # noqa: F401 (a fixture)
+
+SAME_KEY = {"EXO_CLUSTER_KEY": KEY}
+BEACON_PORT, BEACON_BYTES = 52417, 148
+
+
+@pytest.fixture
+def trio(lan: Lan) -> list[Host]:
+    return lan.switch(3)
+
+
+def test_two_nodes_are_one_cluster_within_two_seconds(lan: Lan, tmp_path: Path) -> None:
+    a, b = lan.switch(2)
+    first = lan.start(a, tmp_path / "a", env=SAME_KEY).wait_healthy()
+    begin = time.monotonic()
+    second = lan.start(b, tmp_path / "b", env=SAME_KEY)
+    wait_until("both see both", lambda: first.names() == second.names() == {"n1", "n2"}, 2)
+    print(f"two nodes: one cluster {time.monotonic() - begin:.2f} s after the second start")
+    heard = first.heard("n2")
+    assert heard["proven"] and heard["connected"] and heard["status"] == "member"
+    assert any("beacon" in x["sources"] for x in heard["addresses"])
+
+
+def test_eight_nodes_have_one_picture_within_five_seconds(lan: Lan, tmp_path: Path) -> None:
+    hosts = lan.switch(8)
+    begin = time.monotonic()
+    nodes = [lan.start(h, tmp_path / h.name, env=SAME_KEY) for h in hosts]
+    for node in nodes:
+        node.wait_healthy()
+    up = time.monotonic()
+    everyone = {f"n{i}" for i in range(1, 9)}
+    wait_until("all see all", lambda: all(n.names() == everyone for n in nodes), 5)
+    now = time.monotonic()
+    print(f"eight nodes: one picture {now - begin:.2f} s after the first start, {now - up:.2f} s "
+          "after the last was up")
+    assert len({frozenset(n.state["nodes"]) for n in nodes}) == 1
+
+
+def test_a_bad_cable_delays_nothing_but_itself(lan: Lan, tmp_path: Path) -> None:
+    a, b = lan.bad_cable("--delay-ms", "20", "--jitter-ms", "10", "--loss", "0.05", "--reorder",
+                         "0.05", "--rate-mbit", "20")
+    first = lan.start(a, tmp_path / "a", env=SAME_KEY).wait_healthy()
+    second = lan.start(b, tmp_path / "b", env=SAME_KEY)
+    wait_until("both see both", lambda: first.names() == second.names() == {"n1", "n2"}, 5)
+    time.sleep(1)
+    assert first.names() == {"n1", "n2"}
+    (link,) = first.state["links"]
+    assert 20 < link["rtt_ms"] < 300
+    assert " left: " not in first.log_text()
+
+
+def test_an_interface_that_comes_up_later_is_used(lan: Lan, tmp_path: Path) -> None:
+    a, b = lan.switch(2)
+    subprocess.run(["ip", "-n", b.name, "link", "set", "lan0", "down"], check=True)
+    first = lan.start(a, tmp_path / "a", env=SAME_KEY).wait_healthy()
+    second = lan.start(b, tmp_path / "b", env=SAME_KEY).wait_healthy()
+    assert second.names() == {"n2"}
+    subprocess.run(["ip", "-n", b.name, "link", "set", "lan0", "up"], check=True)
+    wait_until("both see both", lambda: first.names() == second.names() == {"n1", "n2"}, 8)
+
+
+def invite(node: LanNode) -> str:
+    done = node.exo("invite", "--minutes", "5")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.decode().split("\n")[2].strip()
+
+
+def test_a_code_lets_one_device_in_once(lan: Lan, trio: list[Host], tmp_path: Path) -> None:
+    a, b, c = (lan.start(h, tmp_path / h.name) for h in trio)
+    for node in (a, b, c):
+        node.wait_healthy()
+    wait_until("strangers are listed", lambda: a.heard("n2") and b.heard("n1"))
+    assert a.heard("n2")["status"] == "other_key" and "exo invite" in a.heard("n2")["reason"]
+    code = invite(a)
+    no = b.exo("join", code, stdin=b"n\n")
+    assert no.returncode == 1 and b"not joined" in no.stderr
+    begin = time.monotonic()
+    yes = b.exo("join", code, stdin=b"y\n")
+    assert yes.returncode == 0, yes.stderr
+    wait_until("both see both", lambda: a.names() == b.names() == {"n1", "n2"}, 5)
+    print(f"joined by a code in {time.monotonic() - begin:.2f} s")
+    again = c.exo("join", code, "--yes")
+    assert again.returncode == 1 and b"used already, by n2" in again.stderr
+    wrong = c.exo("join", *["amberbark"] * 6, "--yes")
+    assert wrong.returncode == 1 and b"no join code like this" in wrong.stderr
+    garbled = c.exo("join", "amberbark-nonsense")
+    assert garbled.returncode == 2 and b'"nonsense" is no word' in garbled.stderr
+    assert c.names() == {"n3"}
+    for directory in (a.data_dir, b.data_dir):
+        for name in ("cluster.json", "node.key", "invites.json"):
+            path = directory / name
+            assert not path.exists() or path.stat().st_mode & 0o077 == 0
+
+
+def test_removed_nodes_stay_out_and_a_new_key_goes_round(lan: Lan, trio: list[Host],
+                                                         tmp_path: Path) -> None:
+    a, b, c = (lan.start(h, tmp_path / h.name).wait_healthy() for h in trio)
+    for node in (b, c):
+        assert node.exo("join", invite(a), "--yes").returncode == 0
+    wait_linked_names = {"n1", "n2", "n3"}
+    wait_until("three see three",
+               lambda: all(n.names() == wait_linked_names for n in (a, b, c)), 8)
+    assert a.exo("remove", "n3", "--yes").returncode == 0
+    wait_until("n3 is out", lambda: a.names() == b.names() == {"n1", "n2"} and c.names() == {"n3"})
+    wait_until("n3 hears why", lambda: "n3 (" in c.log_text() and "was removed" in c.log_text())
+    done = a.exo("rekey")
+    assert done.returncode == 0 and b"n2" in done.stdout
+    wait_until("b has the new key", lambda: "new key (generation 2)" in b.log_text())
+    assert a.names() == b.names() == {"n1", "n2"}
+    wait_until("c is a stranger now",
+               lambda: (a.heard("n3") or {}).get("status") == "other_key", 15)
+    assert c.exo("join", invite(a), "--yes").returncode == 0
+    wait_until("n3 is back", lambda: all(n.names() == wait_linked_names for n in (a, b, c)), 8)
+    assert b.exo("leave").returncode == 0
+    wait_until("n2 left", lambda: a.names() == {"n1", "n3"} and b.names() == {"n2"})
+
+
+def test_strangers_get_one_line_and_doctor_says_why(lan: Lan, trio: list[Host],
+                                                    tmp_path: Path) -> None:
+    subprocess.run(["ip", "-n", trio[0].name, "link", "add", "docker0", "type", "bridge"],
+                   check=True)
+    subprocess.run(["ip", "-n", trio[0].name, "addr", "add", "172.17.0.1/16", "dev", "docker0"],
+                   check=True)
+    a = lan.start(trio[0], tmp_path / "a", "--peer", "10.77.0.99:52416",
+                  env=SAME_KEY).wait_healthy()
+    lan.start(trio[1], tmp_path / "b", env={"EXO_CLUSTER_KEY": "quite another key"}).wait_healthy()
+    lan.start(trio[2], tmp_path / "c", "--namespace", "lab", env=SAME_KEY).wait_healthy()
+    wait_until("both are heard", lambda: a.heard("n2") and a.heard("n3"))
+    assert a.heard("n2")["status"] == "other_key"
+    assert a.heard("n3")["status"] == "other_namespace"
+    assert a.names() == {"n1"}
+    time.sleep(1)  # more beacons, and no more lines
+    assert a.log_text().count("heard n2 (") == 1 and a.log_text().count("heard n3 (") == 1
+    wait_until("the dead peer was dialled", lambda: any(
+        d["failure"] for d in a.state["discovery"]["dialled"]), 8)
+    done = a.exo("doctor")
+    text = done.stdout.decode()
+    assert done.returncode == 0, done.stderr
+    for part in ("lan0", "docker0", "containers of this machine", "another cluster",
+                 "another namespace", "10.77.0.99:52416: no link"):
+        assert part in text, text
+
+
+def test_doctor_listens_itself_where_no_node_runs(lan: Lan, tmp_path: Path) -> None:
+    a, b = lan.switch(2)
+    lan.start(a, tmp_path / "a", env=SAME_KEY).wait_healthy()
+    done = b.run("env", f"EXO_CLUSTER_KEY={KEY}", os.environ.get("EXO", "build/exo"), "doctor",
+                 "--data-dir", str(tmp_path / "b"))
+    text = done.stdout.decode()
+    assert done.returncode == 0 and "no node runs" in text and "n1 (" in text, text + str(done)
+
+
+def test_a_copied_data_directory_is_said_on_both(lan: Lan, tmp_path: Path) -> None:
+    a, b = lan.switch(2)
+    first = lan.start(a, tmp_path / "a", env=SAME_KEY).wait_healthy()
+    (tmp_path / "b").mkdir()
+    shutil.copy2(tmp_path / "a" / "node.key", tmp_path / "b" / "node.key")
+    second = lan.start(b, tmp_path / "b", env=SAME_KEY).wait_healthy()
+    for node in (first, second):
+        wait_until("the copy is noticed", lambda node=node: "two devices run with the identity"
+                   in node.log_text(), 8)
+    assert first.names() == {"n1"} and second.names() == {"n2"}
+    assert b"copy" in first.exo("doctor").stdout
+
+
+def test_one_data_directory_runs_once(lan: Lan, tmp_path: Path) -> None:
+    (a,) = lan.switch(1)
+    node = lan.start(a, tmp_path / "a", env=SAME_KEY).wait_healthy()
+    done = node.exo("node", "--port", "0", "--api-port", "0")
+    assert done.returncode == 1 and b"another exo node runs" in done.stderr
+
+
+def test_garbage_and_replays_change_nothing(lan: Lan, trio: list[Host], tmp_path: Path) -> None:
+    a, b = (lan.start(h, tmp_path / h.name, env=SAME_KEY).wait_healthy() for h in trio[:2])
+    wait_until("both see both", lambda: a.names() == b.names() == {"n1", "n2"}, 5)
+    with trio[2].inside():
+        ear = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        ear.bind(("", BEACON_PORT))
+        ear.settimeout(8)
+        mouth = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    beacon = ear.recv(2048)
+    assert len(beacon) == BEACON_BYTES
+    forged = bytearray(beacon)
+    forged[64:66] = (9).to_bytes(2, "little")  # another port: the MAC no longer fits
+    foreign_id = bytearray(beacon)
+    foreign_id[24] ^= 0xFF
+    worst = [b"", b"x", beacon[:-1], beacon + b"x", os.urandom(BEACON_BYTES), b"EXOB" * 300,
+             bytes(forged), bytes(foreign_id), beacon]
+    for target in (a, b):
+        for datagram in worst * 20:
+            mouth.sendto(datagram, (target.host.addr, BEACON_PORT))
+    wait_until("garbage is counted", lambda: a.state["discovery"]["beacons"]["garbage"] >= 50)
+    assert a.names() == b.names() == {"n1", "n2"}
+    statuses = {h["status"] for h in a.state["discovery"]["heard"] if not h["proven"]}
+    assert statuses <= {"forged"}
+    assert " left: " not in a.log_text() + b.log_text()
+
+
+def start_avahi(host: Host, root: Path, lan: Lan) -> dict[str, str]:
+    """A bus and an Avahi of this host's own; the environment that leads to them."""
+    root.mkdir()
+    bus = root / "bus"
+    (root / "bus.conf").write_text(
+        f"<busconfig><type>system</type><listen>unix:path={bus}</listen><auth>EXTERNAL</auth>"
+        '<policy context="default"><allow user="*"/><allow own="*"/><allow send_destination="*"/>'
+        '<allow send_type="method_call"/><allow receive_sender="*"/></policy></busconfig>')
+    (root / "avahi.conf").write_text(f"[server]\nhost-name=host{host.number}\nuse-ipv4=yes\n"
+                                     "use-ipv6=yes\nenable-dbus=yes\n[rlimits]\n")
+    env = {"DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={bus}"}
+    inside = ["ip", "netns", "exec", host.name]
+    lan.others.append(subprocess.Popen([*inside, "dbus-daemon", f"--config-file={root}/bus.conf",
+                                        "--nofork", "--nopidfile"]))
+    wait_until("the bus is there", bus.exists)
+    lan.others.append(subprocess.Popen(  # its own /run: one daemon has one pid file
+        [*inside, "unshare", "-m", "sh", "-c",
+         "mkdir -p /run/avahi-daemon && mount -t tmpfs none /run/avahi-daemon && exec avahi-daemon "
+         f"--no-chroot --no-drop-root --no-rlimits -f {root}/avahi.conf"],
+        env={**os.environ, **env}, stderr=subprocess.DEVNULL))
+    return env
+
+
+def test_dns_sd_finds_nodes_where_the_beacon_cannot(lan: Lan, tmp_path: Path) -> None:
+    for program in ("avahi-daemon", "dbus-daemon"):
+        if shutil.which(program) is None:
+            pytest.skip(f"no {program} here: DNS-SD is not tested with a daemon")
+    hosts = lan.switch(2)
+    held = []
+    nodes = []
+    for host in hosts:
+        with host.inside():  # the beacon's port is another program's
+            for family in (socket.AF_INET, socket.AF_INET6):
+                s = socket.socket(family, socket.SOCK_DGRAM)
+                if family == socket.AF_INET6:
+                    s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                s.bind(("", BEACON_PORT))
+                held.append(s)
+        env = start_avahi(host, tmp_path / f"avahi{host.number}", lan)
+        nodes.append(lan.start(host, tmp_path / host.name, env={**SAME_KEY, **env}))
+    for node in nodes:
+        node.wait_healthy()
+    if "built without DNS-SD" in str(nodes[0].state["discovery"]["dns_sd_off"]):
+        pytest.skip("this exo was built without DNS-SD")
+    a, b = nodes
+    wait_until("both see both", lambda: a.names() == b.names() == {"n1", "n2"}, 15)
+    assert "52417" in a.state["discovery"]["off"]
+
+    def found_by_dns_sd(node: LanNode) -> bool:
+        heard = node.state["discovery"]["heard"]
+        return any("dns-sd" in x["sources"] for h in heard for x in h["addresses"])
+
+    wait_until("each found the other", lambda: found_by_dns_sd(a) and found_by_dns_sd(b))
+
+
+def test_a_network_that_carries_one_way_is_named(lan: Lan, tmp_path: Path) -> None:
+    a, b = lan.switch(2)
+    for host in (a, b):
+        host.run("sysctl", "-w", "net.ipv6.conf.all.disable_ipv6=1")
+    first = lan.start(a, tmp_path / "a", env=SAME_KEY).wait_healthy()
+    # b's beacons are broadcasts and go out; whatever it sends to a alone does not.
+    subprocess.run(["ip", "-n", b.name, "route", "add", "blackhole", f"{a.addr}/32"], check=True)
+    lan.start(b, tmp_path / "b", env=SAME_KEY).wait_healthy()
+    wait_until("a knows why", lambda: "cannot connect" in str((first.heard("n2") or {}).get(
+        "reason")) or "no answer" in str((first.heard("n2") or {}).get("reason")), 15)
+    assert first.names() == {"n1"}
+    assert b"firewall" in first.exo("doctor").stdout

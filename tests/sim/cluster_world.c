@@ -1,0 +1,400 @@
+/* cluster_world.c - the life of a run: links, faults, clients, and time. */
+#include "sim/cluster_world_impl.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_EVENTS   60000000u
+#define LINKS_MS     25    /* between looks at which links can be */
+#define SILENT_MS    1000  /* a cut is noticed after that */
+#define STALL_MS     5000  /* and a stall */
+#define ASK_AGAIN_MS 3000  /* a client that heard nothing */
+#define QUIET_MS     10000 /* at the end nobody asks for anything */
+#define HUBS         8
+
+int cworld_index(const cworld *w, uint64_t id) {
+    for (uint32_t i = 0; i < w->n_nodes; i++) {
+        if (w->nodes[i].id == id) return (int)i;
+    }
+    return -1;
+}
+
+static uint64_t between(cworld *w, uint64_t low, uint64_t high) {
+    return low + sim_below(&w->rng, high - low + 1);
+}
+
+static void later(cworld *w, uint64_t in_ms, uint32_t kind, uint32_t who) {
+    sim_add(&w->queue, (sim_event){.at_us = w->now_us + in_ms * SIM_MS, .kind = kind, .node = who});
+}
+
+/* ---- messages ---- */
+
+static void schedule(cworld *w, uint32_t from, uint32_t to, const uint8_t *bytes, size_t n) {
+    sim_message *m = malloc(sizeof *m + n);
+    if (m == NULL) abort();
+    *m = (sim_message){.from = from, .to = to, .link_epoch = link_of(w, from, to)->epoch, .n = n};
+    memcpy(m->bytes, bytes, n);
+    sim_add(&w->queue, (sim_event){.at_us = w->now_us + 200 + sim_below(&w->rng, w->delay_us),
+                                   .kind = EVENT_MESSAGE,
+                                   .node = to,
+                                   .data = m});
+}
+
+void cworld_send(cworld *w, uint32_t from, const exo_cluster_action *a) {
+    int to = w->d.peace ? (int)(a->node - 1) : cworld_index(w, a->node);
+    w->result->n_messages++;
+    w->result->n_bytes += a->n_bytes;
+    if (to < 0 || !link_of(w, from, (uint32_t)to)->up || w->cut[from * w->n_nodes + (uint32_t)to]) {
+        return;
+    }
+    size_t n = a->n_bytes;
+    uint8_t *spoilt = spoil_message(w, &w->nodes[from], NULL, a->bytes, a->n_bytes, &n);
+    const uint8_t *bytes = spoilt != NULL ? spoilt : a->bytes;
+    if (!sim_chance(&w->rng, w->loss)) schedule(w, from, (uint32_t)to, bytes, n);
+    if (w->twice > 0 && sim_chance(&w->rng, w->twice)) schedule(w, from, (uint32_t)to, bytes, n);
+    free(spoilt);
+}
+
+static void deliver(cworld *w, sim_event *e) {
+    sim_message *m = e->data;
+    sim_node *n = &w->nodes[m->to];
+    if (n->up && n->asleep) { /* it waits in the socket */
+        e->at_us = w->now_us + 10 * SIM_MS;
+        sim_add(&w->queue, *e);
+        return;
+    }
+    const sim_link *l = link_of(w, m->from, m->to);
+    if (n->up && l->up && l->epoch == m->link_epoch) {
+        size_t n_bytes = m->n;
+        uint8_t *spoilt = spoil_message(w, NULL, n, m->bytes, m->n, &n_bytes);
+        cnode_step(w, m->to,
+                   &(exo_cluster_input){.kind = EXO_CLUSTER_MESSAGE,
+                                        .node = w->nodes[m->from].id,
+                                        .bytes = spoilt != NULL ? spoilt : m->bytes,
+                                        .n_bytes = n_bytes});
+        free(spoilt);
+    }
+    free(m);
+}
+
+/* ---- links ---- */
+
+static void set_link(cworld *w, uint32_t a, uint32_t b, bool up) {
+    sim_link *l = link_of(w, a, b);
+    if (l->up == up) return;
+    l->up = up;
+    l->epoch++;
+    l->break_at_us = 0;
+    exo_cluster_input_kind kind = up ? EXO_CLUSTER_PEER_UP : EXO_CLUSTER_PEER_DOWN;
+    cnode_step(w, a, &(exo_cluster_input){.kind = kind, .node = w->nodes[b].id});
+    cnode_step(w, b, &(exo_cluster_input){.kind = kind, .node = w->nodes[a].id});
+}
+
+static void look_at_link(cworld *w, uint32_t a, uint32_t b) {
+    sim_link *l = link_of(w, a, b);
+    bool cut = w->cut[a * w->n_nodes + b] || w->cut[b * w->n_nodes + a];
+    bool both_up = w->nodes[a].up && w->nodes[b].up;
+    bool stalled = w->nodes[a].asleep || w->nodes[b].asleep;
+    if (!l->up) {
+        if (both_up && !cut && !stalled && sim_chance(&w->rng, 0.3)) set_link(w, a, b, true);
+        return;
+    }
+    if (!both_up) { /* the socket closes; a node that is back already is another */
+        set_link(w, a, b, false);
+        return;
+    }
+    if (!cut && !stalled) {
+        l->break_at_us = 0;
+    } else if (l->break_at_us == 0) {
+        l->break_at_us = w->now_us + (cut ? SILENT_MS : STALL_MS) * SIM_MS;
+    } else if (w->now_us >= l->break_at_us) {
+        set_link(w, a, b, false);
+    }
+}
+
+static void look_at_links(cworld *w) {
+    for (uint32_t a = 0; a < w->n_nodes && !cworld_over(w); a++) {
+        for (uint32_t b = a + 1; b < w->n_nodes; b++) look_at_link(w, a, b);
+    }
+    later(w, LINKS_MS, EVENT_LINKS, 0);
+}
+
+/* What died is unlinked before it starts again: its peers see the old socket close. */
+static void unlink_all(cworld *w, uint32_t i) {
+    for (uint32_t k = 0; k < w->n_nodes; k++) {
+        if (k != i) set_link(w, i, k, false);
+    }
+}
+
+/* ---- faults ---- */
+
+static void cut_some(cworld *w, bool one_way) {
+    uint64_t group = sim_draw(&w->rng);
+    for (uint32_t a = 0; a < w->n_nodes; a++) {
+        for (uint32_t b = 0; b < w->n_nodes; b++) {
+            bool left = group >> (a % 64) & 1, right = group >> (b % 64) & 1;
+            if (left != right && (left || !one_way)) w->cut[a * w->n_nodes + b] = true;
+        }
+    }
+}
+
+static void cut_one(cworld *w, uint32_t i) {
+    for (uint32_t k = 0; k < w->n_nodes; k++) {
+        w->cut[i * w->n_nodes + k] = true;
+        if (sim_chance(&w->rng, 0.5)) w->cut[k * w->n_nodes + i] = true;
+    }
+}
+
+static uint32_t leader_or_any(cworld *w) {
+    uint32_t any = (uint32_t)sim_below(&w->rng, w->n_nodes);
+    if (!sim_chance(&w->rng, 0.4)) return any;
+    for (uint32_t i = 0; i < w->n_nodes; i++) {
+        const sim_node *n = &w->nodes[i];
+        if (n->up && exo_raft_role_of(exo_cluster_raft(n->cluster)) == EXO_RAFT_LEADER) return i;
+    }
+    return any;
+}
+
+/* The data directory is gone, with or without the node's key; or the end of the log is. */
+static void spoil_disk(cworld *w, uint32_t i) {
+    sim_node *n = &w->nodes[i];
+    bool planted = w->d.spoil == SPOIL_DISK_LOST_SAME_NAME || w->d.spoil == SPOIL_DAMAGE_IGNORED;
+    if (!planted && !sim_chance(&w->rng, 0.3)) return;
+    if (planted && sim_chance(&w->rng, 0.5)) return;
+    cnode_crash(w, i);
+    w->lossy = true;
+    w->result->n_lost_disks++;
+    later(w, between(w, 50, 2000), EVENT_START, i);
+    if (w->d.spoil == SPOIL_DAMAGE_IGNORED || (!planted && sim_chance(&w->rng, 0.4))) {
+        disk_drop(&n->disk, n->disk.snapshot.index + 1 + n->disk.n / 2);
+        n->disk.damaged = n->disk.log_id != 0 && n->disk.snapshot.index > 0;
+        return;
+    }
+    if (w->d.spoil == SPOIL_DISK_LOST_SAME_NAME) { /* it keeps its name in the log, and no vote */
+        uint64_t log_id = n->disk.log_id;
+        exo_raft_id member = n->disk.member;
+        disk_clear(&n->disk);
+        n->disk.log_id = log_id;
+        n->disk.member = member;
+        return;
+    }
+    disk_clear(&n->disk);
+    n->disk.session = 0;
+}
+
+static void fault(cworld *w) {
+    uint32_t i = leader_or_any(w);
+    switch (sim_below(&w->rng, 8)) {
+    case 0:
+    case 1:
+    case 2:
+        cnode_crash(w, i);
+        later(w, between(w, 1, sim_chance(&w->rng, w->quick_restart) ? 50 : 8000), EVENT_START, i);
+        break;
+    case 3:
+        w->nodes[i].asleep = w->nodes[i].up;
+        later(w, between(w, 50, 6000), EVENT_WAKE, i);
+        break;
+    case 4:
+        cut_some(w, sim_chance(&w->rng, 0.3));
+        later(w, between(w, 200, 12000), EVENT_HEAL, 0);
+        break;
+    case 5:
+        cut_one(w, i);
+        later(w, between(w, 200, 12000), EVENT_HEAL, 0);
+        break;
+    case 6: w->delay_us = between(w, 1, 10) * between(w, 1, 20) * SIM_MS; break;
+    default: spoil_disk(w, i); break;
+    }
+    later(w, between(w, 50, w->fault_every_ms), EVENT_FAULT, 0);
+}
+
+static void calm_down(cworld *w) {
+    w->calm = true;
+    w->loss = w->twice = 0;
+    w->delay_us = 5 * SIM_MS;
+    memset(w->cut, 0, (size_t)w->n_nodes * w->n_nodes * sizeof *w->cut);
+    for (uint32_t i = 0; i < w->n_nodes; i++) {
+        w->nodes[i].asleep = false;
+        if (!w->nodes[i].up) unlink_all(w, i);
+        cnode_start(w, i);
+    }
+}
+
+/* ---- clients ---- */
+
+static void ask(cworld *w, uint32_t k, bool remove, uint32_t node) {
+    sim_request *q = &w->requests[k];
+    exo_event e = {.type = remove ? EXO_EVENT_INSTANCE_DELETED : EXO_EVENT_INSTANCE_CREATED,
+                   .node = remove ? 0 : w->nodes[node].id,
+                   .min_nodes = remove ? 0 : 1};
+    snprintf(e.instance, sizeof e.instance, "i%u", k);
+    if (!remove) snprintf(e.model_id, sizeof e.model_id, "m%u", k % 7);
+    q->node = node;
+    q->epoch = w->nodes[node].epoch;
+    q->retry_us = w->now_us + ASK_AGAIN_MS * SIM_MS;
+    if (remove) q->delete_asked = true;
+    cnode_step(w, node,
+               &(exo_cluster_input){
+                   .kind = EXO_CLUSTER_PROPOSE, .event = &e, .tag = 2 * (uint64_t)k + 1 + remove});
+}
+
+static bool any_up(cworld *w, uint32_t *node) {
+    *node = (uint32_t)sim_below(&w->rng, w->n_nodes);
+    return w->nodes[*node].up && !w->nodes[*node].asleep;
+}
+
+/* A request whose node died is asked again, on any node; the others are still under way. */
+static void ask_again(cworld *w) {
+    uint32_t node;
+    for (uint32_t k = w->n_requests > 200 ? w->n_requests - 200 : 0; k < w->n_requests; k++) {
+        const sim_request *q = &w->requests[k];
+        bool open = q->created == 0 || (q->delete_asked && q->deleted == 0);
+        bool lost = w->nodes[q->node].epoch != q->epoch;
+        if (!open || !lost || w->now_us < q->retry_us || !any_up(w, &node)) continue;
+        ask(w, k, q->created != 0, node);
+    }
+}
+
+static void client(cworld *w, uint64_t quiet_us) {
+    uint32_t node;
+    ask_again(w);
+    if (w->now_us < quiet_us && any_up(w, &node) && w->n_requests < MAX_REQUESTS) {
+        uint32_t k = w->n_requests > 0 ? (uint32_t)sim_below(&w->rng, w->n_requests) : 0;
+        bool may = w->n_requests > 0 && w->requests[k].created != 0 && !w->requests[k].delete_asked;
+        if (may && sim_chance(&w->rng, 0.4)) {
+            ask(w, k, true, node);
+        } else {
+            ask(w, w->n_requests++, false, node);
+        }
+    }
+    later(w, between(w, 20, 400), EVENT_CLIENT, 0);
+}
+
+/* ---- time ---- */
+
+static void handle(cworld *w, sim_event *e, uint64_t quiet_us) {
+    sim_node *n = &w->nodes[e->node];
+    switch (e->kind) {
+    case EVENT_TICK:
+        if (!n->up || e->epoch != n->epoch || e->at_us != n->tick_at_us) break;
+        n->tick_at_us = 0;
+        if (n->asleep) {
+            n->tick_at_us = e->at_us + 20 * SIM_MS;
+            sim_add(&w->queue, (sim_event){.at_us = n->tick_at_us,
+                                           .kind = EVENT_TICK,
+                                           .node = e->node,
+                                           .epoch = n->epoch});
+        } else {
+            cnode_step(w, e->node, &(exo_cluster_input){.kind = EXO_CLUSTER_TICK});
+        }
+        break;
+    case EVENT_MESSAGE: deliver(w, e); break;
+    case EVENT_FAULT:
+        if (!w->calm) fault(w);
+        break;
+    case EVENT_HEAL: memset(w->cut, 0, (size_t)w->n_nodes * w->n_nodes * sizeof *w->cut); break;
+    case EVENT_LINKS: look_at_links(w); break;
+    case EVENT_CLIENT: client(w, quiet_us); break;
+    case EVENT_START:
+        if (n->up) break;
+        unlink_all(w, e->node);
+        n->tick_at_us = 0;
+        cnode_start(w, e->node);
+        break;
+    case EVENT_WAKE: n->asleep = false; break;
+    }
+}
+
+static void draw_world(cworld *w) {
+    w->rng.state = w->d.seed * 0x2545F4914F6CDD1Du + 99;
+    w->n_nodes = w->d.n_nodes != 0 ? w->d.n_nodes : (uint32_t)between(w, 2, 7);
+    w->nodes = calloc(w->n_nodes, sizeof *w->nodes);
+    w->links = calloc((size_t)w->n_nodes * w->n_nodes, sizeof *w->links);
+    w->cut = calloc((size_t)w->n_nodes * w->n_nodes, sizeof *w->cut);
+    if (w->nodes == NULL || w->links == NULL || w->cut == NULL) abort();
+    w->delay_us = w->d.peace ? 2 * SIM_MS : between(w, 1, 30) * SIM_MS;
+    w->fault_every_ms = between(w, 500, 6000);
+    if (w->d.peace) return;
+    w->loss = sim_chance(&w->rng, 0.5) ? 0.0 : (double)between(w, 1, 50) / 1000;
+    w->twice = sim_chance(&w->rng, 0.5) ? 0.0 : (double)between(w, 1, 50) / 1000;
+    w->crash_between = (double)between(w, 0, 3) / 1000;
+    w->disk_full = sim_chance(&w->rng, 0.5) ? 0.0 : 0.002;
+    w->quick_restart = sim_chance(&w->rng, 0.5) ? 0.2 : 0.9;
+    w->kept_entries = (uint32_t)between(w, 8, 64);
+}
+
+static void begin(cworld *w) {
+    for (uint32_t i = 0; i < w->n_nodes; i++) {
+        w->nodes[i].id = i + 1;
+        w->nodes[i].clock_rate = 0.95 + (double)sim_below(&w->rng, 1000) / 10000;
+        if (w->d.peace) {
+            w->nodes[i].clock_rate = 1;
+            cnode_start(w, i);
+        } else {
+            later(w, between(w, 0, 3000), EVENT_START, i);
+        }
+    }
+    if (w->d.peace) {
+        uint32_t hubs = w->n_nodes < HUBS ? w->n_nodes : HUBS;
+        for (uint32_t a = 0; a < hubs; a++) {
+            for (uint32_t b = a + 1; b < w->n_nodes; b++) set_link(w, a, b, true);
+        }
+        return;
+    }
+    later(w, 1, EVENT_LINKS, 0);
+    later(w, between(w, 2000, 8000), EVENT_FAULT, 0);
+    later(w, 1000, EVENT_CLIENT, 0);
+}
+
+static void finish(cworld *w) {
+    sim_event e;
+    while (sim_next(&w->queue, &e)) {
+        if (e.kind == EVENT_MESSAGE) free(e.data);
+    }
+    sim_queue_finish(&w->queue);
+    for (uint32_t i = 0; i < w->n_nodes; i++) cnode_free(&w->nodes[i]);
+    sim_map *maps[] = {&w->leaders, &w->masters, &w->states};
+    for (size_t i = 0; i < 3; i++) {
+        free(maps[i]->keys);
+        free(maps[i]->values);
+    }
+    free(w->nodes);
+    free(w->links);
+    free(w->cut);
+}
+
+cluster_world_result cluster_world_run(const cluster_world_desc *d) {
+    cluster_world_result result = {.ok = true};
+    cworld *w = calloc(1, sizeof *w);
+    if (w == NULL) abort();
+    w->d = *d;
+    w->result = &result;
+    draw_world(w);
+    uint64_t calm_us = (d->run_ms != 0 ? d->run_ms : 40000) * SIM_MS;
+    uint64_t end_us = calm_us + (d->peace ? 0 : (d->calm_ms != 0 ? d->calm_ms : 40000) * SIM_MS);
+    uint64_t look_us = 0;
+    begin(w);
+    sim_event e;
+    while (result.ok && sim_next(&w->queue, &e)) {
+        if (e.at_us > end_us) {
+            if (e.kind == EVENT_MESSAGE) free(e.data);
+            break;
+        }
+        w->now_us = e.at_us;
+        if (++result.n_events > MAX_EVENTS && !d->peace) {
+            cworld_broken(w, "more than %u events: something goes round in circles", MAX_EVENTS);
+        }
+        if (!w->calm && !d->peace && w->now_us >= calm_us) calm_down(w);
+        if (d->peace && result.converged_ms == 0 && w->now_us >= look_us) {
+            look_us = w->now_us + 50 * SIM_MS;
+            if (rules_agree(w, false, NULL, 0)) result.converged_ms = w->now_us / SIM_MS;
+        }
+        handle(w, &e, end_us - QUIET_MS * SIM_MS);
+    }
+    if (result.ok) rules_final(w);
+    finish(w);
+    free(w);
+    return result;
+}

@@ -1,0 +1,69 @@
+/* cluster_world.h - whole clusters of nodes as they are built (src/cluster/cluster.h), on virtual
+ * time: nodes that find each other, lose each other, go on alone and come together again.
+ *
+ * What goes wrong: messages lost, late, twice and out of order; links that break; networks cut one
+ * or both ways; nodes that stall, crash between two actions, find their disk full, damaged or
+ * empty; clocks that run fast or slow.  Clients create and delete instances on any node, and ask
+ * again elsewhere when no answer comes.
+ *
+ * After every event: one leader in a term of a log, one master in a term as shown, the same state
+ * behind the same entry of a log on every node.  At the end, without faults: one log, one master,
+ * one state, and everything a client was told is done is done. */
+#ifndef EXO_TESTS_CLUSTER_WORLD_H
+#define EXO_TESTS_CLUSTER_WORLD_H
+
+#include "cluster/cluster.h"
+#include "sim/sim.h"
+
+#define CLUSTER_WORLD_MAX_NODES 1000
+
+/* Bugs that can be planted at the border between the step and its world. */
+typedef enum {
+    SPOIL_NONE,
+    SPOIL_VOTE_NOT_PERSISTED,
+    SPOIL_TERM_NOT_PERSISTED,
+    SPOIL_ENTRIES_NOT_PERSISTED,
+    SPOIL_TRUNCATION_NOT_PERSISTED,
+    SPOIL_SNAPSHOT_NOT_PERSISTED,
+    SPOIL_SNAPSHOT_OF_OLD_STATE,
+    SPOIL_SNAPSHOT_FORGETS_MEMBERS,
+    SPOIL_CARRY_NOT_PERSISTED,
+    SPOIL_SENT_BEFORE_PERSISTED,
+    SPOIL_DAMAGE_IGNORED,
+    SPOIL_DISK_LOST_SAME_NAME,
+    SPOIL_SESSION_REPEATED,
+    SPOIL_COMMIT_TOO_FAR,
+    SPOIL_ACK_TOO_FAR,
+    SPOIL_REFUSAL_AS_ACK,
+    SPOIL_OLD_LOG_ELECTED,
+    SPOIL_REFUSED_VOTE_COUNTED,
+    SPOIL_STALE_REPLY_COUNTED,
+    SPOIL_GAP_SKIPPED,
+    SPOIL_LOG_NOT_COMPARED,
+    SPOIL_ENTRY_CHANGED,
+    SPOIL_IMAGE_LOSES_INSTANCE,
+    SPOIL_LOGS_MIXED_UP,
+    N_SPOILS,
+} world_spoil;
+const char *world_spoil_name(world_spoil s);
+
+typedef struct {
+    uint64_t seed;
+    uint32_t n_nodes; /* 0 = drawn, 2 to 7 */
+    uint64_t run_ms;  /* with faults; 0 = 40,000 */
+    uint64_t calm_ms; /* without, until all agree; 0 = 40,000 */
+    bool peace;       /* no faults; only the first 8 nodes have links to all others */
+    world_spoil spoil;
+    bool trace;
+} cluster_world_desc;
+
+typedef struct {
+    bool ok;
+    char why[256];
+    uint64_t n_events, n_messages, n_bytes, n_crashes, n_forks, n_acknowledged, n_masters;
+    uint64_t n_lost_disks, converged_ms; /* peace: when all first agreed */
+} cluster_world_result;
+
+cluster_world_result cluster_world_run(const cluster_world_desc *d);
+
+#endif

@@ -1,0 +1,130 @@
+/* cluster_world_impl.h - the simulated cluster's data, shared by cluster_world*.c.
+ *
+ *   cluster_world.c        life of a run: time, faults, links, clients
+ *   cluster_world_node.c   a node: its disk, carrying actions out
+ *   cluster_world_spoil.c  planted bugs
+ *   cluster_world_rules.c  what must never happen */
+#ifndef EXO_TESTS_CLUSTER_WORLD_IMPL_H
+#define EXO_TESTS_CLUSTER_WORLD_IMPL_H
+
+#include "sim/cluster_world.h"
+
+#define SIM_MS       1000u
+#define MAX_REQUESTS 4096
+
+enum {
+    EVENT_TICK = 1,
+    EVENT_MESSAGE,
+    EVENT_FAULT,
+    EVENT_HEAL,
+    EVENT_LINKS,
+    EVENT_CLIENT,
+    EVENT_START,
+    EVENT_WAKE
+};
+
+typedef struct {
+    uint64_t log_id, term, session;
+    exo_raft_id member, vote;
+    exo_raft_snapshot snapshot; /* owned; index 0 = none */
+    exo_raft_entry *entries;    /* owned */
+    size_t n, cap;
+    uint8_t *carry; /* owned */
+    size_t n_carry;
+    bool damaged;
+} sim_disk;
+
+typedef struct {
+    uint64_t id;
+    bool up, asleep;
+    uint64_t epoch; /* raised with each crash */
+    exo_cluster *cluster;
+    exo_cluster_actions out;
+    sim_disk disk;
+    double clock_rate;
+    uint64_t clock_zero_us, tick_at_us;
+    exo_raft_id shown_member;
+    uint64_t shown_log, shown_index; /* the state that was last checked */
+    uint64_t checked_term, checked_log;
+    uint8_t *old_image; /* planted: of an earlier snapshot */
+    uint32_t n_old_image;
+} sim_node;
+
+typedef struct {
+    uint32_t from, to;
+    uint64_t link_epoch;
+    size_t n;
+    uint8_t bytes[];
+} sim_message;
+
+typedef struct {
+    bool up;
+    uint64_t epoch, break_at_us;
+} sim_link;
+
+typedef struct {
+    uint64_t created, deleted; /* when they were acknowledged, us; 0 = not */
+    bool delete_asked;
+    uint32_t node;
+    uint64_t retry_us;
+    uint64_t epoch; /* of the node that was asked */
+} sim_request;
+
+/* 64 bits to 64 bits; open addressing. */
+typedef struct {
+    uint64_t *keys, *values;
+    size_t n, cap;
+} sim_map;
+uint64_t *sim_map_at(sim_map *m, uint64_t key, bool *fresh); /* key is not 0 */
+
+typedef struct {
+    cluster_world_desc d;
+    cluster_world_result *result;
+    sim_rng rng;
+    sim_queue queue;
+    uint64_t now_us;
+    bool calm, lossy; /* lossy: what was acknowledged may rightly be lost */
+    sim_node *nodes;
+    uint32_t n_nodes;
+    sim_link *links; /* (n_nodes, n_nodes), the lower index first */
+    bool *cut;       /* (n_nodes, n_nodes): from, to */
+    double loss, twice, crash_between, quick_restart, disk_full;
+    uint32_t kept_entries;
+    uint64_t delay_us, fault_every_ms;
+    sim_request requests[MAX_REQUESTS];
+    uint32_t n_requests;
+    sim_map leaders, masters, states;
+    uint64_t n_ids;
+} cworld;
+
+static inline bool cworld_over(const cworld *w) { return !w->result->ok; }
+static inline sim_link *link_of(cworld *w, uint32_t a, uint32_t b) {
+    return a < b ? &w->links[a * w->n_nodes + b] : &w->links[b * w->n_nodes + a];
+}
+void cworld_broken(cworld *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* node */
+void cnode_start(cworld *w, uint32_t i);
+void cnode_crash(cworld *w, uint32_t i);
+void cnode_step(cworld *w, uint32_t i, const exo_cluster_input *in);
+void cnode_free(sim_node *n);
+void disk_clear(sim_disk *k);
+void disk_drop(sim_disk *k, uint64_t from); /* entries from there on */
+uint64_t cnode_now_ms(const cworld *w, const sim_node *n);
+void cworld_send(cworld *w, uint32_t from, const exo_cluster_action *a);
+uint8_t *sim_copy(const void *bytes, size_t n);
+int cworld_index(const cworld *w, uint64_t id); /* -1: nobody */
+
+/* spoil */
+bool spoil_persist(cworld *w, sim_node *n, exo_cluster_action *a); /* true: it is skipped */
+/* A message on its way out of `from`, changed; NULL: as it is.  The caller frees. */
+uint8_t *spoil_message(cworld *w, sim_node *from, sim_node *to, const uint8_t *bytes, size_t n,
+                       size_t *n_out);
+
+/* rules */
+void rules_after_step(cworld *w, uint32_t i);
+void rules_acknowledged(cworld *w, uint64_t tag);
+void rules_final(cworld *w);
+bool rules_agree(const cworld *w, bool say, char *why, size_t cap);
+
+#endif
