@@ -198,7 +198,7 @@ add_test(NAME oracle_weights
 set_tests_properties(oracle_weights PROPERTIES LABELS oracle TIMEOUT 600 RESOURCE_LOCK llama.cpp
     SKIP_RETURN_CODE 5 ENVIRONMENT "EXO_ORACLE_WEIGHTS=$<TARGET_FILE:oracle_weights>")
 
-foreach(suite tokenizers templates)
+foreach(suite tokenizers templates hf_tokenizers)
     add_test(NAME oracle_${suite}
         COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider
             tests/oracle/test_${suite}.py

@@ -4,6 +4,7 @@
 #include "model/convert.h"
 #include "model/mix.h"
 #include "model/paths.h"
+#include "model/tokenizer.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -61,6 +62,9 @@ static int run(int argc, char **argv) {
     if (st == EXO_OK) st = exo_cli_open_file(model[0], &g, &err);
     if (st == EXO_OK) st = exo_convert(g, &d, out, &err);
     exo_cli_progress_end(&bar);
+    if (st == EXO_OK && exo_tokenizer_is_own(g))
+        fprintf(stderr, "exo: note: GGUF has no name for this tokenizer.json: its description is "
+                        "in the file for exo, other programs refuse it\n");
     exo_gguf_close(g);
     return st == EXO_OK ? EXO_EXIT_OK : exo_cli_fail(&err);
 }

@@ -32,6 +32,44 @@ static bool rebuilds(const json_t *config) {
            strncmp(class, "Gemma", 5) == 0;
 }
 
+/* Adds the tokens of a template that special_tokens leave out, where the vocabulary has them. */
+static bool explain_template(const exo_hf_vocab *v, json_t *template) {
+    json_t *known = json_object_get(template, "special_tokens"), *item;
+    size_t i;
+    bool ok = true;
+    if (!json_is_object(known)) {
+        known = json_object();
+        ok = json_object_set_new(template, "special_tokens", known) == 0;
+    }
+    json_array_foreach(json_object_get(template, "single"), i, item) {
+        const char *name = exo_hf_text_of(json_object_get(item, "SpecialToken"), "id");
+        if (!ok || name[0] == '\0' || json_object_get(known, name) != NULL) continue;
+        int64_t id = exo_hf_find_token(v, name);
+        if (id >= 0)
+            ok = json_object_set_new(known, name, json_pack("{s:[I]}", "ids", (json_int_t)id)) == 0;
+    }
+    return ok;
+}
+
+static bool explain_templates(const exo_hf_vocab *v, json_t *post, int depth) {
+    json_t *all = json_object_get(post, "processors"), *p;
+    size_t i;
+    if (strcmp(exo_hf_text_of(post, "type"), "TemplateProcessing") == 0)
+        return explain_template(v, post);
+    bool ok = true;
+    if (depth == 0) return ok;
+    json_array_foreach(all, i, p) ok = ok && explain_templates(v, p, depth - 1);
+    return ok;
+}
+
+/* v->post: as the file has it, with its templates explained. */
+static exo_status copy_post(exo_hf_vocab *v) {
+    const json_t *post = json_object_get(v->texts->tokenizer, "post_processor");
+    v->post = post != NULL ? json_deep_copy(post) : json_null();
+    if (v->post != NULL && explain_templates(v, v->post, 8)) return EXO_OK;
+    return exo_error_set(v->err, EXO_ENOMEM, "out of memory for a tokenizer");
+}
+
 /* What a text is put between. */
 typedef struct {
     bool add_bos, add_eos;
@@ -40,13 +78,11 @@ typedef struct {
 
 static exo_status read_frame(const exo_hf_vocab *v, int64_t bos, int64_t eos, frame *out) {
     const json_t *config = v->texts->tokenizer_config;
-    const json_t *post = json_object_get(v->texts->tokenizer, "post_processor");
     const json_t *own_bos = json_object_get(config, "add_bos_token");
     const json_t *own_eos = json_object_get(config, "add_eos_token");
     exo_pipeline *p = exo_calloc(1, sizeof *p);
     if (p == NULL) return exo_error_set(v->err, EXO_ENOMEM, "out of memory for a tokenizer");
-    exo_status st = EXO_OK;
-    if (post != NULL) st = exo_pipeline_read_frame(p, post, v->n, v->err);
+    exo_status st = exo_pipeline_read_frame(p, v->post, v->n, v->err);
     if (st == EXO_OK) {
         bool free_to_say = rebuilds(config) || p->n_before + p->n_after == 0;
         out->add_bos = p->n_before > 0 && p->before[0] == bos;
@@ -176,9 +212,8 @@ static bool is_bert(const exo_hf_vocab *v) {
 
 /* [CLS] text [SEP], which a "bert" file means without saying so. */
 static bool is_bert_frame(const exo_hf_vocab *v, int64_t cls, int64_t sep) {
-    const json_t *post = json_object_get(v->texts->tokenizer, "post_processor");
     exo_pipeline *p = exo_calloc(1, sizeof *p);
-    bool usual = p != NULL && exo_pipeline_read_frame(p, post, v->n, NULL) == EXO_OK &&
+    bool usual = p != NULL && exo_pipeline_read_frame(p, v->post, v->n, NULL) == EXO_OK &&
                  p->n_before == 1 && p->n_after == 1 && p->before[0] == cls && p->after[0] == sep;
     exo_free(p);
     return usual;
@@ -294,10 +329,7 @@ static json_t *describe(const exo_hf_vocab *v, const frame *f) {
         json_t *pre = json_object_get(t, "pre_tokenizer");
         ok = json_object_set(d, "pre_tokenizer", pre != NULL ? pre : json_null()) == 0;
     }
-    if (ok && !f->by_flags) {
-        json_t *post = json_object_get(t, "post_processor");
-        ok = json_object_set(d, "post_processor", post != NULL ? post : json_null()) == 0;
-    }
+    if (ok && !f->by_flags) ok = json_object_set(d, "post_processor", v->post) == 0;
     if (ok) return d;
     json_decref(d);
     return NULL;
@@ -341,6 +373,7 @@ static exo_status add_all(exo_hf_vocab *v) {
     if (st == EXO_OK) st = exo_hf_read_vocab(v);
     if (st == EXO_OK && v->form == EXO_HF_AS_LLAMA) st = exo_hf_score_by_merges(v);
     if (st == EXO_OK) st = exo_hf_read_added(v);
+    if (st == EXO_OK) st = copy_post(v);
     if (st != EXO_OK) return st;
     if (v->form == EXO_HF_AS_BERT &&
         !is_bert_frame(v, bert_id(v, "cls_token", "[CLS]"), bert_id(v, "sep_token", "[SEP]")))
@@ -375,5 +408,6 @@ exo_status exo_hf_add_tokenizer(const exo_hf_texts *t, uint32_t n_rows, exo_gguf
     if (v.entries == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for a vocabulary");
     exo_status st = add_all(&v);
     exo_free(v.entries);
+    json_decref(v.post);
     return st;
 }

@@ -39,6 +39,7 @@ typedef struct {
     bool bpe, unigram, byte_fallback;
     bool exactly; /* AS_GPT2: the name says all about cutting */
     const char *pre;
+    json_t *post; /* the post_processor; null where there is none */
     exo_gguf_writer *w;
     exo_error *err;
 } exo_hf_vocab;

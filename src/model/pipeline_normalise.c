@@ -341,7 +341,8 @@ static bool loses_beginning(const exo_normaliser *step, exo_regex_match *m, exo_
         exo_regex_walk w = {step->regex, m, (const uint8_t *)s.s, s.n, 0, SIZE_MAX};
         bool found;
         bool ok = exo_regex_next(&w, &begin, &end, &found, NULL) == EXO_OK;
-        return ok && found && begin == 0 && end > 0 && step->n_text == 0;
+        /* What is put in stands where the last character of a match was. */
+        return ok && found && begin == 0 && (end > len || (end > 0 && step->n_text == 0));
     }
     exo_buf out = {0};
     bool ok = run(step, m, (exo_str){s.s, len}, &out, NULL) == EXO_OK && exo_buf_ok(&out);

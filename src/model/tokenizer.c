@@ -118,6 +118,12 @@ void exo_tokenizer_destroy(exo_tokenizer *t) {
     exo_free(t);
 }
 
+bool exo_tokenizer_is_own(const exo_gguf *g) {
+    exo_str model;
+    return exo_gguf_str(g, "tokenizer.ggml.model", &model) &&
+           model.n == strlen(EXO_TOKENIZER_OWN) && memcmp(model.s, EXO_TOKENIZER_OWN, model.n) == 0;
+}
+
 uint32_t exo_tokenizer_n_vocab(const exo_tokenizer *t) { return t->vocab.n; }
 
 int32_t exo_tokenizer_bos(const exo_tokenizer *t) { return t->vocab.bos; }

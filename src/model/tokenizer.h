@@ -21,6 +21,9 @@ void exo_ids_finish(exo_ids *ids);
 exo_status exo_tokenizer_create(const exo_gguf *g, exo_tokenizer **out, exo_error *err);
 void exo_tokenizer_destroy(exo_tokenizer *t); /* NULL is allowed */
 
+/* Whether only exo can use the file's tokenizer: GGUF has no name for what it does. */
+bool exo_tokenizer_is_own(const exo_gguf *g);
+
 uint32_t exo_tokenizer_n_vocab(const exo_tokenizer *t);
 int32_t exo_tokenizer_bos(const exo_tokenizer *t); /* -1: none */
 int32_t exo_tokenizer_eos(const exo_tokenizer *t);

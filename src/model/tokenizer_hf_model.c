@@ -236,6 +236,31 @@ static bool word_level(exo_tokenize_call *c, const uint8_t *s, size_t n) {
 
 /* ---- any ---- */
 
+static const char mark[] = "\xE2\x96\x81"; /* U+2581 */
+
+/* Whether no merge reaches from a character over a U+2581 behind it: then a text without spaces,
+ * which is one piece, can be merged word by word. */
+static bool words_are_apart(const exo_tokenizer *t) {
+    const exo_pipeline *p = t->pipeline;
+    return p->model == EXO_PIPELINE_BPE && t->vocab.words_are_apart && !p->ignore_merges &&
+           p->n_prefix == 0 && p->n_suffix == 0 &&
+           exo_vocab_find(&t->vocab, (const uint8_t *)mark, 3) != EXO_NO_TOKEN;
+}
+
+/* Bytes of the first word of s (n > 0): marks, and what follows up to the next one. */
+static size_t first_word(const uint8_t *s, size_t n) {
+    size_t i = 0;
+    while (n - i >= 3 && memcmp(s + i, mark, 3) == 0) i += 3;
+    while (i < n) {
+        const uint8_t *next = memchr(s + i, (uint8_t)mark[0], n - i);
+        if (next == NULL) return n;
+        i = (size_t)(next - s);
+        if (n - i >= 3 && memcmp(next, mark, 3) == 0) return i;
+        i++;
+    }
+    return n;
+}
+
 exo_status exo_hf_piece(void *ud, const uint8_t *s, size_t n, exo_error *err) {
     static const exo_word_fn models[] = {[EXO_PIPELINE_BPE] = bpe,
                                          [EXO_PIPELINE_UNIGRAM] = unigram,
@@ -245,7 +270,11 @@ exo_status exo_hf_piece(void *ud, const uint8_t *s, size_t n, exo_error *err) {
     exo_word_fn model = models[c->t->pipeline->model];
     if (n > INT32_MAX)
         return exo_error_set(err, EXO_ETOOLONG, "a piece of text of more than 2 GiB");
-    bool ok = n <= CACHED_BYTES ? exo_word_ids(c, s, n, model) : model(c, s, n);
+    bool apart = n > CACHED_BYTES && words_are_apart(c->t), ok = true;
+    for (size_t word; ok && n > 0; s += word, n -= word) {
+        word = apart ? first_word(s, n) : n;
+        ok = word <= CACHED_BYTES ? exo_word_ids(c, s, word, model) : model(c, s, word);
+    }
     if (!ok) return exo_ids_no_memory(err);
     if (c->no_unknown)
         return exo_error_set(err, EXO_EUNSUPPORTED,

@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "model/charsmap.h"
+#include "model/gguf_part.h"
 
 #include <string.h>
 
@@ -120,7 +121,14 @@ static void set_defaults(exo_vocab *v, unsigned pre) {
 static exo_status read_id(const exo_vocab *v, const exo_gguf *g, const char *key, int32_t *id,
                           exo_error *err) {
     uint32_t value;
-    if (!exo_gguf_u32(g, key, &value)) return EXO_OK; /* absent, or -1 for "none" */
+    if (!exo_gguf_has(g, key)) return EXO_OK;
+    if (!exo_gguf_u32(g, key, &value)) {
+        const exo_gguf_kv *kv = exo_gguf_part_find(exo_gguf_head(g), key);
+        int64_t number;
+        bool none = kv->type != EXO_GGUF_ARRAY && exo_gguf_kv_i64(kv, 0, &number) && number == -1;
+        if (none) return EXO_OK; /* as some files say it */
+        return exo_error_set(err, EXO_EFORMAT, "%s is no id of a token", key);
+    }
     if (value >= v->n)
         return exo_error_set(err, EXO_EFORMAT, "%s is %u, but there are %u tokens", key, value,
                              v->n);
@@ -129,7 +137,7 @@ static exo_status read_id(const exo_vocab *v, const exo_gguf *g, const char *key
 }
 
 static exo_status read_ids(exo_vocab *v, const exo_gguf *g, exo_error *err) {
-    int32_t eot = EXO_NO_TOKEN, eom = EXO_NO_TOKEN, cls = EXO_NO_TOKEN;
+    int32_t eot = EXO_NO_TOKEN, eom = EXO_NO_TOKEN, cls = EXO_NO_TOKEN, unused = EXO_NO_TOKEN;
     const struct {
         const char *key;
         int32_t *id;
@@ -141,6 +149,8 @@ static exo_status read_ids(exo_vocab *v, const exo_gguf *g, exo_error *err) {
         {"tokenizer.ggml.cls_token_id", &cls},
         {"tokenizer.ggml.eot_token_id", &eot},
         {"tokenizer.ggml.eom_token_id", &eom},
+        {"tokenizer.ggml.padding_token_id", &unused}, /* looked at, in case it is nonsense */
+        {"tokenizer.ggml.mask_token_id", &unused},
     };
     for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) {
         exo_status status = read_id(v, g, ids[i].key, ids[i].id, err);
@@ -157,25 +167,36 @@ static exo_status read_ids(exo_vocab *v, const exo_gguf *g, exo_error *err) {
 }
 
 /* Keeps the default where the file is silent. */
-static void read_flag(const exo_gguf *g, const char *key, bool *flag) {
-    bool value;
-    if (exo_gguf_bool(g, key, &value)) *flag = value;
+static exo_status read_flag(const exo_gguf *g, const char *key, bool *flag, exo_error *err) {
+    if (!exo_gguf_has(g, key) || exo_gguf_bool(g, key, flag)) return EXO_OK;
+    return exo_error_set(err, EXO_EFORMAT, "%s is neither true nor false", key);
 }
 
-static void read_flags(exo_vocab *v, const exo_gguf *g, unsigned pre) {
-    read_flag(g, "tokenizer.ggml.add_bos_token", &v->add_bos);
-    read_flag(g, "tokenizer.ggml.add_eos_token", &v->add_eos);
-    if (v->kind == EXO_VOCAB_SPM || v->kind == EXO_VOCAB_UGM)
-        read_flag(g, "tokenizer.ggml.add_space_prefix", &v->add_space_prefix);
-    read_flag(g, "tokenizer.ggml.remove_extra_whitespaces", &v->remove_extra_spaces);
-    read_flag(g, "tokenizer.ggml.normalizer.lowercase", &v->lowercase);
-    v->strip_accents = v->lowercase;
-    read_flag(g, "tokenizer.ggml.normalizer.strip_accents", &v->strip_accents);
+static exo_status read_flags(exo_vocab *v, const exo_gguf *g, unsigned pre, exo_error *err) {
+    bool spaces = v->kind == EXO_VOCAB_SPM || v->kind == EXO_VOCAB_UGM, strips = false;
+    const struct {
+        const char *key;
+        bool *flag;
+    } flags[] = {
+        {"tokenizer.ggml.add_bos_token", &v->add_bos},
+        {"tokenizer.ggml.add_eos_token", &v->add_eos},
+        {"tokenizer.ggml.remove_extra_whitespaces", &v->remove_extra_spaces},
+        {"tokenizer.ggml.normalizer.lowercase", &v->lowercase},
+        {"tokenizer.ggml.normalizer.strip_accents", &strips},
+        {"tokenizer.ggml.add_space_prefix", &v->add_space_prefix},
+    };
+    size_t n = sizeof flags / sizeof flags[0] - (spaces ? 0 : 1);
+    exo_status status = EXO_OK;
+    for (size_t i = 0; status == EXO_OK && i < n; i++)
+        status = read_flag(g, flags[i].key, flags[i].flag, err);
+    bool own = exo_gguf_has(g, "tokenizer.ggml.normalizer.strip_accents");
+    v->strip_accents = own ? strips : v->lowercase;
     if ((pre & EXO_PRE_WHOLE_NEWLINES) != 0) v->add_bos = true; /* Gemma 4's files say no */
     if (v->kind == EXO_VOCAB_WPM) { /* [CLS] text [SEP], whatever the file says */
         v->add_bos = v->add_sep = true;
         v->add_eos = false;
     }
+    return status;
 }
 
 static exo_status check_wanted(const exo_vocab *v, exo_error *err) {
@@ -229,7 +250,7 @@ exo_status exo_vocab_read_meta(exo_vocab *v, const exo_gguf *g, const exo_vocab_
     set_defaults(v, desc->pre);
     exo_status status = read_ids(v, g, err);
     if (status != EXO_OK) return status;
-    read_flags(v, g, desc->pre);
-    status = check_wanted(v, err);
+    status = read_flags(v, g, desc->pre, err);
+    if (status == EXO_OK) status = check_wanted(v, err);
     return status == EXO_OK ? read_charsmap(v, g, err) : status;
 }

@@ -172,6 +172,19 @@ static bool byte_token(exo_str s, uint8_t *out) {
     return high >= 0 && low >= 0;
 }
 
+/* A token of kind BYTE must spell one, each another, where the bytes are looked up by it. */
+static exo_status check_byte(const exo_vocab *v, int32_t id, exo_str s, exo_error *err) {
+    uint8_t byte;
+    if (!v->raw || v->tokens[id].type != EXO_TOKEN_BYTE) return EXO_OK;
+    if (!byte_token(s, &byte))
+        return exo_error_set(err, EXO_EFORMAT,
+                             "%s[%d] is a byte by its kind, but \"%.*s\" is not <0x00> to <0xFF>",
+                             TOKENS, id, s.n < 40 ? (int)s.n : 40, s.s);
+    if (v->byte_ids[byte] == EXO_NO_TOKEN) return EXO_OK;
+    return exo_error_set(err, EXO_EFORMAT, "%s[%d] and [%d] are the same byte", TOKENS,
+                         v->byte_ids[byte], id);
+}
+
 static size_t unescape(exo_str s, uint8_t *out) {
     size_t k = 0;
     for (size_t i = 0; i < s.n;) {
@@ -289,8 +302,10 @@ static exo_status read_types(exo_vocab *v, const exo_gguf *g, exo_error *err) {
     for (uint32_t i = 0; i < v->n; i++) {
         if (!exo_gguf_array_i64(g, TYPES, i, &type))
             return exo_error_set(err, EXO_EFORMAT, "%s is not an array of integers", TYPES);
-        bool known = type >= EXO_TOKEN_UNDEFINED && type <= EXO_TOKEN_BYTE;
-        v->tokens[i].type = (uint8_t)(known ? type : EXO_TOKEN_UNDEFINED);
+        if (type < EXO_TOKEN_UNDEFINED || type > EXO_TOKEN_BYTE)
+            return exo_error_set(err, EXO_EFORMAT, "%s[%u] is %lld; kinds are 0 to 6", TYPES, i,
+                                 (long long)type);
+        v->tokens[i].type = (uint8_t)type;
     }
     return EXO_OK;
 }
@@ -368,6 +383,8 @@ static exo_status read_tokens(exo_vocab *v, const exo_gguf *g, exo_error *err) {
             t->type = EXO_TOKEN_CONTROL;
             exo_vocab_add_end(v, (int32_t)id);
         }
+        status = check_byte(v, (int32_t)id, s, err);
+        if (status != EXO_OK) break;
         t->text = (uint32_t)v->n_blob;
         t->n_text = (uint16_t)s.n;
         if (s.n > 0) memcpy(v->blob + t->text, s.s, s.n);

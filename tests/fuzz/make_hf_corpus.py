@@ -79,6 +79,36 @@ def main() -> None:
         "pre_tokenizer": {"type": "BertPreTokenizer"},
         "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
                   "vocab": {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "a": 3, "##b": 4, "##": 5}}}})
+    frame = {"type": "TemplateProcessing", "single": [
+        {"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}],
+        "special_tokens": {"<s>": {"ids": [1]}}}
+    hf("unigram", {"config": config, "rows": 8, "tokenizer": {
+        "normalizer": {"type": "Sequence", "normalizers": [
+            {"type": "NFKC"}, {"type": "Nmt"}, {"type": "StripAccents"}, {"type": "Lowercase"},
+            {"type": "Strip", "strip_left": True, "strip_right": False},
+            {"type": "Precompiled", "precompiled_charsmap": "BAAAAAAAAAAA"},
+            {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}]},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "WhitespaceSplit"}, {"type": "Metaspace", "replacement": "▁",
+                                          "prepend_scheme": "always", "split": True}]},
+        "post_processor": frame, "decoder": {"type": "Metaspace", "replacement": "▁"},
+        "added_tokens": [{"id": 5, "content": "Hi", "lstrip": True, "rstrip": True,
+                          "single_word": True, "normalized": True, "special": False}],
+        "model": {"type": "Unigram", "unk_id": 0, "byte_fallback": True,
+                  "vocab": [["<unk>", 0], ["<s>", 0], ["▁", -1.5], ["h", -2], ["▁hi", -0.5]]}}})
+    hf("split_steps", {"config": config, "rows": 16, "tokenizer": {
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": r"(?i:'s)|[^\s\w]{1,3}+|\p{Han}+|[[:alpha:]-]\b"},
+             "behavior": "MergedWithNext", "invert": True},
+            {"type": "Digits", "individual_digits": True}, {"type": "FixedLength", "length": 3},
+            {"type": "Punctuation", "behavior": "Contiguous"}, {"type": "ByteLevel"},
+            {"type": "Split", "pattern": {"String": "Ġ"}, "behavior": "Removed"}]},
+        "post_processor": {"type": "RobertaProcessing", "cls": ["<s>", 0], "sep": ["</s>", 1]},
+        "decoder": {"type": "BPEDecoder", "suffix": "</w>"},
+        "model": {"type": "BPE", "unk_token": "?", "fuse_unk": True, "ignore_merges": True,
+                  "end_of_word_suffix": "</w>", "continuing_subword_prefix": "#",
+                  "vocab": {"H": 0, "#i": 1, "Hi": 2, "?": 3, "#i</w>": 4, "Hi</w>": 5},
+                  "merges": [["H", "#i"], "H #i</w>"]}}})
     layer = "model.layers.0."
     experts = f"{layer}mlp.experts."
     hf("quants", {"config": {**config, "model_type": "gpt_oss", "num_local_experts": 2,

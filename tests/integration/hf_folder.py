@@ -414,6 +414,8 @@ def word_piece(get: Any) -> dict[str, Any]:
                        "strip_accents": None, "lowercase": True},
         "added_tokens": [{"id": i, "content": t, "special": True}
                          for i, t in enumerate(words) if types[i] == 3],
+        "post_processor": {"type": "BertProcessing", **{
+            end: [name, words.index(name)] for end, name in (("cls", "[CLS]"), ("sep", "[SEP]"))}},
         "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
                   "vocab": {t: i for i, t in enumerate(words)}}}
 

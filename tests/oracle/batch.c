@@ -3,9 +3,8 @@
  *
  *   exo_batch tokenize MODEL   records: u8 flags, u32 n, n bytes of text
  *                              answers: i32 n_ids and that many i32, or -1, u32 n, the message
- *   exo_batch json             records: u32 n, a tokenizer.json; u32 n_rows; u32 n_texts and as many
- *                              records of tokenize.  answers: u8 1, u32 n, a message; or u8 0 and
- *                              the answers of tokenize
+ *   exo_batch json             records: u32 n, a tokenizer.json; u32 n_rows; u32 n_texts and as
+ * many records of tokenize.  answers: u8 1, u32 n, a message; or u8 0 and the answers of tokenize
  *   exo_batch template         records: u32 n, a template; u32 n, its variables as JSON
  *                              answers: u8 0, u32 n, the text; or u8 1, u32 n, the message
  *

@@ -79,7 +79,6 @@ class Report:
     def __str__(self) -> str:
         lines = [f"{self.tokenizers} tokenizers, {self.texts} texts agreed, "
                  f"{self.invalid} files refused by the library, {len(self.differ)} differences"]
-        lines += [f"  differ: {k} {n}" for k, n in Counter(x.split("\n")[0] for x in self.differ).most_common(12)]
         lines += [f"  exo refuses {n:5}: {what}" for what, n in self.refused.most_common()]
         return "\n".join(lines + self.differ[:5])
 
