@@ -59,7 +59,7 @@ exo_status exo_admit_start(exo_node *n, exo_error *err) {
     exo_status st = exo_secret_lock(n->data_dir, NODE_LOCK, 0, &n->admit->lock, err);
     if (st == EXO_EBUSY) {
         return exo_error_set(err, EXO_EBUSY,
-                             "another exo node runs with the data directory %s: give this one its "
+                             "another exo node uses the data directory %s: give this one its "
                              "own (--data-dir)",
                              n->data_dir);
     }

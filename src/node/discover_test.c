@@ -163,7 +163,7 @@ static void a_data_directory_is_for_one_node(void **state) {
     snprintf(dir, sizeof dir, "%s/one", root);
     exo_node_desc d = {.data_dir = dir, .listen_addr = "127.0.0.1", .cluster_key = KEY};
     assert_int_equal(exo_node_start(&d, &again, &err), EXO_EBUSY);
-    assert_non_null(strstr(err.message, "another exo node runs"));
+    assert_non_null(strstr(err.message, "another exo node uses"));
     exo_node_stop(one);
 }
 

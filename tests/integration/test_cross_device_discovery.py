@@ -182,7 +182,7 @@ def test_one_data_directory_runs_once(lan: Lan, tmp_path: Path) -> None:
     (a,) = lan.switch(1)
     node = lan.start(a, tmp_path / "a", env=SAME_KEY).wait_healthy()
     done = node.exo("node", "--port", "0", "--api-port", "0")
-    assert done.returncode == 1 and b"another exo node runs" in done.stderr
+    assert done.returncode == 1 and b"another exo node uses" in done.stderr
 
 
 def test_garbage_and_replays_change_nothing(lan: Lan, trio: list[Host], tmp_path: Path) -> None:
