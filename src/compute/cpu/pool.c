@@ -125,7 +125,8 @@ static void barrier_wait(exo_pool *p, unsigned seen) {
 
 /* True for the last thread to arrive, which opens the barrier. */
 static bool barrier_arrive(exo_pool *p) {
-    if (atomic_fetch_add(&p->arrived, 1) + 1 != p->n_running) return false;
+    uint32_t n = p->n_running; /* once the last has arrived, the next run may set it anew */
+    if (atomic_fetch_add(&p->arrived, 1) + 1 != n) return false;
     atomic_store(&p->arrived, 0);
     gate_open(&p->barrier);
     return true;
