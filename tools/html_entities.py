@@ -14,6 +14,7 @@ out=['''/* html_entities.c - the named character references of HTML, from the HT
 
 #include <string.h>
 
+/* clang-format off */
 static const struct {
     const char *name, *text;
 } entities[] = {''']
@@ -23,12 +24,13 @@ def cstr(s):
     for b in s.encode():
         r+= chr(b) if 32<=b<127 and b not in b'"\\?' else "\\%03o"%b
     return '"'+r+'"'
-items=[" {%s, %s},"%(cstr(k),cstr(v)) for k,v in rows]
+items=[" {%s,%s},"%(cstr(k),cstr(v)) for k,v in rows]
 for it in items:
     if len(line)+len(it)>99: out.append(line); line="   "
     line+=it
 out.append(line)
 out.append('''};
+/* clang-format on */
 
 const char *exo_html_entity(const char *name, size_t n) {
     size_t low = 0, high = sizeof entities / sizeof *entities;

@@ -50,7 +50,7 @@ typedef enum {
     EXO_J_JOINER,
     EXO_J_BLOCKS, /* `self` */
     EXO_J_BLOCK,  /* self.name: a block of the template */
-    EXO_J_ABSENT, /* an argument that was not given; templates never see it */
+    EXO_J_ABSENT, /* argument not given, name without a value; templates never see it */
 } exo_jtype;
 
 typedef struct exo_jstr exo_jstr;
@@ -125,6 +125,8 @@ struct exo_jscope {
     exo_jscope *parent;
     exo_jdict vars;
     bool captured; /* a macro refers to it: a loop must not reuse it for its next pass */
+    bool top;      /* the template's own: what is assigned here is known to its parent too */
+    bool block;    /* of a scoped block: what has no value around it is looked up further out */
 };
 
 /* ---- the tree ---- */
@@ -247,6 +249,7 @@ typedef enum {
     EXO_J_STMT_WITH,
     EXO_J_STMT_BLOCK,
     EXO_J_STMT_AUTOESCAPE,
+    EXO_J_STMT_UNSET, /* in front of a body: names that have no value there yet */
     EXO_J_STMT_GROUP, /* a body without a scope of its own: {% generation %} */
     EXO_J_STMT_BREAK,
     EXO_J_STMT_CONTINUE,
@@ -313,6 +316,10 @@ struct exo_jstmt {
             exo_jexpr *value;
             exo_jstmt *body;
         } autoescape;
+        struct {
+            const exo_jstr **names;
+            size_t n;
+        } unset;
         const exo_jstr *tag; /* UNSUPPORTED */
     };
 };
@@ -593,6 +600,8 @@ exo_jstmt *exo_jparse(exo_jctx *c, const exo_jtoken *tokens);
 /* jinja_check.c: fails for an unknown filter or test; soft: body belongs to an if. */
 void exo_jcheck(exo_jctx *c, const exo_jstmt *body, bool soft);
 bool exo_jis_constant(const exo_jexpr *e); /* of operators and constants alone */
+/* jinja_names.c: adds UNSET statements to the template and the bodies in it. */
+void exo_jsettle_names(exo_jctx *c, exo_jstmt **body);
 
 /* jinja_parse_expr.c: what statements need of the expression parser */
 bool exo_jat_op(const exo_jparser *p, const char *op);

@@ -163,7 +163,8 @@ static void check_stmt(exo_jctx *c, const exo_jstmt *s, bool soft) {
     case EXO_J_STMT_TEXT:
     case EXO_J_STMT_BREAK:
     case EXO_J_STMT_CONTINUE:
-    case EXO_J_STMT_UNSUPPORTED: break;
+    case EXO_J_STMT_UNSUPPORTED:
+    case EXO_J_STMT_UNSET: break;
     case EXO_J_STMT_PRINT: check_expr(c, s->print.value, soft); break;
     case EXO_J_STMT_AUTOESCAPE:
         check_expr(c, s->autoescape.value, false);

@@ -9,8 +9,13 @@
 
 static exo_jvalue eval_name(exo_jctx *c, const exo_jstr *name, exo_jscope *scope) {
     exo_jvalue v;
+    bool beyond_block = false;
     for (exo_jscope *s = scope; s != NULL; s = s->parent) {
-        if (exo_jdict_get_name(c, &s->vars, name, &v)) return v;
+        if (exo_jdict_get_name(c, &s->vars, name, &v)) {
+            if (v.type != EXO_J_ABSENT) return v;
+            if (!beyond_block) return exo_jundefined_name(name);
+        }
+        beyond_block |= s->block;
     }
     if (exo_jstr_is(name, "self")) return (exo_jvalue){.type = EXO_J_BLOCKS};
     const exo_jnative *global = exo_jglobal_find(name);

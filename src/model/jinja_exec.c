@@ -33,6 +33,11 @@ static exo_jscope *renew_scope(exo_jctx *c, exo_jscope *s) {
     return s;
 }
 
+static void assign_name(exo_jctx *c, const exo_jstr *name, exo_jvalue v, exo_jscope *scope) {
+    exo_jdict_set_name(c, &scope->vars, name, v);
+    if (scope->top) exo_jdict_set_name(c, &scope->parent->vars, name, v);
+}
+
 static void unpack(exo_jctx *c, const exo_jexpr *target, exo_jvalue v, exo_jscope *scope) {
     exo_jlist *l = exo_jiterate(c, v);
     if (l == NULL) return;
@@ -49,7 +54,7 @@ static void unpack(exo_jctx *c, const exo_jexpr *target, exo_jvalue v, exo_jscop
 void exo_jassign(exo_jctx *c, const exo_jexpr *target, exo_jvalue v, exo_jscope *scope) {
     if (!exo_jok(c) || scope == NULL) return;
     if (target->kind == EXO_J_EXPR_NAME) {
-        exo_jdict_set_name(c, &scope->vars, target->name, v);
+        assign_name(c, target->name, v, scope);
     } else if (target->kind == EXO_J_EXPR_TUPLE) {
         unpack(c, target, v, scope);
     } else {
@@ -408,7 +413,9 @@ static void exec_block(exo_jctx *c, const exo_jstmt *s, exo_jscope *outer) {
     const exo_jstr *name = s->block.name;
     if (s->block.required)
         exo_jfail(c, "Required block '%.*s' not found", exo_jshown(name), name->s);
-    exec_body(c, s->block.body, new_scope(c, outer));
+    exo_jscope *scope = new_scope(c, outer);
+    if (scope != NULL) scope->block = true;
+    exec_body(c, s->block.body, scope);
 }
 
 exo_jvalue exo_jcall_block(exo_jctx *c, const exo_jstmt *block) {
@@ -419,6 +426,12 @@ exo_jvalue exo_jcall_block(exo_jctx *c, const exo_jstmt *block) {
     text.markup = c->autoescape;
     exo_jleave(c);
     return text;
+}
+
+static void exec_unset(exo_jctx *c, const exo_jstmt *s, exo_jscope *scope) {
+    exo_jcharge(c, s->unset.n);
+    for (size_t i = 0; i < s->unset.n && exo_jok(c); i++)
+        exo_jdict_set_name(c, &scope->vars, s->unset.names[i], exo_jabsent);
 }
 
 static flow exec(exo_jctx *c, const exo_jstmt *s, exo_jscope *scope) {
@@ -436,12 +449,13 @@ static flow exec(exo_jctx *c, const exo_jstmt *s, exo_jscope *scope) {
         break;
     case EXO_J_STMT_SET_BLOCK: return exec_set_block(c, s, scope);
     case EXO_J_STMT_MACRO:
-        exo_jdict_set_name(c, &scope->vars, s->macro->name, make_macro(c, s->macro, scope));
+        assign_name(c, s->macro->name, make_macro(c, s->macro, scope), scope);
         break;
     case EXO_J_STMT_CALL_BLOCK: exec_call_block(c, s, scope); break;
     case EXO_J_STMT_FILTER_BLOCK: return exec_filter_block(c, s, scope);
     case EXO_J_STMT_WITH: return exec_with(c, s, scope);
     case EXO_J_STMT_BLOCK: exec_block(c, s, s->block.scoped ? scope : c->globals); break;
+    case EXO_J_STMT_UNSET: exec_unset(c, s, scope); break;
     case EXO_J_STMT_GROUP: return exec_body(c, s->block.body, scope);
     case EXO_J_STMT_BREAK: return FLOW_BREAK;
     case EXO_J_STMT_CONTINUE: return FLOW_CONTINUE;
@@ -465,4 +479,8 @@ static flow exec_body(exo_jctx *c, const exo_jstmt *s, exo_jscope *scope) {
     return f;
 }
 
-void exo_jexec_template(exo_jctx *c, const exo_jstmt *body) { exec_body(c, body, c->globals); }
+void exo_jexec_template(exo_jctx *c, const exo_jstmt *body) {
+    exo_jscope *scope = new_scope(c, c->globals);
+    if (scope != NULL) scope->top = true;
+    exec_body(c, body, scope);
+}

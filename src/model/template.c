@@ -30,6 +30,7 @@ exo_status exo_template_compile(const char *source, size_t n, exo_template **out
     const exo_jtoken *tokens = exo_jlex(&c, source, n);
     if (tokens != NULL) t->body = exo_jparse(&c, tokens);
     exo_jcheck(&c, t->body, false);
+    exo_jsettle_names(&c, &t->body);
     t->arena = c.arena;
     t->blocks = c.blocks;
     exo_buf_finish(&c.text);

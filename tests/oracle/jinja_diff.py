@@ -160,8 +160,9 @@ def conversations():
 
 
 def comparable(text):
-    """False where Python prints an address or reprs that no template relies on."""
-    return " at 0x" not in text and "<built-in method" not in text and "<bound method" not in text and "<function" not in text
+    """False where Python prints an address or reprs that no template relies on, in any case."""
+    opaque = " at 0x", "<built-in method", "<bound method", "<function"
+    return not any(part in text.lower() for part in opaque)
 
 
 # ---- comparing ----
