@@ -53,6 +53,9 @@ static bool is_constant(const exo_jexpr *e, unsigned depth) {
     case EXO_J_EXPR_AND:
     case EXO_J_EXPR_OR:
         return is_constant(e->pair.left, depth) && is_constant(e->pair.right, depth);
+    case EXO_J_EXPR_ATTR: return is_constant(e->attr.object, depth);
+    case EXO_J_EXPR_ITEM:
+        return is_constant(e->item.object, depth) && is_constant(e->item.index, depth);
     case EXO_J_EXPR_NEG:
     case EXO_J_EXPR_POS:
     case EXO_J_EXPR_NOT: return is_constant(e->pair.left, depth);

@@ -174,8 +174,18 @@ static exo_jvalue filter_indent(exo_jctx *c, exo_jvalue self, const exo_jargs *a
 
 /* truncate(length=255, killwords=false, end="...", leeway=5) */
 static exo_jvalue filter_truncate(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
-    int64_t length = exo_jarg_int(c, a, 0, 255), leeway = exo_jarg_bound(c, a, 3, 5);
+    int64_t leeway = exo_jarg_bound(c, a, 3, 5);
+    exo_jvalue wanted = a->v[0].type == EXO_J_ABSENT ? exo_jint(255) : a->v[0];
+    double most = wanted.type == EXO_J_FLOAT ? wanted.f
+                  : wanted.type == EXO_J_INT ? (double)wanted.i
+                                             : -1;
+    int64_t n_end = a->v[2].type == EXO_J_ABSENT ? 3 : exo_jlength(c, a->v[2]);
+    bool short_enough = most >= (double)n_end && leeway >= 0 &&
+                        (double)exo_jlength(c, self) <= most + (double)leeway;
+    if (!exo_jok(c)) return exo_jundefined;
+    if (short_enough) return self; /* whatever the kinds of the arguments are */
     const exo_jstr *end = exo_jarg_str(c, a, 2, "...");
+    int64_t length = exo_jarg_int(c, a, 0, 255);
     if (length < (int64_t)end->n_chars) {
         return exo_jfail(c, "expected length >= %zu, got %" PRId64, end->n_chars, length);
     }
@@ -327,12 +337,32 @@ static double round_half_even(double d, int64_t precision) {
     return ok ? rounded : d;
 }
 
+/* ceil or floor of v * 10**power, divided by that; Python's integers make both steps exact. */
+static exo_jvalue directed_round(exo_jctx *c, exo_jvalue v, exo_jvalue power, bool up) {
+    bool integral = v.type == EXO_J_INT || v.type == EXO_J_BOOL, ok;
+    double d = v.type == EXO_J_FLOAT ? v.f : v.type == EXO_J_BOOL ? v.b : (double)v.i;
+    double places = power.type == EXO_J_FLOAT ? power.f : (double)power.i;
+    if (integral && power.type == EXO_J_INT && power.i >= 0) return exo_jfloat(d);
+    double unit = pow(10, places);
+    if (!isfinite(unit)) return exo_jfail(c, "int too large to convert to float");
+    if (unit == 0) return exo_jfail(c, "float division by zero");
+    if (!isfinite(d * unit)) return exo_jfail(c, "cannot convert float infinity or NaN to integer");
+    /* adding 0 turns -0.0 into 0.0: Python's floor and ceil give integers */
+    double whole = (up ? ceil(d * unit) : floor(d * unit)) + 0;
+    if (power.type == EXO_J_FLOAT || places <= 22) return exo_jfloat(whole / unit);
+    char text[400]; /* 10**23 and beyond are no doubles */
+    int n = snprintf(text, sizeof text, "%.0fe-%.0f", whole, places);
+    return exo_jfloat(exo_jparse_double(text, (size_t)n, &ok));
+}
+
 /* round(precision=0, method="common") */
 static exo_jvalue filter_round(exo_jctx *c, exo_jvalue self, const exo_jargs *a) {
     const exo_jstr *method = exo_jarg_str(c, a, 1, "common");
     bool common = exo_jstr_is(method, "common"), up = exo_jstr_is(method, "ceil");
     bool to_int = common && a->v[0].type == EXO_J_NONE; /* Python's round(number, None) */
-    int64_t precision = to_int ? 0 : exo_jarg_int(c, a, 0, 0);
+    exo_jvalue power = a->v[0].type == EXO_J_FLOAT && !common ? a->v[0] : exo_jint(0);
+    int64_t precision = to_int || power.type == EXO_J_FLOAT ? 0 : exo_jarg_int(c, a, 0, 0);
+    if (power.type == EXO_J_INT) power.i = precision;
     if (!common && !up && !exo_jstr_is(method, "floor")) {
         return exo_jfail(c, "method must be common, ceil or floor");
     }
@@ -350,9 +380,7 @@ static exo_jvalue filter_round(exo_jctx *c, exo_jvalue self, const exo_jargs *a)
     if (to_int && isnan(d)) return exo_jfail(c, "cannot convert float NaN to integer");
     if (to_int) return truncated(c, round_half_even(d, 0), exo_jnone);
     if (common) return exo_jfloat(round_half_even(d, precision));
-    double unit = pow(10, (double)precision);
-    /* adding 0 turns -0.0 into 0.0: Python's floor and ceil give integers */
-    return exo_jfloat(((up ? ceil(d * unit) : floor(d * unit)) + 0) / unit);
+    return directed_round(c, self, power, up);
 }
 
 static const exo_jnative filters[] = {

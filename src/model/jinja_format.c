@@ -20,7 +20,13 @@ void exo_jput_fill(exo_jctx *c, uint32_t fill, int64_t n) {
         return;
     }
     if (n > 0) exo_jcharge(c, (size_t)n / 16);
-    for (int64_t i = 0; i < n && exo_jok(c); i++) exo_jput_char(c, fill);
+    char chunk[256];
+    if (fill < 0x80) memset(chunk, (int)fill, sizeof chunk);
+    for (int64_t size; fill < 0x80 && n > 0 && exo_jok(c); n -= size) {
+        size = n < (int64_t)sizeof chunk ? n : (int64_t)sizeof chunk;
+        exo_jput(c, chunk, (size_t)size);
+    }
+    for (; n > 0 && exo_jok(c); n--) exo_jput_char(c, fill);
 }
 
 void exo_jint_digits(uint64_t u, char type, char out[72]) {

@@ -335,6 +335,11 @@ static bool at_bound_end(const exo_jparser *p) { return exo_jat_op(p, ":") || ex
 static exo_jexpr *parse_subscript(exo_jparser *p, exo_jexpr *object) {
     exo_jexpr *e = new_expr(p, EXO_J_EXPR_ITEM), *bounds[3] = {NULL};
     if (e == NULL) return NULL;
+    e->item.object = object;
+    if (exo_jaccept_op(p, "]")) { /* the item () */
+        e->item.index = new_expr(p, EXO_J_EXPR_TUPLE);
+        return e;
+    }
     if (!exo_jat_op(p, ":")) bounds[0] = exo_jparse_expr(p);
     if (exo_jaccept_op(p, ":")) {
         if (!at_bound_end(p)) bounds[1] = exo_jparse_expr(p);

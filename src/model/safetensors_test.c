@@ -124,7 +124,23 @@ static void deep_nesting_is_refused(void **ud) {
     exo_buf_puts(&header, "{\"a\":");
     for (int i = 0; i < 100000; i++) exo_buf_putc(&header, '[');
     make(&b, exo_buf_str(&header), 0);
-    assert_int_equal(exo_safetensors_parse(b.data, b.n, &s, NULL), EXO_EFORMAT);
+    assert_int_equal(exo_safetensors_parse(b.data, b.n, &s, NULL), EXO_EUNSUPPORTED);
+    exo_buf_finish(&header);
+    exo_buf_finish(&b);
+}
+
+/* Three bytes of text would be some hundred bytes of tree. */
+static void many_lists_are_refused(void **ud) {
+    (void)ud;
+    exo_buf header = {0}, b = {0};
+    exo_safetensors s;
+    exo_error err = {0};
+    exo_buf_puts(&header, "{\"a\":[");
+    for (int i = 0; i < 700000; i++) exo_buf_puts(&header, "[],");
+    exo_buf_puts(&header, "0]}");
+    make(&b, exo_buf_str(&header), 0);
+    assert_int_equal(exo_safetensors_parse(b.data, b.n, &s, &err), EXO_EUNSUPPORTED);
+    assert_non_null(strstr(err.message, "600000"));
     exo_buf_finish(&header);
     exo_buf_finish(&b);
 }
@@ -135,6 +151,7 @@ int main(void) {
         cmocka_unit_test(lies_are_refused),
         cmocka_unit_test(every_cut_and_size_is_refused),
         cmocka_unit_test(deep_nesting_is_refused),
+        cmocka_unit_test(many_lists_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -185,10 +185,18 @@ static void errors_say_what_and_where(void **state) {
         {"{{ '{:{:{}}}'.format(1, 2, 3) }}", EXO_EINVAL,
          "template line 1: Max string recursion exceeded"},
         {"{{ '{}{1}'.format(1, 2) }}", EXO_EINVAL,
-         "template line 1: cannot switch between automatic and manual field numbering"},
-        {"{{ s|wordwrap }}", EXO_EINVAL,
-         "template line 1: exo has none of the filters pprint, random, striptags, urlize, "
-         "wordwrap"},
+         "template line 1: cannot switch from manual field specification to automatic field "
+         "numbering"},
+        {"{{ xs|random }}", EXO_EINVAL,
+         "template line 1: random of 4 elements: a prompt must be the same each time"},
+        {"{{ lipsum() }}", EXO_EINVAL,
+         "template line 1: lipsum makes random text; a prompt must be the same each time"},
+        {"{{ '\\N{BULLET}' }}", EXO_EFORMAT, "template line 1: \\N{...} escapes are not supported"},
+        {"{{ dict(a=1, a=2) }}", EXO_EFORMAT, "template line 1: keyword argument repeated: a"},
+        {"{% block a %}{% endblock %}{% block a %}{% endblock %}", EXO_EFORMAT,
+         "template line 1: block 'a' defined twice"},
+        {"{% for x in xs %}{% set loop = 1 %}{% endfor %}", EXO_EFORMAT,
+         "template line 1: Can't assign to special loop variable in for-loop target"},
         {"{% include 'x' %}", EXO_EINVAL,
          "template line 1: 'include' needs other files; a chat template is one file"},
         {"{{ 9223372036854775807 + 1 }}", EXO_EINVAL,
@@ -305,7 +313,21 @@ static void memory_and_text_are_bounded(void **state) {
     refuses_in_time("{{ 'x' * 9223372036854775807 }}", "");
     refuses_in_time("{{ [1] * 9223372036854775807 }}", "");
     refuses_in_time("{{ 'x'.center(9223372036854775807) }}", "too wide");
-    refuses_in_time("{{ '%99999999d' % 1 }}", "more than");
+    refuses_in_time("{{ '%999999999d' % 1 }}", "too wide");
+    refuses_in_time("{{ '%*d' % (999999999, 1) }}", "too wide");
+    refuses_in_time("{{ '%-*s' % (-999999999999, 'x') }}", "too wide");
+    refuses_in_time("{{ '%.999999999d' % 1 }}", "too wide");
+    refuses_in_time("{{ '%.*f' % (999999999, 1) }}", "more than 1000 digits");
+    refuses_in_time("{{ '{:999999999}'.format('a') }}", "too wide");
+    refuses_in_time("{{ '{:0999999999,}'.format(1) }}", "too wide");
+    refuses_in_time("{{ '{:{}}'.format(1, 999999999) }}", "too wide");
+    refuses_in_time("{{ '{:99999999999999999999}'.format(1) }}", "too many decimal digits");
+    refuses_in_time("{{ ('a '*1000000)|wordwrap(1, wrapstring='x'*1000) }}", "");
+    refuses_in_time("{{ ('a' * 3000000)|wordwrap(1) }}", "");
+    refuses_in_time("{{ ('http://a.b.com '*2000000)|urlize }}", "");
+    refuses_in_time("{% set ns = namespace(l=[1]) %}{% for i in range(60) %}"
+                    "{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l|pprint }}",
+                    "");
     refuses_in_time("{{ range(100001) }}", "Range too big");
     refuses_in_time("{{ 2 ** 63 }}", "64 bits");
     refuses_in_time("{{ (-9223372036854775807 - 1) // -1 }}", "64 bits");
@@ -335,6 +357,8 @@ static void nesting_is_bounded(void **state) {
         {"{{ ", "a(", ""},
         {"{{ ", "a[", ""},
         {"{{ ", "1 if 1 else ", "1 }}"},
+        {"{{ 1", " if 1", " }}"},
+        {"", "{% autoescape 1 %}", ""},
         {"{{ 1", "|abs", "}}"},
         {"{{ 1", " + 1", " }}"},
         {"{{ x", ".a", " }}"},
@@ -351,6 +375,8 @@ static void nesting_is_bounded(void **state) {
     assert_string_equal(exo_buf_str(&self.text), "[[...]]");
     finish(&self);
     refuses_in_time("{% set l = [] %}{% set _ = l.append(l) %}{{ l|tojson }}", "nested deeper");
+    refuses_in_time("{% block a %}{{ self.a() }}{% endblock %}", "nested deeper");
+    refuses_in_time("{% set l = [] %}{% set _ = l.append(l) %}{{ l|pprint }}", "within itself");
     refuses_in_time("{% for x in [1] recursive %}{{ loop([x]) }}{% endfor %}", "nested deeper");
 }
 

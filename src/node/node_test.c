@@ -70,6 +70,16 @@ static void wait_for(exo_node *n, const char *member, size_t count) {
     assert_int_equal(count_of(n, member), count);
 }
 
+/* A busy machine may be between two masters for a moment. */
+static void wait_for_master(exo_node *n) {
+    uint64_t deadline = exo_now_ms() + PATIENCE_MS;
+    for (bool known = false; !known && exo_now_ms() < deadline; usleep(20000)) {
+        json_t *j = state_of(n);
+        known = json_is_string(json_object_get(j, "master"));
+        json_decref(j);
+    }
+}
+
 /* Two nodes that know each other's models. */
 static void start_two(exo_node *n[2]) {
     n[0] = start("alpha", NULL);
@@ -177,6 +187,7 @@ static void the_state_has_the_members_of_the_design(void **state) {
     start_two(n);
     placement p = place_ok(n[0], 2);
     wait_for(n[1], "instances", 1);
+    for (int i = 0; i < 2; i++) wait_for_master(n[i]);
     for (int i = 0; i < 2; i++) {
         json_t *j = state_of(n[i]), *nodes, *instances, *links, *devices, *shards;
         const char *master, *name, *model_id, *sharding;

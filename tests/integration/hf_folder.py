@@ -355,8 +355,11 @@ def spm(get: Any) -> dict[str, Any]:
             {"type": "Prepend", "prepend": "▁"},
             {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]},
         "pre_tokenizer": None,
-        "post_processor": {"type": "TemplateProcessing", "single": [
-            {"SpecialToken": {"id": tokens[1], "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]},
+        "post_processor": {
+            "type": "TemplateProcessing", "special_tokens": {
+                tokens[1]: {"id": tokens[1], "ids": [1], "tokens": [tokens[1]]}},
+            "single": [{"SpecialToken": {"id": tokens[1], "type_id": 0}},
+                       {"Sequence": {"id": "A", "type_id": 0}}]},
         "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}]},
         "added_tokens": [{"id": i, "content": tokens[i], "special": True} for i in (0, 1, 2)],
         "model": {"type": "BPE", "byte_fallback": True, "unk_token": tokens[0], "vocab": ids,

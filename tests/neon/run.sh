@@ -11,7 +11,7 @@ out=${1:-$(mktemp -d)}
 mkdir -p "$out"
 flags="-std=c11 -O2 -DEXO_TEST_HOOKS -Isrc -Iinclude -Wall -Wextra -Werror
     -ffp-contract=off -fno-math-errno -fno-strict-aliasing -Wno-psabi"
-common="src/base/mem.c src/base/error.c src/base/clock.c src/compute/backend.c
+common="src/base/mem.c src/base/log.c src/base/error.c src/base/clock.c src/compute/backend.c
     src/compute/dtype.c src/compute/blocks.c src/compute/blocks_codes.c src/compute/dmath.c
     src/compute/plan_check.c"
 for f in src/compute/cpu/*.c; do

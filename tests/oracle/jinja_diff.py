@@ -6,6 +6,8 @@
       template and values from jinja_grammar.py, with both, and prints what differs.  Exit status
       1 if anything does.  With --part, only the Ith of P parts of the pairs (I from 0), so that
       several processes can share them; their sum is the whole.
+  jinja_diff.py --sweep STEP
+      every STEPth of the templates in jinja_sweep.py (1: all 170,000 of them).
   jinja_diff.py --write-cases FILE
       fills in the expected results of a table of small cases: src/model/template_cases.json.
 
@@ -15,9 +17,11 @@ import argparse
 import datetime
 import functools
 import glob
+import itertools
 import json
 import os
 import random
+import signal
 import sys
 import warnings
 
@@ -26,6 +30,7 @@ import jinja2.ext
 import jinja2.sandbox
 
 import jinja_grammar
+import jinja_sweep
 from batch import Renderer
 
 warnings.simplefilter("ignore")  # CPython's about literals that are subscripted
@@ -60,6 +65,7 @@ def environment():
 
 
 ENVIRONMENT = environment()
+SLOW_SECONDS = 5
 
 
 @functools.lru_cache(maxsize=2)
@@ -71,8 +77,18 @@ def compiled(template):
         return error
 
 
+class TooSlow(BaseException):
+    """Python took too long; exo has limits for that."""
+
+
+def give_up(*_):
+    raise TooSlow
+
+
 def oracle(template, variables):
     """("ok", text) or ("error", message)."""
+    signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(SLOW_SECONDS)
     try:
         made = compiled(template)
         if isinstance(made, Exception):
@@ -84,6 +100,8 @@ def oracle(template, variables):
         return "error", "recursion"
     except Exception as error:  # every Python exception is a failed render
         return "error", str(error)
+    finally:
+        signal.alarm(0)
 
 
 # ---- conversations ----
@@ -143,7 +161,7 @@ def conversations():
 
 def comparable(text):
     """False where Python prints an address or reprs that no template relies on."""
-    return " at 0x" not in text and "<built-in method" not in text and "<function" not in text
+    return " at 0x" not in text and "<built-in method" not in text and "<bound method" not in text and "<function" not in text
 
 
 # ---- comparing ----
@@ -151,6 +169,7 @@ def comparable(text):
 LEFT_ALONE = (
     "64 bits",  # Python's integers grow
     "type: 'slice'",  # jinja2 makes a slice of a constant dict undefined before it runs
+    "slice indices must be",  # the same of a constant undefined as its bound
     "is not subscriptable",  # the same of a constant number
     "is too wide",  # a limit
     "the text grows beyond 64 MiB",  # another: an indent of 123456789 spaces
@@ -158,17 +177,27 @@ LEFT_ALONE = (
 PAIRS_A_TEMPLATE = 5  # jinja2 needs longer to compile one than to render it
 
 
-def difference(renderer, template, variables):
+def shown(text):
+    text = repr(text)
+    return text if len(text) <= 2000 else text[:1900] + " ... " + text[-90:]
+
+
+def difference(renderer, template, variables, text_matters=True):
     """None, or what both made of it."""
-    want, got = oracle(template, variables), renderer.render(template, variables)
+    try:
+        want = oracle(template, variables)
+    except TooSlow:
+        print("== skipped, jinja2 takes more than %d s\n%s" % (SLOW_SECONDS, template), flush=True)
+        return None
+    got = renderer.render(template, variables)
     if want[0] == "ok" and not comparable(want[1]):
         return None
     if got[0] == "error" and any(part in got[1] for part in LEFT_ALONE):
         return None
-    if want[0] == got[0] and (want[0] == "error" or want[1] == got[1]):
+    if want[0] == got[0] and (want[0] == "error" or want[1] == got[1] or not text_matters):
         return None
-    return "%s\n-- variables %s\n-- jinja2: %s %r\n-- exo:    %s %r" % (
-        template, json.dumps(variables, ensure_ascii=False), *want, *got)
+    return "%s\n-- variables %s\n-- jinja2: %s %s\n-- exo:    %s %s" % (
+        template, json.dumps(variables, ensure_ascii=False), want[0], shown(want[1]), got[0], shown(got[1]))
 
 
 def random_pairs(n, seed, part=(0, 1)):
@@ -178,6 +207,17 @@ def random_pairs(n, seed, part=(0, 1)):
         template = jinja_grammar.Generator(rng).template()
         for k in range(min(PAIRS_A_TEMPLATE, n - PAIRS_A_TEMPLATE * i)):
             yield "random %d/%d.%d" % (seed, i, k), template, jinja_grammar.variables(rng)
+
+
+def sweep(renderer, step, part=(0, 1)):
+    """Differences, with the number of templates looked at."""
+    n, found = 0, []
+    for template in itertools.islice(jinja_sweep.templates(), part[0] * step, None, step * part[1]):
+        n += 1
+        what = difference(renderer, template, jinja_sweep.VARIABLES, not jinja_sweep.is_opaque(template))
+        if what is not None:
+            found.append(what)
+    return n, found
 
 
 def template_pairs(paths):
@@ -205,6 +245,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--random", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--sweep", type=int, metavar="STEP")
     parser.add_argument("--part", default="0/1", metavar="I/P")
     parser.add_argument("--write-cases", metavar="FILE")
     parser.add_argument("templates", nargs="*")
@@ -216,6 +257,11 @@ def main():
     part = tuple(int(x) for x in args.part.split("/"))
     n = differ = 0
     with Renderer() as renderer:
+        if args.sweep:
+            n, found = sweep(renderer, args.sweep, part)
+            print("".join("== %s\n" % what for what in found), end="")
+            print("%d renders, %d differ" % (n, len(found)))
+            return 1 if found else 0
         for pairs in (template_pairs(paths), random_pairs(args.random, args.seed, part)):
             for label, template, variables in pairs:
                 n += 1

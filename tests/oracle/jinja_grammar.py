@@ -47,17 +47,32 @@ RULES = {
             "'%(a)s %(b)r' % {dict}", "'%+d %e %g %c %%' % ({int}, {float}, {float}, 'z')",
             "{list}|join('-', attribute='role')", "{list}|tojson(indent=2)", "{any}|tojson(indent=none)",
             "{list}|string|length|string", "loop.cycle('a', {any})|string", "loop.changed({any})|string",
-            "loop.depth|string", "caller()|string", "{str}|indent('> ')", "{str}.rpartition('b')[2]"],
+            "loop.depth|string", "caller()|string", "{str}|indent('> ')", "{str}.rpartition('b')[2]",
+            "{str}|wordwrap({int})", "{str}|wordwrap(4, false, '|')", "{str}|wordwrap(5, break_on_hyphens=false)",
+            "{any}|pprint", "{dict}|pprint", "{str}|striptags", "{str}|urlize", "{str}|urlize({int}, true)",
+            "{str}|urlize(target='t', rel={str})", "{str}|truncate({int})", "{str}|truncate({int}, true, {str}, 0)",
+            "{str}|safe", "{any}|e", "{str}|forceescape", "({str}|safe + {str})", "{str}|safe|upper", "{any}|escape ~ {str}",
+            "'{{:{spec}}}'.format({any})", "'{{:{spec}}}'.format({int})", "'{{:{spec}}}'.format({float})",
+            "'{{:{spec}}}'.format({str})", "'{{0[a]}}{{0.b!r}}'.format({dict})", "'{{:{{}}}}'.format({any}, {int} % 90)",
+            "'{{a.b}}{{0}}'.format({any}, a={dict})", "'{percent}' % {any}", "'{percent}' % ({any}, {int})",
+            "'{percent}' % {int}", "'{percent}' % {float}", "'%*d|%-*s' % ({int} % 90, {int}, {int} % 9, {str})",
+            "'%(a)s %(b)r' % {dict}", "{str} % {any}", "{str}.format({any}, a={any})", "'<%s>'|safe % {any}",
+            "('<{{}}>'|safe).format({any})", "('-'|safe).join({list})", "[{str}]|random", "{str}.replace({str}, {str}, {int})",
+            "{any}|string|title", "{any}|replace({any}, {str})", "{list}|join({any}, {any})", "{str}.splitlines()|join('/')",
+            "{any}|indent({str})", "{any}|center({int} % 90)", "{any}|tojson({any}, {any})", "{any}|trim({any})",
+            "{str}[{int}:{int}]", "{str}[{int}]", "{str}.strip().split({str} ~ ',')[0]", "self.b0()|string"],
     "int": ["{list}|length", "{str}|length", "{dict}|count", "({int} + {int})", "({int} - {int})",
             "({int} * {int})", "({int} // ({int} or 1))", "({int} % ({int} or 3))", "-{int}",
             "{str}|int", "{float}|int", "{str}|wordcount", "{int}|abs", "{str}.find({str})",
             "{str}.count({str})", "{any}|default(4)", "({int} ** 2)", "[{int}, {int}]|max",
             "[{int}, {int}]|sum", "{str}|int(3)", "{bool}|int", "{list}|list|length", "{list}.count({any})", "{str}.index({str})", "{str}.rfind('a')",
             "{list}.index({any})", "{int}|round|int", "({int} * {int} // 3)", "-7 // ({int} or 2)",
-            "-7 % ({int} or 2)", "{str}|int(base=16)", "{list}|sum(start={int})", "({bool} + {int})"],
+            "-7 % ({int} or 2)", "{str}|int(base=16)", "{list}|sum(start={int})", "({bool} + {int})", "{any}|int({any})", "{any}|length",
+            "{str}.find({str}, {int})", "{list}.index({any}, {int})", "{int}.real", "{any}|abs"],
     "float": ["({int} / ({int} or 4))", "({float} + {int})", "({float} * {float})", "{str}|float",
               "{float}|round", "{float}|round(2)", "{float}|round(1, 'floor')", "{float}|abs",
-              "({float} // 0.3)", "({float} % 1.7)", "{int}|float"],
+              "({float} // 0.3)", "({float} % 1.7)", "{int}|float", "{any}|float({any})", "{any}|round({int} % 9)",
+              "{float}|round({int} % 9, 'ceil')", "{float} ** 2", "{float}.imag"],
     "bool": ["(not {any})", "({any} == {any})", "({int} < {int})", "({str} in {str})",
              "({any} in {list})", "({str} not in {dict})", "({any} is {test})", "({any} is not {test})",
              "({bool} and {bool})", "({bool} or {bool})", "{str}.startswith({str})",
@@ -76,7 +91,7 @@ RULES = {
              "{list}|map('string')|unique|list", "messages|groupby('role')", "{str}.rsplit('a', 1)",
              "messages|rejectattr('content', 'in', {list})|list", "messages|sort(attribute='role')",
              "{list}|select|list", "messages|map(attribute='zz', default={any})|list",
-             "({list} if {bool} else {list})", "{list}|select('sequence')|list", "{list}[::{int}]", "(1, *{list})", "[{any}] * {int}",
+             "({list} if {bool} else {list})", "{list}|select('sequence')|list", "{list}[::{int}]", "(1, *{list})", "[{any}] * ({int} % 50)",
              "{dict}|items|sort|list", "{list}|sort(reverse=true)", "{list}|map('default', {any})|list",
              "{list}|map('replace', 'a', 'b')|list", "{list}|reject('in', {list})|list",
              "range({int}, {int}, 2)|list", "{list}|select('>', {int})|list", "{list}.copy()",
@@ -88,7 +103,11 @@ RULES = {
     "dict": ["{dict}", "dict(q={any})", "{{'a': {any}, 'k': {any}}}", "({dict} if {bool} else {dict})",
              "dict({dict}, w={int})", "{{1: {any}, 'x': {dict}, none: 2}}", "messages|first",
              "{dict}.copy()", "dict([['k', {any}]])", "dict({dict}|items)"],
-    "any": ["{list}|first", "{list}|last", "{dict}.a", "{dict}['a']", "{dict}.get({str})",
+    "any": ["{any}|first", "{any}|last", "{any}|sum", "{any}|min", "{any}.get({any})", "{any}[{slice}]", "{any} + {any}",
+            "{any} * ({int} % 9)", "{any}|attr({str})", "{list}|map('upper')|first", "{list}|select('odd')|first",
+            "messages|selectattr('content.x', 'defined')|first", "{any}|items|first", "{any}|reverse|first", "self.b1",
+            "{list}|map({str})|first|default(0)", "{any}.real", "{any}|batch({any})|first", "{any}|slice({any})|first",
+            "{list}|first", "{list}|last", "{dict}.a", "{dict}['a']", "{dict}.get({str})",
             "{dict}.get({str}, {any})", "{list}[{int}]", "({any} or {any})", "({any} and {any})",
             "{any}|default({any}, true)", "({any} if {bool})", "{list}|map('string')|max", "{dict}[{str}]",
             "{list}|first|default('-')", "{dict}|attr('a')", "messages[{int}].role", "{list}|random if false else {any}", "{dict}.pop('a', {any})",
@@ -102,6 +121,10 @@ RULES = {
              "equalto({any})", "lower", "upper", "ne({any})", "odd", "even", "divisibleby({int})",
              "sameas none", "in {list}", "filter", "test", "gt({int})", "le {int}", "not none",
              "lessthan {int}", "greaterthan(1)", "nosuchtest"],
+    "spec": ["", "d", "5", "<5", "*^9", "05", "+", "x", "#o", "b", "c", "e", ".2f", "08.3f", "g", ".3", ",", "_", "012,", "%", ".1%",
+             "s", ".2s", "=+7", "z.0f", "n", "q", "5.", "é>4"],
+    "percent": ["%s", "%r", "%a", "%d", "%5d", "%-5d|", "%05d", "%+d", "%x", "%#o", "%c", "%.2f", "%08.3f", "%e", "%g", "%#.3g",
+                "%10s|", "%.2s", "%5.1r", "%%", "%q", "%5%", "%i|%s", "% d", "%ld", "%.3d", "%F", "%", "%(a)s"],
     "slice": ["1:", ":-1", "::-1", "::2", "1:3", "-2:", "{int}:", ":{int}", "{int}:{int}:-1", ":"],
 }
 
@@ -111,6 +134,7 @@ class Generator:
 
     def __init__(self, rng):
         self.r = rng
+        self.blocks = 0
 
     def pick(self, *choices):
         return self.r.choice(choices)
@@ -126,7 +150,7 @@ class Generator:
             return match.group(0)[0] if match.group(1) is None else self.expr(depth + 1, match.group(1))
 
         text = re.sub(r"\{\{|\}\}|\{(\w+)\}", fill, self.pick(*RULES[kind]))
-        return "(%s)" % text if kind not in ("test", "slice") else text
+        return "(%s)" % text if kind not in ("test", "slice", "spec", "percent") else text
 
     def text(self):
         return self.pick("", " ", "\n", "text", "  \n  ", "a\n\n", "\t", "<|x|>\n")
@@ -197,14 +221,22 @@ class Generator:
         return (self.tag("with " + names) + "{{ q }}" + self.body(depth + 1) + "{{ s }}" +
                 self.tag("endwith"))
 
+    def escaping(self, depth):
+        return (self.tag("autoescape " + self.pick("true", "true", "false", "flag", "not flag")) + self.text() +
+                self.body(depth + 1) + self.pick("", "{% set q %}<{{ s }}{% endset %}{{ q }}", "{{ [s, t|safe]|join(t) }}",
+                                                 "{{ s|replace(t, '<') }}", "{{ s ~ t|e }}", "{{ d|xmlattr }}", "{{ m(s) }}") +
+                self.tag("endautoescape"))
+
     def filtered(self, depth):
-        return (self.tag("filter " + self.pick("upper", "trim", "indent(1)", "replace('a', s)|title",
+        return (self.tag("filter " + self.pick("pprint", "striptags", "wordwrap(7)", "urlize", "forceescape", "safe", "upper", "trim", "indent(1)", "replace('a', s)|title",
                                                "e", "nosuchfilter")) +
                 self.body(depth + 1) + self.tag("endfilter"))
 
     def block(self, depth):
-        tag = self.pick("generation", "block b%d" % self.r.randrange(10**6))
-        return self.tag(tag) + self.body(depth + 1) + self.tag("end" + tag.split()[0])
+        self.blocks += 1
+        tag = self.pick("generation", "block b%d" % self.blocks, "block b%d scoped" % self.blocks)
+        use = self.pick("", "", "{{ self.%s() }}" % tag.split()[1]) if "block" in tag and "break" not in tag else ""
+        return self.tag(tag) + self.body(depth + 1) + self.tag("end" + tag.split()[0]) + use
 
     def odd(self, _depth):
         return self.pick("{# c #}", "{#- c -#}", "{% raw %}{{ x }}{% endraw %}", "\n{#- c #}\n",
@@ -219,7 +251,7 @@ class Generator:
         return self.pick(*[self.printed] * 5, self.condition, self.condition, self.loop, self.loop,
                          self.recursive_loop, self.assignment, self.assignment, self.captured, self.macro,
                          self.call_with_arguments, self.with_block, self.filtered, self.block,
-                         self.odd)(depth)
+                         self.escaping, self.odd)(depth)
 
     def body(self, depth):
         n = self.r.choice([0, 1, 1, 1, 2]) if depth < 3 else 1
@@ -240,7 +272,8 @@ RANDOM_VARIABLES = {
 }
 STRINGS = ["", "a", "abcab", " Some Text\n", "ünï", "日本 語", "<b>&'\"</b>", "a\tb\nc\r\nd", "ß Ǆ İ ﬁ",
            "12", "-3.5", "0x1F", "{{ x }}", "%s %d", "user", "x" * 40, "a-b_c d.e", "\u2028\u00a0",
-           "👨\u200d👩", "http://a.b/c?d=e f", "True", "none"]
+           "👨\u200d👩", "http://a.b/c?d=e f", "True", "none", "(see https://x.org/(y)). mail a.b@c.de,", "<p>A &amp; B</p> <!-- c -->",
+           "well-known state-of-the-art -- words of a longer line", "{0} {a} {", "%(a)s %5.1f"]
 
 
 def scalar(rng: random.Random):
@@ -259,8 +292,7 @@ def nested(rng: random.Random, depth: int = 0):
 
 
 def variables(rng: random.Random) -> dict:
-    """Of the kinds that the expressions expect; now and then one is of any kind, but where
-    numbers are wanted: exo takes None there for "not given", Python does not."""
+    """Of the kinds that the expressions expect; now and then one is of any kind."""
     made = {
         "n": rng.randrange(-3, 12), "f": rng.choice([2.5, -0.25, 1e16, 7.0, 0.1]),
         "s": rng.choice(STRINGS), "t": rng.choice(STRINGS),
@@ -271,5 +303,5 @@ def variables(rng: random.Random) -> dict:
         "messages": [{"role": rng.choice(["user", "assistant", "system", "tool"]),
                       "content": rng.choice([*STRINGS, None])} for _ in range(rng.randrange(4))]}
     if rng.random() < 0.2:
-        made[rng.choice(["s", "t", "ys", "flag", "nothing", "tree", "messages"])] = nested(rng)
+        made[rng.choice(["n", "f", "s", "t", "xs", "ys", "flag", "nothing", "tree", "messages"])] = nested(rng)
     return made

@@ -35,7 +35,8 @@ WHOLE_WIDTH = ("test-qwen2", "test-qwen2vl", "test-qwen2moe", "test-olmo2", "tes
                "test-stablelm", "test-phi", "test-internlm2", "test-exaone", "test-exaone4",
                "test-exaone-moe", "test-dots1", "test-deepseek", "test-bailingmoe",
                "test-bailingmoe2", "test-minicpm", "test-smollm3", "test-granite",
-               "test-granitemoe", "test-granitemoeshared", "test-mixtral", "test-ernie4_5", "test-ernie4_5-moe",
+               "test-granitemoe", "test-granitemoeshared", "test-mixtral", "test-ernie4_5",
+               "test-ernie4_5-moe",
                "test-seed_oss", "test-glm4", "test-256")
 ONE_KEY_HEAD_EACH = ("test-olmoe", "test-dots1", "test-phi2")  # no shared keys and values there
 # llama.cpp knows these by their number of layers, which makes them slow.

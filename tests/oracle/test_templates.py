@@ -14,10 +14,11 @@ pytest.importorskip("jinja2")
 
 from batch import Renderer
 from compare import Unavailable
-from jinja_diff import difference, random_pairs, template_pairs
+from jinja_diff import difference, random_pairs, sweep, template_pairs
 from llama_vocab import sources
 
 PAIRS = 1500
+SWEEP_STEP = 67  # of the templates of jinja_sweep.py
 CORPUS = Path(__file__).resolve().parents[1] / "fuzz" / "corpus" / "jinja"
 
 
@@ -33,6 +34,13 @@ def check(pairs) -> int:
 
 def test_generated_templates() -> None:
     assert check(random_pairs(PAIRS, seed=1)) == PAIRS
+
+
+def test_everything_with_everything() -> None:
+    with Renderer() as renderer:
+        n, found = sweep(renderer, SWEEP_STEP)
+    assert n > 2000
+    assert not found, "\n".join(found)
 
 
 def test_corpus() -> None:

@@ -3,6 +3,7 @@
  * Buffers are host memory, so transfers are copies and there is nothing to wait for. */
 #include "compute/cpu/device.h"
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "compute/cpu/cpu_info.h"
 
@@ -43,10 +44,21 @@ static exo_status cpu_query(exo_device *d, exo_device_info *out, exo_error *err)
     return EXO_OK;
 }
 
-static uint32_t default_threads(const exo_cpu_kernels *kernels) {
+/* The cores this process may use. */
+static uint32_t usable_cores(const exo_cpu_kernels *kernels) {
     exo_device_info info;
     fill_info(kernels, &info);
     return info.compute_units < EXO_POOL_MAX_THREADS ? info.compute_units : EXO_POOL_MAX_THREADS;
+}
+
+/* Threads that spin beside each other on one core only take time from each other. */
+static void limit_threads(exo_device *d, uint32_t n_cores) {
+    uint32_t n = exo_pool_threads(d->pool);
+    if (n <= n_cores) return;
+    exo_info("CPU: %u threads asked for, but this process may use %u cores: steps of few rows use "
+             "no more",
+             n, n_cores);
+    exo_pool_limit(d->pool, n_cores);
 }
 
 static exo_status cpu_open(uint32_t index, const exo_device_desc *desc, exo_device **out,
@@ -60,8 +72,10 @@ static exo_status cpu_open(uint32_t index, const exo_device_desc *desc, exo_devi
     exo_status st = exo_kernels_choose(desc != NULL ? desc->isa : NULL, &d->kernels, err);
     if (st == EXO_OK) {
         uint32_t n = desc != NULL ? desc->n_threads : 0;
-        if (n == 0) n = default_threads(d->kernels);
-        st = exo_pool_create(n, desc != NULL && desc->spin, &d->pool, err);
+        uint32_t n_cores = usable_cores(d->kernels);
+        bool spin = desc != NULL && desc->spin;
+        st = exo_pool_create(n != 0 ? n : n_cores, spin, &d->pool, err);
+        if (st == EXO_OK && spin) limit_threads(d, n_cores);
     }
     if (st != EXO_OK) {
         exo_free(d);

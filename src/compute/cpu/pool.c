@@ -187,6 +187,11 @@ void exo_pool_run_some(exo_pool *p, exo_pool_fn fn, void *ud, uint64_t work) {
               p->n_threads);
 }
 
+void exo_pool_limit(exo_pool *p, uint32_t n) {
+    n = n == 0 ? 1 : n;
+    exo_shed_init(&p->shed, n < p->n_threads ? n : p->n_threads);
+}
+
 uint32_t exo_pool_threads(const exo_pool *p) { return p->n_threads; }
 
 uint32_t exo_pool_running(const exo_pool *p) { return p->n_running; }

@@ -30,6 +30,9 @@ void exo_pool_run(exo_pool *p, exo_pool_fn fn, void *ud);
  * that is equal for runs that should take equally long. */
 void exo_pool_run_some(exo_pool *p, exo_pool_fn fn, void *ud, uint64_t work);
 
+/* No more than n threads take part in exo_pool_run_some() from now on; between runs only. */
+void exo_pool_limit(exo_pool *p, uint32_t n);
+
 /* Inside fn only: how many threads this run has; returns when all of them have called it. */
 uint32_t exo_pool_running(const exo_pool *p);
 void exo_pool_barrier(exo_pool *p);

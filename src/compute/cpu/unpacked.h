@@ -28,7 +28,6 @@
 #define MAX_N    4    /* columns in a tile */
 #define ELEMENTS 256  /* in the unpacked form: one block of 256, or up to 8 of 32 */
 #define AHEAD    1024 /* bytes ahead in the packed planes */
-#define COLUMNS  64   /* that pass over a strip together */
 
 typedef struct {
     int8_t q[ELEMENTS / 4][EXO_GROUP_ROWS][4];
@@ -411,31 +410,15 @@ static const struct {
     [EXO_IQ1_S] = {unpack_rows, pass_256_4},    [EXO_IQ1_M] = {unpack_rows, pass_256_4},
 };
 
-/* Some columns: those that stay in the second-level cache while the strip's groups pass. */
-EXO_INLINE void unpacked_columns(const exo_matmul_task *t) {
+EXO_INLINE void unpacked_matmul(const exo_matmul_task *t) {
     const exo_weight *w = t->w;
     uint32_t step = ELEMENTS / exo_dtype_get(w->type)->block_elems;
     for (uint32_t g = 0; g < t->n_groups; g++) {
         for (uint32_t b = 0; b < w->n_blocks; b += step) {
             uint32_t n = w->n_blocks - b < step ? w->n_blocks - b : step;
-            _Alignas(64) unpacked u;
+            _Alignas(64) unpacked u; /* no load or store of it crosses a cache line */
             types[w->type].unpack(&u, w, t->g0 + g, b, n);
             types[w->type].pass(&u, t, g, b, n);
         }
-    }
-}
-
-EXO_INLINE void unpacked_matmul(const exo_matmul_task *t) {
-    exo_act a = *t->a;
-    exo_matmul_task part = *t;
-    part.a = &a;
-    for (uint32_t c = 0; c < t->n; c += COLUMNS) {
-        part.n = t->n - c < COLUMNS ? t->n - c : COLUMNS;
-        part.y = t->y + c * t->ld_y;
-        a.q = t->a->q + c * a.ld_q;
-        a.d = t->a->d + c * a.ld_d;
-        if (a.sum32 != NULL) a.sum32 = t->a->sum32 + c * a.ld_d;
-        if (a.sums != NULL) a.sums = t->a->sums + c * a.ld_d * EXO_Q256_SUMS;
-        unpacked_columns(&part);
     }
 }

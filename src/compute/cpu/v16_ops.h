@@ -321,35 +321,57 @@ static inline void v16_softmax(float *w, uint32_t from, uint32_t n, float *max, 
     *sum = v16_sum(l);
 }
 
+/* Rows of one page that are weighed: where they lie, and the weights of query 0. */
+typedef struct {
+    const uint8_t *page, *next; /* at the first row; the same of the page after it */
+    const float *weights;       /* of query q at q * EXO_ATTN_SPLIT_TOKENS */
+    uint32_t n, ld, width;      /* rows; elements from one to the next; of the last vector */
+    bool ask;                   /* for the next page */
+} v16_rows;
+
+EXO_INLINE void v16_weigh_rows(const v16_rows *r, v16 acc[EXO_ATTENTION_QUERIES][V16_VALUES],
+                               const int Q, const int V, const bool f16, const bool whole) {
+    const size_t row_bytes = (size_t)r->ld * (f16 ? 2 : 4);
+    const uint8_t *page = r->page, *next = r->next;
+    const float *w = r->weights, *end = w + r->n;
+    for (; w < end; w++, page += row_bytes, next += row_bytes) {
+        v16 x[V16_VALUES];
+        if (r->ask) v16_ahead(next, row_bytes);
+        EXO_UNROLL for (int v = 0; v < V; v++) {
+            uint32_t width = whole || v + 1 < V ? 16 : r->width;
+            x[v] = v16_load_kv_upto(page, (size_t)v * 16, width, f16);
+        }
+        EXO_UNROLL for (int q = 0; q < Q; q++) {
+            v16 e = v16_set1(w[q * EXO_ATTN_SPLIT_TOKENS]);
+            EXO_UNROLL for (int v = 0; v < V; v++) acc[q][v] = v16_fma(e, x[v], acc[q][v]);
+        }
+    }
+}
+
 /* part[q][d0 ..] += weights * values over positions [i, n) of the split, for Q queries from q0
- * and V vectors; `width` elements of the last vector exist. */
+ * and V vectors. */
 EXO_INLINE void v16_weigh(const exo_attention_task *t, v16_tile *tile, uint32_t p0, uint32_t i,
                           uint32_t n, int q0, uint32_t d0, const int Q, const int V,
                           const bool f16) {
-    uint32_t width = t->v_dim - d0 - (uint32_t)(V - 1) * 16;
     v16 acc[EXO_ATTENTION_QUERIES][V16_VALUES];
-    const float *w = tile->weights + q0 * EXO_ATTN_SPLIT_TOKENS;
     float *o = tile->part + (size_t)q0 * tile->lanes + d0;
+    const uint32_t last = p0 + n - 1;
+    v16_rows r = {.ld = t->v_dim, .width = t->v_dim - d0 - (uint32_t)(V - 1) * 16, .ask = d0 == 0};
     EXO_UNROLL for (int q = 0; q < Q; q++) {
         EXO_UNROLL for (int v = 0; v < V; v++) acc[q][v] = v16_load(o + q * tile->lanes + v * 16);
     }
-    const uint32_t last = p0 + n - 1;
-    const size_t row_bytes = (size_t)t->v_dim * (f16 ? 2 : 4);
-    while (i < n) {
-        const uint8_t *page = v16_v_page(t, p0 + i);
-        uint32_t after = p0 + i + EXO_KV_PAGE_TOKENS;
-        const uint8_t *next = v16_v_page(t, after < last ? after : last);
-        uint32_t slot = i % EXO_KV_PAGE_TOKENS, end = i + EXO_KV_PAGE_TOKENS - slot;
+    for (; i < n; i += r.n) {
+        uint32_t slot = i % EXO_KV_PAGE_TOKENS, after = p0 + i + EXO_KV_PAGE_TOKENS;
         size_t at = ((size_t)t->kv_head * EXO_KV_PAGE_TOKENS + slot) * t->v_dim + d0;
-        for (end = end < n ? end : n; i < end; i++, at += t->v_dim) {
-            v16 x[V16_VALUES];
-            if (d0 == 0) v16_ahead(next + at * (f16 ? 2 : 4), row_bytes);
-            EXO_UNROLL for (int v = 0; v < V - 1; v++) x[v] = v16_load_kv(page, at + v * 16, f16);
-            x[V - 1] = v16_load_kv_upto(page, at + (V - 1) * 16, width, f16);
-            EXO_UNROLL for (int q = 0; q < Q; q++) {
-                v16 e = v16_set1(w[q * EXO_ATTN_SPLIT_TOKENS + i]);
-                EXO_UNROLL for (int v = 0; v < V; v++) acc[q][v] = v16_fma(e, x[v], acc[q][v]);
-            }
+        at *= f16 ? 2 : 4;
+        r.page = v16_v_page(t, p0 + i) + at;
+        r.next = v16_v_page(t, after < last ? after : last) + at;
+        r.weights = tile->weights + q0 * EXO_ATTN_SPLIT_TOKENS + i;
+        r.n = n - i < EXO_KV_PAGE_TOKENS - slot ? n - i : EXO_KV_PAGE_TOKENS - slot;
+        if (r.width >= 16) {
+            v16_weigh_rows(&r, acc, Q, V, f16, true);
+        } else {
+            v16_weigh_rows(&r, acc, Q, V, f16, false);
         }
     }
     EXO_UNROLL for (int q = 0; q < Q; q++) {
