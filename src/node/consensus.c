@@ -69,6 +69,8 @@ static exo_status make_cluster(exo_consensus *k, exo_error *err) {
                           .voter_ok = true,
                           .alone = n->net == NULL,
                           .seed = seed,
+                          .heartbeat_ms = HEARTBEAT_MS,
+                          .election_ms = ELECTION_MS,
                           .session = 1,
                           .unix_ms = (uint64_t)(exo_unix_time() * 1000)};
     exo_status st = EXO_OK;
