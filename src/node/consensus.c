@@ -15,6 +15,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A busy machine answers late; a death is noticed by the link, not by these. */
+#define HEARTBEAT_MS 150u
+#define ELECTION_MS  800u
+
 #define RETRY_MS      5000u  /* before a disk that refused is tried again */
 #define WAITER_MS     10000u /* an event must count by then, or its waiter hears that it does not */
 #define MAX_INPUTS    4096   /* of this node's own, not yet taken */
