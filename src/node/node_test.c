@@ -86,6 +86,7 @@ static void start_two(exo_node *n[2]) {
     n[1] = start("beta", n[0]);
     for (int i = 0; i < 2; i++) {
         wait_for(n[i], "nodes", 2);
+        wait_for(n[i], "members", 2); /* of one log: what is placed is remembered by both */
         uint64_t deadline = exo_now_ms() + PATIENCE_MS;
         for (bool known = false; !known && exo_now_ms() < deadline; usleep(20000)) {
             json_t *j = state_of(n[i]);
