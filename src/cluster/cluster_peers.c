@@ -42,22 +42,21 @@ exo_cluster_peer *exo_cluster_find_peer(const exo_cluster *c, uint64_t node) {
     return i < c->n_peers && c->peers[i].node == node ? &c->peers[i] : NULL;
 }
 
-static bool has_name(const exo_cluster *c, const exo_cluster_peer *p, exo_raft_id member) {
-    if (p->knows && p->info.log_id == c->log_id && p->info.member == member) return true;
-    const exo_state_node *n = exo_state_node_of(&c->state, p->node);
-    return n != NULL && n->member == member;
+static bool says_name(const exo_cluster *c, const exo_cluster_peer *p, exo_raft_id member) {
+    return p->info.member == member && p->knows && p->info.log_id == c->log_id;
 }
 
-/* Heartbeats go out in the members' order: the next one is most often the next peer. */
+/* By what it says of itself, by what the log says, by what it asked for. */
 exo_cluster_peer *exo_cluster_peer_of_member(exo_cluster *c, exo_raft_id member) {
-    for (size_t k = 0; k < c->n_peers; k++) {
-        size_t i = c->route + k;
-        if (i >= c->n_peers) i -= c->n_peers;
-        if (i >= c->n_peers || !has_name(c, &c->peers[i], member)) continue;
+    for (size_t k = 0; k < c->n_peers; k++) { /* often the one behind the last */
+        size_t i = c->route + k < c->n_peers ? c->route + k : c->route + k - c->n_peers;
+        if (!says_name(c, &c->peers[i], member)) continue;
         c->route = i + 1 < c->n_peers ? i + 1 : 0;
         return &c->peers[i];
     }
-    for (size_t k = 0; k < c->n_joins; k++) { /* it asked, and does not know yet */
+    const exo_state_node *n = exo_state_member(&c->state, member);
+    if (n != NULL) return exo_cluster_find_peer(c, n->node);
+    for (size_t k = 0; k < c->n_joins; k++) { /* it does not know yet */
         if (c->joins[k].member == member) return exo_cluster_find_peer(c, c->joins[k].node);
     }
     return NULL;

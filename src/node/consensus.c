@@ -15,6 +15,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A busy machine answers late; a death is noticed by the link, not by these. */
+#define HEARTBEAT_MS 150u
+#define ELECTION_MS  800u
+
 #define RETRY_MS      5000u  /* before a disk that refused is tried again */
 #define WAITER_MS     10000u /* an event must count by then, or its waiter hears that it does not */
 #define MAX_INPUTS    4096   /* of this node's own, not yet taken */
@@ -69,6 +73,8 @@ static exo_status make_cluster(exo_consensus *k, exo_error *err) {
                           .voter_ok = true,
                           .alone = n->net == NULL,
                           .seed = seed,
+                          .heartbeat_ms = HEARTBEAT_MS,
+                          .election_ms = ELECTION_MS,
                           .session = 1,
                           .unix_ms = (uint64_t)(exo_unix_time() * 1000)};
     exo_status st = EXO_OK;
@@ -286,8 +292,24 @@ static void try_again(exo_consensus *k) {
     }
 }
 
+/* Whom the keyring keeps outside is no member of the log either; the master says so. */
+static void follow_keyring(exo_node *n) {
+    const exo_consensus *k = n->consensus;
+    if (k->stopped || exo_cluster_master(k->cluster) != exo_node_number(exo_node_id(n))) return;
+    const exo_state *s = exo_cluster_state_of(k->cluster);
+    for (size_t i = 0; i < s->n_nodes; i++) {
+        char id[EXO_NODE_ID_BYTES];
+        exo_event e = {.type = EXO_EVENT_NODE_LEFT, .node = s->nodes[i].node};
+        exo_node_number_id(e.node, id);
+        if (s->nodes[i].member == 0 || !exo_keyring_is_removed(&n->keyring, id)) continue;
+        exo_consensus_propose(n, &e, NULL, NULL);
+        return; /* the state may be another now; the next tick looks for more */
+    }
+}
+
 void exo_consensus_tick(exo_node *n, uint64_t now_ms) {
     exo_consensus *k = n->consensus;
+    if (n->net != NULL) follow_keyring(n);
     if (k->stopped && now_ms >= k->retry_at_ms) try_again(k);
     for (waiter *w = k->waiters, *next; w != NULL; w = next) {
         next = w->next;

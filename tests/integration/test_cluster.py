@@ -84,7 +84,7 @@ def test_state_shows_every_shard_on_every_node(cluster) -> None:
 
     for node in c.nodes:
         wait_until("the whole picture", lambda: complete(node))
-    assert len({n.get("/state")["master"] for n in c.nodes}) == 1
+    wait_until("one master", lambda: len({n.get("/state")["master"] for n in c.nodes}) == 1)
 
 
 def test_any_node_answers(cluster) -> None:

@@ -17,10 +17,10 @@
 
 #define CLUSTER_WORLD_MAX_NODES 1000
 
-/* Bugs that can be planted at the border between the step and its world. */
+/* Bugs that can be planted at the border between the step and its world.  Those that show only when
+ * two elections meet are raft_sim's. */
 typedef enum {
     SPOIL_NONE,
-    SPOIL_VOTE_NOT_PERSISTED,
     SPOIL_TERM_NOT_PERSISTED,
     SPOIL_ENTRIES_NOT_PERSISTED,
     SPOIL_TRUNCATION_NOT_PERSISTED,
@@ -37,7 +37,6 @@ typedef enum {
     SPOIL_REFUSAL_AS_ACK,
     SPOIL_OLD_LOG_ELECTED,
     SPOIL_REFUSED_VOTE_COUNTED,
-    SPOIL_STALE_REPLY_COUNTED,
     SPOIL_GAP_SKIPPED,
     SPOIL_LOG_NOT_COMPARED,
     SPOIL_ENTRY_CHANGED,

@@ -8,7 +8,6 @@
 
 static const char *const names[N_SPOILS] = {
     [SPOIL_NONE] = "none",
-    [SPOIL_VOTE_NOT_PERSISTED] = "vote-not-persisted",
     [SPOIL_TERM_NOT_PERSISTED] = "term-not-persisted",
     [SPOIL_ENTRIES_NOT_PERSISTED] = "entries-not-persisted",
     [SPOIL_TRUNCATION_NOT_PERSISTED] = "truncation-not-persisted",
@@ -25,7 +24,6 @@ static const char *const names[N_SPOILS] = {
     [SPOIL_REFUSAL_AS_ACK] = "refusal-as-ack",
     [SPOIL_OLD_LOG_ELECTED] = "old-log-elected",
     [SPOIL_REFUSED_VOTE_COUNTED] = "refused-vote-counted",
-    [SPOIL_STALE_REPLY_COUNTED] = "stale-reply-counted",
     [SPOIL_GAP_SKIPPED] = "gap-skipped",
     [SPOIL_LOG_NOT_COMPARED] = "log-not-compared",
     [SPOIL_ENTRY_CHANGED] = "entry-changed",
@@ -72,9 +70,6 @@ static void forget_members(const sim_node *n, exo_cluster_action *a) {
 
 bool spoil_persist(cworld *w, sim_node *n, exo_cluster_action *a) {
     switch (w->d.spoil) {
-    case SPOIL_VOTE_NOT_PERSISTED:
-        if (a->kind == EXO_CLUSTER_PERSIST_VOTE) a->vote = 0;
-        return false;
     case SPOIL_TERM_NOT_PERSISTED: return a->kind == EXO_CLUSTER_PERSIST_VOTE && n->disk.term != 0;
     case SPOIL_ENTRIES_NOT_PERSISTED:
         return a->kind == EXO_CLUSTER_PERSIST_ENTRIES && a->entries[0].index % 4 == 0;
@@ -125,8 +120,6 @@ static uint64_t term_at(const sim_disk *k, uint64_t index) {
 static void spoil_received(const sim_node *to, exo_raft_message *m, world_spoil s) {
     const exo_raft *r = exo_cluster_raft(to->cluster);
     uint64_t last = exo_raft_last_index(r);
-    bool reply = m->type == EXO_RAFT_VOTE_REPLY || m->type == EXO_RAFT_APPEND_REPLY;
-    if (s == SPOIL_STALE_REPLY_COUNTED && reply) m->term = exo_raft_term(r);
     if (m->type != EXO_RAFT_APPEND) return;
     exo_raft_entry *e = (exo_raft_entry *)m->entries;
     if (s == SPOIL_GAP_SKIPPED && m->index > last && m->n_entries > 0) {
