@@ -172,21 +172,19 @@ add_test(NAME oracle
     COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/oracle/test_oracle.py
     WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 set_tests_properties(oracle PROPERTIES LABELS oracle TIMEOUT 1200
-    RESOURCE_LOCK llama.cpp SKIP_RETURN_CODE 5)
+    SKIP_RETURN_CODE 5)
 
 # The same on models of random shapes; more of them: tests/oracle/random_shapes.py --count 1000.
 add_test(NAME oracle_random
     COMMAND /usr/bin/python3 tests/oracle/random_shapes.py --seed 1 --count 24
     WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-set_tests_properties(oracle_random PROPERTIES LABELS oracle TIMEOUT 300 RESOURCE_LOCK llama.cpp
-    SKIP_RETURN_CODE 5)
+set_tests_properties(oracle_random PROPERTIES LABELS oracle TIMEOUT 300 SKIP_RETURN_CODE 5)
 
 # What exo convert writes, in llama.cpp.
 add_test(NAME oracle_convert
     COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/oracle/test_convert.py
     WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-set_tests_properties(oracle_convert PROPERTIES LABELS oracle TIMEOUT 600 RESOURCE_LOCK llama.cpp
-    SKIP_RETURN_CODE 5)
+set_tests_properties(oracle_convert PROPERTIES LABELS oracle TIMEOUT 600 SKIP_RETURN_CODE 5)
 
 # Weight blocks against ggml's own functions, through a filter that decodes and quantises.
 add_executable(oracle_weights tests/oracle/weights.c)
@@ -195,16 +193,14 @@ target_compile_options(oracle_weights PRIVATE ${EXO_WARNINGS})
 add_test(NAME oracle_weights
     COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/oracle/test_weights.py
     WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-set_tests_properties(oracle_weights PROPERTIES LABELS oracle TIMEOUT 600 RESOURCE_LOCK llama.cpp
-    SKIP_RETURN_CODE 5 ENVIRONMENT "EXO_ORACLE_WEIGHTS=$<TARGET_FILE:oracle_weights>")
+set_tests_properties(oracle_weights PROPERTIES LABELS oracle TIMEOUT 600 SKIP_RETURN_CODE 5 ENVIRONMENT "EXO_ORACLE_WEIGHTS=$<TARGET_FILE:oracle_weights>")
 
 foreach(suite tokenizers templates hf_tokenizers)
     add_test(NAME oracle_${suite}
         COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider
             tests/oracle/test_${suite}.py
         WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-    set_tests_properties(oracle_${suite} PROPERTIES LABELS oracle TIMEOUT 900 RESOURCE_LOCK llama.cpp
-        SKIP_RETURN_CODE 5 ENVIRONMENT "EXO_BATCH=$<TARGET_FILE:exo_batch>")
+    set_tests_properties(oracle_${suite} PROPERTIES LABELS oracle TIMEOUT 900 SKIP_RETURN_CODE 5 ENVIRONMENT "EXO_BATCH=$<TARGET_FILE:exo_batch>")
 endforeach()
 
 # The same bits on ARM: kernels built by the cross compiler, run under qemu.

@@ -5,7 +5,9 @@ Debian 12 has Node.js 18; many packages ask for 20.  npm carries the binaries, t
 
 from __future__ import annotations
 
+import fcntl
 import functools
+import json
 import platform
 import re
 import shutil
@@ -25,9 +27,26 @@ class Unavailable(Exception):
     """Says in one line why there is none."""
 
 
+def installed(folder: Path, package: str) -> bool:
+    """Is NAME@VERSION there?"""
+    name, version = package.rsplit("@", 1)
+    try:
+        about = json.loads((folder / "node_modules" / name / "package.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return bool(about.get("version") == version)
+
+
 def npm_install(folder: Path, *packages: str) -> None:
-    """`npm install` without anybody's scripts."""
+    """`npm install` without anybody's scripts; of tests that want it at once, one does it."""
     folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not packages or not all(installed(folder, p) for p in packages):
+            npm_install_locked(folder, packages)
+
+
+def npm_install_locked(folder: Path, packages: tuple[str, ...]) -> None:
     try:
         subprocess.run(
             ["npm", "install", "--prefix", str(folder), "--no-package-lock", "--ignore-scripts",
