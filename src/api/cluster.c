@@ -3,7 +3,10 @@
 
 #include "api/fields.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+#define PART_BYTES 256 /* of a name in /state/{path} */
 
 static void reply_failure(exo_call *c, const exo_error *err) {
     exo_call_reply_error(c, err->status, err->message, NULL, NULL);
@@ -40,6 +43,56 @@ void exo_cluster_state(exo_call *c) {
         return;
     }
     exo_call_reply_json(c, MHD_HTTP_OK, state);
+}
+
+/* The member that path begins with, and what is left of path behind it.  A name may hold a '/'
+ * itself (models, devices): the shortest that fits is taken. */
+static json_t *step_into(json_t *at, const char **path) {
+    if (json_is_array(at)) {
+        size_t n = strspn(*path, "0123456789");
+        if (n == 0 || n > 9 || ((*path)[n] != '/' && (*path)[n] != '\0')) return NULL;
+        size_t i = strtoul(*path, NULL, 10);
+        *path += n;
+        return json_array_get(at, i);
+    }
+    char name[PART_BYTES];
+    for (size_t n = strcspn(*path, "/"); n < sizeof name; n += 1 + strcspn(*path + n + 1, "/")) {
+        memcpy(name, *path, n);
+        name[n] = '\0';
+        json_t *found = json_object_get(at, name);
+        if (found == NULL && (*path)[n] != '\0') continue;
+        *path += n;
+        return found;
+    }
+    return NULL;
+}
+
+/* A part of /state: /state/nodes/ID/devices/0/name. */
+void exo_cluster_state_part(exo_call *c, const char *path) {
+    exo_error err = {0};
+    json_t *state = NULL;
+    if (exo_node_state(exo_calls_node(exo_call_all(c)), &state, &err) != EXO_OK) {
+        reply_failure(c, &err);
+        return;
+    }
+    json_t *at = state;
+    const char *rest = path;
+    while (at != NULL && *rest != '\0') {
+        at = step_into(at, &rest);
+        if (*rest == '/') rest++;
+    }
+    json_incref(at);
+    json_decref(state);
+    if (at != NULL) {
+        exo_call_reply_json(c, MHD_HTTP_OK, at);
+        return;
+    }
+    exo_error_set(&err, EXO_ENOTFOUND, "/state has no \"%.128s\"", path);
+    reply_failure(c, &err);
+}
+
+void exo_cluster_node_id(exo_call *c) {
+    exo_call_reply_json(c, MHD_HTTP_OK, json_string(exo_node_id(exo_calls_node(exo_call_all(c)))));
 }
 
 static void on_placed(void *ud, exo_status status, const char *instance_id, const char *message) {

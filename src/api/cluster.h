@@ -7,6 +7,8 @@
 
 void exo_cluster_health(exo_call *c);
 void exo_cluster_state(exo_call *c);
+void exo_cluster_state_part(exo_call *c, const char *path);
+void exo_cluster_node_id(exo_call *c);
 void exo_cluster_place(exo_call *c);
 void exo_cluster_delete(exo_call *c, const char *instance_id);
 

@@ -39,6 +39,8 @@ typedef struct {
 static const route routes[] = {
     {"GET", "/health", exo_cluster_health, NULL},
     {"GET", "/state", exo_cluster_state, NULL},
+    {"GET", "/state/", NULL, exo_cluster_state_part},
+    {"GET", "/node_id", exo_cluster_node_id, NULL},
     {"POST", "/place_instance", exo_cluster_place, NULL},
     {"DELETE", "/instance/", NULL, exo_cluster_delete},
     {"GET", "/v1/models", exo_openai_models, NULL},

@@ -32,19 +32,20 @@ typedef enum {
     EXO_MSG_HELLO = 1, /* JSON; first frame of each side on every link */
     EXO_MSG_PING = 2,  /* no header; answered by EXO_MSG_PONG with the same seq */
     EXO_MSG_PONG = 3,
-    EXO_MSG_BYE = 4,      /* JSON {"reason"}; the sender closes */
-    EXO_MSG_NODES = 5,    /* JSON: what the sender knows of the cluster's nodes */
-    EXO_MSG_INSTANCE = 6, /* JSON: create, ready, failed, delete */
-    EXO_MSG_REQUEST = 7,  /* JSON: a request for another node's instance, its tokens, its end */
-    EXO_MSG_CLUSTER = 8,  /* body: a message of the cluster's log (cluster_message.c) */
-    EXO_MSG_JOIN = 12,    /* JSON, links made with a join code only: offer, accept, welcome */
-    EXO_MSG_KEYRING = 13, /* JSON: removed nodes, and a new cluster key */
-    EXO_MSG_LANE = 16,    /* JSON: this link becomes a tensor lane of an instance */
-    EXO_MSG_ADMIT = 17,   /* lane. JSON: slot, request descriptor; body: history i32[] */
-    EXO_MSG_STEP = 18,    /* lane. header: exo_step; body: activations (n_rows, n_embd) */
-    EXO_MSG_RESULT = 19,  /* lane. header: fixed results (stage_wire.h); back to the coordinator */
-    EXO_MSG_FAIL = 20,    /* lane. JSON {"reason"}: the stage could not run a step */
-    EXO_MSG_DEVICE = 24,  /* lane. JSON: a stage moves to another device (stage_move.h) */
+    EXO_MSG_BYE = 4,       /* JSON {"reason"}; the sender closes */
+    EXO_MSG_NODES = 5,     /* JSON: what the sender knows of the cluster's nodes */
+    EXO_MSG_INSTANCE = 6,  /* JSON: create, ready, failed, delete */
+    EXO_MSG_REQUEST = 7,   /* JSON: a request for another node's instance, its tokens, its end */
+    EXO_MSG_CLUSTER = 8,   /* body: a message of the cluster's log (cluster_message.c) */
+    EXO_MSG_TELEMETRY = 9, /* JSON: an envelope of the telemetry protocol (cluster/telemetry.h) */
+    EXO_MSG_JOIN = 12,     /* JSON, links made with a join code only: offer, accept, welcome */
+    EXO_MSG_KEYRING = 13,  /* JSON: removed nodes, and a new cluster key */
+    EXO_MSG_LANE = 16,     /* JSON: this link becomes a tensor lane of an instance */
+    EXO_MSG_ADMIT = 17,    /* lane. JSON: slot, request descriptor; body: history i32[] */
+    EXO_MSG_STEP = 18,     /* lane. header: exo_step; body: activations (n_rows, n_embd) */
+    EXO_MSG_RESULT = 19,   /* lane. header: fixed results (stage_wire.h); back to the coordinator */
+    EXO_MSG_FAIL = 20,     /* lane. JSON {"reason"}: the stage could not run a step */
+    EXO_MSG_DEVICE = 24,   /* lane. JSON: a stage moves to another device (stage_move.h) */
 } exo_msg_type;
 
 enum { EXO_FRAME_JSON = 1u << 0 };

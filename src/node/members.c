@@ -210,6 +210,7 @@ static void register_control(exo_node *n, exo_link *l, const exo_peer_info *info
     snprintf(p->listen, sizeof p->listen, "%s", info->listen);
     exo_admit_greet(n, l);
     exo_members_announce(n);
+    exo_watch_greet(n, p);
     exo_consensus_peer(n, p->node_id, true);
 }
 
@@ -250,6 +251,7 @@ static void on_frame(void *ud, exo_link *l, const exo_frame *f) {
     exo_peer *p = exo_members_find(n, exo_link_peer(l)->node_id);
     if (p == NULL) return; /* it left; this is a retired link's rest */
     if (f->type == EXO_MSG_CLUSTER) exo_consensus_on_frame(n, p, f);
+    if (f->type == EXO_MSG_TELEMETRY) exo_watch_on_frame(n, p, f);
     if (f->type != EXO_MSG_KEYRING && f->type != EXO_MSG_NODES && f->type != EXO_MSG_INSTANCE &&
         f->type != EXO_MSG_REQUEST) {
         return; /* unknown types are skipped */
@@ -278,6 +280,7 @@ static void drop_peer(exo_node *n, exo_peer *p, const char *why) {
     exo_instances_peer_lost(n, p->node_id, why);
     exo_routes_peer_lost(n, p->node_id, why);
     json_decref(p->record);
+    exo_watch_forget(p);
     exo_free(p);
 }
 
@@ -331,6 +334,7 @@ void exo_members_finish(exo_node *n) {
     for (exo_peer *p = n->peers, *next; p != NULL; p = next) {
         next = p->next;
         json_decref(p->record);
+        exo_watch_forget(p);
         exo_free(p);
     }
     for (exo_address *a = n->addresses, *next; a != NULL; a = next) {

@@ -41,6 +41,7 @@ static void on_tick(uv_timer_t *t) {
         exo_consensus_tick(n, now);
         exo_instances_tick(n, now);
     }
+    if (n->watch != NULL) exo_watch_tick(n, now);
     if (n->net == NULL) return;
     exo_admit_tick(n, now);
     exo_discover_tick(n, now);
@@ -62,6 +63,7 @@ static void stop_on_loop(exo_node *n, exo_loop_call *c) {
     exo_discover_stop(n);
     uv_timer_stop(&n->cluster_timer);
     exo_consensus_finish(n);
+    exo_watch_stop(n);
     if (n->net != NULL) {
         exo_net_close(n->net, on_net_closed, n);
     } else {
@@ -178,6 +180,7 @@ static void unwind_loop(exo_node *n) {
 }
 
 static void free_node(exo_node *n) {
+    exo_watch_finish(n);
     exo_members_finish(n);
     exo_discover_finish(n);
     exo_admit_finish(n);
@@ -203,6 +206,7 @@ exo_status exo_node_start(const exo_node_desc *d, exo_node **out, exo_error *err
     st = exo_identity_load(n->data_dir, &n->identity, err);
     if (st == EXO_OK) st = describe_device(n, err);
     if (st == EXO_OK) st = exo_models_create(n->data_dir, d->models, d->n_models, &n->models, err);
+    if (st == EXO_OK) st = exo_watch_create(n, err);
     if (st == EXO_OK) st = start_net(n, err);
     if (st == EXO_OK) st = exo_consensus_create(n, err);
     if (st == EXO_OK && pthread_create(&n->thread, NULL, loop_main, n) != 0) {
@@ -210,6 +214,7 @@ exo_status exo_node_start(const exo_node_desc *d, exo_node **out, exo_error *err
     }
     n->d.cluster_key = n->d.name_space = NULL; /* the caller's, and one of them a secret */
     n->d.peers = n->d.models = NULL;
+    n->d.sensors_root = NULL; /* copied by watch.c */
     if (st != EXO_OK) {
         unwind_loop(n);
         free_node(n);

@@ -9,6 +9,8 @@
  *   instances_log.c  instances that the cluster remembers: started again, moved, deleted
  *   routes.c     answers asked here: which instance computes them, here or on a peer
  *   state.c      what GET /state shows
+ *   watch.c      telemetry: this node's sensors, and what peers say of theirs
+ *   watch_json.c telemetry as GET /state shows it
  *   consensus.c  the cluster's log: its steps carried out, its clock, who waits for it
  *   log_store.c  the log on disk
  *
@@ -19,6 +21,7 @@
 #include "base/lock.h"
 #include "base/mailbox.h"
 #include "cluster/placement.h"
+#include "cluster/telemetry.h"
 #include "net/keyring.h"
 #include "net/link.h"
 #include "node/log_store.h"
@@ -63,13 +66,26 @@ typedef struct exo_address {
     char why[EXO_ERROR_BYTES];         /* of the last try, said or not */
 } exo_address;
 
+/* A device, as its node's telemetry has it. */
+typedef struct {
+    bool has_registration, has_heartbeat;
+    exo_device_registration registration;
+    exo_heartbeat heartbeat;
+    uint64_t heard_ms; /* the heartbeat */
+} exo_seen_device;
+#define EXO_MAX_SEEN_DEVICES 16     /* of one peer */
+#define EXO_SEEN_STALE_MS    16000u /* three heartbeats that did not come */
+
 /* A node that a control link is open to. */
 typedef struct exo_peer {
     struct exo_peer *next;
     char node_id[EXO_NODE_ID_BYTES], name[64], listen[64];
     exo_link *link;
     bool outgoing;
-    json_t *record; /* the last thing it said of itself: devices, models, instances */
+    json_t *record;           /* the last thing it said of itself: devices, models, instances */
+    exo_seen_device *devices; /* (n_devices) owned */
+    size_t n_devices;
+    bool telemetry_blamed; /* for telemetry that could not be read: said once */
 } exo_peer;
 
 #define EXO_NODE_STOPPING "this node is shutting down"
@@ -211,6 +227,19 @@ void exo_instances_tick(exo_node *n, uint64_t now_ms);
 json_t *exo_instance_json(const exo_instance *i); /* the design's shape of /state */
 void exo_instances_finish(exo_node *n, const char *reason);
 
+/* ---- telemetry ---- */
+
+typedef struct exo_watch exo_watch;
+exo_status exo_watch_create(exo_node *n, exo_error *err); /* before LOOP runs */
+void exo_watch_tick(exo_node *n, uint64_t now_ms);
+void exo_watch_greet(exo_node *n, const exo_peer *p); /* tells it of our device */
+void exo_watch_on_frame(exo_node *n, exo_peer *from, const exo_frame *f);
+void exo_watch_forget(exo_peer *p);                /* frees its devices */
+void exo_watch_show(const exo_node *n, json_t *s); /* adds "telemetry" to /state */
+const exo_seen_device *exo_watch_own(const exo_node *n);
+void exo_watch_stop(exo_node *n); /* no more reads; one that runs ends before LOOP does */
+void exo_watch_finish(exo_node *n);
+
 /* ---- routes ---- */
 
 typedef enum { EXO_ROUTE_WAITING, EXO_ROUTE_LOCAL, EXO_ROUTE_REMOTE } exo_route_state;
@@ -268,6 +297,7 @@ struct exo_node {
     uv_async_t async;
     uv_timer_t tick, cluster_timer;
     exo_consensus *consensus;
+    exo_watch *watch;
     pthread_t thread;
     bool stopping; /* LOOP takes on nothing new */
     exo_loop_call stop_call;

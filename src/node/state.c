@@ -88,6 +88,9 @@ json_t *exo_node_state_json(exo_node *n) {
     json_t *state =
         json_pack("{s:s, s:o, s:o, s:o, s:o}", "node_id", exo_node_id(n), "nodes", nodes,
                   "instances", instances, "links", links, "discovery", exo_discover_json(n));
-    if (state != NULL) exo_consensus_show(n, state);
+    if (state != NULL) {
+        exo_consensus_show(n, state);
+        exo_watch_show(n, state);
+    }
     return state;
 }

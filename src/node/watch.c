@@ -1,0 +1,325 @@
+/* watch.c - telemetry: this node's sensors, told to its peers, and what they say of theirs.
+ *
+ * Each control link carries a device_registration once and a heartbeat every 5 s, in frames of
+ * their own.  Whose device it is, the authenticated link says and never the message: outside its
+ * node "vulkan:0" is "node_id/vulkan:0", so that two nodes' devices of one name are two.
+ *
+ * Sensors are read on a thread of libuv's pool, one read at a time: a driver that takes its time
+ * delays its own figures and nothing else.  Figures that are too old are unknown. */
+#define _DEFAULT_SOURCE
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "engine/seat.h"
+#include "node/node_impl.h"
+#include "node/sensors.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define BEAT_MS        5000u
+#define SECOND_BEAT_MS 1000u /* load is a figure between two reads: soon after the first */
+#define MAX_DEVICE_ID  40    /* of a node's own name for a device */
+
+struct exo_watch {
+    exo_node *node;
+    char root[256];
+    uv_work_t work;
+    bool reading, stopped;
+    exo_sensors_before before; /* the pool's thread, while reading */
+    exo_sensors fresh;
+    exo_sensors last; /* LOOP */
+    uint64_t last_ms, next_ms;
+    uint32_t n_beats;
+    exo_seen_device own;
+};
+
+/* ---- our own device ---- */
+
+/* The one GPU whose vendor is the device's; of two nobody tells which it is, so none. */
+static const exo_gpu_sensors *gpu_of(const exo_sensors *s, const char *vendor) {
+    static const struct {
+        const char *name;
+        uint32_t pci_vendor;
+    } vendors[] = {{"AMD", 0x1002}, {"Intel", 0x8086}, {"NVIDIA", 0x10DE}};
+    uint32_t wanted = 0;
+    for (size_t i = 0; i < sizeof vendors / sizeof vendors[0]; i++) {
+        if (strcmp(vendors[i].name, vendor) == 0) wanted = vendors[i].pci_vendor;
+    }
+    const exo_gpu_sensors *found = NULL;
+    for (size_t i = 0; i < s->n_gpus && wanted != 0; i++) {
+        if (s->gpus[i].pci_vendor != wanted) continue;
+        if (found != NULL) return NULL;
+        found = &s->gpus[i];
+    }
+    return found;
+}
+
+static void measure(const exo_node *n, const exo_sensors *s, exo_gpu_metrics *m) {
+    const exo_device_info *d = &n->device_info;
+    *m = (exo_gpu_metrics){.timestamp = s->at_s,
+                           .memory_used_bytes = EXO_BYTES_UNKNOWN,
+                           .memory_total_bytes = EXO_BYTES_UNKNOWN,
+                           .compute_utilization_percent = NAN,
+                           .power_watts = NAN,
+                           .temperature_celsius = NAN,
+                           .clock_rate_mhz = NAN};
+    snprintf(m->device_id, sizeof m->device_id, "%s", d->id);
+    if (!exo_seat_is_gpu(d->id)) {
+        m->memory_used_bytes = s->memory_used_bytes;
+        m->memory_total_bytes = s->memory_total_bytes;
+        m->compute_utilization_percent = s->load_percent;
+        m->power_watts = s->power_watts;
+        m->temperature_celsius = s->temperature_celsius;
+        m->clock_rate_mhz = s->clock_mhz;
+        return;
+    }
+    if (d->memory_bytes > 0) m->memory_total_bytes = d->memory_bytes;
+    const exo_gpu_sensors *g = gpu_of(s, d->vendor);
+    if (g == NULL) return;
+    m->compute_utilization_percent = g->busy_percent;
+    m->power_watts = g->power_watts;
+    m->temperature_celsius = g->temperature_celsius;
+    m->clock_rate_mhz = g->clock_mhz;
+    if (g->memory_total_bytes == EXO_BYTES_UNKNOWN) return;
+    m->memory_total_bytes = g->memory_total_bytes;
+    m->memory_used_bytes = g->memory_used_bytes;
+}
+
+/* What the seeds' record has no member for; NULL = nothing is known. */
+static json_t *supply_of(const exo_sensors *s) {
+    if (isnan(s->battery_percent) && s->mains == EXO_MAINS_UNKNOWN) return NULL;
+    json_t *j = json_object();
+    if (!isnan(s->battery_percent)) {
+        json_object_set_new(j, "battery_percent", json_real(s->battery_percent));
+    }
+    if (s->mains != EXO_MAINS_UNKNOWN) {
+        json_object_set_new(j, "on_mains", json_boolean(s->mains == EXO_MAINS_YES));
+    }
+    return j;
+}
+
+static void describe(exo_node *n, exo_device_registration *r) {
+    const exo_device_info *d = &n->device_info;
+    exo_device_capabilities *c = &r->capabilities;
+    bool gpu = exo_seat_is_gpu(d->id);
+    snprintf(r->hostname, sizeof r->hostname, "%s", n->name);
+    snprintf(r->device_id, sizeof r->device_id, "%s", d->id);
+    r->timestamp = exo_unix_time();
+    snprintf(c->device_id, sizeof c->device_id, "%s", d->id);
+    c->device_type = gpu ? EXO_DEVICE_VULKAN_LINUX : EXO_DEVICE_CPU;
+    snprintf(c->device_name, sizeof c->device_name, "%s", d->name);
+    snprintf(c->vendor, sizeof c->vendor, "%s", d->vendor);
+    snprintf(c->driver_version, sizeof c->driver_version, "%s", d->driver);
+    c->compute_units = d->compute_units;
+    c->memory_bandwidth_gbps = NAN;
+    c->max_memory_bytes = d->memory_bytes;
+}
+
+/* ---- telling ---- */
+
+static void tell(const exo_peer *p, json_t *message_take) {
+    exo_error err = {0};
+    exo_status st = EXO_ENOMEM;
+    if (message_take != NULL) {
+        st = exo_link_send_json(p->link, EXO_MSG_TELEMETRY, message_take, &err);
+    }
+    if (st != EXO_OK) exo_warn("cannot tell %s how we are: %s", p->name, err.message);
+    json_decref(message_take);
+}
+
+void exo_watch_greet(exo_node *n, const exo_peer *p) {
+    exo_seen_device *own = &n->watch->own;
+    own->registration.port = n->listen_port;
+    tell(p, exo_telemetry_create_registration_message(&own->registration));
+    if (own->has_heartbeat) tell(p, exo_telemetry_create_heartbeat_message(&own->heartbeat));
+}
+
+static void beat(exo_watch *w, uint64_t now_ms) {
+    exo_node *n = w->node;
+    exo_heartbeat *h = &w->own.heartbeat;
+    if (now_ms - w->last_ms > EXO_SEEN_STALE_MS) exo_sensors_clear(&w->last);
+    exo_heartbeat_finish(h);
+    *h = (exo_heartbeat){.has_metrics = true,
+                         .timestamp = exo_unix_time(),
+                         .is_available = true,
+                         .extra = supply_of(&w->last)};
+    snprintf(h->device_id, sizeof h->device_id, "%s", n->device_info.id);
+    measure(n, &w->last, &h->metrics);
+    if (h->metrics.timestamp == 0) h->metrics.timestamp = h->timestamp;
+    snprintf(h->error_message, sizeof h->error_message, "%s", n->device_reason);
+    w->own.has_heartbeat = true;
+    w->own.heard_ms = now_ms;
+    for (const exo_peer *p = n->peers; p != NULL; p = p->next) {
+        tell(p, exo_telemetry_create_heartbeat_message(h));
+    }
+}
+
+/* A thread of the pool. */
+static void read_sensors(uv_work_t *work) {
+    exo_watch *w = work->data;
+    exo_sensors_read(w->root, &w->before, &w->fresh);
+}
+
+static void sensors_read(uv_work_t *work, int status) {
+    exo_watch *w = work->data;
+    w->reading = false;
+    if (w->stopped || status != 0) return;
+    w->last = w->fresh;
+    w->last_ms = exo_now_ms();
+    beat(w, w->last_ms);
+}
+
+void exo_watch_tick(exo_node *n, uint64_t now_ms) {
+    exo_watch *w = n->watch;
+    if (w->stopped || now_ms < w->next_ms) return;
+    w->next_ms = now_ms + (w->n_beats++ == 0 ? SECOND_BEAT_MS : BEAT_MS);
+    if (w->reading) {
+        beat(w, now_ms); /* without news: peers hear that we are there */
+        return;
+    }
+    w->reading = uv_queue_work(&n->loop, &w->work, read_sensors, sensors_read) == 0;
+}
+
+/* ---- hearing ---- */
+
+static exo_seen_device *seen(exo_peer *p, const char *device_id, exo_error *err) {
+    for (size_t i = 0; i < p->n_devices; i++) {
+        const exo_seen_device *d = &p->devices[i];
+        const char *id = d->has_registration ? d->registration.device_id : d->heartbeat.device_id;
+        if (strcmp(id, device_id) == 0) return &p->devices[i];
+    }
+    if (p->n_devices == EXO_MAX_SEEN_DEVICES) {
+        exo_error_set(err, EXO_EFORMAT, "more than %d devices", EXO_MAX_SEEN_DEVICES);
+        return NULL;
+    }
+    if (p->devices == NULL) p->devices = exo_calloc(EXO_MAX_SEEN_DEVICES, sizeof *p->devices);
+    if (p->devices == NULL) {
+        exo_error_set(err, EXO_ENOMEM, "out of memory for a device");
+        return NULL;
+    }
+    return &p->devices[p->n_devices++];
+}
+
+/* A node names its own devices, without any node in the name. */
+static exo_status check_id(const char *id, const char *inner, exo_error *err) {
+    size_t n = strlen(id);
+    if (n == 0 || n > MAX_DEVICE_ID || strchr(id, '/') != NULL) {
+        return exo_error_set(err, EXO_EFORMAT, "\"%.64s\" is no device of a node", id);
+    }
+    if (inner == NULL || strcmp(id, inner) == 0) return EXO_OK;
+    return exo_error_set(err, EXO_EFORMAT, "of device \"%s\", about device \"%.64s\"", id, inner);
+}
+
+static exo_status on_registration(exo_peer *from, const json_t *payload, exo_error *err) {
+    exo_device_registration r;
+    exo_seen_device *d = NULL;
+    exo_status st = exo_telemetry_parse_registration(payload, &r, err);
+    if (st == EXO_OK) st = check_id(r.device_id, r.capabilities.device_id, err);
+    if (st == EXO_OK && (d = seen(from, r.device_id, err)) == NULL) st = err->status;
+    if (st != EXO_OK) {
+        exo_device_registration_finish(&r);
+        return st;
+    }
+    exo_device_registration_finish(&d->registration);
+    d->registration = r;
+    d->has_registration = true;
+    return EXO_OK;
+}
+
+static exo_status on_heartbeat(exo_peer *from, const json_t *payload, exo_error *err) {
+    exo_heartbeat h;
+    exo_seen_device *d = NULL;
+    exo_status st = exo_telemetry_parse_heartbeat(payload, &h, err);
+    if (st == EXO_OK) {
+        st = check_id(h.device_id, h.has_metrics ? h.metrics.device_id : NULL, err);
+    }
+    if (st == EXO_OK && (d = seen(from, h.device_id, err)) == NULL) st = err->status;
+    if (st != EXO_OK) {
+        exo_heartbeat_finish(&h);
+        return st;
+    }
+    exo_heartbeat_finish(&d->heartbeat);
+    d->heartbeat = h;
+    d->has_heartbeat = true;
+    d->heard_ms = exo_now_ms();
+    return EXO_OK;
+}
+
+static exo_status take(exo_peer *from, const exo_frame *f, exo_error *err) {
+    json_t *j = NULL;
+    exo_telemetry_message m = {0};
+    exo_status st = EXO_OK;
+    if (f->header_bytes > EXO_TELEMETRY_MAX_BYTES) {
+        return exo_error_set(err, EXO_EFORMAT, "telemetry of %u bytes; %u at most", f->header_bytes,
+                             EXO_TELEMETRY_MAX_BYTES);
+    }
+    st = exo_frame_json(f, &j, err);
+    if (st == EXO_OK) st = exo_telemetry_judge_message(j, &m, err);
+    if (st == EXO_EUNSUPPORTED) {
+        st = EXO_OK; /* a newer node says more */
+    } else if (st == EXO_OK && m.type == EXO_TELEMETRY_DEVICE_REGISTRATION) {
+        st = on_registration(from, m.payload, err);
+    } else if (st == EXO_OK && m.type == EXO_TELEMETRY_HEARTBEAT) {
+        st = on_heartbeat(from, m.payload, err);
+    }
+    exo_telemetry_message_finish(&m);
+    json_decref(j);
+    return st;
+}
+
+/* What cannot be read costs its own figures: the link carries answers, too. */
+void exo_watch_on_frame(exo_node *n, exo_peer *from, const exo_frame *f) {
+    exo_error err = {0};
+    (void)n;
+    if (take(from, f, &err) == EXO_OK || from->telemetry_blamed) return;
+    from->telemetry_blamed = true;
+    exo_warn("telemetry of %s (%s) is left out: %s", from->name, from->node_id, err.message);
+}
+
+void exo_watch_forget(exo_peer *p) {
+    for (size_t i = 0; i < p->n_devices; i++) {
+        exo_device_registration_finish(&p->devices[i].registration);
+        exo_heartbeat_finish(&p->devices[i].heartbeat);
+    }
+    exo_free(p->devices);
+    p->devices = NULL;
+    p->n_devices = 0;
+}
+
+/* ---- start and end ---- */
+
+exo_status exo_watch_create(exo_node *n, exo_error *err) {
+    const char *root = n->d.sensors_root != NULL ? n->d.sensors_root : "";
+    exo_watch *w = exo_calloc(1, sizeof *w);
+    if (w == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for sensors");
+    if (strlen(root) >= sizeof w->root) {
+        exo_free(w);
+        return exo_error_set(err, EXO_EINVAL, "the path of the sensors is too long: %.64s", root);
+    }
+    snprintf(w->root, sizeof w->root, "%s", root);
+    w->node = n;
+    w->work.data = w;
+    exo_sensors_clear(&w->last);
+    describe(n, &w->own.registration);
+    w->own.has_registration = true;
+    n->watch = w;
+    return EXO_OK;
+}
+
+const exo_seen_device *exo_watch_own(const exo_node *n) { return &n->watch->own; }
+
+void exo_watch_stop(exo_node *n) {
+    if (n->watch == NULL) return;
+    n->watch->stopped = true;
+    if (n->watch->reading) uv_cancel((uv_req_t *)&n->watch->work);
+}
+
+void exo_watch_finish(exo_node *n) {
+    exo_watch *w = n->watch;
+    if (w == NULL) return;
+    exo_device_registration_finish(&w->own.registration);
+    exo_heartbeat_finish(&w->own.heartbeat);
+    exo_free(w);
+    n->watch = NULL;
+}
