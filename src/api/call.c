@@ -228,7 +228,7 @@ enum MHD_Result exo_call_answer(exo_call *c) {
 /* ---- replies ---- */
 
 void exo_call_reply_json(exo_call *c, unsigned http_status, json_t *json_take) {
-    char *text = json_take != NULL ? json_dumps(json_take, JSON_COMPACT) : NULL;
+    char *text = json_take != NULL ? json_dumps(json_take, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
     json_decref(json_take);
     exo_lock_take(c->all->lock);
     if (c->kind != REPLY_WHOLE && !c->queued) {

@@ -11,6 +11,7 @@
 static inline void put(const char *root, const char *name, const char *text) {
     char path[512];
     snprintf(path, sizeof path, "%s/%s", root, name);
+    mkdir(root, 0700);
     for (char *at = path + strlen(root) + 1; (at = strchr(at, '/')) != NULL; *at++ = '/') {
         *at = '\0';
         mkdir(path, 0700);

@@ -130,7 +130,7 @@ static void tell(const exo_peer *p, json_t *message_take) {
 
 void exo_watch_greet(exo_node *n, const exo_peer *p) {
     exo_seen_device *own = &n->watch->own;
-    own->registration.port = n->listen_port;
+    own->registration.port = n->listen_port; /* known since the listener is there */
     tell(p, exo_telemetry_create_registration_message(&own->registration));
     if (own->has_heartbeat) tell(p, exo_telemetry_create_heartbeat_message(&own->heartbeat));
 }
@@ -148,6 +148,7 @@ static void beat(exo_watch *w, uint64_t now_ms) {
     measure(n, &w->last, &h->metrics);
     if (h->metrics.timestamp == 0) h->metrics.timestamp = h->timestamp;
     snprintf(h->error_message, sizeof h->error_message, "%s", n->device_reason);
+    w->own.registration.port = n->listen_port;
     w->own.has_heartbeat = true;
     w->own.heard_ms = now_ms;
     for (const exo_peer *p = n->peers; p != NULL; p = p->next) {

@@ -3,6 +3,7 @@
 #define _DEFAULT_SOURCE
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "node/node_impl.h"
 
 #include <setjmp.h>
