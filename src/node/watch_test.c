@@ -167,6 +167,9 @@ static void a_peer_has_a_limited_number_of_devices(void **state) {
 
 static void what_is_no_telemetry_is_left_out(void **state) {
     (void)state;
+    static const char bad_port[] =
+        "{\"type\":\"device_registration\",\"version\":\"1.0\",\"timestamp\":1,\"payload\":{"
+        "\"hostname\":\"a\",\"port\":70000,\"device_id\":\"cpu:0\",\"timestamp\":1}}";
     static const char *const nonsense[] = {
         "",
         "{",
@@ -175,8 +178,7 @@ static void what_is_no_telemetry_is_left_out(void **state) {
         "{\"type\":\"heartbeat\"}",
         "{\"type\":\"heartbeat\",\"version\":\"1.0\",\"timestamp\":1,\"payload\":[]}",
         "{\"type\":\"heartbeat\",\"version\":\"1.0\",\"timestamp\":1,\"payload\":{}}",
-        "{\"type\":\"device_registration\",\"version\":\"1.0\",\"timestamp\":1,\"payload\":{"
-        "\"hostname\":\"a\",\"port\":70000,\"device_id\":\"cpu:0\",\"timestamp\":1}}",
+        bad_port,
     };
     for (size_t i = 0; i < sizeof nonsense / sizeof nonsense[0]; i++) {
         exo_peer p = {.name = "noise"};

@@ -11,7 +11,7 @@ from conftest import ROOT, run
 TINY = str(ROOT / "models" / "exo-tiny.gguf")
 COMMANDS = ["run", "serve", "node", "check", "tokenize", "template", "bench", "perplexity",
             "synth", "devices", "pull", "models", "embed", "convert", "invite", "join", "leave",
-            "remove", "rekey", "doctor"]
+            "remove", "rekey", "doctor", "nodes"]
 
 
 @pytest.mark.parametrize("kind", ["f32", "f16"])
