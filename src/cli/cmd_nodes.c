@@ -97,16 +97,26 @@ static void add_node(table *t, const json_t *state, const char *id, const json_t
     }
 }
 
+/* Characters of UTF-8, as a terminal shows them. */
+static int width_of(const char *text) {
+    int n = 0;
+    for (; *text != '\0'; text++) n += ((unsigned char)*text & 0xC0) != 0x80;
+    return n;
+}
+
 static void print_table(const table *t) {
     int widths[N_COLUMNS] = {0};
     for (size_t i = 0; i < t->n; i++) {
         for (int k = 0; k < N_COLUMNS; k++) {
-            int n = (int)strlen(t->rows[i].cells[k]);
+            int n = width_of(t->rows[i].cells[k]);
             if (n > widths[k]) widths[k] = n;
         }
     }
     for (size_t i = 0; i < t->n; i++) {
-        for (int k = 0; k < LINK; k++) printf("%-*s  ", widths[k], t->rows[i].cells[k]);
+        for (int k = 0; k < LINK; k++) {
+            const char *cell = t->rows[i].cells[k];
+            printf("%s%*s", cell, widths[k] - width_of(cell) + 2, "");
+        }
         printf("%s\n", t->rows[i].cells[LINK]);
     }
 }
