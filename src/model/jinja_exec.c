@@ -247,7 +247,7 @@ static exo_jvalue param_default(exo_jctx *c, const exo_jmacro_def *def, size_t i
 }
 
 /* Named parameters: positional, then by keyword (taken out of kw), then defaults, which may
- * refer to parameters before them. */
+ * refer to parameters before them; the others have no value yet, whatever is outside. */
 static void bind_params(exo_jctx *c, const exo_jmacro_def *def, const exo_jargs *a, exo_jdict *kw,
                         exo_jscope *scope) {
     for (size_t i = 0; i < def->n_params && exo_jok(c); i++) {
@@ -255,12 +255,13 @@ static void bind_params(exo_jctx *c, const exo_jmacro_def *def, const exo_jargs 
         if (i < a->n)
             v = a->v[i];
         else if (kw == NULL || !exo_jdict_remove(c, kw, key, &v))
-            continue;
+            v = exo_jabsent;
         exo_jdict_set_name(c, &scope->vars, def->params[i], v);
     }
     for (size_t i = a->n; i < def->n_params && exo_jok(c); i++) {
         exo_jvalue v;
-        if (exo_jdict_get_name(c, &scope->vars, def->params[i], &v)) continue;
+        bool known = exo_jdict_get_name(c, &scope->vars, def->params[i], &v);
+        if (known && v.type != EXO_J_ABSENT) continue;
         exo_jdict_set_name(c, &scope->vars, def->params[i], param_default(c, def, i, scope));
     }
 }
