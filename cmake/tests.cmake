@@ -206,7 +206,7 @@ endforeach()
 # The same bits on ARM: kernels built by the cross compiler, run under qemu.
 add_test(NAME neon_bits COMMAND tests/neon/run.sh ${CMAKE_BINARY_DIR}/neon
     WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-set_tests_properties(neon_bits PROPERTIES LABELS neon TIMEOUT 900 SKIP_RETURN_CODE 77)
+set_tests_properties(neon_bits PROPERTIES LABELS neon TIMEOUT 900 PROCESSORS 2 SKIP_RETURN_CODE 77)
 
 # All of exo on ARM, emulated: whole models and a node beside one of this machine.
 add_test(NAME neon_whole COMMAND tests/neon/whole.sh WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})

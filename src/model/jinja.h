@@ -126,7 +126,7 @@ struct exo_jscope {
     exo_jdict vars;
     bool captured; /* a macro refers to it: a loop must not reuse it for its next pass */
     bool top;      /* the template's own: what is assigned here is known to its parent too */
-    bool block;    /* of a scoped block: what has no value around it is looked up further out */
+    bool block;    /* of a block: what has no value around it is looked up further out */
 };
 
 /* ---- the tree ---- */
@@ -135,7 +135,8 @@ struct exo_jscope {
 typedef enum {
     EXO_J_ESCAPE_OFF,
     EXO_J_ESCAPE_ON,
-    EXO_J_ESCAPE_LATER, /* {% autoescape expression %}: known when it is run */
+    EXO_J_ESCAPE_LATER,    /* {% autoescape expression %}: known when it is run; not of constants */
+    EXO_J_ESCAPE_LATER_ON, /* the same where constants are escaped, as a tag around it says */
 } exo_jescape;
 
 typedef struct exo_jexpr exo_jexpr;

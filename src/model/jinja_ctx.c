@@ -61,7 +61,7 @@ void *exo_jalloc(exo_jctx *c, size_t count, size_t size) {
     if (!exo_jok(c)) return NULL;
     size_t limit = c->arena.limit_bytes, left = limit - c->arena.used_bytes;
     if (limit != 0 && (size == 0 || count > left / size)) {
-        exo_jfail(c, "the template needs more than %zu MiB of memory", limit >> 20);
+        exo_jfail(c, "the template needs more than %zu MiB of memory", EXO_J_MAX_ARENA_BYTES >> 20);
         return NULL;
     }
     exo_jcharge(c, count * size / BYTES_PER_STEP);

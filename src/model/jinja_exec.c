@@ -69,7 +69,7 @@ void exo_jassign(exo_jctx *c, const exo_jexpr *target, exo_jvalue v, exo_jscope 
 }
 
 static bool escapes(const exo_jctx *c, exo_jescape escape) {
-    return escape == EXO_J_ESCAPE_LATER ? c->autoescape : escape == EXO_J_ESCAPE_ON;
+    return escape >= EXO_J_ESCAPE_LATER ? c->autoescape : escape == EXO_J_ESCAPE_ON;
 }
 
 /* Text that a body writes, as a value instead of output. */
@@ -247,7 +247,7 @@ static exo_jvalue param_default(exo_jctx *c, const exo_jmacro_def *def, size_t i
 }
 
 /* Named parameters: positional, then by keyword (taken out of kw), then defaults, which may
- * refer to parameters before them. */
+ * refer to parameters before them; the others have no value yet, whatever is outside. */
 static void bind_params(exo_jctx *c, const exo_jmacro_def *def, const exo_jargs *a, exo_jdict *kw,
                         exo_jscope *scope) {
     for (size_t i = 0; i < def->n_params && exo_jok(c); i++) {
@@ -255,12 +255,13 @@ static void bind_params(exo_jctx *c, const exo_jmacro_def *def, const exo_jargs 
         if (i < a->n)
             v = a->v[i];
         else if (kw == NULL || !exo_jdict_remove(c, kw, key, &v))
-            continue;
+            v = exo_jabsent;
         exo_jdict_set_name(c, &scope->vars, def->params[i], v);
     }
     for (size_t i = a->n; i < def->n_params && exo_jok(c); i++) {
         exo_jvalue v;
-        if (exo_jdict_get_name(c, &scope->vars, def->params[i], &v)) continue;
+        bool known = exo_jdict_get_name(c, &scope->vars, def->params[i], &v);
+        if (known && v.type != EXO_J_ABSENT) continue;
         exo_jdict_set_name(c, &scope->vars, def->params[i], param_default(c, def, i, scope));
     }
 }
@@ -391,9 +392,11 @@ static void exec_print(exo_jctx *c, const exo_jstmt *s, exo_jscope *scope) {
     exo_jvalue v = exo_jeval(c, s->print.value, scope);
     bool safe = v.type == EXO_J_STRING && v.markup;
     if (!exo_jok(c)) return;
-    /* where escaping is decided at run time, jinja2 writes constants as they are */
-    bool as_is = s->print.escape == EXO_J_ESCAPE_LATER && exo_jis_constant(s->print.value);
-    if (safe || as_is || !escapes(c, s->print.escape))
+    /* where escaping is decided at run time, it is decided for constants before that */
+    bool constant = s->print.escape >= EXO_J_ESCAPE_LATER && exo_jis_constant(s->print.value);
+    bool escaped =
+        constant ? s->print.escape == EXO_J_ESCAPE_LATER_ON : escapes(c, s->print.escape);
+    if (safe || !escaped)
         exo_jprint(c, v);
     else
         exo_jput_str(c, exo_jstr_escape(c, exo_jto_str(c, v).s).s);
@@ -407,6 +410,13 @@ static flow exec_autoescape(exo_jctx *c, const exo_jstmt *s, exo_jscope *scope) 
     flow f = exec_body(c, s->autoescape.body, inner);
     if (f == FLOW_NEXT) c->autoescape = before;
     return f;
+}
+
+/* What a block sees: the names around it if it is scoped, else what the block around it sees. */
+static exo_jscope *around_block(const exo_jctx *c, const exo_jstmt *s, exo_jscope *scope) {
+    if (s->block.scoped) return scope;
+    while (scope != NULL && !scope->block) scope = scope->parent;
+    return scope != NULL ? scope->parent : c->globals;
 }
 
 static void exec_block(exo_jctx *c, const exo_jstmt *s, exo_jscope *outer) {
@@ -454,7 +464,7 @@ static flow exec(exo_jctx *c, const exo_jstmt *s, exo_jscope *scope) {
     case EXO_J_STMT_CALL_BLOCK: exec_call_block(c, s, scope); break;
     case EXO_J_STMT_FILTER_BLOCK: return exec_filter_block(c, s, scope);
     case EXO_J_STMT_WITH: return exec_with(c, s, scope);
-    case EXO_J_STMT_BLOCK: exec_block(c, s, s->block.scoped ? scope : c->globals); break;
+    case EXO_J_STMT_BLOCK: exec_block(c, s, around_block(c, s, scope)); break;
     case EXO_J_STMT_UNSET: exec_unset(c, s, scope); break;
     case EXO_J_STMT_GROUP: return exec_body(c, s->block.body, scope);
     case EXO_J_STMT_BREAK: return FLOW_BREAK;

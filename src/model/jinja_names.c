@@ -282,7 +282,8 @@ void exo_jsettle_names(exo_jctx *c, exo_jstmt **body) {
     if (!exo_jok(c)) return;
     pass p = {.c = c,
               .scratch = {
-                  .arena = {.limit_bytes = EXO_J_MAX_ARENA_BYTES},
+                  /* what the tree leaves of the limit; 0 would be none */
+                  .arena = {.limit_bytes = EXO_J_MAX_ARENA_BYTES + 1 - c->arena.used_bytes},
                   .err = c->err,
                   .fault = c->fault,
                   .max_steps = c->max_steps,

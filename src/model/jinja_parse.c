@@ -271,9 +271,12 @@ static exo_jstmt *parse_autoescape(exo_jparser *p) {
     const exo_jescape outside = p->escape;
     exo_jexpr *value = s->autoescape.value = exo_jparse_expr(p);
     bool constant = exo_jok(p->c) && value->kind == EXO_J_EXPR_CONST;
-    if (outside != EXO_J_ESCAPE_LATER) p->escape = EXO_J_ESCAPE_LATER;
-    if (outside != EXO_J_ESCAPE_LATER && constant)
-        p->escape = exo_jtruth(value->constant) ? EXO_J_ESCAPE_ON : EXO_J_ESCAPE_OFF;
+    bool on = outside == EXO_J_ESCAPE_ON || outside == EXO_J_ESCAPE_LATER_ON;
+    if (constant) on = exo_jtruth(value->constant);
+    if (constant && outside < EXO_J_ESCAPE_LATER)
+        p->escape = on ? EXO_J_ESCAPE_ON : EXO_J_ESCAPE_OFF;
+    else
+        p->escape = on ? EXO_J_ESCAPE_LATER_ON : EXO_J_ESCAPE_LATER;
     s->autoescape.body = parse_until(p, "endautoescape");
     p->escape = outside;
     return s;

@@ -425,7 +425,7 @@ static void fails_cleanly_at_every_allocation(const char *source, size_t n, json
 static void allocation_failures_leak_nothing(void **state) {
     (void)state;
     static const char growing[] =
-        "{% set ns = namespace(s='', l=[], d={}) %}{% for i in range(500) %}"
+        "{% set ns = namespace(s='', l=[], d={}) %}{% for i in range(1200) %}"
         "{% set ns.s = ns.s ~ i %}{% set _ = ns.l.append(i|string) %}"
         "{% set _ = ns.d.update({i: ns.l[:2]}) %}{{ ns.l|join }}{% endfor %}"
         "{% macro m(x) %}{{ caller(x) }}{% endmacro %}{% call(y) m(1) %}{{ y }}{% endcall %}"

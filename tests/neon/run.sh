@@ -38,8 +38,10 @@ build arm64 aarch64-linux-gnu-gcc \
     "ops_neon.c:-march=armv8-a" "matmul_neon.c:-march=armv8-a" "unpacked_neon.c:-march=armv8-a" \
     "matmul_dotprod_neon.c:-march=armv8.2-a+dotprod" \
     "unpacked_dotprod_neon.c:-march=armv8.2-a+dotprod"
-qemu-aarch64-static -cpu max "$out/bits-arm64" > "$out/arm64.txt"
-qemu-aarch64-static -cpu cortex-a72 "$out/bits-arm64" > "$out/arm64-plain.txt"
+qemu-aarch64-static -cpu max "$out/bits-arm64" > "$out/arm64.txt" &
+with_dotprod=$!
+qemu-aarch64-static -cpu cortex-a53 "$out/bits-arm64" > "$out/arm64-plain.txt" &
+without=$!
 case $(uname -m) in
 x86_64)
     avx2="-mavx2 -mfma -mf16c"
@@ -51,6 +53,8 @@ x86_64)
     ;;
 *) : > "$out/native.txt" ;;
 esac
+wait "$with_dotprod"
+wait "$without"
 
 cat "$out/native.txt" "$out/arm64.txt" "$out/arm64-plain.txt" > "$out/all.txt"
 awk '{ print $3 }' "$out/all.txt" | sort | uniq -c

@@ -6,6 +6,8 @@
       template and values from jinja_grammar.py, with both, and prints what differs.  Exit status
       1 if anything does.  With --part, only the Ith of P parts of the pairs (I from 0), so that
       several processes can share them; their sum is the whole.
+  jinja_diff.py --scopes N [--seed S]
+      N templates from jinja_scopes.py, about what a name means where.
   jinja_diff.py --sweep STEP
       every STEPth of the templates in jinja_sweep.py (1: all 170,000 of them).
   jinja_diff.py --write-cases FILE
@@ -30,6 +32,7 @@ import jinja2.ext
 import jinja2.sandbox
 
 import jinja_grammar
+import jinja_scopes
 import jinja_sweep
 from batch import Renderer
 
@@ -221,6 +224,12 @@ def sweep(renderer, step, part=(0, 1)):
     return n, found
 
 
+def scope_pairs(n, seed):
+    for i in range(n):
+        template = jinja_scopes.Generator(random.Random("scopes %d/%d" % (seed, i))).template()
+        yield "scopes %d/%d" % (seed, i), template, jinja_scopes.VARIABLES
+
+
 def template_pairs(paths):
     for path in paths:
         with open(path, encoding="utf-8", newline="") as f:
@@ -246,6 +255,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--random", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--scopes", type=int, default=0)
     parser.add_argument("--sweep", type=int, metavar="STEP")
     parser.add_argument("--part", default="0/1", metavar="I/P")
     parser.add_argument("--write-cases", metavar="FILE")
@@ -263,7 +273,8 @@ def main():
             print("".join("== %s\n" % what for what in found), end="")
             print("%d renders, %d differ" % (n, len(found)))
             return 1 if found else 0
-        for pairs in (template_pairs(paths), random_pairs(args.random, args.seed, part)):
+        for pairs in (template_pairs(paths), random_pairs(args.random, args.seed, part),
+                      scope_pairs(args.scopes, args.seed)):
             for label, template, variables in pairs:
                 n += 1
                 found = difference(renderer, template, variables)

@@ -1,6 +1,6 @@
 """exo's chat templates against Python's jinja2; see jinja_diff.py.
 
-Generated pairs of template and values; and the templates that llama.cpp brings along, where it
+Generated pairs of template and values, templates about scopes; and the templates that llama.cpp brings along, where it
 can be had from npm, for several conversations.
 """
 
@@ -14,10 +14,11 @@ pytest.importorskip("jinja2")
 
 from batch import Renderer
 from compare import Unavailable
-from jinja_diff import difference, random_pairs, sweep, template_pairs
+from jinja_diff import difference, random_pairs, scope_pairs, sweep, template_pairs
 from llama_vocab import sources
 
 PAIRS = 1500
+SCOPES = 400
 SWEEP_STEP = 67  # of the templates of jinja_sweep.py
 CORPUS = Path(__file__).resolve().parents[1] / "fuzz" / "corpus" / "jinja"
 
@@ -34,6 +35,10 @@ def check(pairs) -> int:
 
 def test_generated_templates() -> None:
     assert check(random_pairs(PAIRS, seed=1)) == PAIRS
+
+
+def test_scopes() -> None:
+    assert check(scope_pairs(SCOPES, seed=1)) == SCOPES
 
 
 def test_everything_with_everything() -> None:
