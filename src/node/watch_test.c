@@ -112,6 +112,45 @@ static void two_nodes_with_devices_of_one_name_stay_two(void **state) {
     exo_node_stop(hot);
 }
 
+/* ---- which GPU is ours ---- */
+
+/* What n says of its device once its sensors were read again. */
+static const exo_gpu_metrics *read_again(exo_node *n, uint64_t now_ms) {
+    exo_watch_tick(n, now_ms);
+    assert_int_equal(uv_run(&n->loop, UV_RUN_DEFAULT), 0);
+    const exo_seen_device *own = exo_watch_own(n);
+    assert_true(own->has_heartbeat && own->heartbeat.has_metrics);
+    return &own->heartbeat.metrics;
+}
+
+static void a_gpu_has_the_figures_of_its_vendors_only_card(void **state) {
+    (void)state;
+    char sensors[64];
+    static exo_node n; /* not started: its loop turns here */
+    snprintf(sensors, sizeof sensors, "%s/gpu-sensors", root);
+    put(sensors, "proc/meminfo", "MemTotal: 1024000 kB\nMemAvailable: 409600 kB\n");
+    put(sensors, "sys/class/drm/card0/device/vendor", "0x8086\n");
+    put(sensors, "sys/class/drm/card0/device/gpu_busy_percent", "99\n");
+    put(sensors, "sys/class/drm/card1/device/vendor", "0x1002\n");
+    put(sensors, "sys/class/drm/card1/device/gpu_busy_percent", "25\n");
+    put(sensors, "sys/class/drm/card1/device/hwmon/hwmon0/temp1_input", "71000\n");
+    n.d.sensors_root = sensors;
+    n.device_info = (exo_device_info){.id = "vulkan:0", .vendor = "AMD", .memory_bytes = 4096};
+    assert_int_equal(uv_loop_init(&n.loop), 0);
+    assert_int_equal(exo_watch_create(&n, NULL), EXO_OK);
+    const exo_gpu_metrics *m = read_again(&n, 1);
+    assert_string_equal(m->device_id, "vulkan:0");
+    assert_true(m->compute_utilization_percent == 25 && m->temperature_celsius == 71);
+    assert_int_equal(m->memory_total_bytes, 4096); /* the driver's, not the machine's */
+    assert_true(m->memory_used_bytes == EXO_BYTES_UNKNOWN);
+    put(sensors, "sys/class/drm/card2/device/vendor", "0x1002\n");
+    m = read_again(&n, 60000); /* two of them: nobody tells which is vulkan:0 */
+    assert_true(isnan(m->compute_utilization_percent) && isnan(m->temperature_celsius));
+    exo_watch_stop(&n);
+    exo_watch_finish(&n);
+    assert_int_equal(uv_loop_close(&n.loop), 0);
+}
+
 /* ---- what a peer says ---- */
 
 static void say(exo_peer *p, const char *text) {
@@ -207,6 +246,7 @@ static int remove_root(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_nodes_with_devices_of_one_name_stay_two),
+        cmocka_unit_test(a_gpu_has_the_figures_of_its_vendors_only_card),
         cmocka_unit_test(a_peer_speaks_of_its_own_devices_only),
         cmocka_unit_test(a_peer_has_a_limited_number_of_devices),
         cmocka_unit_test(what_is_no_telemetry_is_left_out),
