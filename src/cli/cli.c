@@ -3,6 +3,7 @@
 #include "cli/cli.h"
 
 #include "engine/seat.h"
+#include "model/arch.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -158,6 +159,19 @@ exo_status exo_cli_open_file(const char *name, exo_gguf **out, exo_error *err) {
     size_t n;
     const void *bytes = exo_builtin_tiny(&n);
     return exo_gguf_open_memory(bytes, n, out, err);
+}
+
+exo_status exo_cli_open_checked(const char *path, exo_model **model, exo_gguf **file,
+                                exo_error *err) {
+    exo_str arch = {0};
+    *file = NULL;
+    exo_status st = exo_model_open(path, model, err);
+    if (st == EXO_OK || exo_gguf_open(path, file, NULL) != EXO_OK) return st;
+    bool named = exo_gguf_str(*file, "general.architecture", &arch);
+    if (!named || exo_arch_find(arch) == NULL || exo_gguf_n_tensors(*file) == 0) return EXO_OK;
+    exo_gguf_close(*file);
+    *file = NULL;
+    return st;
 }
 
 static exo_status read_all(FILE *f, const char *what, exo_buf *out, size_t limit, exo_error *err) {

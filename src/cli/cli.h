@@ -64,6 +64,11 @@ const char *exo_cli_data_dir(void);
 exo_status exo_cli_open_model(const char *name, exo_model **out, exo_error *err);
 /* The same as a bare file: its vocabulary is enough for some commands. */
 exo_status exo_cli_open_file(const char *name, exo_gguf **out, exo_error *err);
+/* The model at a path, all of it checked; of an architecture that exo does not know, and of a
+ * vocabulary without tensors, only the file:
+ * one of *model and *file is set, and the caller's. */
+exo_status exo_cli_open_checked(const char *path, exo_model **model, exo_gguf **file,
+                                exo_error *err);
 /* All of standard input, at most limit bytes. */
 exo_status exo_cli_read_stdin(exo_buf *out, size_t limit, exo_error *err);
 exo_status exo_cli_read_file(const char *path, exo_buf *out, size_t limit, exo_error *err);

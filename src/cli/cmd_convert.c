@@ -29,6 +29,13 @@ static exo_status check_other(const char *model, const char *out, exo_error *err
                          exo_path_tail(out));
 }
 
+/* What contradicts itself is not written again. */
+static exo_status open_source(const char *name, exo_model **m, exo_gguf **bare, exo_error *err) {
+    char path[4096];
+    exo_status st = exo_models_resolve_given(name, exo_cli_data_dir(), path, sizeof path, err);
+    return st == EXO_OK ? exo_cli_open_checked(path, m, bare, err) : st;
+}
+
 static int run(int argc, char **argv) {
     const exo_command *c = &exo_cmd_convert;
     const char *model[1], *out = NULL, *threads = NULL;
@@ -56,16 +63,19 @@ static int run(int argc, char **argv) {
     snprintf(name, sizeof name, "%.*s", (int)(n < 200 ? n : 200), id);
     d.name = name;
     exo_error err = {0};
-    exo_gguf *g = NULL;
+    exo_model *m = NULL;
+    exo_gguf *bare = NULL;
     exo_cli_catch_signals();
     exo_status st = check_other(model[0], out, &err);
-    if (st == EXO_OK) st = exo_cli_open_file(model[0], &g, &err);
+    if (st == EXO_OK) st = open_source(model[0], &m, &bare, &err);
+    const exo_gguf *g = m != NULL ? exo_model_file(m) : bare;
     if (st == EXO_OK) st = exo_convert(g, &d, out, &err);
     exo_cli_progress_end(&bar);
     if (st == EXO_OK && exo_tokenizer_is_own(g))
         fprintf(stderr, "exo: note: GGUF has no name for this tokenizer.json: its description is "
                         "in the file for exo, other programs refuse it\n");
-    exo_gguf_close(g);
+    exo_gguf_close(bare);
+    exo_model_unref(m);
     return st == EXO_OK ? EXO_EXIT_OK : exo_cli_fail(&err);
 }
 

@@ -13,8 +13,29 @@ typedef struct {
     size_t n;
 } listing;
 
+/* Names come from files: what could steer a terminal is shown as \xNN. */
+static const char *printable(const char *s, char *out, size_t cap) {
+    size_t n = 0;
+    for (; *s != '\0' && n + 5 <= cap; s++) {
+        unsigned char c = (unsigned char)*s, next = (unsigned char)s[1];
+        bool c1 = c == 0xC2 && next >= 0x80 && next < 0xA0;
+        if (c < 0x20 || c == 0x7F || c1) {
+            n += (size_t)snprintf(out + n, cap - n, "\\x%02X", c1 ? next : c);
+            s += c1;
+        } else {
+            out[n++] = *s;
+        }
+    }
+    out[n] = '\0';
+    return out;
+}
+
 static void print_row(listing *l, const char *id, uint64_t bytes, const char *quant,
                       const char *arch, const char *path) {
+    char names[3][4096];
+    id = printable(id, names[0], sizeof names[0]);
+    arch = printable(arch, names[1], sizeof names[1]);
+    path = printable(path, names[2], sizeof names[2]);
     if (l->n++ == 0) printf("%-40s %10s  %-8s %-10s %s\n", "ID", "SIZE", "TYPE", "ARCH", "PATH");
     printf("%-40s %7.1f MB  %-8s %-10s %s\n", id, (double)bytes / 1e6, quant, arch, path);
 }
@@ -45,10 +66,11 @@ static void list_model(void *ud, const char *id, const char *path) {
 static void list_partial(void *ud, const exo_partial *p) {
     listing *l = ud;
     if (l->table) {
-        printf("%-40s %7.1f MB  of %.1f MB%s%s%s\n", p->id, (double)p->done_bytes / 1e6,
-               (double)p->total_bytes / 1e6,
-               p->active ? ", being pulled" : ", unfinished: exo pull ", p->active ? "" : p->ref,
-               "");
+        char id[1024], ref[1024];
+        printf("%-40s %7.1f MB  of %.1f MB%s%s\n", printable(p->id, id, sizeof id),
+               (double)p->done_bytes / 1e6, (double)p->total_bytes / 1e6,
+               p->active ? ", being pulled" : ", unfinished: exo pull ",
+               p->active ? "" : printable(p->ref, ref, sizeof ref));
     }
     json_array_append_new(l->partials, json_pack("{s:s, s:s, s:s, s:I, s:I, s:b}", "id", p->id,
                                                  "ref", p->ref, "path", p->path, "done_bytes",

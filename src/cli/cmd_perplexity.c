@@ -99,6 +99,11 @@ static int run(int argc, char **argv) {
     if (st == EXO_OK) st = exo_cli_read_file(file[0], &text, MAX_TEXT_BYTES, &err);
     if (st == EXO_OK) st = exo_cli_open_model(model, &m, &err);
     if (st == EXO_OK) st = exo_session_create(m, &d, &session, &err);
+    if (st == EXO_OK && exo_session_ctx(session) < 2) {
+        st = exo_error_set(&err, EXO_EINVAL,
+                           "a context of %u token predicts none: perplexity needs 2 or more",
+                           exo_session_ctx(session));
+    }
     if (st == EXO_OK) {
         s.n_vocab = exo_model_hparams(m)->n_vocab;
         st = exo_tokenize(exo_model_tokenizer(m), exo_buf_str(&text), text.n, EXO_TOKENIZE_BOS,

@@ -132,6 +132,17 @@ static exo_status read_interleaved(const exo_arch_source *s, exo_hparams *hp, ex
 
 /* ---- the table ---- */
 
+/* Olmo 3 comes under this name, with windows and two kinds of rotation; within the window it is
+ * the same as without. */
+static exo_status refuse_window(const exo_arch_source *s, exo_hparams *hp, exo_error *err) {
+    uint32_t window = 0;
+    exo_status st = exo_arch_any_u32(s, "attention.sliding_window", &window, err);
+    if (st != EXO_OK || window == 0 || window >= hp->ctx_train) return st;
+    return exo_error_set(err, EXO_EUNSUPPORTED,
+                         "a %s model with %s.attention.sliding_window %u is not supported", s->arch,
+                         s->arch, window);
+}
+
 static const exo_arch_spec specs[] = {
     /* mistral, mixtral, smollm and many more are llamas too */
     {.name = "llama", .keys = EXO_KEY_EXPERTS, .rope_factors = true, .experts_normalize = true},
@@ -196,7 +207,11 @@ static const exo_arch_spec specs[] = {
      .norm = EXO_NORM_LAYER,
      .norms = EXO_NORMS_OUT,
      .encoder = true},
-    {.name = "olmo2", .rope = EXO_ROPE_NEOX, .norms = EXO_NORMS_POST, .qk_norm = EXO_QK_NORM_ROW},
+    {.name = "olmo2",
+     .rope = EXO_ROPE_NEOX,
+     .norms = EXO_NORMS_POST,
+     .qk_norm = EXO_QK_NORM_ROW,
+     .read = refuse_window},
     {.name = "olmoe", .rope = EXO_ROPE_NEOX, .qk_norm = EXO_QK_NORM_ROW, .keys = EXO_KEY_EXPERTS},
     {.name = "starcoder2",
      .rope = EXO_ROPE_NEOX,
@@ -374,6 +389,14 @@ exo_status exo_arch_u32(const exo_arch_source *s, const char *suffix, uint32_t m
     char key[EXO_KEY_BYTES];
     if (!exo_gguf_has(s->g, exo_arch_key(s, suffix, key))) return EXO_OK;
     return exo_arch_need_u32(s, suffix, max, out, err);
+}
+
+exo_status exo_arch_any_u32(const exo_arch_source *s, const char *suffix, uint32_t *out,
+                            exo_error *err) {
+    char key[EXO_KEY_BYTES];
+    if (!exo_gguf_has(s->g, exo_arch_key(s, suffix, key))) return EXO_OK;
+    if (exo_gguf_u32(s->g, key, out)) return EXO_OK;
+    return exo_error_set(err, EXO_EFORMAT, "metadata key %s is not one non-negative number", key);
 }
 
 exo_status exo_arch_f32(const exo_arch_source *s, const char *suffix, float *out, exo_error *err) {

@@ -82,6 +82,9 @@ exo_status exo_arch_need_u32(const exo_arch_source *s, const char *suffix, uint3
 exo_status exo_arch_u32(const exo_arch_source *s, const char *suffix, uint32_t max, uint32_t *out,
                         exo_error *err);
 exo_status exo_arch_f32(const exo_arch_source *s, const char *suffix, float *out, exo_error *err);
+/* Keeps *out when the key is absent; 0 is a number, too. */
+exo_status exo_arch_any_u32(const exo_arch_source *s, const char *suffix, uint32_t *out,
+                            exo_error *err);
 void exo_arch_bool(const exo_arch_source *s, const char *suffix, bool *out);
 
 /* hparams_rope.c: frequencies of all layers; needs the sizes. */

@@ -93,8 +93,13 @@ static exo_status check_activation(const exo_hf_source *s) {
     exo_epilogue own = spec_of(s->arch)->activation;
     bool gelu = own == EXO_EPILOGUE_GELU || own == EXO_EPILOGUE_GELU_MUL;
     for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
-        const char *act = json_string_value(json_object_get(s->config, members[i]));
-        if (act == NULL) continue;
+        const json_t *v = json_object_get(s->config, members[i]);
+        const char *act = json_string_value(v);
+        if (!is_set(v)) continue;
+        if (act == NULL) {
+            return exo_error_set(s->err, EXO_EFORMAT, "config.json: %s is not a string",
+                                 members[i]);
+        }
         bool silu = strcmp(act, "silu") == 0 || strcmp(act, "swish") == 0 ||
                     (strcmp(act, "swiglu") == 0 && spec_of(s->arch)->encoder);
         if (gelu ? is_gelu(act) : silu) return EXO_OK;
@@ -287,8 +292,9 @@ static exo_status add_heads(const exo_hf_source *s, uint32_t n_heads, uint32_t n
 }
 
 static exo_status add_sizes(const exo_hf_source *s) {
-    uint32_t n_layers = 0, n_embd = 0, n_ff = 0, n_heads = 0, context = 0;
-    exo_status st = get_u32(s, "num_hidden_layers", true, &n_layers);
+    uint32_t n_layers = 0, n_embd = 0, n_ff = 0, n_heads = 0, context = 0, n_vocab;
+    exo_status st = get_u32(s, "vocab_size", false, &n_vocab); /* the tensors say how many */
+    if (st == EXO_OK) st = get_u32(s, "num_hidden_layers", true, &n_layers);
     if (st == EXO_OK) st = get_u32(s, "hidden_size", true, &n_embd);
     if (st == EXO_OK) st = get_u32(s, "intermediate_size", true, &n_ff);
     if (st == EXO_OK) st = get_u32(s, "num_attention_heads", true, &n_heads);

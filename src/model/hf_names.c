@@ -522,12 +522,17 @@ bool exo_hf_is_vision(const char *theirs) {
 
 bool exo_hf_find_name(const exo_hf_arch *a, const char *theirs, exo_hf_place *out) {
     uint32_t index[2];
-    char unwrapped[256];
+    char unwrapped[256], whole[256];
     size_t n = a->prefix != NULL ? strlen(a->prefix) : 0;
     theirs = without_wrapper(theirs, unwrapped);
     if (n > 0 && strncmp(theirs, a->prefix, n) == 0) theirs += n;
     const exo_hf_name *row = find(a->names, theirs, index);
     if (row == NULL) row = find(common_names, theirs, index);
+    if (row == NULL) { /* saved without the head around it */
+        snprintf(whole, sizeof whole, "model.%.240s", theirs);
+        row = find(a->names, whole, index);
+        if (row == NULL) row = find(common_names, whole, index);
+    }
     *out = (exo_hf_place){.how = EXO_HF_NOT_NEEDED};
     if (row == NULL) return false;
     if (row->ours == NULL) return true;

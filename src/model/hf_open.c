@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 
 #define INDEX      "model.safetensors.index.json"
+#define SINGLE     "model.safetensors"
 #define MAX_FILES  1000
 #define PATH_BYTES 4096
 
@@ -208,6 +209,19 @@ static exo_status check_index(const folder *f, const json_t *map, exo_error *err
     return EXO_OK;
 }
 
+/* An index that names other files was left behind when the one file was saved. */
+static bool is_left_over(const folder *f, json_t *map) {
+    char path[PATH_BYTES];
+    struct stat st;
+    const char *tensor;
+    json_t *v;
+    json_object_foreach(map, tensor, v) {
+        const char *file = json_string_value(v);
+        if (file != NULL && strcmp(file, SINGLE) == 0) return false;
+    }
+    return join(path, f->dir, SINGLE) && stat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
 static exo_status open_weights(folder *f, exo_error *err) {
     json_t *map = json_object_get(f->index, "weight_map");
     f->files = exo_calloc(MAX_FILES, sizeof *f->files);
@@ -216,10 +230,11 @@ static exo_status open_weights(folder *f, exo_error *err) {
     if (f->files == NULL || f->names == NULL || f->maps == NULL) {
         return exo_error_set(err, EXO_ENOMEM, "out of memory for files");
     }
-    if (f->index == NULL) return open_file(f, "model.safetensors", err);
+    if (f->index == NULL) return open_file(f, SINGLE, err);
     if (!json_is_object(map) || json_object_size(map) == 0) {
         return exo_error_set(err, EXO_EFORMAT, INDEX " has no weight_map");
     }
+    if (is_left_over(f, map)) return open_file(f, SINGLE, err); /* as transformers does */
     exo_status st = open_indexed(f, map, err);
     return st == EXO_OK ? check_index(f, map, err) : st;
 }

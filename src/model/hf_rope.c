@@ -25,11 +25,36 @@ static const char *rope_type(const json_t *rope) {
     return strcmp(type, "su") == 0 ? "longrope" : type; /* its first name */
 }
 
-static bool is(const char *a, const char *b) { return strcmp(a, b) == 0; }
-
 static const exo_arch_spec *spec_of(const exo_hf_arch *a) {
     return exo_arch_find((exo_str){a->arch, strlen(a->arch)});
 }
+
+static bool is_set(const json_t *v) { return v != NULL && !json_is_null(v); }
+
+/* What is of another kind than transformers reads must not pass for absent. */
+static exo_status check_kinds(const exo_hf_source *s) {
+    static const char *const objects[] = {"rope_parameters", "rope_scaling"};
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *v = json_object_get(s->config, objects[i]);
+        if (!is_set(v) || json_is_object(v)) continue;
+        return exo_error_set(s->err, EXO_EFORMAT, "config.json: %s is neither an object nor null",
+                             objects[i]);
+    }
+    const json_t *rope = rope_of(s->config);
+    const json_t *type = json_object_get(rope, "rope_type"), *old = json_object_get(rope, "type");
+    bool named = json_is_string(type) || (!is_set(type) && json_is_string(old));
+    if ((type != NULL || old != NULL) && !named) {
+        return exo_error_set(s->err, EXO_EFORMAT, "config.json: %s of rope_scaling is no string",
+                             type != NULL ? "rope_type" : "type");
+    }
+    const json_t *theta = json_object_get(s->config, "rope_theta");
+    bool elsewhere = is_set(json_object_get(rope, "rope_theta")) ||
+                     is_set(json_object_get(s->config, "rotary_emb_base"));
+    if (!json_is_null(theta) || elsewhere || spec_of(s->arch)->rope == EXO_ROPE_NONE) return EXO_OK;
+    return exo_error_set(s->err, EXO_EFORMAT, "config.json: rope_theta is null");
+}
+
+static bool is(const char *a, const char *b) { return strcmp(a, b) == 0; }
 
 /* How many dimensions of a head are rotated. */
 static uint32_t rotated_dims(const json_t *config, const exo_hf_arch *a, uint32_t head_dim) {
@@ -144,6 +169,10 @@ static exo_status add_scaling(const exo_hf_source *s, const json_t *rope, uint32
                              "linear, llama3, yarn and longrope are)",
                              type);
     }
+    if (!is(type, "longrope") && !is_set(json_object_get(rope, "factor"))) {
+        return exo_error_set(s->err, EXO_EFORMAT, "config.json: rope type %s without a factor",
+                             type);
+    }
     exo_gguf_add_str(s->w, exo_hf_key(s, "rope.scaling.type", key), type);
     if (!is(type, "longrope")) add_f32(s, "rope.scaling.factor", factor);
     if (original >= 1 && original < 1e9) {
@@ -161,7 +190,8 @@ exo_status exo_hf_add_rope(const exo_hf_source *s, uint32_t head_dim, uint32_t c
     const char *type = rope_type(rope);
     double theta = 10000, local = 0;
     char key[EXO_HF_KEY_BYTES];
-    exo_status st = exo_hf_number(s, s->config, "rope_theta", &theta);
+    exo_status st = check_kinds(s);
+    if (st == EXO_OK) st = exo_hf_number(s, s->config, "rope_theta", &theta);
     if (st == EXO_OK) st = exo_hf_number(s, rope, "rope_theta", &theta);
     if (st == EXO_OK) st = exo_hf_number(s, s->config, "rope_local_base_freq", &local);
     if (st == EXO_OK) st = exo_hf_number(s, sliding, "rope_theta", &local);

@@ -73,7 +73,13 @@ static void names_are_translated(void **ud) {
     assert_true(exo_hf_find_name(a, "model.layers.3.mlp.experts.12.up_proj.weight", &p));
     assert_string_equal(p.name, "blk.3.ffn_up_exps.weight");
     assert_true(p.how == EXO_HF_EXPERT && p.layer == 3 && p.expert == 12);
-    static const char *const strange[] = {"model.layers.x.mlp.up_proj.weight",
+    assert_true(exo_hf_find_name(a, "layers.17.mlp.up_proj.weight", &p));
+    assert_string_equal(p.name, "blk.17.ffn_up.weight");
+    assert_true(exo_hf_find_name(a, "embed_tokens.weight", &p));
+    assert_string_equal(p.name, "token_embd.weight");
+    static const char *const strange[] = {"layers.x.mlp.up_proj.weight",
+                                          "model.model.norm.weight",
+                                          "model.layers.x.mlp.up_proj.weight",
                                           "model.layers..mlp.up_proj.weight",
                                           "model.layers.01.mlp.up_proj.weight",
                                           "model.layers.9999999.mlp.up_proj.weight",
@@ -117,6 +123,58 @@ static void llama3_factors_rise_from_1_to_the_factor(void **ud) {
     assert_false(exo_hf_rope_factors(text, a, 0, &f));
     json_decref(text);
     json_decref(config);
+}
+
+/* What add_config says of a small llama whose members are those, before others. */
+static void expect_config(const char *members, const char *want) {
+    char text[1024];
+    exo_gguf_writer w = {0};
+    exo_error err = {0};
+    const exo_hf_arch *a;
+    json_t *config;
+    snprintf(
+        text, sizeof text,
+        "{\"model_type\":\"llama\",\"hidden_size\":64,\"num_attention_heads\":4,"
+        "\"num_hidden_layers\":2,\"intermediate_size\":96,\"max_position_embeddings\":128%s%s}",
+        members[0] != '\0' ? "," : "", members);
+    json_t *file = json_loads(text, 0, NULL);
+    assert_non_null(file);
+    assert_int_equal(exo_hf_find_family(file, &a, &config, &err), EXO_OK);
+    exo_status st = exo_hf_add_config(config, a, &w, &err);
+    if ((st == EXO_OK) != (want == NULL) || (want != NULL && strstr(err.message, want) == NULL)) {
+        fail_msg("%s: \"%s\"", members, err.message);
+    }
+    exo_gguf_writer_finish(&w);
+    json_decref(config);
+    json_decref(file);
+}
+
+static void wrong_kinds_are_not_taken_for_absent(void **ud) {
+    (void)ud;
+    static const struct {
+        const char *members, *want; /* NULL: fine */
+    } cases[] = {
+        {"", NULL},
+        {"\"rope_scaling\":null,\"hidden_act\":\"silu\",\"vocab_size\":10", NULL},
+        {"\"rope_scaling\":{\"type\":\"linear\",\"factor\":2}", NULL},
+        {"\"rope_scaling\":{\"rope_type\":null,\"type\":\"linear\",\"factor\":2}", NULL},
+        {"\"rope_scaling\":\"linear\"", "rope_scaling is neither"},
+        {"\"rope_scaling\":[]", "rope_scaling is neither"},
+        {"\"rope_parameters\":4", "rope_parameters is neither"},
+        {"\"rope_scaling\":{\"rope_type\":7,\"factor\":2}", "rope_type of rope_scaling"},
+        {"\"rope_scaling\":{\"type\":null,\"factor\":2}", "type of rope_scaling is no string"},
+        {"\"rope_scaling\":{\"type\":\"linear\",\"factor\":null}", "linear without a factor"},
+        {"\"rope_scaling\":{\"type\":\"yarn\",\"factor\":\"4\"}", "factor is not a number"},
+        {"\"rope_theta\":null", "rope_theta is null"},
+        {"\"rope_theta\":null,\"rope_parameters\":{\"rope_theta\":5e5}", NULL},
+        {"\"rope_theta\":\"1e4\"", "rope_theta is not a number"},
+        {"\"vocab_size\":\"10\"", "vocab_size is not a whole number"},
+        {"\"vocab_size\":10.5", "vocab_size is not a whole number"},
+        {"\"hidden_act\":1", "hidden_act is not a string"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        expect_config(cases[i].members, cases[i].want);
+    }
 }
 
 static bool is_known(const char *arch) {
@@ -184,6 +242,7 @@ int main(void) {
         cmocka_unit_test(pre_tokenizers_are_recognised),
         cmocka_unit_test(names_are_translated),
         cmocka_unit_test(llama3_factors_rise_from_1_to_the_factor),
+        cmocka_unit_test(wrong_kinds_are_not_taken_for_absent),
         cmocka_unit_test(architectures_have_folders),
         cmocka_unit_test(what_is_silent_is_as_the_class_has_it),
     };

@@ -62,20 +62,37 @@ static exo_status refuse_variants(const exo_arch_source *s, const exo_arch_spec 
         {"attention.value_residual", 0},
         {"attention.temperature_scale", 0},
         {"nextn_predict_layers", EXO_KEY_NEXTN},
+        {"attention.shared_kv_layers", 0},
     };
     for (size_t i = 0; i < sizeof variants / sizeof *variants; i++) {
         char key[EXO_KEY_BYTES];
         uint32_t u;
         float f;
+        bool flag;
         exo_arch_key(s, variants[i].suffix, key);
-        bool set =
-            (exo_gguf_u32(s->g, key, &u) && u != 0) || (exo_gguf_f32(s->g, key, &f) && f != 0);
-        if (set && (variants[i].key & arch->keys) == 0) {
+        bool none = !exo_gguf_has(s->g, key) || (exo_gguf_u32(s->g, key, &u) && u == 0) ||
+                    (exo_gguf_f32(s->g, key, &f) && f == 0) ||
+                    (exo_gguf_bool(s->g, key, &flag) && !flag);
+        if (!none && (variants[i].key & arch->keys) == 0) {
             return exo_error_set(err, EXO_EUNSUPPORTED, "a %s model with %s is not supported",
                                  s->arch, key);
         }
     }
     return EXO_OK;
+}
+
+/* Which side of itself a token sees is the architecture's; a file may only say the same. */
+static exo_status check_causal(const exo_arch_source *s, const exo_arch_spec *arch,
+                               exo_error *err) {
+    char key[EXO_KEY_BYTES];
+    bool causal;
+    if (!exo_gguf_has(s->g, exo_arch_key(s, "attention.causal", key))) return EXO_OK;
+    if (!exo_gguf_bool(s->g, key, &causal)) {
+        return exo_error_set(err, EXO_EFORMAT, "metadata key %s is not a bool", key);
+    }
+    if (causal == !arch->encoder) return EXO_OK;
+    return exo_error_set(err, EXO_EUNSUPPORTED, "a %s model with %s %s is not supported", s->arch,
+                         key, causal ? "true" : "false");
 }
 
 /* A display name: whole characters, no control characters. */
@@ -101,6 +118,27 @@ static void copy_name(exo_str from, char *out, size_t cap) {
 }
 
 /* ---- sizes ---- */
+
+/* All layers share one shape of pages. */
+static exo_status check_sliding_heads(const exo_arch_source *s, const exo_hparams *hp,
+                                      exo_error *err) {
+    const struct {
+        const char *suffix;
+        uint32_t used;
+    } lengths[] = {{"attention.key_length_swa", hp->head_dim},
+                   {"attention.value_length_swa", hp->v_dim}};
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        uint32_t said = lengths[i].used;
+        exo_status st = exo_arch_any_u32(s, lengths[i].suffix, &said, err);
+        if (st != EXO_OK) return st;
+        if (said == lengths[i].used) continue;
+        return exo_error_set(err, EXO_EUNSUPPORTED,
+                             "%s.%s is %u, but heads of other layers have %u: that is not "
+                             "supported",
+                             s->arch, lengths[i].suffix, said, lengths[i].used);
+    }
+    return EXO_OK;
+}
 
 static exo_status read_heads(const exo_arch_source *s, exo_hparams *hp, exo_error *err) {
     hp->n_kv_heads = hp->n_heads;
@@ -130,14 +168,16 @@ static exo_status read_heads(const exo_arch_source *s, exo_hparams *hp, exo_erro
                              hp->head_dim > hp->v_dim ? hp->head_dim : hp->v_dim, EXO_MAX_HEAD_DIM);
     }
     hp->attn_scale = 1.0f / sqrtf((float)hp->head_dim);
-    return EXO_OK;
+    return (hp->arch->keys & EXO_KEY_WINDOW) != 0 ? check_sliding_heads(s, hp, err) : EXO_OK;
 }
 
 /* Layers at the end that guess tokens after the next are left alone, as llama.cpp does. */
 static exo_status leave_out_layers(const exo_arch_source *s, exo_hparams *hp, exo_error *err) {
     char key[EXO_KEY_BYTES];
     uint32_t n = 0;
-    if (!exo_gguf_u32(s->g, exo_arch_key(s, "nextn_predict_layers", key), &n)) return EXO_OK;
+    exo_status st = exo_arch_any_u32(s, "nextn_predict_layers", &n, err);
+    if (st != EXO_OK) return st;
+    exo_arch_key(s, "nextn_predict_layers", key);
     if (n >= hp->n_layers) {
         return exo_error_set(err, EXO_EFORMAT, "%s is %u of %s.block_count %u layers", key, n,
                              s->arch, hp->n_layers);
@@ -243,10 +283,10 @@ static exo_status read_layers(const exo_arch_source *s, exo_hparams *hp, exo_err
 
 static exo_status read_pooling(const exo_arch_source *s, exo_hparams *hp, exo_error *err) {
     char key[EXO_KEY_BYTES];
-    uint32_t kind;
-    if (!exo_gguf_u32(s->g, exo_arch_key(s, "pooling_type", key), &kind)) {
-        kind = hp->arch->encoder ? EXO_POOL_MEAN : EXO_POOL_NONE;
-    }
+    uint32_t kind = hp->arch->encoder ? EXO_POOL_MEAN : EXO_POOL_NONE;
+    exo_status st = exo_arch_any_u32(s, "pooling_type", &kind, err);
+    if (st != EXO_OK) return st;
+    exo_arch_key(s, "pooling_type", key);
     if (kind > EXO_POOL_LAST) {
         return exo_error_set(err, EXO_EUNSUPPORTED,
                              "%s is %u: only none, mean, cls and last (0 to 3) are known", key,
@@ -273,8 +313,11 @@ static exo_status read_vocab(const exo_arch_source *s, exo_hparams *hp, exo_erro
     }
     hp->n_vocab = (uint32_t)n_tokens;
     char key[EXO_KEY_BYTES];
-    uint32_t said;
-    if (exo_gguf_u32(g, exo_arch_key(s, "vocab_size", key), &said) && said != hp->n_vocab) {
+    uint32_t said = hp->n_vocab;
+    exo_status st = exo_arch_any_u32(s, "vocab_size", &said, err);
+    if (st != EXO_OK) return st;
+    if (said != hp->n_vocab) {
+        exo_arch_key(s, "vocab_size", key);
         return exo_error_set(err, EXO_EFORMAT, "%s is %u, but token_embd.weight has %u rows", key,
                              said, hp->n_vocab);
     }
@@ -299,6 +342,7 @@ exo_status exo_hparams_read(const exo_gguf *g, exo_str stem, exo_hparams *out, e
     *out = hp;
     exo_status st = read_arch(g, &hp, &s, err);
     if (st == EXO_OK) st = refuse_variants(&s, hp.arch, err);
+    if (st == EXO_OK) st = check_causal(&s, hp.arch, err);
     if (st == EXO_OK) st = read_sizes(&s, &hp, err);
     if (st == EXO_OK) st = read_vocab(&s, &hp, err);
     if (st == EXO_OK) st = read_scales(&s, &hp, err);

@@ -11,8 +11,9 @@
 static exo_status read_gating(const exo_arch_source *s, exo_hparams *hp, exo_error *err) {
     char key[EXO_KEY_BYTES];
     uint32_t kind = 0; /* 0: as the architecture has it */
+    exo_status st = exo_arch_any_u32(s, "expert_gating_func", &kind, err);
+    if (st != EXO_OK) return st;
     exo_arch_key(s, "expert_gating_func", key);
-    (void)exo_gguf_u32(s->g, key, &kind);
     if (kind > 3) {
         return exo_error_set(err, EXO_EUNSUPPORTED, "%s is %u: only 1 to 3 are known", key, kind);
     }
@@ -77,8 +78,9 @@ exo_status exo_hparams_read_experts(const exo_arch_source *s, exo_hparams *hp, e
     exo_experts *e = &hp->experts;
     char key[EXO_KEY_BYTES];
     uint32_t n = 0;
-    if (!exo_gguf_u32(s->g, exo_arch_key(s, "expert_count", key), &n) || n == 0) return EXO_OK;
-    exo_status st = exo_arch_need_u32(s, "expert_count", EXO_MAX_EXPERTS, &e->n, err);
+    exo_status st = exo_arch_any_u32(s, "expert_count", &n, err);
+    if (st != EXO_OK || n == 0) return st;
+    st = exo_arch_need_u32(s, "expert_count", EXO_MAX_EXPERTS, &e->n, err);
     if (st == EXO_OK) {
         st = exo_arch_need_u32(s, "expert_used_count", EXO_MAX_EXPERTS, &e->n_used, err);
     }

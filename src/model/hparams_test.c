@@ -26,7 +26,7 @@
 /* One departure from the valid model: a key or a tensor that is different, missing or new. */
 typedef struct {
     const char *name; /* metadata key without "arch.", full tensor name, or NULL: no change */
-    enum { GONE, U32, F32, STR, TENSOR } what;
+    enum { GONE, U32, F32, BOOL, STR, TENSOR } what;
     uint32_t u;
     float f;
     const char *s;
@@ -59,6 +59,7 @@ static void add_key(builder *b, const change *c) {
     snprintf(key, sizeof key, "%s%s%s", global ? "" : b->spec->arch, global ? "" : ".", c->name);
     if (c->what == U32) exo_gguf_add_u32(&b->w, key, c->u);
     if (c->what == F32) exo_gguf_add_f32(&b->w, key, c->f);
+    if (c->what == BOOL) exo_gguf_add_bool(&b->w, key, c->u != 0);
     if (c->what == STR) exo_gguf_add_str(&b->w, key, c->s);
 }
 
@@ -301,6 +302,33 @@ static void other_architectures_are_named(void **ud) {
           "llama.logit_scale", &hp);
 }
 
+/* A key of another type is not taken for absent, one that changes the computation not skipped. */
+static void no_key_is_passed_over(void **ud) {
+    (void)ud;
+    static const char *const numbers[] = {"pooling_type", "vocab_size", "expert_count"};
+    exo_hparams hp;
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        check(&(spec){"llama", {{numbers[i], STR, .s = "1"}}}, EXO_EFORMAT,
+              "is not one non-negative number", &hp);
+    }
+    check(&(spec){"qwen3", {{"expert_count", STR, .s = "1"}}}, EXO_EUNSUPPORTED, "expert_count",
+          &hp);
+    check(&(spec){"llama", {{"attention.causal", BOOL, .u = 0}}}, EXO_EUNSUPPORTED,
+          "a llama model with llama.attention.causal false", &hp);
+    check(&(spec){"llama", {{"attention.causal", U32, .u = 1}}}, EXO_EFORMAT, "is not a bool", &hp);
+    check_ok(&(spec){"llama", {{"attention.causal", BOOL, .u = 1}}}, &hp);
+    check(&(spec){"bert", {{"attention.causal", BOOL, .u = 1}}}, EXO_EUNSUPPORTED,
+          "bert.attention.causal true", &hp);
+    check(&(spec){"llama", {{"attention.shared_kv_layers", U32, .u = 1}}}, EXO_EUNSUPPORTED,
+          "attention.shared_kv_layers", &hp);
+    check_ok(&(spec){"llama", {{"attention.shared_kv_layers", U32, .u = 0}}}, &hp);
+    check(&(spec){"gemma3", {{"attention.key_length_swa", U32, .u = 8}}}, EXO_EUNSUPPORTED,
+          "gemma3.attention.key_length_swa is 8, but heads of other layers have 16", &hp);
+    check(&(spec){"olmo2", {{"attention.sliding_window", U32, .u = 64}}}, EXO_EUNSUPPORTED,
+          "olmo2.attention.sliding_window 64", &hp);
+    check_ok(&(spec){"qwen2", {{"attention.sliding_window", U32, .u = 64}}}, &hp);
+}
+
 static void missing_and_absurd_numbers_are_refused(void **ud) {
     (void)ud;
     static const char *const needed[] = {"block_count", "embedding_length", "feed_forward_length",
@@ -396,6 +424,7 @@ int main(void) {
         cmocka_unit_test(layers_for_later_tokens),
         cmocka_unit_test(keys_of_few_architectures),
         cmocka_unit_test(other_architectures_are_named),
+        cmocka_unit_test(no_key_is_passed_over),
         cmocka_unit_test(missing_and_absurd_numbers_are_refused),
         cmocka_unit_test(shapes_must_agree_with_the_metadata),
         cmocka_unit_test(every_tensor_must_be_there_and_have_a_place),

@@ -54,9 +54,13 @@ static exo_status refuse_lone_part(const char *path, const exo_gguf *g, exo_erro
 
 /* A template that does not compile costs chat, not the model: raw prompts still work. */
 static exo_status compile_template(exo_model *m, exo_error *err) {
+    static const char key[] = "tokenizer.chat_template";
     exo_str source;
-    if (!exo_gguf_str(m->file, "tokenizer.chat_template", &source)) return EXO_OK;
-    exo_status st = exo_template_compile(source.s, source.n, &m->chat, &m->template_error);
+    if (!exo_gguf_has(m->file, key)) return EXO_OK;
+    exo_status st = exo_gguf_str(m->file, key, &source)
+                        ? exo_template_compile(source.s, source.n, &m->chat, &m->template_error)
+                        : exo_error_set(&m->template_error, EXO_EFORMAT,
+                                        "metadata key %s is not a string", key);
     if (st == EXO_ENOMEM) return exo_error_set(err, st, "%s", m->template_error.message);
     if (st != EXO_OK) exo_warn("%s: no chat: %s", m->id, m->template_error.message);
     return EXO_OK;

@@ -109,6 +109,11 @@ static const group *find_file(const groups *all, const char *path) {
 }
 
 static exo_status nothing_fits(const groups *all, const exo_hub_ref *ref, exo_error *err) {
+    if (all->n == 0 && ref->what[0] == '\0') {
+        return exo_error_set(err, EXO_ENOTFOUND,
+                             "hf:%.60s has no GGUF file and no safetensors that exo can use",
+                             ref->repo);
+    }
     exo_buf list = {.limit_bytes = 120};
     for (size_t i = 0; i < all->n && exo_buf_ok(&list); i++) {
         const group *g = &all->items[i];

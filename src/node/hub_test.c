@@ -161,7 +161,8 @@ static void safetensors_come_as_a_folder(void **ud) {
            "Model-7B/: config.json model-00001-of-00002.safetensors "
            "model-00002-of-00002.safetensors model.safetensors.index.json tokenizer.json");
     static const char *const bare[] = {"model.safetensors", NULL};
-    expect(bare, "hf:a/b", "no GGUF file");
+    expect(bare, "hf:a/b", "hf:a/b has no GGUF file and no safetensors that exo can use");
+    expect(bare, "hf:a/b:Q4_0", "no \"Q4_0\"; it has no GGUF file");
     static const char *const one[] = {"a-Q3_K.gguf", NULL}, *const two[] = {"a.gguf", "b.gguf",
                                                                             NULL};
     expect(one, "hf:a/b", "a-Q3_K: a-Q3_K.gguf");

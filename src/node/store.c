@@ -278,6 +278,9 @@ static exo_status remove_model(const exo_store *s, const char *id, bool *any, ex
     char path[EXO_STORE_PATH_BYTES];
     size_t n = strlen(s->models);
     *any = exo_models_resolve(id, NULL, path, sizeof path, NULL) == EXO_OK;
+    if (*any && strcmp(path, "tiny") == 0) {
+        return exo_error_set(err, EXO_EINVAL, "tiny is built into exo: it cannot be removed");
+    }
     if (*any) {
         return exo_error_set(err, EXO_EINVAL,
                              "%.64s is %s, which exo did not put there: remove it "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import struct
 import subprocess
 from pathlib import Path
 from typing import Any, Callable
@@ -96,6 +97,26 @@ def test_what_cannot_be_converted(models, tmp_path: Path) -> None:
         assert done.returncode == code, (arguments, done.stderr)
         assert word in done.stderr and done.stderr.count(b"\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_contradicts_itself_is_neither_well_formed_nor_converted(models, tmp_path: Path) -> None:
+    file, folder = tmp_path / "m.gguf", write_folder(Path(models("test-256", "f32")), tmp_path / "folder")
+    raw = Path(models("test-256", "f32")).read_bytes()
+    at = raw.index(b"llama.block_count") + len(b"llama.block_count") + 4
+    file.write_bytes(raw[:at] + struct.pack("<I", 1) + raw[at + 4:])
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
+    for source in file, folder:
+        for arguments in ["check", str(source)], ["convert", str(source), "-o", str(tmp_path / "x.gguf")]:
+            done = run(*arguments)
+            assert done.returncode == 1 and b"'blk.1." in done.stderr, (arguments, done.stderr)
+            assert done.stderr.count(b"\n") == 1
+    assert not (tmp_path / "x.gguf").exists()
+    other = tmp_path / "other.gguf"  # of what exo does not run, the structure
+    other.write_bytes(raw.replace(b"llama", b"lambs"))
+    checked = run("check", str(other))
+    assert checked.returncode == 0 and b"only the structure" in checked.stdout
+    assert data_of(Gguf(convert(str(other), tmp_path / "x.gguf"))) == data_of(Gguf(other))
 
 
 def test_values_that_a_type_cannot_hold_are_named(models, tmp_path: Path) -> None:

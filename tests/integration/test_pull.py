@@ -462,10 +462,19 @@ def test_models_lists_and_removes(hub: Hub, pull: Pull, home: Path) -> None:
     table = run("models", env=env).stdout.decode()
     assert MODEL in table and "tiny" in table
     fails(run("models", "rm", "../models", env=env), "not a model id")
-    fails(run("models", "rm", "tiny", env=env), "tiny")
+    fails(run("models", "rm", "tiny", env=env), "tiny is built into exo")
     assert run("models", "rm", MODEL, env=env).returncode == 0
     assert published(home) == []
     fails(run("models", "rm", MODEL, env=env), "not found")
+
+
+def test_names_do_not_steer_the_terminal(home: Path, model: bytes, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "a\x1b[2Jb\u009bc\u00e9.gguf").write_bytes(model)
+    table = run("models", env=os.environ | {"EXO_HOME": str(home), "EXO_MODELS_DIRS": str(folder)}).stdout
+    assert b"\x1b" not in table and b"\xc2\x9b" not in table
+    assert "a\\x1B[2Jb\\x9Bc\u00e9.gguf".encode() in table
 
 
 def test_rm_leaves_other_folders_alone(hub: Hub, home: Path, model: bytes, tmp_path: Path) -> None:

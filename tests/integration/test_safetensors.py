@@ -410,6 +410,34 @@ def test_what_shards_and_their_index_say_must_agree(folder, tmp_path: Path) -> N
     assert files[1].encode() in refusal(tmp_path / "cut")
 
 
+def test_an_index_that_was_left_behind(folder, tmp_path: Path) -> None:
+    """As in transformers the one file is taken."""
+    path = tmp_path / "m"
+    shutil.copytree(folder("test-qwen2"), path)
+    want = answer(str(path))
+    write("model.safetensors.index.json", json.dumps(
+        {"weight_map": {NORM: "model-00001-of-00002.safetensors"}}).encode())(path)
+    assert answer(str(path)) == want
+
+
+def test_names_without_the_model_before_them(folder, tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    shutil.copytree(folder("test-qwen2"), path)
+    want = answer(str(path))
+
+    def strip(header: dict[str, Any]) -> None:
+        for name in [n for n in header if n.startswith("model.")]:
+            header[name.removeprefix("model.")] = header.pop(name)
+
+    edit_header(strip)(path)
+    assert answer(str(path)) == want
+
+
+def index_alone(path: Path, file: str) -> None:
+    (path / "model.safetensors").unlink()
+    (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {NORM: file}}))
+
+
 @pytest.mark.parametrize("spoil, words", [
     (write("config.json", b"{"), ["config.json"]),
     (write("config.json", b"[" * 100000), ["config.json"]),
@@ -453,10 +481,10 @@ def test_what_shards_and_their_index_say_must_agree(folder, tmp_path: Path) -> N
     (edit_header(set_member(NORM, "data_offsets", [0, 2**60])), [NORM]),
     (lambda p: (p / "model.safetensors").unlink(), ["model.safetensors"]),
     (lambda p: (p / "tokenizer.json").unlink(), ["tokenizer.json is missing"]),
-    (lambda p: write("model.safetensors.index.json", json.dumps(
-        {"weight_map": {NORM: "model-2.safetensors"}}).encode())(p), ["model-2.safetensors"]),
-    (lambda p: write("model.safetensors.index.json", json.dumps(
-        {"weight_map": {NORM: "../x.safetensors"}}).encode())(p), [NORM]),
+    (lambda p: index_alone(p, "model-2.safetensors"), ["model-2.safetensors"]),
+    (lambda p: index_alone(p, "../x.safetensors"), [NORM]),
+    (edit_json("config.json", rope_scaling="linear"), ["rope_scaling"]),
+    (edit_json("config.json", hidden_act=3), ["hidden_act"]),
     (lambda p: write("model.safetensors.index.json", json.dumps(
         {"weight_map": {"nothing": "model.safetensors"}}).encode())(p), ["nothing"]),
 ])
