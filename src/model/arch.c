@@ -414,8 +414,9 @@ exo_status exo_arch_f32(const exo_arch_source *s, const char *suffix, float *out
     return EXO_OK;
 }
 
-void exo_arch_bool(const exo_arch_source *s, const char *suffix, bool *out) {
+exo_status exo_arch_bool(const exo_arch_source *s, const char *suffix, bool *out, exo_error *err) {
     char key[EXO_KEY_BYTES];
-    bool v;
-    if (exo_gguf_bool(s->g, exo_arch_key(s, suffix, key), &v)) *out = v;
+    if (!exo_gguf_has(s->g, exo_arch_key(s, suffix, key))) return EXO_OK;
+    if (exo_gguf_bool(s->g, key, out)) return EXO_OK;
+    return exo_error_set(err, EXO_EFORMAT, "metadata key %s is not a bool", key);
 }

@@ -85,7 +85,7 @@ exo_status exo_arch_f32(const exo_arch_source *s, const char *suffix, float *out
 /* Keeps *out when the key is absent; 0 is a number, too. */
 exo_status exo_arch_any_u32(const exo_arch_source *s, const char *suffix, uint32_t *out,
                             exo_error *err);
-void exo_arch_bool(const exo_arch_source *s, const char *suffix, bool *out);
+exo_status exo_arch_bool(const exo_arch_source *s, const char *suffix, bool *out, exo_error *err);
 
 /* hparams_rope.c: frequencies of all layers; needs the sizes. */
 exo_status exo_hparams_read_rope(const exo_arch_source *s, exo_hparams *hp, exo_error *err);

@@ -48,6 +48,7 @@ static exo_status check_kinds(const exo_hf_source *s) {
                              type != NULL ? "rope_type" : "type");
     }
     const json_t *theta = json_object_get(s->config, "rope_theta");
+    if (theta == NULL) theta = json_object_get(rope, "rope_theta");
     bool elsewhere = is_set(json_object_get(rope, "rope_theta")) ||
                      is_set(json_object_get(s->config, "rotary_emb_base"));
     if (!json_is_null(theta) || elsewhere || spec_of(s->arch)->rope == EXO_ROPE_NONE) return EXO_OK;

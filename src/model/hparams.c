@@ -84,15 +84,13 @@ static exo_status refuse_variants(const exo_arch_source *s, const exo_arch_spec 
 /* Which side of itself a token sees is the architecture's; a file may only say the same. */
 static exo_status check_causal(const exo_arch_source *s, const exo_arch_spec *arch,
                                exo_error *err) {
-    char key[EXO_KEY_BYTES];
-    bool causal;
-    if (!exo_gguf_has(s->g, exo_arch_key(s, "attention.causal", key))) return EXO_OK;
-    if (!exo_gguf_bool(s->g, key, &causal)) {
-        return exo_error_set(err, EXO_EFORMAT, "metadata key %s is not a bool", key);
-    }
-    if (causal == !arch->encoder) return EXO_OK;
-    return exo_error_set(err, EXO_EUNSUPPORTED, "a %s model with %s %s is not supported", s->arch,
-                         key, causal ? "true" : "false");
+    bool causal = !arch->encoder;
+    exo_status st = exo_arch_bool(s, "attention.causal", &causal, err);
+    if (st != EXO_OK || causal == !arch->encoder) return st;
+    return exo_error_set(err, EXO_EUNSUPPORTED,
+                         "a %s model with %s.attention.causal %s is not "
+                         "supported",
+                         s->arch, s->arch, causal ? "true" : "false");
 }
 
 /* A display name: whole characters, no control characters. */

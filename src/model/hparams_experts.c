@@ -19,7 +19,8 @@ static exo_status read_gating(const exo_arch_source *s, exo_hparams *hp, exo_err
     }
     hp->experts.gating = kind == 0 ? hp->arch->gating : (exo_gating)(kind - 1);
     hp->experts.normalize = hp->arch->experts_normalize;
-    exo_arch_bool(s, "expert_weights_norm", &hp->experts.normalize);
+    st = exo_arch_bool(s, "expert_weights_norm", &hp->experts.normalize, err);
+    if (st != EXO_OK) return st;
     float scale = 0;
     exo_arch_key(s, "expert_weights_scale", key);
     if (exo_gguf_f32(s->g, key, &scale) && scale == 0) return EXO_OK;

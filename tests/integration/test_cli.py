@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, run
+from hf_folder import Gguf
 
 TINY = str(ROOT / "models" / "exo-tiny.gguf")
 COMMANDS = ["run", "serve", "node", "check", "tokenize", "template", "bench", "perplexity",
@@ -137,6 +138,29 @@ def test_check_accepts_and_refuses(tmp_path: Path) -> None:
         cut.write_bytes(whole[:n])
         done = run("check", str(cut), timeout=2)
         assert done.returncode == 1 and done.stderr.count(b"\n") == 1, (n, done.stderr)
+
+
+def test_keys_of_another_type_are_named(models, tmp_path: Path) -> None:
+    g = Gguf(Path(models("test-qwen3moe", "q8_0")))
+    g.set_str("qwen3moe.expert_gating_func", "softmax")
+    g.write(tmp_path / "m.gguf")
+    done = run("check", str(tmp_path / "m.gguf"))
+    assert done.returncode == 1 and b"expert_gating_func is not one" in done.stderr, done.stderr
+    g = Gguf(Path(models("test-256", "q8_0")))
+    g.set_u32("tokenizer.chat_template", 7)
+    g.write(tmp_path / "n.gguf")
+    done = run("run", "-m", str(tmp_path / "n.gguf"), "-p", "x", "--raw", "-n", "1")
+    assert done.returncode == 0 and b"no chat: metadata key tokenizer.chat_template" in done.stderr
+
+
+def test_perplexity_needs_two_positions(models, tmp_path: Path) -> None:
+    g = Gguf(Path(models("test-256", "q8_0")))
+    g.set_u32("llama.context_length", 1)
+    g.write(tmp_path / "m.gguf")
+    (tmp_path / "text").write_text("a text of some words")
+    done = run("perplexity", "-m", str(tmp_path / "m.gguf"), str(tmp_path / "text"))
+    assert done.returncode == 1 and b"context" in done.stderr and b"weights" not in done.stderr, done.stderr
+    assert done.stderr.count(b"\n") == 1
 
 
 def test_perplexity_is_the_same_for_all_chunks_and_threads(models, tmp_path: Path) -> None:
