@@ -81,9 +81,9 @@ static void a_given_key_is_not_written(void **state) {
 
 static void damage_is_said_and_not_replaced(void **state) {
     (void)state;
-    static const char *const broken[] = {"", "{", "[]", "{\"key\": 1}",
-                                         "{\"key\": \"short\", \"namespace\": \"d\", "
-                                         "\"generation\": 1, \"removed\": {}}"};
+    static const char short_key[] = "{\"key\": \"short\", \"namespace\": \"d\", "
+                                    "\"generation\": 1, \"removed\": {}}";
+    static const char *const broken[] = {"", "{", "[]", "{\"key\": 1}", short_key};
     for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
         exo_keyring k;
         exo_error err = {0};

@@ -201,10 +201,19 @@ static void products_beside_dot(exo_device *d) {
     mixed_products(d);
 }
 
+/* Gives the device the shape of a GPU; false where that is not tried: in the variant of CPUs, and
+ * at one subgroup size of three, since its 64 lanes are several subgroups of either of the others.
+ */
+static bool lay_as_a_gpu(exo_device *d) {
+    exo_vk_variant v = d->shaders.variant[EXO_VK_KERNEL_attention];
+    if (v == EXO_VK_TEXEL || d->vk->caps.subgroup_size == 8) return false;
+    d->shaders.shape = exo_vk_shape_of(&d->vk->caps, VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU);
+    return true;
+}
+
 /* As GPUs lay work over their lanes: lanes that share K, more columns; CPUs do neither. */
 static void products_of_a_gpu(exo_device *d) {
-    if (d->shaders.variant[EXO_VK_KERNEL_dot_q8_0] == EXO_VK_TEXEL) return; /* for CPUs */
-    d->shaders.shape = exo_vk_shape_of(&d->vk->caps, VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU);
+    if (!lay_as_a_gpu(d)) return;
     use_dot(d, true);
     prompt = true;
     for (size_t t = 1; t < N_DOT_TYPES; t += 2) { /* Q8_0; Q6_K, which has two scales a unit */
@@ -228,8 +237,7 @@ static void products_of_a_gpu(exo_device *d) {
 /* The same for rows that are no prompt's: four lanes to a group of rows, inputs by way of shared
  * memory, with and without a dispatch of its own for the norm's factor. */
 static void split_products(exo_device *d) {
-    if (d->shaders.variant[EXO_VK_KERNEL_matmul_q8_0] == EXO_VK_TEXEL) return;
-    d->shaders.shape = exo_vk_shape_of(&d->vk->caps, VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU);
+    if (!lay_as_a_gpu(d)) return;
     for (size_t t = 0; t < N_TYPES;
          t += t % 4 == 0 ? 1 : 3) { /* half of the types: compiling costs */
         exo_vk_product_case c = {.type = {types[t], types[t]},
@@ -312,8 +320,7 @@ static void attention(exo_device *d) {
 
 /* Lanes that share a position, several places along the positions, short splits. */
 static void attention_of_a_gpu(exo_device *d) {
-    if (d->shaders.variant[EXO_VK_KERNEL_attention] == EXO_VK_TEXEL) return;
-    d->shaders.shape = exo_vk_shape_of(&d->vk->caps, VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU);
+    if (!lay_as_a_gpu(d)) return;
     attention(d);
 }
 
