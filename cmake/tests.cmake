@@ -77,6 +77,10 @@ function(exo_unit_test folder)
         endif()
         add_test(NAME ${name} COMMAND ${name})
         set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT ${EXO_UNIT_SECONDS})
+        if(EXO_SANITIZE STREQUAL "thread")
+            set_property(TEST ${name} PROPERTY
+                ENVIRONMENT "TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/tsan.supp")
+        endif()
         if(source MATCHES "${EXO_VULKAN_SOURCES}")
             set_tests_properties(${name} PROPERTIES LABELS "unit;vulkan"
                 FIXTURES_REQUIRED vulkan ENVIRONMENT "${EXO_VULKAN_ENVIRONMENT}")
