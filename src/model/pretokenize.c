@@ -3,13 +3,11 @@
  * Owns the compiled expressions and the order of cuts.  Knows neither names nor vocabularies.
  * Each expression sees one piece of what the expressions before it cut, from its beginning to its
  * end; a match of no characters is a cut without a word. */
-#define PCRE2_CODE_UNIT_WIDTH 8
 #include "model/pretokenize.h"
 
 #include "base/assert.h"
 #include "base/mem.h"
-
-#include <pcre2.h>
+#include "model/pcre_memory.h"
 
 struct exo_pretokenizer {
     const exo_pre_family *family;
@@ -24,16 +22,6 @@ struct exo_pretokenizer {
 struct exo_pretokenizer_scratch {
     pcre2_match_data *match;
 };
-
-static void *pcre_malloc(size_t n, void *ud) {
-    (void)ud;
-    return exo_malloc(n);
-}
-
-static void pcre_free(void *p, void *ud) {
-    (void)ud;
-    exo_free(p);
-}
 
 static exo_status no_memory(exo_error *err) {
     return exo_error_set(err, EXO_ENOMEM, "out of memory for the pre-tokenizer");
@@ -61,7 +49,7 @@ static exo_status compile(exo_pretokenizer *p, const char *rule, exo_error *err)
 }
 
 static exo_status init(exo_pretokenizer *p, exo_error *err) {
-    p->memory = pcre2_general_context_create(pcre_malloc, pcre_free, NULL);
+    p->memory = exo_pcre_memory();
     if (p->memory != NULL) p->limits = pcre2_match_context_create(p->memory);
     if (p->limits == NULL) return no_memory(err);
     pcre2_set_match_limit(p->limits, UINT32_MAX); /* the rules are linear, texts may be long */

@@ -1,11 +1,10 @@
 /* regex.c - see regex.h: compiling and matching; respelling is regex_syntax.c's. */
-#define PCRE2_CODE_UNIT_WIDTH 8
 #include "model/regex.h"
 
 #include "base/mem.h"
+#include "model/pcre_memory.h"
 #include "model/utf8.h"
 
-#include <pcre2.h>
 #include <string.h>
 
 /* Steps of one search.  Expressions of models take a few a byte. */
@@ -23,16 +22,6 @@ struct exo_regex_match {
     pcre2_match_data *data;
 };
 
-static void *pcre_malloc(size_t n, void *ud) {
-    (void)ud;
-    return exo_malloc(n);
-}
-
-static void pcre_free(void *p, void *ud) {
-    (void)ud;
-    exo_free(p);
-}
-
 static exo_status no_memory(exo_error *err) {
     return exo_error_set(err, EXO_ENOMEM, "out of memory for a regular expression");
 }
@@ -40,7 +29,7 @@ static exo_status no_memory(exo_error *err) {
 static exo_status compile(exo_regex *r, exo_str pattern, const exo_buf *text, exo_error *err) {
     int code;
     PCRE2_SIZE at;
-    r->memory = pcre2_general_context_create(pcre_malloc, pcre_free, NULL);
+    r->memory = exo_pcre_memory();
     pcre2_compile_context *cc = r->memory != NULL ? pcre2_compile_context_create(r->memory) : NULL;
     if (cc == NULL) return no_memory(err);
     pcre2_set_parens_nest_limit(cc, EXO_REGEX_MAX_GROUPS);
@@ -90,7 +79,7 @@ void exo_regex_destroy(exo_regex *r) {
 exo_regex_match *exo_regex_match_create(void) {
     exo_regex_match *m = exo_calloc(1, sizeof *m);
     if (m == NULL) return NULL;
-    m->memory = pcre2_general_context_create(pcre_malloc, pcre_free, NULL);
+    m->memory = exo_pcre_memory();
     if (m->memory != NULL) m->data = pcre2_match_data_create(1, m->memory);
     if (m->data != NULL) return m;
     exo_regex_match_destroy(m);
