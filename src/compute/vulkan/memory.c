@@ -13,9 +13,9 @@
 #define MIB                ((VkDeviceSize)1 << 20)
 #define BLOCK_BYTES        (64 * MIB)
 #define BLOCK_BYTES_MOBILE (32 * MIB)
-#define MAX_BLOCK_BYTES                                                                            \
-    (2048 * MIB)              /* of a big device: matrices of a layer in one buffer go into */
-#define BLOCKS_OF_BUDGET   64 /* one dispatch */
+/* A big device has bigger blocks: matrices of a layer that lie in one buffer share a dispatch. */
+#define MAX_BLOCK_BYTES    (2048 * MIB)
+#define BLOCKS_OF_BUDGET   64
 #define HOST_BLOCK_BYTES   (8 * MIB) /* upload and readback */
 #define SMALLEST_BLOCK     ((VkDeviceSize)64 << 10)
 #define SHARE_OF_BLOCK     8  /* from 1/8 of a block on, an allocation has its own */

@@ -2,8 +2,9 @@
  *
  * EXO_VULKAN_PROFILE=1 puts a timestamp behind every dispatch when a plan is recorded; the plan
  * says the sums in the log when it is destroyed.  What stands between two timestamps is a dispatch
- * with the barrier before it.  Without the variable nothing is recorded and nothing is read.
- * Thread: COMPUTE, with the plan. */
+ * with the barrier before it.  There is room for the command buffers of the smaller buckets
+ * (plan_profile.c: MAX_BUFFERS): decoding is in it, long prompts of big models are not.  Without
+ * the variable nothing is recorded and nothing is read. Thread: COMPUTE, with the plan. */
 #ifndef EXO_COMPUTE_VULKAN_PLAN_PROFILE_H
 #define EXO_COMPUTE_VULKAN_PLAN_PROFILE_H
 

@@ -101,6 +101,23 @@ static void test_same_bits(void **state) {
     leave_bench(&b);
 }
 
+/* Timestamps are put in and read without a message of the validation, and change no bit. */
+static void test_profile(void **state) {
+    bench b = share_bench(*state);
+    uint64_t hash[2];
+    for (int on = 0; on < 2; on++) {
+        test_net n;
+        if (on) assert_int_equal(setenv("EXO_VULKAN_PROFILE", "1", 1), 0);
+        test_make_net_on(&n, b.device, test_mixed_types);
+        assert_int_equal(unsetenv("EXO_VULKAN_PROFILE"), 0);
+        assert_int_equal(n.plan->profile != NULL, on && b.vk->caps.timestamp_ns > 0);
+        hash[on] = test_run_tokens(&n, 7, false, 21);
+        test_free_net_on(&n);
+    }
+    assert_true(hash[0] == hash[1]);
+    leave_bench(&b);
+}
+
 static const exo_dtype one_type[LAYERS][N_W] = {
     {EXO_Q8_0, EXO_Q8_0, EXO_Q8_0, EXO_Q8_0, EXO_Q8_0, EXO_Q8_0, EXO_Q8_0},
     {EXO_Q8_0, EXO_Q8_0, EXO_Q8_0, EXO_Q8_0, EXO_Q8_0, EXO_Q8_0, EXO_Q8_0}};
@@ -347,6 +364,7 @@ static void test_run_failures(void **state) {
 int main(int argc, char **argv) {
     cmocka_set_test_filter(argc > 1 ? argv[1] : getenv("EXO_TEST_FILTER"));
     const struct CMUnitTest tests[] = {
+        EXO_VK_ON_EACH("profile", test_profile),
         EXO_VK_ON_EACH("same bits", test_same_bits),
         {"same bits of a gpu (lavapipe)", test_same_bits_of_a_gpu, NULL, NULL,
          (void *)(uintptr_t) "lavapipe"},

@@ -6,6 +6,7 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "compute/backend.h"
 #include "compute/vulkan/specialise.h"
 
 #include <stdio.h>
@@ -40,10 +41,8 @@ static const kernel_code code[EXO_VK_N_KERNELS] = {EXO_VK_KERNELS(CODE_KERNEL)};
 #define MAX_DOT_COLS 8 /* matmul_dot.comp */
 #define DOT_ROW_LANES                                                                              \
     16 /* of a GPU: prompts have rows enough to fill it without sharing all of K */
-#define GPU_LANES        64 /* a workgroup that every GPU fills well; phones want no more than 128 */
-#define CPU_SPLIT_TOKENS 256
-#define GPU_SPLIT_TOKENS 256
-#define GPU_SCORE_LANES  8 /* neighbours load 128 bytes; phones would pay for the barriers */
+#define GPU_LANES       64 /* a workgroup that every GPU fills well; phones want no more than 128 */
+#define GPU_SCORE_LANES 8  /* neighbours load 128 bytes; phones would pay for the barriers */
 /* Attention of a discrete GPU.  On an H200, one row of 32 heads of 128 over 576 positions took 40
  * us with 64 lanes and splits of 128 positions, 23 with 128 and 64, 17 with 256 and 64. */
 #define BIG_LANES        256
@@ -137,7 +136,7 @@ static exo_vk_shape cpu_shape(const exo_vk_caps *c) {
                           .max_cols = 2,
                           .max_pair_cols = 1,
                           .attention_lanes = lanes,
-                          .split_tokens = CPU_SPLIT_TOKENS,
+                          .split_tokens = EXO_ATTN_SPLIT_TOKENS,
                           .score_lanes = 1,
                           .wide_rows = 2,
                           .dot_row_lanes = lanes,
@@ -154,7 +153,7 @@ static exo_vk_shape gpu_shape(const exo_vk_caps *c, bool discrete) {
                           .max_cols = MAX_COLS,
                           .max_pair_cols = MAX_COLS,
                           .attention_lanes = big && lanes < BIG_LANES ? BIG_LANES : lanes,
-                          .split_tokens = big ? BIG_SPLIT_TOKENS : GPU_SPLIT_TOKENS,
+                          .split_tokens = big ? BIG_SPLIT_TOKENS : EXO_ATTN_SPLIT_TOKENS,
                           .score_lanes = c->mobile ? 1 : GPU_SCORE_LANES,
                           .wide_rows = 4,
                           .dot_row_lanes = DOT_ROW_LANES,

@@ -96,8 +96,8 @@ typedef enum {
 /* From the plainest on. */
 typedef enum { EXO_VK_SHARED, EXO_VK_SUBGROUP, EXO_VK_TEXEL, EXO_VK_N_VARIANTS } exo_vk_variant;
 
-/* How work is laid over a device's lanes.  Part of the numeric profile: sums follow `lanes` and
- * `row_lanes`. */
+/* How work is laid over a device's lanes.  Part of the numeric profile: sums of products
+ * follow `lanes`, `row_lanes` and `split`, those of attention the three members of its own. */
 typedef struct {
     uint32_t lanes;     /* of every workgroup; a power of two */
     uint32_t row_lanes; /* of a product: lanes with rows of their own; the others share K */
