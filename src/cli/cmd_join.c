@@ -92,9 +92,7 @@ static int join(int argc, char **argv) {
 
 static exo_status begin_anew(void *ud, exo_keyring *k, exo_error *err) {
     (void)ud;
-    k->joined = k->rekeyed = false;
-    json_object_clear(k->removed);
-    return exo_keyring_renew(k, err);
+    return exo_keyring_begin(k, err);
 }
 
 static exo_status rotate(void *ud, exo_keyring *k, exo_error *err) {

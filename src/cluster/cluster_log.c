@@ -62,6 +62,9 @@ static void apply(exo_cluster *c, const exo_raft_entry *entry) {
         return;
     }
     if (e.type <= EXO_EVENT_NODE_REMOVED) c->members_changed = true;
+    if (e.type == EXO_EVENT_NODE_LEFT || e.type == EXO_EVENT_NODE_REMOVED) {
+        exo_cluster_forget_joins(c, e.node); /* what it asked for before that is void */
+    }
     bool mark = e.type == EXO_EVENT_NODE_RENAMED && o.node == c->node && o.session == c->session;
     if (mark && c->carry_mark == EXO_CLUSTER_MARK_SENT) c->carry_mark = EXO_CLUSTER_MARK_PASSED;
     say_applied(c, &e, o.node == c->node ? arrived(c, o.session, o.number) : 0);

@@ -142,6 +142,9 @@ exo_status exo_consensus_create(exo_node *n, exo_error *err); /* before LOOP run
 void exo_consensus_start(exo_node *n);
 void exo_consensus_finish(exo_node *n);
 void exo_consensus_tick(exo_node *n, uint64_t now_ms);
+/* This node belongs to another cluster now: what it ran for the last one ends, and that one's log
+ * is put aside.  Not from within a call-back of the log. */
+void exo_consensus_begin_anew(exo_node *n);
 void exo_consensus_peer(exo_node *n, const char *node_id, bool up);
 void exo_consensus_on_frame(exo_node *n, const exo_peer *from, const exo_frame *f);
 /* fn may be NULL; it may come within the call. */
