@@ -127,14 +127,14 @@ endif()
 include(cmake/fuzz.cmake) # the corpora, replayed
 
 # Real processes, driven by pytest; they run the release binary unless EXO names another.
-foreach(suite cli api reasoning cluster election architectures hosts cross_device_discovery clients slow tiny pull safetensors convert mutants telemetry membership downloads)
+foreach(suite cli api reasoning cluster election architectures hosts cross_device_discovery clients slow tiny pull safetensors convert mutants telemetry membership downloads partition)
     add_test(NAME integration_${suite}
         COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/integration/test_${suite}.py
         WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
     set_tests_properties(integration_${suite} PROPERTIES LABELS integration TIMEOUT 600)
 endforeach()
 # Where answers have deadlines of seconds, nothing else may run.
-foreach(suite cli api reasoning cluster election hosts cross_device_discovery clients slow tiny)
+foreach(suite cli api reasoning cluster election hosts cross_device_discovery clients slow tiny partition)
     set_tests_properties(integration_${suite} PROPERTIES RUN_SERIAL TRUE)
 endforeach()
 
