@@ -42,6 +42,7 @@ typedef struct {
     exo_cluster_actions out;
     sim_disk disk;
     double clock_rate;
+    int64_t clock_off_ms; /* of the time of day */
     uint64_t clock_zero_us, tick_at_us;
     exo_raft_id shown_member;
     uint64_t shown_log, shown_index; /* the state that was last checked */
@@ -52,7 +53,7 @@ typedef struct {
 
 typedef struct {
     uint32_t from, to;
-    uint64_t link_epoch;
+    uint64_t link_epoch, number;
     size_t n;
     uint8_t bytes[];
 } sim_message;
@@ -60,6 +61,8 @@ typedef struct {
 typedef struct {
     bool up;
     uint64_t epoch, break_at_us;
+    uint64_t sent[2],
+        seen[2]; /* messages: the number of the last one; from the lower index, to it */
 } sim_link;
 
 typedef struct {
@@ -88,7 +91,8 @@ typedef struct {
     uint32_t n_nodes;
     sim_link *links; /* (n_nodes, n_nodes), the lower index first */
     bool *cut;       /* (n_nodes, n_nodes): from, to */
-    double loss, twice, crash_between, quick_restart, disk_full;
+    double loss, twice, late, crash_between, quick_restart, disk_full, relink;
+    uint64_t links_ms; /* between looks at which links can be */
     uint32_t kept_entries;
     uint64_t delay_us, fault_every_ms;
     sim_request requests[MAX_REQUESTS];
@@ -97,6 +101,7 @@ typedef struct {
     uint64_t n_ids;
 } cworld;
 
+static inline void count(cworld *w, world_count c) { w->result->counts[c]++; }
 static inline bool cworld_over(const cworld *w) { return !w->result->ok; }
 static inline sim_link *link_of(cworld *w, uint32_t a, uint32_t b) {
     return a < b ? &w->links[a * w->n_nodes + b] : &w->links[b * w->n_nodes + a];

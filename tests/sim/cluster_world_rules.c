@@ -20,6 +20,33 @@ void cworld_broken(cworld *w, const char *fmt, ...) {
     va_end(args);
 }
 
+/* ---- how often ---- */
+
+static const char *const count_names[N_COUNTS] = {
+    [COUNT_EVENTS] = "events",
+    [COUNT_MESSAGES] = "messages",
+    [COUNT_LOST] = "lost",
+    [COUNT_TWICE] = "twice",
+    [COUNT_LATE] = "late",
+    [COUNT_REORDERED] = "out of order",
+    [COUNT_CUTS] = "networks cut",
+    [COUNT_CUTS_ONE_WAY] = "cut one way",
+    [COUNT_STALLS] = "stalls",
+    [COUNT_STALLS_UNLINKED] = "links lost to stalls",
+    [COUNT_CRASHES] = "crashes",
+    [COUNT_CRASHES_IN_STEP] = "between two actions",
+    [COUNT_DISKS_FULL] = "disks full",
+    [COUNT_DISKS_LOST] = "disks lost",
+    [COUNT_DISKS_DAMAGED] = "disks damaged",
+    [COUNT_CLOCKS_OFF] = "clocks off",
+    [COUNT_MASTERS] = "masters",
+    [COUNT_FORKS] = "provisional masters",
+    [COUNT_COMMANDS] = "commands",
+    [COUNT_ACKNOWLEDGED] = "acknowledged",
+};
+
+const char *world_count_name(world_count c) { return count_names[c]; }
+
 /* ---- a map ---- */
 
 static void map_grow(sim_map *m) {
@@ -74,8 +101,8 @@ static void check_master(cworld *w, uint32_t i) {
     if (n->checked_log == log && n->checked_term == term) return;
     n->checked_log = log;
     n->checked_term = term;
-    w->result->n_masters++;
-    if (exo_cluster_provisional(n->cluster)) w->result->n_forks++;
+    count(w, COUNT_MASTERS);
+    if (exo_cluster_provisional(n->cluster)) count(w, COUNT_FORKS);
     if (!always(&w->leaders, log, exo_raft_term(r), n->id)) {
         cworld_broken(w, "node %u leads term %llu of log %llx as well as another node", i,
                       U(exo_raft_term(r)), U(log));
@@ -108,7 +135,7 @@ void rules_acknowledged(cworld *w, uint64_t tag) {
     uint64_t *at = tag % 2 == 1 ? &q->created : &q->deleted;
     if (*at == 0) {
         *at = w->now_us;
-        w->result->n_acknowledged++;
+        count(w, COUNT_ACKNOWLEDGED);
     }
 }
 
