@@ -388,7 +388,7 @@ static bool pack(exo_cluster *c) {
     bool room = true;
     for (size_t k = 0; k < c->carry.n_instances && room; k++) {
         exo_event e = created_event(&c->carry.instances[k]);
-        if (e.node == c->node) room = exo_state_apply(&all, &nobody, &e, NULL) == EXO_OK;
+        room = exo_state_apply(&all, &nobody, &e, NULL) == EXO_OK;
     }
     for (size_t k = 0; k < c->carry.n_deleted && room; k++) {
         exo_event e = deleted_event(&c->carry.deleted[k]);
@@ -410,10 +410,10 @@ void exo_cluster_enter_log(exo_cluster *c, uint64_t log_id, exo_raft_id member) 
     if (c->status == EXO_OK) new_raft(c, NULL, 0);
 }
 
-/* An instance that this node owned in its last log, and that the present one does not know.  What
- * was deleted there is deleted here, too. */
+/* An instance of the last log that the present one does not know, whoever owns it: its owner may
+ * have gone to a third log before it counted there.  What was deleted there is deleted here, too. */
 static bool is_missing(const exo_cluster *c, const exo_state_instance *i) {
-    return i->owner == c->node && exo_state_instance_of(&c->state, i->id) == NULL &&
+    return exo_state_instance_of(&c->state, i->id) == NULL &&
            !exo_state_was_deleted(&c->state, i->id) &&
            c->state.n_instances < EXO_STATE_MAX_INSTANCES;
 }

@@ -138,6 +138,7 @@ void cnode_start(cworld *w, uint32_t i) {
         cworld_broken(w, "node %u cannot start from its disk: %s", i, err.message);
         return;
     }
+    if (d.stored.damaged) disk_clear(k); /* set aside, as src/node/log_store.c does it */
     k->damaged = false;
     n->up = true;
     n->asleep = false;
