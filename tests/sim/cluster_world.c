@@ -5,14 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_EVENTS   60000000u
-#define LATE_MS      3000 /* at most: a message that was held up somewhere */
-#define SILENT_MS    1000 /* a cut is noticed after that */
-#define STALL_MS     5000 /* and a stall */
-#define ASK_AGAIN_MS 3000 /* a client that heard nothing */
-#define DAY_MS       86400000
-#define QUIET_MS     10000 /* at the end nobody asks for anything */
-#define HUBS         8
+#define MAX_EVENTS 60000000u
+#define LATE_MS    3000 /* at most: a message that was held up somewhere */
+#define SILENT_MS  1000 /* a cut is noticed after that */
+#define STALL_MS   5000 /* and a stall */
+#define DAY_MS     86400000
+#define QUIET_MS   10000 /* at the end nobody asks for anything */
+#define HUBS       8
 
 int cworld_index(const cworld *w, uint64_t id) {
     for (uint32_t i = 0; i < w->n_nodes; i++) {
@@ -245,57 +244,6 @@ static void calm_down(cworld *w) {
     }
 }
 
-/* ---- clients ---- */
-
-static void ask(cworld *w, uint32_t k, bool remove, uint32_t node) {
-    sim_request *q = &w->requests[k];
-    exo_event e = {.type = remove ? EXO_EVENT_INSTANCE_DELETED : EXO_EVENT_INSTANCE_CREATED,
-                   .node = remove ? 0 : w->nodes[node].id,
-                   .min_nodes = remove ? 0 : 1};
-    snprintf(e.instance, sizeof e.instance, "i%u", k);
-    if (!remove) snprintf(e.model_id, sizeof e.model_id, "m%u", k % 7);
-    q->node = node;
-    q->epoch = w->nodes[node].epoch;
-    count(w, COUNT_COMMANDS);
-    q->retry_us = w->now_us + ASK_AGAIN_MS * SIM_MS;
-    if (remove) q->delete_asked = true;
-    cnode_step(w, node,
-               &(exo_cluster_input){
-                   .kind = EXO_CLUSTER_PROPOSE, .event = &e, .tag = 2 * (uint64_t)k + 1 + remove});
-}
-
-static bool any_up(cworld *w, uint32_t *node) {
-    *node = (uint32_t)sim_below(&w->rng, w->n_nodes);
-    return w->nodes[*node].up && !w->nodes[*node].asleep;
-}
-
-/* A request whose node died is asked again, on any node; the others are still under way. */
-static void ask_again(cworld *w) {
-    uint32_t node;
-    for (uint32_t k = w->n_requests > 200 ? w->n_requests - 200 : 0; k < w->n_requests; k++) {
-        const sim_request *q = &w->requests[k];
-        bool open = q->created == 0 || (q->delete_asked && q->deleted == 0);
-        bool lost = w->nodes[q->node].epoch != q->epoch;
-        if (!open || !lost || w->now_us < q->retry_us || !any_up(w, &node)) continue;
-        ask(w, k, q->created != 0, node);
-    }
-}
-
-static void client(cworld *w, uint64_t quiet_us) {
-    uint32_t node;
-    ask_again(w);
-    if (w->now_us < quiet_us && any_up(w, &node) && w->n_requests < MAX_REQUESTS) {
-        uint32_t k = w->n_requests > 0 ? (uint32_t)sim_below(&w->rng, w->n_requests) : 0;
-        bool may = w->n_requests > 0 && w->requests[k].created != 0 && !w->requests[k].delete_asked;
-        if (may && sim_chance(&w->rng, 0.4)) {
-            ask(w, k, true, node);
-        } else {
-            ask(w, w->n_requests++, false, node);
-        }
-    }
-    later(w, between(w, 20, 400), EVENT_CLIENT, 0);
-}
-
 /* ---- time ---- */
 
 static void handle(cworld *w, sim_event *e, uint64_t quiet_us) {
@@ -320,7 +268,10 @@ static void handle(cworld *w, sim_event *e, uint64_t quiet_us) {
         break;
     case EVENT_HEAL: memset(w->cut, 0, (size_t)w->n_nodes * w->n_nodes * sizeof *w->cut); break;
     case EVENT_LINKS: look_at_links(w); break;
-    case EVENT_CLIENT: client(w, quiet_us); break;
+    case EVENT_CLIENT:
+        clients_act(w, w->now_us >= quiet_us);
+        later(w, between(w, 20, 400), EVENT_CLIENT, 0);
+        break;
     case EVENT_START:
         if (n->up) break;
         unlink_all(w, e->node);

@@ -69,6 +69,10 @@ typedef enum {
     COUNT_MASTERS,
     COUNT_FORKS,
     COUNT_COMMANDS,
+    COUNT_COMMANDS_ELSEWHERE, /* asked again on another node, under the same name */
+    COUNT_COMMANDS_CUT_OFF,   /* attempts that ended because: the node died, */
+    COUNT_COMMANDS_NO_MASTER, /* the node said that it has no master, */
+    COUNT_COMMANDS_TIMED_OUT, /* nothing was heard for as long as the client cared to wait */
     COUNT_ACKNOWLEDGED,
     N_COUNTS,
 } world_count;

@@ -239,7 +239,7 @@ static bool carry_out(cworld *w, uint32_t i) {
         if (is_persist(a)) continue;
         if (w->d.trace) trace(w, i, a);
         if (a->kind == EXO_CLUSTER_SEND) cworld_send(w, i, a);
-        if (a->kind == EXO_CLUSTER_APPLIED && a->tag != 0) rules_acknowledged(w, a->tag);
+        if (a->kind == EXO_CLUSTER_APPLIED && a->tag != 0) clients_hear(w, i, a->tag);
         if (crashes_behind(w, i, a)) return false;
     }
     for (size_t k = 0; k < n->out.n && late; k++) {

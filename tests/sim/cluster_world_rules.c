@@ -42,6 +42,10 @@ static const char *const count_names[N_COUNTS] = {
     [COUNT_MASTERS] = "masters",
     [COUNT_FORKS] = "provisional masters",
     [COUNT_COMMANDS] = "commands",
+    [COUNT_COMMANDS_ELSEWHERE] = "on another node",
+    [COUNT_COMMANDS_CUT_OFF] = "node gone",
+    [COUNT_COMMANDS_NO_MASTER] = "no master",
+    [COUNT_COMMANDS_TIMED_OUT] = "client waited no longer",
     [COUNT_ACKNOWLEDGED] = "acknowledged",
 };
 
@@ -141,15 +145,6 @@ void rules_after_step(cworld *w, uint32_t i) {
     }
 }
 
-void rules_acknowledged(cworld *w, uint64_t tag) {
-    sim_request *q = &w->requests[(tag - 1) / 2];
-    uint64_t *at = tag % 2 == 1 ? &q->created : &q->deleted;
-    if (*at == 0) {
-        *at = w->now_us;
-        count(w, COUNT_ACKNOWLEDGED);
-    }
-}
-
 /* ---- at the end ---- */
 
 bool rules_agree(const cworld *w, bool say, char *why, size_t cap) {
@@ -194,17 +189,5 @@ void rules_final(cworld *w) {
         cworld_broken(w, "%s", why);
         return;
     }
-    const exo_state *s = exo_cluster_state_of(w->nodes[0].cluster);
-    for (uint32_t k = 0; k < w->n_requests && !w->lossy; k++) {
-        const sim_request *q = &w->requests[k];
-        char id[EXO_CLUSTER_INSTANCE_BYTES];
-        snprintf(id, sizeof id, "i%u", k);
-        bool there = exo_state_instance_of(s, id) != NULL;
-        if (q->created != 0 && !q->delete_asked && !there) {
-            cworld_broken(w, "instance %s was acknowledged and is gone", id);
-        }
-        if (q->deleted != 0 && there) {
-            cworld_broken(w, "instance %s was deleted, acknowledged, and is there", id);
-        }
-    }
+    clients_final(w);
 }
