@@ -84,7 +84,7 @@ typedef enum {
     EXO_CLUSTER_PERSIST_SNAPSHOT, /* store it, drop entries up to its index; keep false: drop all */
     EXO_CLUSTER_PERSIST_CARRY,    /* bytes replace what is carried; none = all of it has arrived */
     EXO_CLUSTER_SEND,             /* bytes to node */
-    EXO_CLUSTER_APPLIED,          /* event has counted; tag: it was this node's own */
+    EXO_CLUSTER_APPLIED,          /* event has counted, once; tag: it was this node's own */
     EXO_CLUSTER_RESTORED,         /* the state was replaced as a whole */
     EXO_CLUSTER_STATUS,           /* master, term or provisional have changed */
     EXO_CLUSTER_DROPPED,          /* tag: its event was given up; too many are waiting */
