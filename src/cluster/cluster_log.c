@@ -78,6 +78,9 @@ static void apply(exo_cluster *c, const exo_raft_entry *entry) {
         return;
     }
     if (e.type <= EXO_EVENT_NODE_REMOVED) c->members_changed = true;
+    if (e.type == EXO_EVENT_NODE_LEFT || e.type == EXO_EVENT_NODE_REMOVED) {
+        exo_cluster_forget_joins(c, e.node); /* what it asked for before that is void */
+    }
     bool mark = e.type == EXO_EVENT_NODE_RENAMED && o.node == c->node && o.session == c->session;
     if (mark && c->carry_mark == EXO_CLUSTER_MARK_SENT) c->carry_mark = EXO_CLUSTER_MARK_PASSED;
     uint64_t tag = first ? c->waiting[0].tag : 0;
@@ -386,6 +389,17 @@ static exo_event created_event(const exo_state_instance *i) {
     return e;
 }
 
+static exo_event download_event(const exo_state_download *d) {
+    exo_event e = {.type = EXO_EVENT_DOWNLOAD_STARTED, .node = d->node};
+    memcpy(e.model_id, d->what, sizeof e.model_id);
+    return e;
+}
+
+/* Downloads are brought along by the node that runs them; those that failed are past. */
+static bool is_running_here(const exo_cluster *c, const exo_state_download *d) {
+    return d->node == c->node && d->reason[0] == '\0';
+}
+
 static exo_event deleted_event(const exo_state_deleted *d) {
     exo_event e = {.type = EXO_EVENT_INSTANCE_DELETED};
     memcpy(e.instance, d->id, sizeof e.instance);
@@ -401,6 +415,11 @@ static bool pack(exo_cluster *c) {
     bool room = true;
     for (size_t k = 0; k < c->carry.n_instances && room; k++) {
         exo_event e = created_event(&c->carry.instances[k]);
+        room = exo_state_apply(&all, &nobody, &e, NULL) == EXO_OK;
+    }
+    for (size_t k = 0; k < c->carry.n_downloads && room; k++) {
+        exo_event e = download_event(&c->carry.downloads[k]);
+        if (!is_running_here(c, &c->carry.downloads[k])) continue;
         room = exo_state_apply(&all, &nobody, &e, NULL) == EXO_OK;
     }
     for (size_t k = 0; k < c->carry.n_deleted && room; k++) {
@@ -453,6 +472,15 @@ void exo_cluster_bring(exo_cluster *c) {
         const exo_state_instance *i = &c->carry.instances[k];
         if (!is_missing(c, i)) continue;
         exo_event e = created_event(i);
+        exo_cluster_propose(c, &e, 0);
+        all = false;
+    }
+    for (size_t k = 0; k < c->carry.n_downloads && c->status == EXO_OK; k++) {
+        const exo_state_download *d = &c->carry.downloads[k];
+        bool known = exo_state_download_of(&c->state, d->node, d->what) != NULL;
+        if (known || !is_running_here(c, d)) continue;
+        if (c->state.n_downloads >= EXO_STATE_MAX_DOWNLOADS) continue;
+        exo_event e = download_event(d);
         exo_cluster_propose(c, &e, 0);
         all = false;
     }
