@@ -28,10 +28,18 @@ static const exo_raft_snapshot *keep_snapshot(exo_cluster *c, const exo_raft_sna
     return copy;
 }
 
-static void say_applied(exo_cluster *c, const exo_event *e, uint64_t tag) {
+static void say_applied(exo_cluster *c, const exo_event *e, uint64_t index, uint64_t tag) {
     exo_cluster_action *a = exo_cluster_emit(c, EXO_CLUSTER_APPLIED);
+    a->log_id = c->log_id;
+    a->index = index;
     a->event = exo_cluster_keep(c, e, sizeof *e);
     a->tag = tag;
+}
+
+static void say_restored(exo_cluster *c, uint64_t index) {
+    exo_cluster_action *a = exo_cluster_emit(c, EXO_CLUSTER_RESTORED);
+    a->log_id = c->log_id;
+    a->index = index;
 }
 
 static void drop_first(exo_cluster *c) {
@@ -44,7 +52,7 @@ static uint64_t arrived(exo_cluster *c, uint64_t session, uint64_t number) {
     uint64_t tag = 0;
     while (c->n_waiting > 0 && session == c->session && c->waiting[0].number <= number) {
         tag = c->waiting[0].tag;
-        if (c->waiting[0].number < number) say_applied(c, &c->waiting[0].event, tag);
+        if (c->waiting[0].number < number) say_applied(c, &c->waiting[0].event, 0, tag);
         drop_first(c);
     }
     return tag;
@@ -64,7 +72,8 @@ static void apply(exo_cluster *c, const exo_raft_entry *entry) {
     if (e.type <= EXO_EVENT_NODE_REMOVED) c->members_changed = true;
     bool mark = e.type == EXO_EVENT_NODE_RENAMED && o.node == c->node && o.session == c->session;
     if (mark && c->carry_mark == EXO_CLUSTER_MARK_SENT) c->carry_mark = EXO_CLUSTER_MARK_PASSED;
-    say_applied(c, &e, o.node == c->node ? arrived(c, o.session, o.number) : 0);
+    uint64_t tag = o.node == c->node ? arrived(c, o.session, o.number) : 0;
+    say_applied(c, &e, entry->index, tag);
 }
 
 static void replace_state(exo_cluster *c, const exo_raft_snapshot *s) {
@@ -84,11 +93,11 @@ static void replace_state(exo_cluster *c, const exo_raft_snapshot *s) {
             last = c->waiting[i].event;
         }
         uint64_t tag = arrived(c, self->session, self->number);
-        if (tag != 0) say_applied(c, &last, tag);
+        if (tag != 0) say_applied(c, &last, 0, tag);
     }
     c->members_changed = true;
     c->carry_mark = EXO_CLUSTER_MARK_NONE;
-    exo_cluster_emit(c, EXO_CLUSTER_RESTORED);
+    say_restored(c, s->index);
 }
 
 static void send(exo_cluster *c, const exo_raft_message *m) {
@@ -352,7 +361,7 @@ void exo_cluster_begin_log(exo_cluster *c, bool fork) {
     a = exo_cluster_emit(c, EXO_CLUSTER_PERSIST_SNAPSHOT);
     a->snapshot = keep_snapshot(c, &s);
     new_raft(c, &s, term);
-    exo_cluster_emit(c, EXO_CLUSTER_RESTORED);
+    say_restored(c, s.index);
 }
 
 static bool copy_state(const exo_state *from, exo_buf *scratch, exo_state *to) {

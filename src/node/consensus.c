@@ -184,9 +184,13 @@ static void carry_out(exo_consensus *k) {
         case EXO_CLUSTER_SEND: send_out(k, a); break;
         case EXO_CLUSTER_APPLIED:
             exo_instances_on_event(k->node, a->event);
+            exo_events_applied(k->node, a);
             if (a->tag != 0) tell_waiter(k, a->tag, EXO_OK, "");
             break;
-        case EXO_CLUSTER_RESTORED: exo_instances_on_state(k->node); break;
+        case EXO_CLUSTER_RESTORED:
+            exo_instances_on_state(k->node);
+            exo_events_restored(k->node, a);
+            break;
         case EXO_CLUSTER_DROPPED:
             tell_waiter(k, a->tag, EXO_EBUSY, "too many changes wait for a master");
             break;

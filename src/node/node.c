@@ -40,6 +40,7 @@ static void on_tick(uv_timer_t *t) {
     if (n->consensus != NULL) {
         exo_consensus_tick(n, now);
         exo_instances_tick(n, now);
+        exo_await_tick(n, now);
     }
     if (n->watch != NULL) exo_watch_tick(n, now);
     if (n->net == NULL) return;
@@ -59,6 +60,8 @@ static void stop_on_loop(exo_node *n, exo_loop_call *c) {
     (void)c; /* part of n: stopping needs no memory */
     n->stopping = true;
     exo_instances_finish(n, EXO_NODE_STOPPING);
+    exo_events_stop(n, EXO_NODE_STOPPING);
+    exo_await_stop(n, EXO_NODE_STOPPING);
     exo_routes_finish(n, EXO_NODE_STOPPING);
     exo_discover_stop(n);
     uv_timer_stop(&n->cluster_timer);
@@ -181,6 +184,8 @@ static void unwind_loop(exo_node *n) {
 
 static void free_node(exo_node *n) {
     exo_watch_finish(n);
+    exo_events_finish(n);
+    exo_meter_destroy(n->meter);
     exo_members_finish(n);
     exo_discover_finish(n);
     exo_admit_finish(n);
@@ -207,6 +212,8 @@ exo_status exo_node_start(const exo_node_desc *d, exo_node **out, exo_error *err
     if (st == EXO_OK) st = describe_device(n, err);
     if (st == EXO_OK) st = exo_models_create(n->data_dir, d->models, d->n_models, &n->models, err);
     if (st == EXO_OK) st = exo_watch_create(n, err);
+    if (st == EXO_OK) st = exo_events_create(n, err);
+    if (st == EXO_OK) st = exo_meter_create(&n->meter, err);
     if (st == EXO_OK) st = start_net(n, err);
     if (st == EXO_OK) st = exo_consensus_create(n, err);
     if (st == EXO_OK && pthread_create(&n->thread, NULL, loop_main, n) != 0) {
@@ -245,10 +252,25 @@ exo_status exo_node_model(exo_node *n, const char *id, exo_model **out, exo_erro
 
 json_t *exo_node_models(exo_node *n) { return exo_models_list(n->models); }
 
+json_t *exo_node_counts(exo_node *n) { return exo_meter_json(n->meter); }
+
 uint32_t exo_node_ctx(const exo_node *n, const exo_model *m) {
     uint32_t trained = exo_model_hparams(m)->ctx_train;
     uint32_t limit = n->d.ctx_tokens != 0 ? n->d.ctx_tokens : DEFAULT_CTX_TOKENS;
     return trained < limit ? trained : limit;
+}
+
+exo_status exo_node_stage_desc(const exo_node *n, const exo_model *m, uint32_t start_layer,
+                               uint32_t end_layer, exo_shard_desc *out, exo_error *err) {
+    *out = (exo_shard_desc){.layer_begin = start_layer,
+                            .layer_end = end_layer,
+                            .has_embedding = start_layer == 0,
+                            .has_head = end_layer == exo_model_hparams(m)->n_layers,
+                            .kv_type = n->d.kv_f16 ? EXO_F16 : EXO_F32,
+                            .wire_f16 = n->d.wire_f16,
+                            .ctx_tokens = exo_node_ctx(n, m),
+                            .max_seqs = n->d.max_seqs};
+    return exo_shard_desc_resolve(m, out, err);
 }
 
 /* ---- answers ---- */
@@ -303,8 +325,11 @@ typedef struct {
 } cancel_call;
 
 static void cancel_on_loop(exo_node *n, exo_loop_call *c) {
-    exo_routes_cancel(n, ((cancel_call *)c)->handle);
+    uint64_t handle = ((cancel_call *)c)->handle;
     exo_free(c);
+    exo_routes_cancel(n, handle);
+    exo_events_cancel(n, handle);
+    exo_await_cancel(n, handle);
 }
 
 void exo_node_cancel(exo_node *n, uint64_t handle) {
@@ -358,6 +383,19 @@ static exo_status check_wish(const exo_placement_wish *w, exo_error *err) {
         return exo_error_set(err, EXO_EINVAL, "%u nodes have %u cuts between them, not %u",
                              w->min_nodes, w->min_nodes - 1, w->n_cuts);
     }
+    if (w->n_nodes != 0 && w->n_nodes != w->min_nodes) {
+        return exo_error_set(err, EXO_EINVAL, "%u nodes are named for %u stages", w->n_nodes,
+                             w->min_nodes);
+    }
+    for (uint32_t i = 1; i < w->n_nodes; i++) {
+        for (uint32_t k = 0; k < i; k++) {
+            if (strcmp(w->nodes[i], w->nodes[k]) != 0) continue;
+            return exo_error_set(err, EXO_EINVAL,
+                                 "node %s is named for two stages; one is what a "
+                                 "node takes",
+                                 w->nodes[i]);
+        }
+    }
     return EXO_OK;
 }
 
@@ -390,6 +428,7 @@ typedef struct {
     exo_latch *latch;
     atomic_int holders; /* caller and LOOP */
     char instance[EXO_INSTANCE_ID_BYTES];
+    exo_node_place_in_log from;
     json_t *state;
     exo_status status;
 } sync_call;
@@ -404,6 +443,14 @@ static void release(sync_call *c) {
 static void state_on_loop(exo_node *n, exo_loop_call *call) {
     sync_call *c = (sync_call *)call;
     c->state = n->stopping ? NULL : exo_node_state_json(n);
+    c->status = c->state != NULL ? EXO_OK : EXO_ENOMEM;
+    exo_latch_set(c->latch);
+    release(c);
+}
+
+static void events_on_loop(exo_node *n, exo_loop_call *call) {
+    sync_call *c = (sync_call *)call;
+    c->state = n->stopping ? NULL : exo_events_json(n, c->from);
     c->status = c->state != NULL ? EXO_OK : EXO_ENOMEM;
     exo_latch_set(c->latch);
     release(c);
@@ -426,16 +473,19 @@ static void delete_on_loop(exo_node *n, exo_loop_call *call) {
     }
 }
 
-static exo_status call_and_wait(exo_node *n, void (*run)(exo_node *, exo_loop_call *),
-                                const char *instance, json_t **state, exo_error *err) {
+static sync_call *new_call(void (*run)(exo_node *, exo_loop_call *), exo_error *err) {
     sync_call *c = exo_calloc(1, sizeof *c);
     if (c == NULL || exo_latch_create(&c->latch, err) != EXO_OK) {
         exo_free(c);
-        return exo_error_set(err, EXO_ENOMEM, "out of memory for a call");
+        exo_error_set(err, EXO_ENOMEM, "out of memory for a call");
+        return NULL;
     }
     c->call.run = run;
     atomic_store(&c->holders, 2);
-    if (instance != NULL) snprintf(c->instance, sizeof c->instance, "%s", instance);
+    return c;
+}
+
+static exo_status wait_for(exo_node *n, sync_call *c, json_t **state, exo_error *err) {
     exo_node_post(n, &c->call);
     exo_status st = EXO_ETIMEDOUT;
     if (exo_latch_wait(c->latch, CALL_DEADLINE_MS)) {
@@ -444,17 +494,40 @@ static exo_status call_and_wait(exo_node *n, void (*run)(exo_node *, exo_loop_ca
         c->state = NULL;
     }
     release(c);
-    if (st == EXO_ETIMEDOUT) exo_error_set(err, st, "the node did not answer within 2 s");
+    if (st == EXO_ETIMEDOUT) {
+        exo_error_set(err, st, "the node did not answer within 2 s");
+    } else if (st != EXO_OK) {
+        exo_error_set(err, st, "the node could not answer: %s",
+                      st == EXO_ENOMEM ? "out of memory, or shutting down" : exo_status_name(st));
+    }
     return st;
 }
 
 exo_status exo_node_state(exo_node *n, json_t **out, exo_error *err) {
     *out = NULL;
-    return call_and_wait(n, state_on_loop, NULL, out, err);
+    sync_call *c = new_call(state_on_loop, err);
+    return c != NULL ? wait_for(n, c, out, err) : EXO_ENOMEM;
+}
+
+exo_status exo_node_events(exo_node *n, exo_node_place_in_log from, json_t **out, exo_error *err) {
+    *out = NULL;
+    sync_call *c = new_call(events_on_loop, err);
+    if (c == NULL) return EXO_ENOMEM;
+    c->from = from;
+    return wait_for(n, c, out, err);
 }
 
 exo_status exo_node_delete_instance(exo_node *n, const char *instance_id, exo_error *err) {
-    exo_status st = call_and_wait(n, delete_on_loop, instance_id, NULL, err);
+    sync_call *c = new_call(delete_on_loop, err);
+    if (c == NULL) return EXO_ENOMEM;
+    exo_status st = EXO_ENOTFOUND;
+    if (strlen(instance_id) < sizeof c->instance) {
+        snprintf(c->instance, sizeof c->instance, "%s", instance_id);
+        st = wait_for(n, c, NULL, err);
+    } else {
+        atomic_store(&c->holders, 1);
+        release(c);
+    }
     if (st == EXO_ENOTFOUND) {
         exo_error_set(err, st, "instance \"%.32s\" not found", instance_id);
     }
