@@ -161,6 +161,52 @@ void exo_cluster_place(exo_call *c) {
     json_decref(j);
 }
 
+/* {"model_id": what `exo pull` takes, "node_id": who; this node by default} */
+void exo_cluster_download(exo_call *c) {
+    const exo_buf *body = exo_call_body(c);
+    exo_fields f = {0};
+    json_t *j = NULL;
+    const char *what = NULL, *node_id = NULL;
+    exo_node *n = exo_calls_node(exo_call_all(c));
+    if (exo_fields_parse(exo_buf_str(body), body->n, &j, &f.err) == EXO_OK) {
+        f.object = j;
+        exo_fields_string(&f, "model_id", &what);
+        exo_fields_string(&f, "node_id", &node_id);
+        if (what == NULL) exo_fields_fail(&f, "model_id", EXO_EINVAL, "is missing");
+    }
+    if (exo_fields_ok(&f)) exo_node_download(n, node_id, what, &f.err);
+    if (exo_fields_ok(&f)) {
+        exo_call_reply_json(c, MHD_HTTP_ACCEPTED,
+                            json_pack("{s:s, s:s}", "node_id",
+                                      node_id != NULL ? node_id : exo_node_id(n), "model_id",
+                                      what));
+    } else {
+        exo_call_reply_error(c, f.err.status, f.err.message, f.param[0] ? f.param : NULL, NULL);
+    }
+    json_decref(j);
+}
+
+/* NODE_ID/WHAT; what is asked for may hold slashes. */
+void exo_cluster_drop_download(exo_call *c, const char *path) {
+    char node_id[PART_BYTES] = "";
+    const char *slash = strchr(path, '/');
+    exo_error err = {0};
+    if (slash == NULL || slash[1] == '\0' || (size_t)(slash - path) >= sizeof node_id) {
+        exo_error_set(&err, EXO_EINVAL, "DELETE /download/NODE_ID/MODEL, not /download/%.128s",
+                      path);
+        reply_failure(c, &err);
+        return;
+    }
+    memcpy(node_id, path, (size_t)(slash - path));
+    exo_node *n = exo_calls_node(exo_call_all(c));
+    if (exo_node_drop_download(n, node_id, slash + 1, &err) != EXO_OK) {
+        reply_failure(c, &err);
+        return;
+    }
+    exo_call_reply_json(c, MHD_HTTP_OK,
+                        json_pack("{s:s, s:s}", "node_id", node_id, "model_id", slash + 1));
+}
+
 void exo_cluster_delete(exo_call *c, const char *instance_id) {
     exo_error err = {0};
     if (exo_node_delete_instance(exo_calls_node(exo_call_all(c)), instance_id, &err) != EXO_OK) {

@@ -1,6 +1,7 @@
 /* cluster.h - exo's own routes, as users of upstream exo know them.
  *
- *   cluster.c    /health, /state, /node_id, POST /place_instance, DELETE /instance/{id}
+ *   cluster.c    /health, /state, /node_id, POST /place_instance, DELETE /instance/{id},
+ *                /download
  *   instance.c   GET /instance/{id}, POST /instance, GET /instance/await
  *   previews.c   GET /instance/previews
  *   events.c     GET /events
@@ -17,6 +18,8 @@ void exo_cluster_state(exo_call *c);
 void exo_cluster_state_part(exo_call *c, const char *path);
 void exo_cluster_node_id(exo_call *c);
 void exo_cluster_place(exo_call *c);
+void exo_cluster_download(exo_call *c);
+void exo_cluster_drop_download(exo_call *c, const char *path);
 void exo_cluster_delete(exo_call *c, const char *instance_id);
 
 void exo_instance_get(exo_call *c, const char *instance_id);

@@ -49,6 +49,8 @@ static const route routes[] = {
     {"GET", "/instance/await", exo_instance_await, NULL},
     {"GET", "/instance/", NULL, exo_instance_get},
     {"DELETE", "/instance/", NULL, exo_cluster_delete},
+    {"POST", "/download/start", exo_cluster_download, NULL},
+    {"DELETE", "/download/", NULL, exo_cluster_drop_download},
     {"GET", "/v1/models", exo_openai_models, NULL},
     {"GET", "/v1/models/", NULL, exo_openai_model},
     {"POST", "/v1/chat/completions", exo_openai_chat, NULL},

@@ -84,7 +84,7 @@ typedef enum {
     EXO_CLUSTER_PERSIST_SNAPSHOT, /* store it, drop entries up to its index; keep false: drop all */
     EXO_CLUSTER_PERSIST_CARRY,    /* bytes replace what is carried; none = all of it has arrived */
     EXO_CLUSTER_SEND,             /* bytes to node */
-    EXO_CLUSTER_APPLIED,          /* event has counted, at log_id, index; tag: it was this node's own */
+    EXO_CLUSTER_APPLIED,          /* event has counted, once, at index; tag: it was our own */
     EXO_CLUSTER_RESTORED,         /* the state was replaced as a whole, by that of index */
     EXO_CLUSTER_STATUS,           /* master, term or provisional have changed */
     EXO_CLUSTER_DROPPED,          /* tag: its event was given up; too many are waiting */

@@ -6,6 +6,7 @@
 #include "engine/seat.h"
 #include "net/hello.h"
 #include "node/discover.h"
+#include "node/hub.h"
 #include "node/node_impl.h"
 
 #include <stdio.h>
@@ -41,6 +42,7 @@ static void on_tick(uv_timer_t *t) {
         exo_consensus_tick(n, now);
         exo_instances_tick(n, now);
         exo_await_tick(n, now);
+        exo_downloads_tick(n, now);
     }
     if (n->watch != NULL) exo_watch_tick(n, now);
     if (n->net == NULL) return;
@@ -66,6 +68,7 @@ static void stop_on_loop(exo_node *n, exo_loop_call *c) {
     exo_discover_stop(n);
     uv_timer_stop(&n->cluster_timer);
     exo_consensus_finish(n);
+    exo_downloads_stop(n);
     exo_watch_stop(n);
     if (n->net != NULL) {
         exo_net_close(n->net, on_net_closed, n);
@@ -186,6 +189,7 @@ static void free_node(exo_node *n) {
     exo_watch_finish(n);
     exo_events_finish(n);
     exo_meter_destroy(n->meter);
+    exo_downloads_finish(n);
     exo_members_finish(n);
     exo_discover_finish(n);
     exo_admit_finish(n);
@@ -214,6 +218,7 @@ exo_status exo_node_start(const exo_node_desc *d, exo_node **out, exo_error *err
     if (st == EXO_OK) st = exo_watch_create(n, err);
     if (st == EXO_OK) st = exo_events_create(n, err);
     if (st == EXO_OK) st = exo_meter_create(&n->meter, err);
+    if (st == EXO_OK) st = exo_downloads_create(n, err);
     if (st == EXO_OK) st = start_net(n, err);
     if (st == EXO_OK) st = exo_consensus_create(n, err);
     if (st == EXO_OK && pthread_create(&n->thread, NULL, loop_main, n) != 0) {
@@ -429,8 +434,10 @@ typedef struct {
     atomic_int holders; /* caller and LOOP */
     char instance[EXO_INSTANCE_ID_BYTES];
     exo_node_place_in_log from;
+    exo_event event;
     json_t *state;
     exo_status status;
+    char why[EXO_ERROR_BYTES];
 } sync_call;
 
 static void release(sync_call *c) {
@@ -444,6 +451,7 @@ static void state_on_loop(exo_node *n, exo_loop_call *call) {
     sync_call *c = (sync_call *)call;
     c->state = n->stopping ? NULL : exo_node_state_json(n);
     c->status = c->state != NULL ? EXO_OK : EXO_ENOMEM;
+    snprintf(c->why, sizeof c->why, n->stopping ? EXO_NODE_STOPPING : "out of memory for /state");
     exo_latch_set(c->latch);
     release(c);
 }
@@ -456,10 +464,10 @@ static void events_on_loop(exo_node *n, exo_loop_call *call) {
     release(c);
 }
 
-static void deleted(void *ud, exo_status status, const char *message) {
+static void counted(void *ud, exo_status status, const char *message) {
     sync_call *c = ud;
-    (void)message;
     c->status = status;
+    snprintf(c->why, sizeof c->why, "%s", message);
     exo_latch_set(c->latch);
     release(c);
 }
@@ -467,69 +475,98 @@ static void deleted(void *ud, exo_status status, const char *message) {
 static void delete_on_loop(exo_node *n, exo_loop_call *call) {
     sync_call *c = (sync_call *)call;
     if (n->stopping) {
-        deleted(c, EXO_EPEER, EXO_NODE_STOPPING);
+        counted(c, EXO_EPEER, EXO_NODE_STOPPING);
     } else {
-        exo_instances_delete(n, c->instance, deleted, c);
+        exo_instances_delete(n, c->instance, counted, c);
     }
 }
 
-static sync_call *new_call(void (*run)(exo_node *, exo_loop_call *), exo_error *err) {
-    sync_call *c = exo_calloc(1, sizeof *c);
+static void propose_on_loop(exo_node *n, exo_loop_call *call) {
+    sync_call *c = (sync_call *)call;
+    const exo_state *s = n->stopping ? NULL : exo_consensus_state(n);
+    const exo_state_node *m = s != NULL ? exo_state_node_of(s, c->event.node) : NULL;
+    bool ends = c->event.type == EXO_EVENT_DOWNLOAD_ENDED;
+    if (s == NULL) {
+        counted(c, EXO_EPEER, EXO_NODE_STOPPING);
+    } else if (!ends && (m == NULL || m->member == 0)) {
+        counted(c, EXO_ENOTFOUND, "no such node is a member of this cluster");
+    } else if (ends && exo_state_download_of(s, c->event.node, c->event.model_id) == NULL) {
+        counted(c, EXO_ENOTFOUND, "no such download");
+    } else {
+        exo_consensus_propose(n, &c->event, counted, c);
+    }
+}
+
+static exo_status call_and_wait(exo_node *n, void (*run)(exo_node *, exo_loop_call *),
+                                const sync_call *with, json_t **state, exo_error *err) {
+    sync_call *c = exo_malloc(sizeof *c);
+    if (c != NULL) *c = *with;
     if (c == NULL || exo_latch_create(&c->latch, err) != EXO_OK) {
         exo_free(c);
-        exo_error_set(err, EXO_ENOMEM, "out of memory for a call");
-        return NULL;
+        return exo_error_set(err, EXO_ENOMEM, "out of memory for a call");
     }
     c->call.run = run;
     atomic_store(&c->holders, 2);
-    return c;
-}
-
-static exo_status wait_for(exo_node *n, sync_call *c, json_t **state, exo_error *err) {
     exo_node_post(n, &c->call);
     exo_status st = EXO_ETIMEDOUT;
     if (exo_latch_wait(c->latch, CALL_DEADLINE_MS)) {
         st = c->status;
+        const char *why = c->why[0] != '\0' ? c->why : "out of memory, or shutting down";
+        if (st != EXO_OK) exo_error_set(err, st, "%s", why);
         if (state != NULL) *state = c->state; /* moved: two threads never share JSON */
         c->state = NULL;
     }
     release(c);
-    if (st == EXO_ETIMEDOUT) {
-        exo_error_set(err, st, "the node did not answer within 2 s");
-    } else if (st != EXO_OK) {
-        exo_error_set(err, st, "the node could not answer: %s",
-                      st == EXO_ENOMEM ? "out of memory, or shutting down" : exo_status_name(st));
-    }
+    if (st == EXO_ETIMEDOUT) exo_error_set(err, st, "the node did not answer within 2 s");
     return st;
 }
 
 exo_status exo_node_state(exo_node *n, json_t **out, exo_error *err) {
     *out = NULL;
-    sync_call *c = new_call(state_on_loop, err);
-    return c != NULL ? wait_for(n, c, out, err) : EXO_ENOMEM;
+    return call_and_wait(n, state_on_loop, &(sync_call){0}, out, err);
 }
 
 exo_status exo_node_events(exo_node *n, exo_node_place_in_log from, json_t **out, exo_error *err) {
     *out = NULL;
-    sync_call *c = new_call(events_on_loop, err);
-    if (c == NULL) return EXO_ENOMEM;
-    c->from = from;
-    return wait_for(n, c, out, err);
+    return call_and_wait(n, events_on_loop, &(sync_call){.from = from}, out, err);
 }
 
 exo_status exo_node_delete_instance(exo_node *n, const char *instance_id, exo_error *err) {
-    sync_call *c = new_call(delete_on_loop, err);
-    if (c == NULL) return EXO_ENOMEM;
+    sync_call c = {0};
     exo_status st = EXO_ENOTFOUND;
-    if (strlen(instance_id) < sizeof c->instance) {
-        snprintf(c->instance, sizeof c->instance, "%s", instance_id);
-        st = wait_for(n, c, NULL, err);
-    } else {
-        atomic_store(&c->holders, 1);
-        release(c);
+    if (strlen(instance_id) < sizeof c.instance) {
+        snprintf(c.instance, sizeof c.instance, "%s", instance_id);
+        st = call_and_wait(n, delete_on_loop, &c, NULL, err);
     }
     if (st == EXO_ENOTFOUND) {
         exo_error_set(err, st, "instance \"%.32s\" not found", instance_id);
     }
     return st;
+}
+
+static exo_status propose_download(exo_node *n, exo_event_type type, const char *node_id,
+                                   const char *what, exo_error *err) {
+    sync_call c = {.event = {.type = type}};
+    if (node_id == NULL) node_id = exo_node_id(n);
+    if (!exo_is_node_id(node_id)) {
+        return exo_error_set(err, EXO_EINVAL, "\"%.64s\" is no node's id", node_id);
+    }
+    if (strlen(what) >= sizeof c.event.model_id) {
+        return exo_error_set(err, EXO_EINVAL, "a model's name has %zu characters at most",
+                             sizeof c.event.model_id - 1);
+    }
+    c.event.node = exo_node_number(node_id);
+    snprintf(c.event.model_id, sizeof c.event.model_id, "%s", what);
+    return call_and_wait(n, propose_on_loop, &c, NULL, err);
+}
+
+exo_status exo_node_download(exo_node *n, const char *node_id, const char *what, exo_error *err) {
+    exo_hub_ref ref;
+    exo_status st = exo_hub_ref_parse(what, &ref, err);
+    return st == EXO_OK ? propose_download(n, EXO_EVENT_DOWNLOAD_STARTED, node_id, what, err) : st;
+}
+
+exo_status exo_node_drop_download(exo_node *n, const char *node_id, const char *what,
+                                  exo_error *err) {
+    return propose_download(n, EXO_EVENT_DOWNLOAD_ENDED, node_id, what, err);
 }

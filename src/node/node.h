@@ -162,6 +162,13 @@ exo_status exo_node_events(exo_node *n, exo_node_place_in_log from, json_t **out
 /* Those, then each as it comes, until exo_node_cancel; exactly one last call comes. */
 exo_status exo_node_follow(exo_node *n, exo_node_place_in_log from, exo_node_change_fn fn, void *ud,
                            uint64_t *handle, exo_error *err);
+/* Has a node (NULL: this one) fetch a model, named as `exo pull` takes it, and the cluster remember
+ * that until it is there: restarts go on with it.  Comes back once the cluster knows, 2 s at most.
+ * EXO_EINVAL: that is no model's name; EXO_ENOTFOUND: no such member. */
+exo_status exo_node_download(exo_node *n, const char *node_id, const char *what, exo_error *err);
+/* Nobody wants it any more: it stops, and what is there of it stays for a later one. */
+exo_status exo_node_drop_download(exo_node *n, const char *node_id, const char *what,
+                                  exo_error *err);
 /* What GET /state shows: a new reference.  Waits for LOOP, 2 s at most. */
 exo_status exo_node_state(exo_node *n, json_t **out, exo_error *err);
 

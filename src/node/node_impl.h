@@ -13,6 +13,7 @@
  *   state.c      what GET /state shows
  *   watch.c      telemetry: this node's sensors, and what peers say of theirs
  *   watch_json.c telemetry as GET /state shows it
+ *   downloads.c  models that the cluster's log wants here, fetched
  *   consensus.c  the cluster's log: its steps carried out, its clock, who waits for it
  *   log_store.c  the log on disk
  *
@@ -146,6 +147,9 @@ exo_status exo_consensus_create(exo_node *n, exo_error *err); /* before LOOP run
 void exo_consensus_start(exo_node *n);
 void exo_consensus_finish(exo_node *n);
 void exo_consensus_tick(exo_node *n, uint64_t now_ms);
+/* This node belongs to another cluster now: what it ran for the last one ends, and that one's log
+ * is put aside.  Not from within a call-back of the log. */
+void exo_consensus_begin_anew(exo_node *n);
 void exo_consensus_peer(exo_node *n, const char *node_id, bool up);
 void exo_consensus_on_frame(exo_node *n, const exo_peer *from, const exo_frame *f);
 /* fn may be NULL; it may come within the call. */
@@ -230,6 +234,17 @@ void exo_instances_peer_lost(exo_node *n, const char *node_id, const char *why);
 void exo_instances_tick(exo_node *n, uint64_t now_ms);
 json_t *exo_instance_json(const exo_instance *i); /* the design's shape of /state */
 void exo_instances_finish(exo_node *n, const char *reason);
+
+/* ---- downloads ---- */
+
+typedef struct exo_downloads exo_downloads;
+exo_status exo_downloads_create(exo_node *n, exo_error *err); /* before LOOP runs */
+void exo_downloads_tick(exo_node *n, uint64_t now_ms);
+json_t *exo_downloads_record(const exo_node *n); /* {what: progress} of those that run here */
+/* {node id: {what: progress}} of all that the log wants; records: {node id: its record's}. */
+json_t *exo_downloads_json(const exo_node *n, const json_t *records);
+void exo_downloads_stop(exo_node *n); /* waits for the threads, a second at most */
+void exo_downloads_finish(exo_node *n);
 
 /* ---- telemetry ---- */
 
@@ -319,6 +334,7 @@ struct exo_node {
     uv_timer_t tick, cluster_timer;
     exo_consensus *consensus;
     exo_watch *watch;
+    exo_downloads *downloads;
     pthread_t thread;
     bool stopping; /* LOOP takes on nothing new */
     exo_loop_call stop_call;
