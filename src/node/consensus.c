@@ -421,10 +421,15 @@ const exo_state *exo_consensus_state(const exo_node *n) {
     return exo_cluster_state_of(n->consensus->cluster);
 }
 
+uint64_t exo_consensus_master(const exo_node *n) {
+    const exo_consensus *k = n->consensus;
+    return k == NULL || k->stopped ? 0 : exo_cluster_master(k->cluster);
+}
+
 /* The names that /state has for it, as members of s. */
 void exo_consensus_show(exo_node *n, json_t *s) {
     const exo_consensus *k = n->consensus;
-    uint64_t master = k->stopped ? 0 : exo_cluster_master(k->cluster);
+    uint64_t master = exo_consensus_master(n);
     char id[EXO_NODE_ID_BYTES];
     exo_node_number_id(master, id);
     json_object_set_new(s, "master", master != 0 ? json_string(id) : json_null());

@@ -226,7 +226,8 @@ exo_status exo_node_start(const exo_node_desc *d, exo_node **out, exo_error *err
     }
     n->d.cluster_key = n->d.name_space = NULL; /* the caller's, and one of them a secret */
     n->d.peers = n->d.models = NULL;
-    n->d.sensors_root = NULL; /* copied by watch.c */
+    n->d.sensors_root = NULL; /* copied by watch.c, as are */
+    n->d.platform_sensors = NULL;
     if (st != EXO_OK) {
         unwind_loop(n);
         free_node(n);

@@ -12,6 +12,7 @@
 #include "engine/shard.h"
 #include "net/finder.h"
 #include "net/peers.h"
+#include "node/sensors_platform.h"
 
 #include <jansson.h>
 
@@ -49,6 +50,7 @@ typedef struct {
     uint32_t chunk_tokens; /* prompt rows per step; 0 = sized by time */
     bool kv_f16, wire_f16;
     const char *sensors_root; /* where proc/ and sys/ are; NULL = this machine's */
+    const exo_platform_sensors *platform_sensors; /* until start returns; NULL = none */
 } exo_node_desc;
 
 exo_status exo_node_start(const exo_node_desc *d, exo_node **out, exo_error *err);

@@ -156,7 +156,8 @@ void exo_consensus_on_frame(exo_node *n, const exo_peer *from, const exo_frame *
 void exo_consensus_propose(exo_node *n, const exo_event *e, exo_counted_fn fn, void *ud);
 /* What all agree on: borrowed until LOOP goes on. */
 const exo_state *exo_consensus_state(const exo_node *n);
-void exo_consensus_show(exo_node *n, json_t *s); /* adds members to /state */
+uint64_t exo_consensus_master(const exo_node *n); /* a node's number; 0 = none now */
+void exo_consensus_show(exo_node *n, json_t *s);  /* adds members to /state */
 
 uint64_t exo_node_number(const char *node_id);
 void exo_node_number_id(uint64_t number, char out[EXO_NODE_ID_BYTES]);
@@ -255,8 +256,10 @@ void exo_watch_greet(exo_node *n, const exo_peer *p); /* tells it of our device 
 void exo_watch_on_frame(exo_node *n, exo_peer *from, const exo_frame *f);
 void exo_watch_forget(exo_peer *p);                /* frees its devices */
 void exo_watch_show(const exo_node *n, json_t *s); /* adds "telemetry" to /state */
+/* A master's heartbeat says what all devices are together. */
+void exo_watch_add_cluster(const exo_node *n, exo_heartbeat *h, uint64_t now_ms);
 const exo_seen_device *exo_watch_own(const exo_node *n);
-void exo_watch_stop(exo_node *n); /* no more reads; one that runs ends before LOOP does */
+void exo_watch_stop(exo_node *n); /* no more reads; one that runs is not waited for */
 void exo_watch_finish(exo_node *n);
 
 /* ---- who follows, and who waits ---- */
