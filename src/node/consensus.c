@@ -218,9 +218,13 @@ static void carry_out(exo_consensus *k) {
         case EXO_CLUSTER_SEND: send_out(k, a); break;
         case EXO_CLUSTER_APPLIED:
             exo_instances_on_event(k->node, a->event);
+            exo_events_applied(k->node, a);
             if (a->tag != 0) tell_waiter(k, a->tag, EXO_OK, "");
             break;
-        case EXO_CLUSTER_RESTORED: exo_instances_on_state(k->node); break;
+        case EXO_CLUSTER_RESTORED:
+            exo_instances_on_state(k->node);
+            exo_events_restored(k->node, a);
+            break;
         case EXO_CLUSTER_DROPPED:
             tell_waiter(k, a->tag, EXO_EBUSY, "too many changes wait for a master");
             break;
@@ -418,10 +422,15 @@ const exo_state *exo_consensus_state(const exo_node *n) {
     return exo_cluster_state_of(n->consensus->cluster);
 }
 
+uint64_t exo_consensus_master(const exo_node *n) {
+    const exo_consensus *k = n->consensus;
+    return k == NULL || k->stopped ? 0 : exo_cluster_master(k->cluster);
+}
+
 /* The names that /state has for it, as members of s. */
 void exo_consensus_show(exo_node *n, json_t *s) {
     const exo_consensus *k = n->consensus;
-    uint64_t master = k->stopped ? 0 : exo_cluster_master(k->cluster);
+    uint64_t master = exo_consensus_master(n);
     char id[EXO_NODE_ID_BYTES];
     exo_node_number_id(master, id);
     json_object_set_new(s, "master", master != 0 ? json_string(id) : json_null());
