@@ -51,6 +51,7 @@ typedef struct {
 typedef struct {
     exo_event event;
     uint64_t number, tag, send_at_ms;
+    bool sent; /* in this run: it may come back from the log */
 } exo_cluster_waiting_event;
 
 struct exo_cluster {

@@ -230,12 +230,16 @@ static bool apply(exo_state *s, const exo_event *e) {
     return true;
 }
 
+bool exo_state_is_old(const exo_state *s, const exo_event_origin *o) {
+    const exo_state_node *from = find_node(s, o->node);
+    return from != NULL && (o->session < from->session ||
+                            (o->session == from->session && o->number <= from->number));
+}
+
 exo_status exo_state_apply(exo_state *s, const exo_event_origin *o, const exo_event *e,
                            exo_error *err) {
     exo_state_node *from = find_node(s, o->node);
-    bool old = from != NULL && (o->session < from->session ||
-                                (o->session == from->session && o->number <= from->number));
-    if (old) return EXO_OK; /* it arrived before */
+    if (exo_state_is_old(s, o)) return EXO_OK;
     if (from != NULL) {
         from->session = o->session;
         from->number = o->number;

@@ -67,6 +67,9 @@ void exo_state_finish(exo_state *s);
 exo_status exo_state_apply(exo_state *s, const exo_event_origin *o, const exo_event *e,
                            exo_error *err);
 
+/* An event of this origin would change nothing any more: it, or a later one, has been applied. */
+bool exo_state_is_old(const exo_state *s, const exo_event_origin *o);
+
 /* The whole state as bytes and back; equal states have equal bytes. */
 void exo_state_write(const exo_state *s, exo_buf *out);
 exo_status exo_state_read(const uint8_t *bytes, size_t n, exo_state *out, exo_error *err);
