@@ -103,7 +103,7 @@ static void deliver(cworld *w, sim_event *e) {
 static void deliver_last_words(cworld *w, uint32_t dead, uint32_t to) {
     uint64_t epoch = link_of(w, dead, to)->epoch;
     if (!w->nodes[to].up || w->nodes[to].asleep || sim_chance(&w->rng, 0.3)) return;
-    for (size_t i = 0; i < w->queue.n; i++) {
+    for (size_t i = 0; i < w->queue.n && w->nodes[to].up; i++) { /* it may crash on one of them */
         sim_message *m = w->queue.items[i].data;
         bool last = w->queue.items[i].kind == EVENT_MESSAGE && m->from == dead && m->to == to &&
                     m->link_epoch == epoch;
