@@ -143,7 +143,7 @@ inline let_in(i, j) {
 #endif
     :: else ->
         assert(term[i] > term[j] ||
-               (term[i] == term[j] && number[log_of[i]] > number[log_of[j]]));
+               (term[i] == term[j] && number[log_of[i]] >= number[log_of[j]]));
         members[log_of[i]] = members[log_of[i]] | (1 << j);
         log_of[j] = log_of[i];
         term[j] = term[i];
