@@ -31,6 +31,12 @@ static void later(cworld *w, uint64_t in_ms, uint32_t kind, uint32_t who) {
 
 /* ---- messages ---- */
 
+static bool is_reply(const uint8_t *bytes, size_t n) {
+    return n > RAFT_TYPE_AT && bytes[0] == 1 &&
+           (bytes[RAFT_TYPE_AT] == EXO_RAFT_VOTE_REPLY ||
+            bytes[RAFT_TYPE_AT] == EXO_RAFT_APPEND_REPLY);
+}
+
 static void schedule(cworld *w, uint32_t from, uint32_t to, const uint8_t *bytes, size_t n) {
     sim_message *m = malloc(sizeof *m + n);
     sim_link *l = link_of(w, from, to);
@@ -39,7 +45,7 @@ static void schedule(cworld *w, uint32_t from, uint32_t to, const uint8_t *bytes
         .from = from, .to = to, .link_epoch = l->epoch, .number = ++l->sent[from > to], .n = n};
     memcpy(m->bytes, bytes, n);
     uint64_t delay_us = 200 + sim_below(&w->rng, w->delay_us);
-    if (w->late > 0 && sim_chance(&w->rng, w->late)) {
+    if (w->late > 0 && sim_chance(&w->rng, is_reply(bytes, n) ? w->late_replies : w->late)) {
         delay_us += sim_below(&w->rng, LATE_MS * SIM_MS);
         count(w, COUNT_LATE);
     }
@@ -330,6 +336,7 @@ static void draw_duel(cworld *w) {
     w->delay_us = between(w, 20, 150) * SIM_MS;
     w->fault_every_ms = between(w, 500, 3000);
     w->late = 0.03;
+    w->late_replies = 0.15;
     w->loss = 0.01;
     w->twice = 0.02;
     w->quick_restart = 0.9;
@@ -352,6 +359,7 @@ static void draw_world(cworld *w) {
     w->twice = sim_chance(&w->rng, 0.5) ? 0.0 : (double)between(w, 1, 50) / 1000;
     w->crash_between = (double)between(w, 0, 3) / 1000;
     w->late = sim_chance(&w->rng, 0.5) ? 0.0 : (double)between(w, 1, 20) / 1000;
+    w->late_replies = w->late;
     w->links_ms = sim_chance(&w->rng, 0.5) ? 25 : 5;
     w->relink = sim_chance(&w->rng, 0.5) ? 0.3 : 1.0;
     w->disk_full = sim_chance(&w->rng, 0.5) ? 0.0 : 0.002;

@@ -12,6 +12,7 @@
 
 #define SIM_MS       1000u
 #define MAX_REQUESTS 4096
+#define RAFT_TYPE_AT 9 /* in a message: kind u8, log_id u64 come before */
 #define N_MODELS     7 /* that clients ask for */
 #define MAX_STAGES   3 /* nodes of one instance */
 
@@ -99,7 +100,7 @@ typedef struct {
     uint32_t n_nodes;
     sim_link *links; /* (n_nodes, n_nodes), the lower index first */
     bool *cut;       /* (n_nodes, n_nodes): from, to */
-    double loss, twice, late, crash_between, quick_restart, disk_full, relink;
+    double loss, twice, late, late_replies, crash_between, quick_restart, disk_full, relink;
     uint64_t links_ms; /* between looks at which links can be */
     bool duel;         /* elections meet: see draw_duel */
     double crash_behind_vote;

@@ -4,7 +4,10 @@
 #   election.sh [--deep]    more terms: minutes instead of seconds
 set -euo pipefail
 model=$(cd "$(dirname "$0")" && pwd)/election.pml
-command -v spin >/dev/null && command -v cc >/dev/null || { echo "skipped: no spin (Debian package spin)"; exit 77; }
+if ! command -v spin >/dev/null || ! command -v cc >/dev/null; then
+    echo "skipped: no spin (Debian package spin) or no C compiler"
+    exit 77
+fi
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir"
