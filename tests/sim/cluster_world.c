@@ -54,6 +54,30 @@ static void schedule(cworld *w, uint32_t from, uint32_t to, const uint8_t *bytes
         (sim_event){.at_us = w->now_us + delay_us, .kind = EVENT_MESSAGE, .node = to, .data = m});
 }
 
+static void note_traffic(cworld *w, uint32_t from, uint32_t to, const exo_cluster_action *a) {
+    int type = a->bytes[0];
+    if (w->now_us < CLUSTER_WORLD_SETTLED_MS * SIM_MS) return;
+    if (type == TRAFFIC_RAFT_OTHER && a->bytes[RAFT_TYPE_AT] == EXO_RAFT_APPEND) {
+        type = TRAFFIC_APPEND;
+    } else if (type == TRAFFIC_RAFT_OTHER && a->bytes[RAFT_TYPE_AT] == EXO_RAFT_APPEND_REPLY) {
+        type = TRAFFIC_APPEND_REPLY;
+    }
+    w->result->traffic[type] += a->n_bytes;
+    w->nodes[from].sent_bytes += a->n_bytes;
+    w->nodes[to].received_bytes += a->n_bytes;
+}
+
+static void sum_traffic(cworld *w) {
+    cluster_world_result *r = w->result;
+    for (uint32_t i = 0; i < w->n_nodes; i++) {
+        const sim_node *n = &w->nodes[i];
+        if (n->sent_bytes > r->most_sent) r->most_sent = n->sent_bytes;
+        if (n->received_bytes > r->most_received) r->most_received = n->received_bytes;
+        r->least_sent = n->sent_bytes;
+        r->least_received = n->received_bytes;
+    }
+}
+
 void cworld_send(cworld *w, uint32_t from, const exo_cluster_action *a) {
     int to = w->d.peace ? (int)(a->node - 1) : cworld_index(w, a->node);
     count(w, COUNT_MESSAGES);
@@ -61,6 +85,7 @@ void cworld_send(cworld *w, uint32_t from, const exo_cluster_action *a) {
     if (to < 0 || !link_of(w, from, (uint32_t)to)->up || w->cut[from * w->n_nodes + (uint32_t)to]) {
         return;
     }
+    if (w->d.peace) note_traffic(w, from, (uint32_t)to, a);
     size_t n = a->n_bytes;
     uint8_t *spoilt = spoil_message(w, &w->nodes[from], NULL, a->bytes, a->n_bytes, &n);
     const uint8_t *bytes = spoilt != NULL ? spoilt : a->bytes;
@@ -450,6 +475,7 @@ cluster_world_result cluster_world_run(const cluster_world_desc *d) {
         handle(w, &e, end_us - QUIET_MS * SIM_MS);
     }
     if (result.ok) rules_final(w);
+    sum_traffic(w);
     finish(w);
     free(w);
     return result;

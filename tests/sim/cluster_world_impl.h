@@ -48,6 +48,7 @@ typedef struct {
     double clock_rate;
     int64_t clock_off_ms; /* of the time of day */
     uint64_t clock_zero_us, tick_at_us;
+    uint64_t sent_bytes, received_bytes; /* once all has settled */
     exo_raft_id shown_member;
     uint64_t shown_log, shown_index; /* the state that was last checked */
     uint64_t checked_term, checked_log;
