@@ -28,10 +28,18 @@ static const exo_raft_snapshot *keep_snapshot(exo_cluster *c, const exo_raft_sna
     return copy;
 }
 
-static void say_applied(exo_cluster *c, const exo_event *e, uint64_t tag) {
+static void say_applied(exo_cluster *c, const exo_event *e, uint64_t index, uint64_t tag) {
     exo_cluster_action *a = exo_cluster_emit(c, EXO_CLUSTER_APPLIED);
+    a->log_id = c->log_id;
+    a->index = index;
     a->event = exo_cluster_keep(c, e, sizeof *e);
     a->tag = tag;
+}
+
+static void say_restored(exo_cluster *c, uint64_t index) {
+    exo_cluster_action *a = exo_cluster_emit(c, EXO_CLUSTER_RESTORED);
+    a->log_id = c->log_id;
+    a->index = index;
 }
 
 static void drop_first(exo_cluster *c) {
@@ -78,11 +86,14 @@ static void apply(exo_cluster *c, const exo_raft_entry *entry) {
         return;
     }
     if (e.type <= EXO_EVENT_NODE_REMOVED) c->members_changed = true;
+    if (e.type == EXO_EVENT_NODE_LEFT || e.type == EXO_EVENT_NODE_REMOVED) {
+        exo_cluster_forget_joins(c, e.node); /* what it asked for before that is void */
+    }
     bool mark = e.type == EXO_EVENT_NODE_RENAMED && o.node == c->node && o.session == c->session;
     if (mark && c->carry_mark == EXO_CLUSTER_MARK_SENT) c->carry_mark = EXO_CLUSTER_MARK_PASSED;
     uint64_t tag = first ? c->waiting[0].tag : 0;
     if (first) drop_first(c);
-    say_applied(c, &e, tag);
+    say_applied(c, &e, entry->index, tag);
 }
 
 static void replace_state(exo_cluster *c, const exo_raft_snapshot *s) {
@@ -97,12 +108,12 @@ static void replace_state(exo_cluster *c, const exo_raft_snapshot *s) {
     const exo_state_node *self = exo_state_node_of(&c->state, c->node);
     if (self != NULL && self->session == c->session && c->n_waiting > 0 && c->waiting[0].sent &&
         c->waiting[0].number <= self->number) { /* what was on its way is in it */
-        if (c->waiting[0].tag != 0) say_applied(c, &c->waiting[0].event, c->waiting[0].tag);
+        if (c->waiting[0].tag != 0) say_applied(c, &c->waiting[0].event, 0, c->waiting[0].tag);
         drop_first(c);
     }
     c->members_changed = true;
     c->carry_mark = EXO_CLUSTER_MARK_NONE;
-    exo_cluster_emit(c, EXO_CLUSTER_RESTORED);
+    say_restored(c, s->index);
 }
 
 static void send(exo_cluster *c, const exo_raft_message *m) {
@@ -365,7 +376,7 @@ void exo_cluster_begin_log(exo_cluster *c, bool fork) {
     a = exo_cluster_emit(c, EXO_CLUSTER_PERSIST_SNAPSHOT);
     a->snapshot = keep_snapshot(c, &s);
     new_raft(c, &s, term);
-    exo_cluster_emit(c, EXO_CLUSTER_RESTORED);
+    say_restored(c, s.index);
 }
 
 static bool copy_state(const exo_state *from, exo_buf *scratch, exo_state *to) {
@@ -386,6 +397,17 @@ static exo_event created_event(const exo_state_instance *i) {
     return e;
 }
 
+static exo_event download_event(const exo_state_download *d) {
+    exo_event e = {.type = EXO_EVENT_DOWNLOAD_STARTED, .node = d->node};
+    memcpy(e.model_id, d->what, sizeof e.model_id);
+    return e;
+}
+
+/* Downloads are brought along by the node that runs them; those that failed are past. */
+static bool is_running_here(const exo_cluster *c, const exo_state_download *d) {
+    return d->node == c->node && d->reason[0] == '\0';
+}
+
 static exo_event deleted_event(const exo_state_deleted *d) {
     exo_event e = {.type = EXO_EVENT_INSTANCE_DELETED};
     memcpy(e.instance, d->id, sizeof e.instance);
@@ -401,6 +423,11 @@ static bool pack(exo_cluster *c) {
     bool room = true;
     for (size_t k = 0; k < c->carry.n_instances && room; k++) {
         exo_event e = created_event(&c->carry.instances[k]);
+        room = exo_state_apply(&all, &nobody, &e, NULL) == EXO_OK;
+    }
+    for (size_t k = 0; k < c->carry.n_downloads && room; k++) {
+        exo_event e = download_event(&c->carry.downloads[k]);
+        if (!is_running_here(c, &c->carry.downloads[k])) continue;
         room = exo_state_apply(&all, &nobody, &e, NULL) == EXO_OK;
     }
     for (size_t k = 0; k < c->carry.n_deleted && room; k++) {
@@ -453,6 +480,15 @@ void exo_cluster_bring(exo_cluster *c) {
         const exo_state_instance *i = &c->carry.instances[k];
         if (!is_missing(c, i)) continue;
         exo_event e = created_event(i);
+        exo_cluster_propose(c, &e, 0);
+        all = false;
+    }
+    for (size_t k = 0; k < c->carry.n_downloads && c->status == EXO_OK; k++) {
+        const exo_state_download *d = &c->carry.downloads[k];
+        bool known = exo_state_download_of(&c->state, d->node, d->what) != NULL;
+        if (known || !is_running_here(c, d)) continue;
+        if (c->state.n_downloads >= EXO_STATE_MAX_DOWNLOADS) continue;
+        exo_event e = download_event(d);
         exo_cluster_propose(c, &e, 0);
         all = false;
     }
