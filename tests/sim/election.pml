@@ -14,7 +14,7 @@
  * what a node shows never becomes less.
  * Each of these breaks that, and spin must find it:
  *   VOTE_NOT_PERSISTED  TERM_NOT_PERSISTED  OLD_TERM_GRANTED  VOTED_TWICE
- *   FORK_WITHOUT_NUMBER  NEWCOMERS_TERM_FORGOTTEN (both with FORKS) */
+ *   FORK_WITHOUT_NUMBER  NEWCOMERS_TERM_FORGOTTEN  SAME_TERM_FORGOTTEN (with FORKS) */
 #ifndef N
 #define N 3
 #endif
@@ -135,11 +135,13 @@ inline let_in(i, j) {
     if
 #ifndef NEWCOMERS_TERM_FORGOTTEN
     :: term[j] > term[i] -> see_term(i, term[j]) /* it leads again in the term behind */
+#ifndef SAME_TERM_FORGOTTEN
     :: term[j] == term[i] && number[log_of[j]] > number[log_of[i]] ->
         if
         :: term[i] < TERMS - 1 -> see_term(i, term[i] + 1)
         :: else
         fi
+#endif
 #endif
     :: else ->
         assert(term[i] > term[j] ||

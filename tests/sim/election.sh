@@ -39,6 +39,6 @@ check "two nodes that go on alone and meet again" 0 -DN=2 -DTERMS="$forks" -DFOR
 for mistake in VOTE_NOT_PERSISTED TERM_NOT_PERSISTED OLD_TERM_GRANTED VOTED_TWICE; do
     check "three nodes, $mistake" 1 -DN=3 -DTERMS=3 "-D$mistake"
 done
-for mistake in FORK_WITHOUT_NUMBER NEWCOMERS_TERM_FORGOTTEN; do
+for mistake in FORK_WITHOUT_NUMBER NEWCOMERS_TERM_FORGOTTEN SAME_TERM_FORGOTTEN; do
     check "two nodes, $mistake" 1 -DN=2 -DTERMS="$forks" -DFORKS "-D$mistake"
 done
