@@ -240,5 +240,13 @@ endforeach()
 add_test(NAME sim_seeds COMMAND raft_sim --seeds 1000)
 add_test(NAME sim_planted_bugs COMMAND raft_sim --plants --seeds 10000)
 add_test(NAME sim_clusters COMMAND cluster_sim --seeds 200)
-add_test(NAME sim_clusters_planted_bugs COMMAND cluster_sim --plants --seeds 200)
-set_tests_properties(sim_seeds sim_planted_bugs sim_clusters sim_clusters_planted_bugs PROPERTIES LABELS sim TIMEOUT 600)
+add_test(NAME sim_clusters_planted_bugs COMMAND tests/sim/plants.sh $<TARGET_FILE:cluster_sim>
+    WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+add_test(NAME sim_regressions COMMAND tests/sim/regressions.sh $<TARGET_FILE:cluster_sim>
+    WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+add_test(NAME sim_options COMMAND tests/sim/options.sh $<TARGET_FILE:cluster_sim>
+    $<TARGET_FILE:raft_sim> WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+add_test(NAME sim_election COMMAND tests/sim/election.sh WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+set_tests_properties(sim_seeds sim_planted_bugs sim_clusters sim_clusters_planted_bugs
+    sim_regressions sim_options sim_election PROPERTIES LABELS sim TIMEOUT 600
+    SKIP_RETURN_CODE 77)
