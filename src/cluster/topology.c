@@ -1,10 +1,12 @@
-/* topology.c - the record's table, its message, and the rules of when to measure; see topology.h. */
+/* topology.c - the record's table, its message, and the rules of when to measure; see topology.h.
+ */
 #include "cluster/topology.h"
 
 #include "base/mem.h"
 #include "cluster/telemetry.h"
 #include "cluster/telemetry_record.h"
 
+#include <math.h>
 #include <stddef.h>
 
 #define MAX_MS       1e6
@@ -15,24 +17,27 @@
 #define CHANGED_RTT  1.5
 #define RTT_NOISE_MS 2.0
 
-#define AT(member) offsetof(exo_link_metrics, member)
-#define TEXT_OF(member) AT(member), sizeof((exo_link_metrics *)0)->member
-enum { UNKNOWN = EXO_FIELD_MAY_BE_UNKNOWN, OURS = EXO_FIELD_MAY_BE_UNKNOWN | EXO_FIELD_MAY_BE_ABSENT };
+#define AT(m) .name = #m, .offset = offsetof(exo_link_metrics, m)
+#define TEXT(m, fl)                                                                                \
+    { AT(m), .kind = EXO_FIELD_TEXT, .size = sizeof((exo_link_metrics *)0)->m, .flags = fl }
+#define REAL(m, high)                                                                              \
+    { AT(m), .kind = EXO_FIELD_REAL, .most = high, .flags = EXO_FIELD_MAY_BE_UNKNOWN }
 
 static const exo_field link_fields[] = {
-    {"source_node", EXO_FIELD_TEXT, 0, TEXT_OF(source_node), 0, 0, NULL, 0},
-    {"sink_node", EXO_FIELD_TEXT, 0, TEXT_OF(sink_node), 0, 0, NULL, 0},
-    {"latency_ms", EXO_FIELD_REAL, UNKNOWN, AT(latency_ms), 0, 0, MAX_MS, NULL, 0},
-    {"bandwidth_gbps", EXO_FIELD_REAL, UNKNOWN, AT(bandwidth_gbps), 0, 0, MAX_GBPS, NULL, 0},
-    {"p2p_supported", EXO_FIELD_BOOL, EXO_FIELD_MAY_BE_ABSENT, AT(p2p_supported), 0, 0, 0, NULL, 0},
-    {"p2p_bandwidth_gbps", EXO_FIELD_REAL, OURS, AT(p2p_bandwidth_gbps), 0, 0, MAX_GBPS, NULL, 0},
-    {"link_type", EXO_FIELD_TEXT, 0, TEXT_OF(link_type), 0, 0, NULL, 0},
-    {"jitter_ms", EXO_FIELD_REAL, OURS, AT(jitter_ms), 0, 0, MAX_MS, NULL, 0},
-    {"loss", EXO_FIELD_REAL, OURS, AT(loss), 0, 0, 1, NULL, 0},
-    {"interface", EXO_FIELD_TEXT, EXO_FIELD_MAY_BE_ABSENT, TEXT_OF(interface), 0, 0, NULL, 0},
+    TEXT(source_node, 0),
+    TEXT(sink_node, 0),
+    REAL(latency_ms, MAX_MS),
+    REAL(bandwidth_gbps, MAX_GBPS),
+    {AT(p2p_supported), .kind = EXO_FIELD_BOOL, .flags = EXO_FIELD_MAY_BE_ABSENT},
+    REAL(p2p_bandwidth_gbps, MAX_GBPS),
+    TEXT(link_type, 0),
+    REAL(jitter_ms, MAX_MS),
+    REAL(loss, 1),
+    TEXT(interface, EXO_FIELD_MAY_BE_ABSENT),
 };
 #undef AT
-#undef TEXT_OF
+#undef TEXT
+#undef REAL
 
 static const exo_record_table link_table = {"link", link_fields,
                                             sizeof link_fields / sizeof link_fields[0],
@@ -124,8 +129,8 @@ bool exo_path_measured(exo_path_plan *p, bool was_long, double bytes_per_s, doub
         return false;
     }
     double before = p->bytes_per_s;
-    bool other = before == 0 || bytes_per_s > before * CHANGED_RATE ||
-                 bytes_per_s * CHANGED_RATE < before;
+    bool other =
+        before == 0 || bytes_per_s > before * CHANGED_RATE || bytes_per_s * CHANGED_RATE < before;
     if (!was_long && bytes_per_s > FAST) {
         if (!other && p->n_done > 0) { /* as far as a short train tells, nothing has changed */
             p->at_ms = now_ms;

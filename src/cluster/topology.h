@@ -45,10 +45,10 @@ void exo_topology_free(exo_link_metrics *links, size_t n);
 /* All-zero: never measured, due at once. */
 typedef struct {
     uint64_t due_ms;
-    uint32_t n_done;     /* since the last change */
-    double rtt_ms;       /* when it was measured last; 0 = never */
-    double bytes_per_s;  /* 0 = not known */
-    uint64_t at_ms;      /* of bytes_per_s */
+    uint32_t n_done;    /* since the last change */
+    double rtt_ms;      /* when it was measured last; 0 = never */
+    double bytes_per_s; /* 0 = not known */
+    uint64_t at_ms;     /* of bytes_per_s */
 } exo_path_plan;
 
 /* Soon after a change of the way's round trip, seldom otherwise.  rtt_ms may be NAN. */

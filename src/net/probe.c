@@ -30,7 +30,8 @@ struct exo_probe {
     void *ud;
 };
 
-static socklen_t address_of(bool v6, const char *host, uint16_t port, struct sockaddr_storage *out) {
+static socklen_t address_of(bool v6, const char *host, uint16_t port,
+                            struct sockaddr_storage *out) {
     char mapped[80];
     *out = (struct sockaddr_storage){0};
     if (!v6) {
@@ -112,8 +113,8 @@ static void on_readable(uv_poll_t *poll, int status, int events) {
     }
 }
 
-exo_status exo_probe_create(uv_loop_t *loop, const char *host, uint16_t port, exo_probe_fn on_packet,
-                            void *ud, exo_probe **out, exo_error *err) {
+exo_status exo_probe_create(uv_loop_t *loop, const char *host, uint16_t port,
+                            exo_probe_fn on_packet, void *ud, exo_probe **out, exo_error *err) {
     *out = NULL;
     exo_probe *p = exo_calloc(1, sizeof *p);
     if (p == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for probes");

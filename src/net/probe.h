@@ -17,8 +17,8 @@ typedef void (*exo_probe_fn)(void *ud, uint64_t token, uint32_t index, uint32_t 
 
 /* host: where links are accepted, an address or a wildcard.  The port is tried first, so that one
  * rule of a firewall fits both; taken, any other serves. */
-exo_status exo_probe_create(uv_loop_t *loop, const char *host, uint16_t port, exo_probe_fn on_packet,
-                            void *ud, exo_probe **out, exo_error *err);
+exo_status exo_probe_create(uv_loop_t *loop, const char *host, uint16_t port,
+                            exo_probe_fn on_packet, void *ud, exo_probe **out, exo_error *err);
 uint16_t exo_probe_port(const exo_probe *p);
 /* Sends a whole train at once; the number of datagrams that left. */
 uint32_t exo_probe_send(exo_probe *p, const char *host, uint16_t port, uint64_t token, uint32_t n);
