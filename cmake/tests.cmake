@@ -127,7 +127,7 @@ endif()
 include(cmake/fuzz.cmake) # the corpora, replayed
 
 # Real processes, driven by pytest; they run the release binary unless EXO names another.
-foreach(suite cli api reasoning cluster election architectures hosts cross_device_discovery clients slow tiny pull safetensors convert mutants telemetry)
+foreach(suite cli api reasoning cluster election architectures hosts cross_device_discovery clients slow tiny pull safetensors convert mutants telemetry membership downloads own_api)
     add_test(NAME integration_${suite}
         COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/integration/test_${suite}.py
         WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
@@ -226,7 +226,7 @@ set_tests_properties(neon_whole PROPERTIES LABELS neon TIMEOUT 900 RUN_SERIAL TR
 # Simulated clusters on virtual time (tests/sim): every rule holds, and each planted bug is found.
 foreach(sim raft cluster)
     file(GLOB sim_sources CONFIGURE_DEPENDS tests/sim/${sim}_*.c)
-    add_executable(${sim}_sim ${sim_sources} tests/sim/sim.c)
+    add_executable(${sim}_sim ${sim_sources} tests/sim/sim.c tests/sim/options.c)
     target_include_directories(${sim}_sim PRIVATE tests)
     target_link_libraries(${sim}_sim PRIVATE exo_cluster)
     target_compile_options(${sim}_sim PRIVATE ${EXO_WARNINGS})

@@ -79,9 +79,20 @@ exo_thermal_state exo_thermal_state_of(double temperature_celsius) {
     return temperature_celsius > 60 ? EXO_THERMAL_WARNING : EXO_THERMAL_NORMAL;
 }
 
+static const char *const thermal_names[] = {"normal", "warning", "throttling", "critical"};
+enum { N_THERMAL = sizeof thermal_names / sizeof thermal_names[0] };
+
 const char *exo_thermal_state_name(exo_thermal_state s) {
-    static const char *const names[] = {"normal", "warning", "throttling", "critical"};
-    return (unsigned)s < sizeof names / sizeof names[0] ? names[s] : "?";
+    return (unsigned)s < N_THERMAL ? thermal_names[s] : "?";
+}
+
+bool exo_thermal_state_parse(const char *name, exo_thermal_state *out) {
+    for (int s = 0; s < N_THERMAL; s++) {
+        if (strcmp(name, thermal_names[s]) != 0) continue;
+        *out = (exo_thermal_state)s;
+        return true;
+    }
+    return false;
 }
 
 /* A mean, or a sum, over what is known. */

@@ -49,7 +49,8 @@ typedef enum {
     EXO_THERMAL_CRITICAL,   /* above 90 */
 } exo_thermal_state;
 exo_thermal_state exo_thermal_state_of(double temperature_celsius);
-const char *exo_thermal_state_name(exo_thermal_state s); /* "normal" */
+const char *exo_thermal_state_name(exo_thermal_state s);                /* "normal" */
+bool exo_thermal_state_parse(const char *name, exo_thermal_state *out); /* false: no such state */
 
 /* What all devices are together.  Averages are over those that know the figure; NAN for none. */
 typedef struct {
