@@ -14,6 +14,8 @@
 #define PUT_OFF_MS   1000u
 #define FAST         4e6 /* bytes per second from where a short train is over too soon */
 #define CHANGED_RATE 1.5 /* a short train that differs by so much is looked into */
+#define VERY_FAST    20e6
+#define CHANGED_FAST 4.0
 #define CHANGED_RTT  1.5
 #define RTT_NOISE_MS 2.0
 
@@ -113,7 +115,9 @@ bool exo_path_due(exo_path_plan *p, double rtt_ms, uint64_t now_ms) {
     return now_ms >= p->due_ms;
 }
 
-bool exo_path_wants_long(const exo_path_plan *p) { return p->n_done == 0 && p->bytes_per_s > FAST; }
+bool exo_path_wants_long(const exo_path_plan *p) {
+    return p->doubted || (p->n_done == 0 && p->bytes_per_s > FAST);
+}
 
 static void pause(exo_path_plan *p, uint64_t now_ms) {
     uint32_t last = sizeof pause_ms / sizeof pause_ms[0] - 1;
@@ -121,30 +125,34 @@ static void pause(exo_path_plan *p, uint64_t now_ms) {
     p->n_done++;
 }
 
+/* Where a train is over within a millisecond, the machine's own clock and load show as well. */
+static bool is_other(double a, double b) {
+    double low = a < b ? a : b, high = a < b ? b : a;
+    return high > low * (low > VERY_FAST ? CHANGED_FAST : CHANGED_RATE);
+}
+
 bool exo_path_measured(exo_path_plan *p, bool was_long, double bytes_per_s, double rtt_ms,
                        uint64_t now_ms) {
+    double before = p->bytes_per_s;
+    bool news = bytes_per_s > 0 && is_other(bytes_per_s, before);
     if (!isnan(rtt_ms)) p->rtt_ms = rtt_ms;
     if (bytes_per_s <= 0) {
+        p->doubted = false;
         pause(p, now_ms);
         return false;
     }
-    double before = p->bytes_per_s;
-    bool other =
-        before == 0 || bytes_per_s > before * CHANGED_RATE || bytes_per_s * CHANGED_RATE < before;
-    if (!was_long && bytes_per_s > FAST) {
-        if (!other && p->n_done > 0) { /* as far as a short train tells, nothing has changed */
-            p->at_ms = now_ms;
-            pause(p, now_ms);
-            return false;
-        }
-        p->n_done = 0;
-        p->due_ms = now_ms; /* the long one follows */
-    } else {
-        pause(p, now_ms);
-    }
-    p->bytes_per_s = bytes_per_s;
     p->at_ms = now_ms;
-    return other;
+    if (!was_long && bytes_per_s > FAST && (before == 0 || news)) {
+        p->doubted = true; /* a long one tells more, now */
+        p->due_ms = now_ms;
+        if (before == 0) p->bytes_per_s = bytes_per_s;
+        return before == 0;
+    }
+    p->doubted = false;
+    if (was_long || news) p->bytes_per_s = bytes_per_s;
+    if (news) p->n_done = 0;
+    pause(p, now_ms);
+    return news;
 }
 
 void exo_path_put_off(exo_path_plan *p, uint64_t now_ms) { p->due_ms = now_ms + PUT_OFF_MS; }

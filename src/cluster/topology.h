@@ -45,6 +45,7 @@ void exo_topology_free(exo_link_metrics *links, size_t n);
 /* All-zero: never measured, due at once. */
 typedef struct {
     uint64_t due_ms;
+    bool doubted;       /* a short train said otherwise: a long one is to tell */
     uint32_t n_done;    /* since the last change */
     double rtt_ms;      /* when it was measured last; 0 = never */
     double bytes_per_s; /* 0 = not known */
