@@ -200,6 +200,10 @@ static void put_cluster(const page *p) {
 
 static const figure link_figures[] = {
     {"exo_link_rtt_milliseconds", "gauge", "Round trip; absent until measured.", "rtt_ms"},
+    {"exo_link_jitter_milliseconds", "gauge", "How far single round trips are from that.",
+     "jitter_ms"},
+    {"exo_link_loss_ratio", "gauge", "The part of what is sent that is lost, 0 to 1.", "loss"},
+    {"exo_link_bandwidth_gigabits", "gauge", "Gbit/s, as measured.", "bandwidth_gbps"},
     {"exo_link_sent_bytes_total", "counter", "Bytes sent on the control link.", "bytes_sent"},
     {"exo_link_received_bytes_total", "counter", "Bytes received on it.", "bytes_received"},
 };
@@ -212,7 +216,8 @@ static void put_links(const page *p) {
         begin_family(p->out, f->name, f->type, f->help);
         json_array_foreach(json_object_get(p->state, "links"), k, l) {
             const json_t *v = json_object_get(l, f->key);
-            if (json_is_real(v) && json_real_value(v) == 0) continue; /* not measured yet */
+            bool is_rtt = strcmp(f->key, "rtt_ms") == 0;
+            if (is_rtt && json_number_value(v) == 0) continue; /* not measured yet */
             sample(
                 p->out, f->name,
                 (label[MAX_LABELS]){{"source", text_of(l, "source")}, {"sink", text_of(l, "sink")}},
