@@ -26,7 +26,7 @@
 
 #define ASK_MS       2000u   /* an ask without its result has failed by then */
 #define TRAIN_MS     600u    /* for all of a train to arrive */
-#define TELL_MS      10000u  /* between two words to peers when something has changed */
+#define TELL_MS      5000u   /* between two words to peers when something has changed */
 #define TELL_IDLE_MS 300000u /* and when nothing has */
 #define TOKEN_BYTES  17
 

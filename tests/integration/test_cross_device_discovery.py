@@ -61,8 +61,7 @@ def test_a_bad_cable_delays_nothing_but_itself(lan: Lan, tmp_path: Path) -> None
     wait_until("both see both", lambda: first.names() == second.names() == {"n1", "n2"}, 5)
     time.sleep(1)
     assert first.names() == {"n1", "n2"}
-    (link,) = first.state["links"]
-    assert 20 < link["rtt_ms"] < 2000  # a lost segment comes again after 200 ms or more
+    wait_until("the round trip is measured", lambda: 20 < only_link(first)["rtt_ms"] < 2000)
     assert " left: " not in first.log_text()
 
 
@@ -94,11 +93,10 @@ def test_a_link_is_measured_and_its_change_noticed(lan: Lan, tmp_path: Path) -> 
     print(f"20 ms, 5 % loss, 50 Mbit/s: {link}")
     lan.change("delay-ms 40 loss 0 rate-mbit 10")
     wait_until("the change is noticed", lambda: shows(first, 80, 10) and shows(second, 80, 10), 60)
-    told = wait_until("the topology has both directions", lambda: {
-        (t["source_node"], t["sink_node"]) for t in first.state["topology"]
-        if t["latency_ms"] and t["bandwidth_gbps"]} if len(first.state["topology"]) == 2 else None)
     ids = first.state["node_id"], second.state["node_id"]
-    assert told == {ids, ids[::-1]}
+    wait_until("the topology has both directions", lambda: {ids, ids[::-1]} == {
+        (t["source_node"], t["sink_node"]) for t in first.state["topology"]
+        if t["latency_ms"] and t["bandwidth_gbps"]})
 
 
 class Counter:
@@ -137,7 +135,7 @@ def test_an_idle_link_carries_little(lan: Lan, tmp_path: Path) -> None:
         wait_until("all is measured", lambda node=node: all(
             x["bandwidth_mbps"] for x in node.state["links"]), 30)
     time.sleep(2)
-    rates = Counter(hosts[0]).count(6)
+    rates = Counter(hosts[0]).count(5)
     print({n: round(r) for n, r in enumerate(rates.values())})
     assert len(rates) == 2 and max(rates.values()) < 2 * 2000  # 2 kB/s in each direction
 
