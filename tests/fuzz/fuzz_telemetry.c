@@ -59,6 +59,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n) {
         check_metrics(&g);
         check_again(exo_telemetry_create_metrics_message(&g), m.payload);
     }
+    exo_link_metrics *links;
+    size_t n_links;
+    if (exo_telemetry_parse_topology(m.payload, &links, &n_links, &err) == EXO_OK) {
+        check_again(exo_telemetry_create_topology_message(0, links, n_links), json_object());
+        exo_topology_free(links, n_links);
+    } else {
+        CHECK(links == NULL);
+    }
     exo_device_registration_finish(&r);
     exo_heartbeat_finish(&h);
     exo_gpu_metrics_finish(&g);

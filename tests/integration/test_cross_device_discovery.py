@@ -17,7 +17,7 @@ from conftest import KEY, wait_until
 from lan import Host, Lan, LanNode, lan  # noqa: F401 (a fixture)
 
 SAME_KEY = {"EXO_CLUSTER_KEY": KEY}
-BEACON_PORT, BEACON_BYTES = 52417, 148
+LINK_PORT, BEACON_PORT, BEACON_BYTES = 52416, 52417, 148
 TRAIN_BYTES = 1242  # a datagram that measures bandwidth: 16 of them after 10, 60 and each 600 s
 
 
@@ -97,6 +97,27 @@ def test_a_link_is_measured_and_its_change_noticed(lan: Lan, tmp_path: Path) -> 
     wait_until("the topology has both directions", lambda: {ids, ids[::-1]} == {
         (t["source_node"], t["sink_node"]) for t in first.state["topology"]
         if t["latency_ms"] and t["bandwidth_gbps"]})
+
+
+def test_a_link_takes_the_better_of_two_ways(lan: Lan, tmp_path: Path) -> None:
+    a, b = lan.bad_cable("--delay-ms", "5")
+    lan.bad_cable("--delay-ms", "15", device="lan1", network="10.78.0")
+    first = lan.start(a, tmp_path / "a", env=SAME_KEY)
+    second = lan.start(b, tmp_path / "b", env=SAME_KEY)
+    for node in (first, second):
+        node.wait_healthy()
+
+    def on(device: str) -> bool:
+        return all(n.names() == {"n1", "n2"} and only_link(n).get("interface") == device
+                   for n in (first, second))
+
+    wait_until("the shorter way is in use", lambda: on("lan0"), 30)
+    lan.change("delay-ms 80")
+    wait_until("the link moves when its way gets worse", lambda: on("lan1"), 60)
+    assert " left: " not in first.log_text() + second.log_text()
+    lan.change("delay-ms 5")
+    lan.change("loss 1", "lan1")
+    wait_until("the other way stands in for a cut one", lambda: on("lan0"), 30)
 
 
 class Counter:
@@ -280,6 +301,13 @@ def test_garbage_and_replays_change_nothing(lan: Lan, trio: list[Host], tmp_path
     for target in (a, b):
         for datagram in worst * 20:
             mouth.sendto(datagram, (target.host.addr, BEACON_PORT))
+            mouth.sendto(datagram, (target.host.addr, LINK_PORT))  # where trains arrive
+        stranger = b"EOXT" + bytes(1196)  # of a train that nobody agreed on
+        mouth.sendto(stranger, (target.host.addr, LINK_PORT))
+        with trio[2].inside(), socket.create_connection((target.host.addr, LINK_PORT), 5) as s:
+            s.sendall(os.urandom(4096))
+            while s.recv(4096):  # it says why, and closes
+                pass
     wait_until("garbage is counted", lambda: a.state["discovery"]["beacons"]["garbage"] >= 50)
     assert a.names() == b.names() == {"n1", "n2"}
     statuses = {h["status"] for h in a.state["discovery"]["heard"] if not h["proven"]}
