@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#define MAGIC  0x54584f45u
+#define MAGIC  0x544f5845u
 #define FEWEST 4u
 
 void exo_train_write(uint64_t token, uint32_t index, uint8_t out[EXO_TRAIN_BYTES]) {

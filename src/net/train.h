@@ -1,7 +1,7 @@
 /* train.h - a train: datagrams sent back to back, whose arrival shows how fast a way carries.
  *
  *   offset  bytes  (little-endian)
- *   0       4      magic 0x54584f45
+ *   0       4      magic 0x544f5845 "EXOT"
  *   4       2      index in the train, from 0
  *   6       2      zero
  *   8       8      token: agreed on over a link, which proves who sends

@@ -302,7 +302,7 @@ def test_garbage_and_replays_change_nothing(lan: Lan, trio: list[Host], tmp_path
         for datagram in worst * 20:
             mouth.sendto(datagram, (target.host.addr, BEACON_PORT))
             mouth.sendto(datagram, (target.host.addr, LINK_PORT))  # where trains arrive
-        stranger = b"EOXT" + bytes(1196)  # of a train that nobody agreed on
+        stranger = b"EXOT" + bytes(1196)  # of a train that nobody agreed on
         mouth.sendto(stranger, (target.host.addr, LINK_PORT))
         with trio[2].inside(), socket.create_connection((target.host.addr, LINK_PORT), 5) as s:
             s.sendall(os.urandom(4096))
