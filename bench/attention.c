@@ -1,10 +1,11 @@
 /* attention.c - speed of CPU attention of one row over a long context, as CSV.
  *
- *   bench_attention [ISA [THREADS [DEPTH [N_KV_HEADS [GROUP [HEAD_DIM]]]]]]
+ *   bench_attention [ISA [THREADS [DEPTH [N_KV_HEADS [GROUP [HEAD_DIM [MIB]]]]]]]
  *
- * Runs a plan of attention alone, as many layers as overflow the caches, over pages of random keys
- * and values in a shuffled order.  Columns: kv, isa, threads, kv heads x group x head_dim, depth,
- * us a layer, kv_gbps (bytes of keys and values), read_gbps (plain reading), share. */
+ * Runs a plan of attention alone, with as many layers as their pages take MIB (256: beyond the
+ * caches; 0: one layer), over random keys and values in pages in a shuffled order.  Columns: kv,
+ * isa, threads, kv heads x group x head_dim, depth, us a layer, kv_gbps (bytes of keys and values),
+ * read_gbps (plain reading), share. */
 #include "base/clock.h"
 #include "base/mem.h"
 #include "compute/cpu/bandwidth.h"
@@ -14,13 +15,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define POOL_BYTES ((size_t)256 << 20) /* of all layers at least */
 #define MAX_LAYERS 256u
-#define PASSES     8
+#define PASSES     16
 #define SOME_PAGES 16u /* filled one position at a time; the others are copies */
 
 typedef struct {
     uint32_t n_kv_heads, group, head_dim, depth;
+    size_t pool_bytes; /* of all layers at least */
     exo_dtype type;
 } shape;
 
@@ -45,7 +46,8 @@ static void fill_pages(const shape *s, uint8_t *k, uint8_t *v, uint32_t n) {
     for (uint32_t i = 0; i < n * EXO_KV_PAGE_TOKENS; i++) {
         for (uint32_t h = 0; h < s->n_kv_heads; h++) {
             test_floats(&rng, row, s->head_dim);
-            exo_ref_kv_store(&pool, i / EXO_KV_PAGE_TOKENS, i % EXO_KV_PAGE_TOKENS, h, row, row);
+            (void)exo_ref_kv_store(&pool, i / EXO_KV_PAGE_TOKENS, i % EXO_KV_PAGE_TOKENS, h, row,
+                                   row);
         }
     }
 }
@@ -57,7 +59,7 @@ static void fill(bench *b, const shape *s, uint32_t n_pages) {
     if (k == NULL || v == NULL) die("no memory");
     fill_pages(s, k, v, some);
     for (b->n_layers = 0; b->n_layers < MAX_LAYERS; b->n_layers++) {
-        if (b->n_layers * page * n_pages * 2 >= POOL_BYTES) break;
+        if (b->n_layers > 0 && b->n_layers * page * n_pages * 2 >= s->pool_bytes) break;
         exo_buffer **to = &b->k[b->n_layers], **vo = &b->v[b->n_layers];
         if (b->cpu->allocate(b->device, page * n_pages, to, NULL) != EXO_OK ||
             b->cpu->allocate(b->device, page * n_pages, vo, NULL) != EXO_OK) {
@@ -120,7 +122,7 @@ static void run(const shape *s, const char *isa, uint32_t threads, double read_g
     double seconds = measure(&b, s, n_pages);
     size_t page = exo_kv_page_bytes(s->type, s->n_kv_heads, s->head_dim);
     double gbps = 2e-9 * (double)page * n_pages / seconds;
-    printf("%s,%s,%u,%ux%ux%u,%u,%.0f,%.1f,%.1f,%.2f\n", exo_dtype_get(s->type)->name, isa, threads,
+    printf("%s,%s,%u,%ux%ux%u,%u,%.1f,%.1f,%.1f,%.2f\n", exo_dtype_get(s->type)->name, isa, threads,
            s->n_kv_heads, s->group, s->head_dim, s->depth, seconds * 1e6, gbps, read_gbps,
            gbps / read_gbps);
     (void)fflush(stdout);
@@ -136,11 +138,12 @@ static uint32_t number(int argc, char **argv, int i, uint32_t otherwise) {
 }
 
 int main(int argc, char **argv) {
-    static const exo_dtype types[] = {EXO_F32, EXO_F16};
+    static const exo_dtype types[] = {EXO_F32, EXO_F16, EXO_Q8_0};
     shape s = {.depth = number(argc, argv, 3, 16000),
                .n_kv_heads = number(argc, argv, 4, 8),
                .group = number(argc, argv, 5, 4),
-               .head_dim = number(argc, argv, 6, 64)};
+               .head_dim = number(argc, argv, 6, 64),
+               .pool_bytes = (size_t)number(argc, argv, 7, 256) << 20};
     uint32_t only_threads = number(argc, argv, 2, 0);
     if (s.depth == 0 || s.depth > 1u << 20 || s.head_dim > 576) die("DEPTH or HEAD_DIM");
     puts("kv,isa,threads,shape,depth,us_layer,kv_gbps,read_gbps,share");
