@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#define MAX_N 33
+#define MAX_N 66 /* columns: from 64 on every type takes its way for many, if it has one */
 
 /* Calls fn with every other table that runs here; says so when there is none. */
 static void each_table(void (*fn)(const exo_cpu_kernels *k)) {
@@ -274,7 +274,7 @@ static void check_product(const exo_cpu_kernels *k, const exo_weight *w, const e
 }
 
 static void check_shape(exo_pool *pool, exo_dtype type, uint32_t rows, uint32_t cols) {
-    static const uint32_t columns[] = {1, 2, 3, 5, 7, 17, MAX_N};
+    static const uint32_t columns[] = {1, 2, 3, 5, 7, 17, 33, 64, 65, MAX_N};
     test_rng rng = {(uint64_t)type * 7919 + rows * 31 + cols};
     size_t bytes = rows * exo_dtype_row_bytes(type, cols);
     uint8_t *file = guarded(bytes);
@@ -330,26 +330,26 @@ static void check_fill(exo_pool *pool, exo_dtype type, int fill) {
     }
     exo_weight *w;
     assert_int_equal(exo_weight_pack(pool, type, 16, 512, file, &w, NULL), EXO_OK);
-    test_act a = make_act(&rng, exo_act_form_of(type), 2, 512);
-    for (uint32_t c = 0; c < 2; c++) {
+    test_act a = make_act(&rng, exo_act_form_of(type), MAX_N, 512);
+    for (uint32_t c = 0; c < MAX_N; c++) {
         float *x = a.x + c * a.act.ld_x, *d = a.d + c * a.act.ld_d;
         int8_t *q = a.q + c * a.act.ld_q;
-        for (uint32_t e = 0; e < 512; e++) x[e] = c == 0 ? 1 : -1;
+        for (uint32_t e = 0; e < 512; e++) x[e] = c % 2 == 0 ? 1 : -1;
         if (exo_act_form_of(type) == EXO_ACT_Q32) {
             (void)exo_ref_quantize32(x, 512, q, d, a.sum32 + c * a.act.ld_d);
         } else {
             (void)exo_ref_quantize256(x, 512, q, d, a.sums + c * a.act.ld_d * EXO_Q256_SUMS);
         }
     }
-    float want[32], got[32];
-    exo_matmul_task t = {w, &a.act, 2, 0, 1, want, 16};
+    static float want[MAX_N * EXO_GROUP_ROWS], got[MAX_N * EXO_GROUP_ROWS];
+    exo_matmul_task t = {w, &a.act, MAX_N, 0, 1, want, EXO_GROUP_ROWS};
     exo_ref_matmul(&t);
     size_t n;
     const exo_cpu_kernels *const *all = exo_kernels_all(&n);
     for (size_t k = 0; k < n; k++) {
-        if (all[k]->runs_here()) check_product(all[k], w, &a.act, 2, want, got);
+        if (all[k]->runs_here()) check_product(all[k], w, &a.act, MAX_N, want, got);
     }
-    free_act(&a, 2);
+    free_act(&a, MAX_N);
     exo_weight_free(w);
 }
 
