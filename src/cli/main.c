@@ -16,7 +16,7 @@ static const exo_command *const commands[] = {
     &exo_cmd_template, &exo_cmd_perplexity, &exo_cmd_bench,  &exo_cmd_devices, &exo_cmd_synth,
     &exo_cmd_pull,     &exo_cmd_models,     &exo_cmd_embed,  &exo_cmd_convert, &exo_cmd_invite,
     &exo_cmd_join,     &exo_cmd_leave,      &exo_cmd_remove, &exo_cmd_rekey,   &exo_cmd_doctor,
-    &exo_cmd_nodes,
+    &exo_cmd_nodes,    &exo_cmd_top,
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 

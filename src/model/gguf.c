@@ -76,6 +76,10 @@ exo_status exo_mapping_open(const char *path, exo_mapping *out, exo_error *err) 
     }
     *out = (exo_mapping){bytes, (size_t)st.st_size, id_of(&st), exo_strdup(path)};
     exo_map_guard_add(out->bytes, out->n_bytes);
+    if (out->path == NULL) {
+        exo_mapping_close(out);
+        status = exo_error_set(err, EXO_ENOMEM, "out of memory");
+    }
 done:
     if (fd >= 0) close(fd);
     return status;

@@ -17,6 +17,8 @@
 
 #include <cmocka.h>
 
+#define CLUSTER 77u
+
 static char dir[64], file[96];
 
 /* A cluster of one whose log is kept, as the node drives it. */
@@ -35,7 +37,7 @@ static exo_status step(keeper *k, const exo_cluster_input *in) {
 static void begin(keeper *k) {
     exo_error err = {0};
     *k = (keeper){.now_ms = 10};
-    if (exo_log_store_open(dir, &k->store, &err) != EXO_OK) fail_msg("%s", err.message);
+    if (exo_log_store_open(dir, CLUSTER, &k->store, &err) != EXO_OK) fail_msg("%s", err.message);
     exo_cluster_desc d = {.node = 5,
                           .name = "n",
                           .voter_ok = true,
@@ -121,7 +123,7 @@ static void test_one_process_has_the_file(void **state) {
     exo_log_store *second;
     exo_error err = {0};
     begin(&k);
-    assert_int_equal(exo_log_store_open(dir, &second, &err), EXO_EBUSY);
+    assert_int_equal(exo_log_store_open(dir, CLUSTER, &second, &err), EXO_EBUSY);
     assert_null(second);
     assert_non_null(strstr(err.message, "--data-dir"));
     end(&k);
@@ -143,6 +145,32 @@ static void test_a_damaged_entry_ends_the_log_there(void **state) {
     end(&k);
     begin(&k);
     assert_int_equal(n_instances(&k), 2);
+    end(&k);
+}
+
+static void test_another_clusters_log_is_put_aside(void **state) {
+    (void)state;
+    keeper k;
+    exo_log_store *store;
+    char aside[128];
+    struct stat info;
+    begin(&k);
+    for (int i = 0; i < 3; i++) create_instance(&k, i);
+    end(&k);
+    exo_error err = {0};
+    if (exo_log_store_open(dir, CLUSTER + 1, &store, &err) != EXO_OK) fail_msg("%s", err.message);
+    assert_int_equal(exo_log_store_found(store)->log_id, 0);
+    assert_null(exo_log_store_found(store)->snapshot);
+    assert_int_equal(exo_log_store_session(store), 2); /* never lower */
+    exo_log_store_close(store);
+    snprintf(aside, sizeof aside, "%s.left", file);
+    assert_int_equal(stat(aside, &info), 0);
+    begin(&k); /* and the other way round */
+    assert_int_equal(n_instances(&k), 0);
+    assert_int_equal(create_instance(&k, 9), EXO_OK);
+    end(&k);
+    begin(&k);
+    assert_int_equal(n_instances(&k), 1);
     end(&k);
 }
 
@@ -189,6 +217,8 @@ int main(void) {
                                         remove_dir),
         cmocka_unit_test_setup_teardown(test_one_process_has_the_file, fresh_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_a_damaged_entry_ends_the_log_there, fresh_dir,
+                                        remove_dir),
+        cmocka_unit_test_setup_teardown(test_another_clusters_log_is_put_aside, fresh_dir,
                                         remove_dir),
         cmocka_unit_test_setup_teardown(test_garbage_is_moved_aside, fresh_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_a_full_disk_is_an_error_and_loses_nothing, fresh_dir,
