@@ -2,6 +2,7 @@
 #define _DEFAULT_SOURCE
 #include "cli/cli.h"
 
+#include "engine/pack_cache.h"
 #include "engine/seat.h"
 #include "model/arch.h"
 
@@ -143,6 +144,19 @@ bool exo_cli_device(const exo_command *c, const char *text) {
     if (digits > 0 && text[4 + digits] == '\0') return true;
     exo_cli_usage(c, "--device must be like cpu:0 or vulkan:0, not \"%s\"", text);
     return false;
+}
+
+bool exo_cli_keep_packed(const char *data_dir) {
+    char dir[1200];
+    exo_error err = {0};
+    snprintf(dir, sizeof dir, "%s/packed", data_dir);
+    exo_pack_settings s = {.dir = dir};
+    if (exo_pack_settings_read(getenv("EXO_PACK_CACHE"), &s, &err) != EXO_OK) {
+        exo_cli_fail(&err);
+        return false;
+    }
+    exo_pack_cache_set(&s);
+    return true;
 }
 
 const char *exo_cli_data_dir(void) {

@@ -62,6 +62,9 @@ bool exo_cli_device(const exo_command *c, const char *text);
 
 /* EXO_HOME, or ~/.exo. */
 const char *exo_cli_data_dir(void);
+/* Packed weights are kept in this directory, as EXO_PACK_CACHE says; false after one line on
+ * stderr: it says nothing known. */
+bool exo_cli_keep_packed(const char *data_dir);
 /* Opens what -m names. */
 exo_status exo_cli_open_model(const char *name, exo_model **out, exo_error *err);
 /* The same as a bare file: its vocabulary is enough for some commands. */

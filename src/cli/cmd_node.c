@@ -67,6 +67,7 @@ static int run_until_signal(const exo_node_desc *d, uint16_t api_port, const cha
     exo_api *api = NULL;
     load_state state = {0};
     block_signals(&signals);
+    if (!exo_cli_keep_packed(d->data_dir)) return EXO_EXIT_USAGE;
     exo_status st = exo_node_start(d, &node, &err);
     if (st != EXO_OK) return exo_cli_fail(&err);
     if (load != NULL) {

@@ -207,6 +207,8 @@ static int print_result(const run_state *s, const run_options *o) {
                             json_stringn(exo_buf_str(&s->reasoning), s->reasoning.n));
     }
     const char *reason = exo_session_device_reason(s->session);
+    json_object_set_new(j, "mapped_bytes",
+                        json_integer((json_int_t)exo_session_mapped_bytes(s->session)));
     json_object_set_new(j, "device", json_string(exo_session_device(s->session)));
     json_object_set_new(j, "device_reason", reason[0] != '\0' ? json_string(reason) : json_null());
     json_object_set(j, "profile_changes", s->moves);
