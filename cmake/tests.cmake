@@ -103,6 +103,12 @@ endfunction()
 foreach(folder base compute model engine net cluster node)
     exo_unit_test(${folder})
 endforeach()
+# A stand-in for NVIDIA's management library, opened at run time as that one is.
+add_library(exo_fake_nvml MODULE tests/nvml/fake_nvml.c)
+target_compile_options(exo_fake_nvml PRIVATE ${EXO_WARNINGS})
+add_dependencies(node_sensors_nvml_test exo_fake_nvml)
+target_compile_definitions(node_sensors_nvml_test PRIVATE
+    EXO_FAKE_NVML_LIBRARY="$<TARGET_FILE:exo_fake_nvml>")
 if(EXO_VULKAN)
     add_library(exo_crash_icd MODULE tests/vulkan/crash_icd.c)
     target_include_directories(exo_crash_icd SYSTEM PRIVATE ${EXO_VULKAN_HEADERS})
@@ -133,7 +139,7 @@ endif()
 include(cmake/fuzz.cmake) # the corpora, replayed
 
 # Real processes, driven by pytest; they run the release binary unless EXO names another.
-foreach(suite cli api reasoning cluster election architectures hosts cross_device_discovery clients slow tiny pull safetensors convert mutants telemetry membership downloads)
+foreach(suite cli api reasoning cluster election architectures hosts cross_device_discovery clients slow tiny pull safetensors convert mutants telemetry membership downloads own_api top)
     add_test(NAME integration_${suite}
         COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/integration/test_${suite}.py
         WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})

@@ -1,8 +1,6 @@
 /* cluster.c - exo's own routes; see cluster.h. */
 #include "api/cluster.h"
 
-#include "api/fields.h"
-
 #include <stdlib.h>
 #include <string.h>
 
@@ -124,35 +122,42 @@ static void read_cuts(exo_fields *f, exo_placement_wish *w) {
     if (exo_fields_get(f, "min_nodes") == NULL) w->min_nodes = w->n_cuts + 1;
 }
 
-void exo_cluster_place(exo_call *c) {
+void exo_cluster_begin(exo_call *c, exo_fields *f, const char *model_id,
+                       const exo_placement_wish *wish) {
     exo_node *n = exo_calls_node(exo_call_all(c));
+    exo_model *m = NULL;
+    exo_error err = {0};
+    if (model_id == NULL) exo_fields_fail(f, "model_id", EXO_EINVAL, "is missing");
+    if (exo_fields_ok(f) && exo_node_model(n, model_id, &m, &err) != EXO_OK) {
+        exo_fields_fail(f, "model_id", err.status, "cannot be used: %s", err.message);
+    }
+    if (exo_fields_ok(f)) {
+        exo_call_hold(c);
+        exo_status st = exo_node_place(n, exo_model_id(m), wish, on_placed, c, &f->err);
+        if (st != EXO_OK) exo_call_release(c);
+    }
+    exo_model_unref(m);
+}
+
+void exo_cluster_refuse(exo_call *c, const exo_fields *f) {
+    exo_call_reply_error(c, f->err.status, f->err.message, f->param[0] ? f->param : NULL, NULL);
+}
+
+void exo_cluster_place(exo_call *c) {
     const exo_buf *body = exo_call_body(c);
     exo_fields f = {0};
     json_t *j = NULL;
     const char *model_id = NULL;
     exo_placement_wish wish = {.sharding = "Pipeline", .min_nodes = 1};
-    exo_model *m = NULL;
     if (exo_fields_parse(exo_buf_str(body), body->n, &j, &f.err) == EXO_OK) {
         f.object = j;
         exo_fields_string(&f, "model_id", &model_id);
         exo_fields_string(&f, "sharding", &wish.sharding);
         exo_fields_u32(&f, "min_nodes", 1, 64, &wish.min_nodes);
         read_cuts(&f, &wish);
-        if (model_id == NULL) exo_fields_fail(&f, "model_id", EXO_EINVAL, "is missing");
+        exo_cluster_begin(c, &f, model_id, &wish);
     }
-    exo_error err = {0};
-    if (exo_fields_ok(&f) && exo_node_model(n, model_id, &m, &err) != EXO_OK) {
-        exo_fields_fail(&f, "model_id", err.status, "cannot be used: %s", err.message);
-    }
-    if (exo_fields_ok(&f)) {
-        exo_call_hold(c);
-        exo_status st = exo_node_place(n, exo_model_id(m), &wish, on_placed, c, &f.err);
-        if (st != EXO_OK) exo_call_release(c);
-    }
-    if (!exo_fields_ok(&f)) {
-        exo_call_reply_error(c, f.err.status, f.err.message, f.param[0] ? f.param : NULL, NULL);
-    }
-    exo_model_unref(m);
+    if (!exo_fields_ok(&f)) exo_cluster_refuse(c, &f);
     json_decref(j);
 }
 

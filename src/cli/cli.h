@@ -22,7 +22,7 @@ typedef struct {
 extern const exo_command exo_cmd_run, exo_cmd_serve, exo_cmd_node, exo_cmd_check, exo_cmd_tokenize,
     exo_cmd_template, exo_cmd_bench, exo_cmd_perplexity, exo_cmd_synth, exo_cmd_devices,
     exo_cmd_pull, exo_cmd_models, exo_cmd_embed, exo_cmd_convert, exo_cmd_invite, exo_cmd_join,
-    exo_cmd_leave, exo_cmd_remove, exo_cmd_rekey, exo_cmd_doctor, exo_cmd_nodes;
+    exo_cmd_leave, exo_cmd_remove, exo_cmd_rekey, exo_cmd_doctor, exo_cmd_nodes, exo_cmd_top;
 
 /* ---- options ---- */
 

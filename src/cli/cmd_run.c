@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "base/host.h"
 #include "base/mem.h"
 #include "engine/answer.h"
 #include "engine/sampler.h"
@@ -33,6 +34,7 @@ typedef struct {
     exo_finish finish;
     json_t *moves; /* array: where the answer went on on another device */
     double load_s, prompt_s, decode_s;
+    double first_token_s; /* since exec */
 } run_state;
 
 static void finish_run(run_state *s) {
@@ -140,6 +142,7 @@ static exo_status generate(run_state *s, const run_options *o, exo_error *err) {
         st = draw(s, r, &d, err);
         if (st == EXO_OK) st = push_id(&s->ids, d.id, err);
         if (st != EXO_OK) break;
+        if (s->first_token_s == 0) s->first_token_s = (double)exo_host_process_us() * 1e-6;
         size_t shown = s->text.n;
         st = exo_answer_push(s->answer, d.id, s->ids.n >= ctx, &s->text, &s->finish);
         if (st != EXO_OK) return exo_error_set(err, st, "out of memory for the answer");
@@ -191,13 +194,13 @@ static double rate(double n, double seconds) { return seconds > 0 ? n / seconds 
 static int print_result(const run_state *s, const run_options *o) {
     size_t n_prompt = o->request.n_prompt, n_answer = s->ids.n - n_prompt, n_text = s->text.n;
     json_t *text = json_stringn(exo_buf_str(&s->text), n_text);
-    json_t *j =
-        json_pack("{s:o, s:o, s:o, s:s, s:I, s:{s:f, s:f, s:f, s:f, s:f}}", "prompt_ids",
-                  ids_json(s->ids.ids, n_prompt), "ids", ids_json(s->ids.ids + n_prompt, n_answer),
-                  "text", text, "finish_reason", s->finish == EXO_FINISH_STOP ? "stop" : "length",
-                  "seed", (json_int_t)o->request.sampling.seed, "timings", "load_s", s->load_s,
-                  "prompt_s", s->prompt_s, "prompt_tps", rate((double)n_prompt, s->prompt_s),
-                  "decode_s", s->decode_s, "decode_tps", rate((double)n_answer, s->decode_s));
+    json_t *j = json_pack(
+        "{s:o, s:o, s:o, s:s, s:I, s:{s:f, s:f, s:f, s:f, s:f, s:f}}", "prompt_ids",
+        ids_json(s->ids.ids, n_prompt), "ids", ids_json(s->ids.ids + n_prompt, n_answer), "text",
+        text, "finish_reason", s->finish == EXO_FINISH_STOP ? "stop" : "length", "seed",
+        (json_int_t)o->request.sampling.seed, "timings", "load_s", s->load_s, "prompt_s",
+        s->prompt_s, "prompt_tps", rate((double)n_prompt, s->prompt_s), "decode_s", s->decode_s,
+        "decode_tps", rate((double)n_answer, s->decode_s), "first_token_s", s->first_token_s);
     if (s->reasoning.n > 0) {
         json_object_set_new(j, "reasoning",
                             json_stringn(exo_buf_str(&s->reasoning), s->reasoning.n));
@@ -303,6 +306,8 @@ static int run(int argc, char **argv) {
     } else if (o.json) {
         rc = print_result(&s, &o);
     }
+    fflush(stdout);
+    if (st == EXO_OK) exo_session_settle(s.session);
     finish_run(&s);
     return rc;
 }

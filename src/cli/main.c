@@ -4,10 +4,12 @@
 
 #include "base/log.h"
 #include "cli/devices_vulkan.h"
+#include "engine/pack_cache.h"
 
 #include <exo/version.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -16,7 +18,7 @@ static const exo_command *const commands[] = {
     &exo_cmd_template, &exo_cmd_perplexity, &exo_cmd_bench,  &exo_cmd_devices, &exo_cmd_synth,
     &exo_cmd_pull,     &exo_cmd_models,     &exo_cmd_embed,  &exo_cmd_convert, &exo_cmd_invite,
     &exo_cmd_join,     &exo_cmd_leave,      &exo_cmd_remove, &exo_cmd_rekey,   &exo_cmd_doctor,
-    &exo_cmd_nodes,
+    &exo_cmd_nodes,    &exo_cmd_top,
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 
@@ -40,11 +42,26 @@ static bool asks_for_help(int argc, char **argv) {
     return false;
 }
 
+/* Where packed weights are kept; false after one line on stderr. */
+static bool set_pack_cache(void) {
+    char dir[1200];
+    exo_error err = {0};
+    snprintf(dir, sizeof dir, "%s/packed", exo_cli_data_dir());
+    exo_pack_settings s = {.dir = dir};
+    if (exo_pack_settings_read(getenv("EXO_PACK_CACHE"), &s, &err) != EXO_OK) {
+        exo_cli_fail(&err);
+        return false;
+    }
+    exo_pack_cache_set(&s);
+    return true;
+}
+
 int main(int argc, char **argv) {
     exo_log_init();
     signal(SIGXFSZ, SIG_IGN); /* a file beyond the limit is an error of that write */
     int child;
     if (exo_cli_vulkan_child(argc, argv, &child)) _exit(child);
+    if (!set_pack_cache()) return EXO_EXIT_USAGE;
     const char *name = argc > 1 ? argv[1] : "node";
     if (strcmp(name, "--version") == 0) {
         printf("exo %s (commit %s; %s)\n", EXO_VERSION, EXO_COMMIT, EXO_BUILD_OPTIONS);

@@ -28,10 +28,18 @@ static const exo_raft_snapshot *keep_snapshot(exo_cluster *c, const exo_raft_sna
     return copy;
 }
 
-static void say_applied(exo_cluster *c, const exo_event *e, uint64_t tag) {
+static void say_applied(exo_cluster *c, const exo_event *e, uint64_t index, uint64_t tag) {
     exo_cluster_action *a = exo_cluster_emit(c, EXO_CLUSTER_APPLIED);
+    a->log_id = c->log_id;
+    a->index = index;
     a->event = exo_cluster_keep(c, e, sizeof *e);
     a->tag = tag;
+}
+
+static void say_restored(exo_cluster *c, uint64_t index) {
+    exo_cluster_action *a = exo_cluster_emit(c, EXO_CLUSTER_RESTORED);
+    a->log_id = c->log_id;
+    a->index = index;
 }
 
 static void drop_first(exo_cluster *c) {
@@ -85,7 +93,7 @@ static void apply(exo_cluster *c, const exo_raft_entry *entry) {
     if (mark && c->carry_mark == EXO_CLUSTER_MARK_SENT) c->carry_mark = EXO_CLUSTER_MARK_PASSED;
     uint64_t tag = first ? c->waiting[0].tag : 0;
     if (first) drop_first(c);
-    say_applied(c, &e, tag);
+    say_applied(c, &e, entry->index, tag);
 }
 
 static void replace_state(exo_cluster *c, const exo_raft_snapshot *s) {
@@ -100,12 +108,12 @@ static void replace_state(exo_cluster *c, const exo_raft_snapshot *s) {
     const exo_state_node *self = exo_state_node_of(&c->state, c->node);
     if (self != NULL && self->session == c->session && c->n_waiting > 0 && c->waiting[0].sent &&
         c->waiting[0].number <= self->number) { /* what was on its way is in it */
-        if (c->waiting[0].tag != 0) say_applied(c, &c->waiting[0].event, c->waiting[0].tag);
+        if (c->waiting[0].tag != 0) say_applied(c, &c->waiting[0].event, 0, c->waiting[0].tag);
         drop_first(c);
     }
     c->members_changed = true;
     c->carry_mark = EXO_CLUSTER_MARK_NONE;
-    exo_cluster_emit(c, EXO_CLUSTER_RESTORED);
+    say_restored(c, s->index);
 }
 
 static void send(exo_cluster *c, const exo_raft_message *m) {
@@ -368,7 +376,7 @@ void exo_cluster_begin_log(exo_cluster *c, bool fork) {
     a = exo_cluster_emit(c, EXO_CLUSTER_PERSIST_SNAPSHOT);
     a->snapshot = keep_snapshot(c, &s);
     new_raft(c, &s, term);
-    exo_cluster_emit(c, EXO_CLUSTER_RESTORED);
+    say_restored(c, s.index);
 }
 
 static bool copy_state(const exo_state *from, exo_buf *scratch, exo_state *to) {

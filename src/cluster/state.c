@@ -5,8 +5,7 @@
 
 #include <string.h>
 
-#define FORMAT      2 /* of the bytes of a whole state */
-#define FORMAT_LAST 1 /* still read: downloads had no reason */
+#define FORMAT 2 /* of the bytes of a whole state */
 
 void exo_state_finish(exo_state *s) {
     exo_free(s->nodes);
@@ -323,7 +322,7 @@ static void read_instance(exo_reader *r, exo_state_instance *i) {
     for (uint32_t k = 0; k < i->n_cuts; k++) i->cuts[k] = exo_read_u32(r);
 }
 
-static bool read_lists(exo_reader *r, uint8_t format, exo_state *s) {
+static bool read_lists(exo_reader *r, exo_state *s) {
     s->nodes = read_list(r, EXO_STATE_MAX_NODES, 39, sizeof *s->nodes, &s->n_nodes);
     if (s->nodes == NULL) return false;
     for (size_t i = 0; i < s->n_nodes; i++) {
@@ -338,7 +337,6 @@ static bool read_lists(exo_reader *r, uint8_t format, exo_state *s) {
     for (size_t i = 0; i < s->n_downloads; i++) {
         s->downloads[i].node = exo_read_u64(r);
         exo_read_text(r, s->downloads[i].what, sizeof s->downloads[i].what);
-        if (format == FORMAT_LAST) continue;
         exo_read_text(r, s->downloads[i].reason, sizeof s->downloads[i].reason);
     }
     s->deleted = read_list(r, EXO_STATE_MAX_DELETED, 1, sizeof *s->deleted, &s->n_deleted);
@@ -356,8 +354,7 @@ static bool read_lists(exo_reader *r, uint8_t format, exo_state *s) {
 exo_status exo_state_read(const uint8_t *bytes, size_t n, exo_state *out, exo_error *err) {
     exo_reader r = {bytes, n, false};
     memset(out, 0, sizeof *out);
-    uint8_t format = exo_read_u8(&r);
-    if (format != FORMAT && format != FORMAT_LAST) r.bad = true;
+    if (exo_read_u8(&r) != FORMAT) r.bad = true;
     out->last_slot = exo_read_u32(&r);
     out->parent = exo_read_u64(&r);
     out->fork_slot = exo_read_u32(&r);
@@ -365,7 +362,7 @@ exo_status exo_state_read(const uint8_t *bytes, size_t n, exo_state *out, exo_er
     if (n_voters > EXO_STATE_MAX_VOTERS) r.bad = true;
     if (!r.bad) out->n_parent_voters = n_voters;
     for (uint32_t i = 0; i < out->n_parent_voters; i++) out->parent_voters[i] = exo_read_u64(&r);
-    bool room = read_lists(&r, format, out);
+    bool room = read_lists(&r, out);
     if (room && !r.bad && r.left == 0) return EXO_OK;
     exo_state_finish(out);
     return room ? exo_error_set(err, EXO_EFORMAT, "%zu bytes are no state of a cluster", n)

@@ -145,27 +145,6 @@ static void test_downloads_start_fail_and_end(void **state) {
     exo_state_finish(&s);
 }
 
-/* Version 1 knew no reasons; a data directory of it is read as it is. */
-static void test_a_state_of_version_1_is_read(void **state) {
-    (void)state;
-    exo_state s = {0}, again;
-    exo_buf out = {0}, old = {0};
-    exo_event e = example(EXO_EVENT_DOWNLOAD_STARTED);
-    apply(&s, &e, 1);
-    exo_state_write(&s, &out);
-    exo_buf_append(&old, out.data, out.n - 5); /* without the empty reason and "deleted: 0" */
-    exo_buf_append(&old, "\0\0\0\0", 4);
-    old.data[0] = 1;
-    assert_int_equal(exo_state_read((uint8_t *)old.data, old.n, &again, NULL), EXO_OK);
-    assert_string_equal(exo_state_download_of(&again, 7, "tiny")->reason, "");
-    exo_state_finish(&again);
-    old.data[0] = 3;
-    assert_int_equal(exo_state_read((uint8_t *)old.data, old.n, &again, NULL), EXO_EFORMAT);
-    exo_state_finish(&s);
-    exo_buf_finish(&out);
-    exo_buf_finish(&old);
-}
-
 static void test_a_state_survives_the_disk_or_is_refused(void **state) {
     (void)state;
     exo_state s = {0}, again;
@@ -209,7 +188,6 @@ int main(void) {
         cmocka_unit_test(test_an_event_counts_once),
         cmocka_unit_test(test_a_removed_node_stays_outside),
         cmocka_unit_test(test_downloads_start_fail_and_end),
-        cmocka_unit_test(test_a_state_of_version_1_is_read),
         cmocka_unit_test(test_a_state_survives_the_disk_or_is_refused),
         cmocka_unit_test(test_failed_allocations_leave_nothing),
     };

@@ -240,6 +240,21 @@ typedef struct {
  * so that scores and outputs are sums whose order does not depend on vector width. */
 size_t exo_kv_page_bytes(exo_dtype kv_type, uint32_t n_kv_heads, uint32_t head_dim);
 
+/* ---- packed weights that are kept ---- */
+
+typedef struct {
+    exo_dtype type;
+    uint32_t n_rows, n_cols;
+    const void *bytes;
+    size_t n_bytes;
+    uint64_t sum; /* exo_packed_sum() */
+} exo_packed;
+
+/* A checksum that several threads can share: of the checksums of pieces of EXO_PACKED_PIECE bytes.
+ */
+#define EXO_PACKED_PIECE ((size_t)1 << 20)
+uint64_t exo_packed_sum(const void *bytes, size_t n);
+
 /* ---- the table ---- */
 
 typedef struct exo_backend {
@@ -273,6 +288,15 @@ typedef struct exo_backend {
     /* The canonical file bytes again, for peers and tests. */
     exo_status (*weight_unpack)(exo_device *d, const exo_weight *w, void *dst, exo_error *err);
     size_t (*weight_bytes)(const exo_weight *w); /* device memory it holds */
+    /* Packed bytes that can be kept and used again; NULL where that is not done.  The layout's
+     * number changes whenever the same matrix would be packed to other bytes. */
+    uint32_t weight_layout;
+    /* The weight's bytes, in host memory, as long as it lives. */
+    const void *(*weight_packed)(const exo_weight *w, size_t *bytes);
+    /* A weight over such bytes (aligned to 64, borrowed until it is destroyed).  EXO_EFORMAT when
+     * there are more or fewer of them than this shape has, or they are not those of p->sum. */
+    exo_status (*weight_adopt)(exo_device *d, const exo_packed *p, exo_weight **out,
+                               exo_error *err);
 
     exo_status (*plan_create)(exo_device *d, const exo_plan_desc *desc, exo_plan **out,
                               exo_error *err);

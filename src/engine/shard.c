@@ -264,6 +264,10 @@ void exo_shard_destroy(exo_shard *s) {
 
 const exo_shard_desc *exo_shard_get_desc(const exo_shard *s) { return &s->desc; }
 uint64_t exo_shard_weight_bytes(const exo_shard *s) { return s->weights.bytes; }
+uint64_t exo_shard_mapped_bytes(const exo_shard *s) {
+    return exo_pack_cache_mapped(s->weights.cache);
+}
+void exo_shard_settle(exo_shard *s) { exo_pack_cache_wait(s->weights.cache); }
 uint64_t exo_shard_kv_bytes(const exo_shard *s) { return s->kv_bytes; }
 const exo_model *exo_shard_model(const exo_shard *s) { return s->model; }
 bool exo_shard_has_classes(const exo_shard *s) { return s->backend->plan_has_classes(s->plan); }
@@ -379,6 +383,7 @@ exo_status exo_shard_run(exo_shard *s, const exo_step *step, const float *x_in, 
     };
     take_asks(s);
     st = s->backend->plan_run(s->plan, &args, err);
+    if (st == EXO_OK) st = exo_pack_cache_check(s->weights.cache, err);
     if (st != EXO_OK || !s->desc.has_head) return st;
     s->n_logits = exo_step_n_logits(step);
     for (uint32_t i = 0; i < s->n_logits; i++) {

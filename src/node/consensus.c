@@ -16,9 +16,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A busy machine answers late; a death is noticed by the link, not by these. */
-#define HEARTBEAT_MS 150u
-#define ELECTION_MS  800u
+/* A busy machine answers late; a death is noticed by the link, not by these, which then costs half
+ * an election at most.  Two heartbeats a second keep a link to the master under 2 kB/s. */
+#define HEARTBEAT_MS 500u
+#define ELECTION_MS  1500u
 
 #define RETRY_MS      5000u  /* before a disk that refused is tried again */
 #define WAITER_MS     10000u /* an event must count by then, or its waiter hears that it does not */
@@ -217,9 +218,13 @@ static void carry_out(exo_consensus *k) {
         case EXO_CLUSTER_SEND: send_out(k, a); break;
         case EXO_CLUSTER_APPLIED:
             exo_instances_on_event(k->node, a->event);
+            exo_events_applied(k->node, a);
             if (a->tag != 0) tell_waiter(k, a->tag, EXO_OK, "");
             break;
-        case EXO_CLUSTER_RESTORED: exo_instances_on_state(k->node); break;
+        case EXO_CLUSTER_RESTORED:
+            exo_instances_on_state(k->node);
+            exo_events_restored(k->node, a);
+            break;
         case EXO_CLUSTER_DROPPED:
             tell_waiter(k, a->tag, EXO_EBUSY, "too many changes wait for a master");
             break;
@@ -417,10 +422,15 @@ const exo_state *exo_consensus_state(const exo_node *n) {
     return exo_cluster_state_of(n->consensus->cluster);
 }
 
+uint64_t exo_consensus_master(const exo_node *n) {
+    const exo_consensus *k = n->consensus;
+    return k == NULL || k->stopped ? 0 : exo_cluster_master(k->cluster);
+}
+
 /* The names that /state has for it, as members of s. */
 void exo_consensus_show(exo_node *n, json_t *s) {
     const exo_consensus *k = n->consensus;
-    uint64_t master = k->stopped ? 0 : exo_cluster_master(k->cluster);
+    uint64_t master = exo_consensus_master(n);
     char id[EXO_NODE_ID_BYTES];
     exo_node_number_id(master, id);
     json_object_set_new(s, "master", master != 0 ? json_string(id) : json_null());

@@ -119,7 +119,7 @@ static void shards_must_follow_each_other_and_hold_us(void **state) {
 
 static void stats_come_back_and_nonsense_is_zero(void **state) {
     (void)state;
-    exo_worker_stats in = {1, 2, 3, 4, 5, 6, 7, 1ull << 40}, out;
+    exo_worker_stats in = {1, 2, 3, 4, 5, 6, 7, 1ull << 40, 9, 10}, out;
     json_t *m = exo_stats_json(&in);
     exo_stats_from_json(m, &out);
     assert_memory_equal(&in, &out, sizeof in);

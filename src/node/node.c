@@ -41,6 +41,7 @@ static void on_tick(uv_timer_t *t) {
     if (n->consensus != NULL) {
         exo_consensus_tick(n, now);
         exo_instances_tick(n, now);
+        exo_await_tick(n, now);
         exo_downloads_tick(n, now);
     }
     if (n->watch != NULL) exo_watch_tick(n, now);
@@ -61,6 +62,8 @@ static void stop_on_loop(exo_node *n, exo_loop_call *c) {
     (void)c; /* part of n: stopping needs no memory */
     n->stopping = true;
     exo_instances_finish(n, EXO_NODE_STOPPING);
+    exo_events_stop(n, EXO_NODE_STOPPING);
+    exo_await_stop(n, EXO_NODE_STOPPING);
     exo_routes_finish(n, EXO_NODE_STOPPING);
     exo_discover_stop(n);
     uv_timer_stop(&n->cluster_timer);
@@ -184,6 +187,8 @@ static void unwind_loop(exo_node *n) {
 
 static void free_node(exo_node *n) {
     exo_watch_finish(n);
+    exo_events_finish(n);
+    exo_meter_destroy(n->meter);
     exo_downloads_finish(n);
     exo_members_finish(n);
     exo_discover_finish(n);
@@ -211,6 +216,8 @@ exo_status exo_node_start(const exo_node_desc *d, exo_node **out, exo_error *err
     if (st == EXO_OK) st = describe_device(n, err);
     if (st == EXO_OK) st = exo_models_create(n->data_dir, d->models, d->n_models, &n->models, err);
     if (st == EXO_OK) st = exo_watch_create(n, err);
+    if (st == EXO_OK) st = exo_events_create(n, err);
+    if (st == EXO_OK) st = exo_meter_create(&n->meter, err);
     if (st == EXO_OK) st = exo_downloads_create(n, err);
     if (st == EXO_OK) st = start_net(n, err);
     if (st == EXO_OK) st = exo_consensus_create(n, err);
@@ -219,7 +226,8 @@ exo_status exo_node_start(const exo_node_desc *d, exo_node **out, exo_error *err
     }
     n->d.cluster_key = n->d.name_space = NULL; /* the caller's, and one of them a secret */
     n->d.peers = n->d.models = NULL;
-    n->d.sensors_root = NULL; /* copied by watch.c */
+    n->d.sensors_root = NULL; /* copied by watch.c, as are */
+    n->d.platform_sensors = NULL;
     if (st != EXO_OK) {
         unwind_loop(n);
         free_node(n);
@@ -250,10 +258,25 @@ exo_status exo_node_model(exo_node *n, const char *id, exo_model **out, exo_erro
 
 json_t *exo_node_models(exo_node *n) { return exo_models_list(n->models); }
 
+json_t *exo_node_counts(exo_node *n) { return exo_meter_json(n->meter); }
+
 uint32_t exo_node_ctx(const exo_node *n, const exo_model *m) {
     uint32_t trained = exo_model_hparams(m)->ctx_train;
     uint32_t limit = n->d.ctx_tokens != 0 ? n->d.ctx_tokens : DEFAULT_CTX_TOKENS;
     return trained < limit ? trained : limit;
+}
+
+exo_status exo_node_stage_desc(const exo_node *n, const exo_model *m, uint32_t start_layer,
+                               uint32_t end_layer, exo_shard_desc *out, exo_error *err) {
+    *out = (exo_shard_desc){.layer_begin = start_layer,
+                            .layer_end = end_layer,
+                            .has_embedding = start_layer == 0,
+                            .has_head = end_layer == exo_model_hparams(m)->n_layers,
+                            .kv_type = n->d.kv_f16 ? EXO_F16 : EXO_F32,
+                            .wire_f16 = n->d.wire_f16,
+                            .ctx_tokens = exo_node_ctx(n, m),
+                            .max_seqs = n->d.max_seqs};
+    return exo_shard_desc_resolve(m, out, err);
 }
 
 /* ---- answers ---- */
@@ -308,8 +331,11 @@ typedef struct {
 } cancel_call;
 
 static void cancel_on_loop(exo_node *n, exo_loop_call *c) {
-    exo_routes_cancel(n, ((cancel_call *)c)->handle);
+    uint64_t handle = ((cancel_call *)c)->handle;
     exo_free(c);
+    exo_routes_cancel(n, handle);
+    exo_events_cancel(n, handle);
+    exo_await_cancel(n, handle);
 }
 
 void exo_node_cancel(exo_node *n, uint64_t handle) {
@@ -363,6 +389,19 @@ static exo_status check_wish(const exo_placement_wish *w, exo_error *err) {
         return exo_error_set(err, EXO_EINVAL, "%u nodes have %u cuts between them, not %u",
                              w->min_nodes, w->min_nodes - 1, w->n_cuts);
     }
+    if (w->n_nodes != 0 && w->n_nodes != w->min_nodes) {
+        return exo_error_set(err, EXO_EINVAL, "%u nodes are named for %u stages", w->n_nodes,
+                             w->min_nodes);
+    }
+    for (uint32_t i = 1; i < w->n_nodes; i++) {
+        for (uint32_t k = 0; k < i; k++) {
+            if (strcmp(w->nodes[i], w->nodes[k]) != 0) continue;
+            return exo_error_set(err, EXO_EINVAL,
+                                 "node %s is named for two stages; one is what a "
+                                 "node takes",
+                                 w->nodes[i]);
+        }
+    }
     return EXO_OK;
 }
 
@@ -395,6 +434,7 @@ typedef struct {
     exo_latch *latch;
     atomic_int holders; /* caller and LOOP */
     char instance[EXO_INSTANCE_ID_BYTES];
+    exo_node_place_in_log from;
     exo_event event;
     json_t *state;
     exo_status status;
@@ -413,6 +453,14 @@ static void state_on_loop(exo_node *n, exo_loop_call *call) {
     c->state = n->stopping ? NULL : exo_node_state_json(n);
     c->status = c->state != NULL ? EXO_OK : EXO_ENOMEM;
     snprintf(c->why, sizeof c->why, n->stopping ? EXO_NODE_STOPPING : "out of memory for /state");
+    exo_latch_set(c->latch);
+    release(c);
+}
+
+static void events_on_loop(exo_node *n, exo_loop_call *call) {
+    sync_call *c = (sync_call *)call;
+    c->state = n->stopping ? NULL : exo_events_json(n, c->from);
+    c->status = c->state != NULL ? EXO_OK : EXO_ENOMEM;
     exo_latch_set(c->latch);
     release(c);
 }
@@ -464,7 +512,8 @@ static exo_status call_and_wait(exo_node *n, void (*run)(exo_node *, exo_loop_ca
     exo_status st = EXO_ETIMEDOUT;
     if (exo_latch_wait(c->latch, CALL_DEADLINE_MS)) {
         st = c->status;
-        if (st != EXO_OK) exo_error_set(err, st, "%s", c->why);
+        const char *why = c->why[0] != '\0' ? c->why : "out of memory, or shutting down";
+        if (st != EXO_OK) exo_error_set(err, st, "%s", why);
         if (state != NULL) *state = c->state; /* moved: two threads never share JSON */
         c->state = NULL;
     }
@@ -478,10 +527,18 @@ exo_status exo_node_state(exo_node *n, json_t **out, exo_error *err) {
     return call_and_wait(n, state_on_loop, &(sync_call){0}, out, err);
 }
 
+exo_status exo_node_events(exo_node *n, exo_node_place_in_log from, json_t **out, exo_error *err) {
+    *out = NULL;
+    return call_and_wait(n, events_on_loop, &(sync_call){.from = from}, out, err);
+}
+
 exo_status exo_node_delete_instance(exo_node *n, const char *instance_id, exo_error *err) {
     sync_call c = {0};
-    snprintf(c.instance, sizeof c.instance, "%s", instance_id);
-    exo_status st = call_and_wait(n, delete_on_loop, &c, NULL, err);
+    exo_status st = EXO_ENOTFOUND;
+    if (strlen(instance_id) < sizeof c.instance) {
+        snprintf(c.instance, sizeof c.instance, "%s", instance_id);
+        st = call_and_wait(n, delete_on_loop, &c, NULL, err);
+    }
     if (st == EXO_ENOTFOUND) {
         exo_error_set(err, st, "instance \"%.32s\" not found", instance_id);
     }

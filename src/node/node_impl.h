@@ -7,6 +7,8 @@
  *   members.c    peers: dialling, control links, what each node tells the others
  *   instances.c  instances: placing, loading, lanes, ending
  *   instances_log.c  instances that the cluster remembers: started again, moved, deleted
+ *   events.c     what has changed lately, for whoever follows
+ *   await.c      who waits for an instance to run
  *   routes.c     answers asked here: which instance computes them, here or on a peer
  *   state.c      what GET /state shows
  *   watch.c      telemetry: this node's sensors, and what peers say of theirs
@@ -21,11 +23,13 @@
 
 #include "base/lock.h"
 #include "base/mailbox.h"
+#include "cluster/cluster.h"
 #include "cluster/placement.h"
 #include "cluster/telemetry.h"
 #include "net/keyring.h"
 #include "net/link.h"
 #include "node/log_store.h"
+#include "node/meter.h"
 #include "node/node.h"
 #include "node/worker.h"
 
@@ -152,7 +156,8 @@ void exo_consensus_on_frame(exo_node *n, const exo_peer *from, const exo_frame *
 void exo_consensus_propose(exo_node *n, const exo_event *e, exo_counted_fn fn, void *ud);
 /* What all agree on: borrowed until LOOP goes on. */
 const exo_state *exo_consensus_state(const exo_node *n);
-void exo_consensus_show(exo_node *n, json_t *s); /* adds members to /state */
+uint64_t exo_consensus_master(const exo_node *n); /* a node's number; 0 = none now */
+void exo_consensus_show(exo_node *n, json_t *s);  /* adds members to /state */
 
 uint64_t exo_node_number(const char *node_id);
 void exo_node_number_id(uint64_t number, char out[EXO_NODE_ID_BYTES]);
@@ -251,9 +256,27 @@ void exo_watch_greet(exo_node *n, const exo_peer *p); /* tells it of our device 
 void exo_watch_on_frame(exo_node *n, exo_peer *from, const exo_frame *f);
 void exo_watch_forget(exo_peer *p);                /* frees its devices */
 void exo_watch_show(const exo_node *n, json_t *s); /* adds "telemetry" to /state */
+/* A master's heartbeat says what all devices are together. */
+void exo_watch_add_cluster(const exo_node *n, exo_heartbeat *h, uint64_t now_ms);
 const exo_seen_device *exo_watch_own(const exo_node *n);
-void exo_watch_stop(exo_node *n); /* no more reads; one that runs ends before LOOP does */
+void exo_watch_stop(exo_node *n); /* no more reads; one that runs is not waited for */
 void exo_watch_finish(exo_node *n);
+
+/* ---- who follows, and who waits ---- */
+
+typedef struct exo_events exo_events;
+exo_status exo_events_create(exo_node *n, exo_error *err); /* before LOOP runs */
+void exo_events_applied(exo_node *n, const exo_cluster_action *a);
+void exo_events_restored(exo_node *n, const exo_cluster_action *a);
+json_t *exo_events_json(const exo_node *n, exo_node_place_in_log from); /* a new reference */
+void exo_events_cancel(exo_node *n, uint64_t handle);  /* another's handle is left alone */
+void exo_events_stop(exo_node *n, const char *reason); /* followers hear it */
+void exo_events_finish(exo_node *n);
+
+typedef struct exo_await exo_await;
+void exo_await_cancel(exo_node *n, uint64_t handle);
+void exo_await_tick(exo_node *n, uint64_t now_ms);
+void exo_await_stop(exo_node *n, const char *reason);
 
 /* ---- routes ---- */
 
@@ -269,6 +292,7 @@ typedef struct exo_route {
     exo_request request;
     exo_node_event_fn fn;
     void *ud;
+    exo_meter_mark mark; /* of guests all-zero: they are counted where they were asked */
     exo_route_state state;
     char instance[EXO_INSTANCE_ID_BYTES]; /* LOCAL, WAITING: whose */
     char peer[EXO_NODE_ID_BYTES];         /* REMOTE: the coordinator's node */
@@ -325,6 +349,9 @@ struct exo_node {
     exo_link_ctx *retired; /* control links that only receive */
     exo_instance *instances;
     exo_retry *retries;
+    exo_meter *meter;
+    exo_events *events;
+    exo_await *awaits;
     exo_route *routes;
     uint32_t n_routes;
     uint32_t next_epoch;
@@ -336,6 +363,7 @@ struct exo_node {
 void exo_node_post(exo_node *n, exo_loop_call *c);
 /* Our own record, as peers get it: a new reference. */
 json_t *exo_node_record(exo_node *n);
+json_t *exo_node_instances(exo_node *n); /* that it owns, as /state shows them: a new reference */
 json_t *exo_node_state_json(exo_node *n);
 
 #endif

@@ -26,7 +26,7 @@ static json_t *device_json(const exo_node *n) {
 }
 
 /* Instances are shown by the node that owns them. */
-static json_t *owned_instances(exo_node *n) {
+json_t *exo_node_instances(exo_node *n) {
     json_t *all = json_object();
     for (const exo_instance *i = n->instances; i != NULL && all != NULL; i = i->next) {
         if (strcmp(i->owner, exo_node_id(n)) == 0) {
@@ -39,7 +39,7 @@ static json_t *owned_instances(exo_node *n) {
 json_t *exo_node_record(exo_node *n) {
     return json_pack("{s:s, s:s, s:s, s:[o], s:o, s:o, s:o}", "name", n->name, "version",
                      EXO_VERSION, "api", n->api_addr, "devices", device_json(n), "models",
-                     exo_models_list(n->models), "instances", owned_instances(n), "downloads",
+                     exo_models_list(n->models), "instances", exo_node_instances(n), "downloads",
                      exo_downloads_record(n));
 }
 

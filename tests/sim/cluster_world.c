@@ -11,6 +11,7 @@
 #define STALL_MS   5000 /* and a stall */
 #define DAY_MS     86400000
 #define QUIET_MS   10000 /* at the end nobody asks for anything */
+#define DUELS      0.2   /* of all worlds */
 #define HUBS       8
 
 int cworld_index(const cworld *w, uint64_t id) {
@@ -69,29 +70,48 @@ void cworld_send(cworld *w, uint32_t from, const exo_cluster_action *a) {
     free(spoilt);
 }
 
+static void hand_over(cworld *w, const sim_message *m) {
+    sim_node *n = &w->nodes[m->to];
+    uint64_t *seen = &link_of(w, m->from, m->to)->seen[m->from > m->to];
+    size_t n_bytes = m->n;
+    if (m->number < *seen) count(w, COUNT_REORDERED);
+    if (m->number > *seen) *seen = m->number;
+    uint8_t *spoilt = spoil_message(w, NULL, n, m->bytes, m->n, &n_bytes);
+    cnode_step(w, m->to,
+               &(exo_cluster_input){.kind = EXO_CLUSTER_MESSAGE,
+                                    .node = w->nodes[m->from].id,
+                                    .bytes = spoilt != NULL ? spoilt : m->bytes,
+                                    .n_bytes = n_bytes});
+    free(spoilt);
+}
+
 static void deliver(cworld *w, sim_event *e) {
     sim_message *m = e->data;
-    sim_node *n = &w->nodes[m->to];
+    const sim_node *n = &w->nodes[m->to];
     if (n->up && n->asleep) { /* it waits in the socket */
         e->at_us = w->now_us + 10 * SIM_MS;
         sim_add(&w->queue, *e);
         return;
     }
-    sim_link *l = link_of(w, m->from, m->to);
-    if (n->up && l->up && l->epoch == m->link_epoch) {
-        uint64_t *seen = &l->seen[m->from > m->to];
-        if (m->number < *seen) count(w, COUNT_REORDERED);
-        if (m->number > *seen) *seen = m->number;
-        size_t n_bytes = m->n;
-        uint8_t *spoilt = spoil_message(w, NULL, n, m->bytes, m->n, &n_bytes);
-        cnode_step(w, m->to,
-                   &(exo_cluster_input){.kind = EXO_CLUSTER_MESSAGE,
-                                        .node = w->nodes[m->from].id,
-                                        .bytes = spoilt != NULL ? spoilt : m->bytes,
-                                        .n_bytes = n_bytes});
-        free(spoilt);
-    }
+    const sim_link *l = link_of(w, m->from, m->to);
+    if (n->up && l->up && l->epoch == m->link_epoch) hand_over(w, m);
     free(m);
+}
+
+/* What a program had sent before it died arrives before its end is seen, unless its machine died,
+ * too. */
+static void deliver_last_words(cworld *w, uint32_t dead, uint32_t to) {
+    uint64_t epoch = link_of(w, dead, to)->epoch;
+    if (!w->nodes[to].up || w->nodes[to].asleep || sim_chance(&w->rng, 0.3)) return;
+    for (size_t i = 0; i < w->queue.n; i++) {
+        sim_message *m = w->queue.items[i].data;
+        bool last = w->queue.items[i].kind == EVENT_MESSAGE && m->from == dead && m->to == to &&
+                    m->link_epoch == epoch;
+        if (!last) continue;
+        m->link_epoch = UINT64_MAX; /* what is left of it belongs to no link */
+        count(w, COUNT_LAST_WORDS);
+        hand_over(w, m);
+    }
 }
 
 /* ---- links ---- */
@@ -99,6 +119,8 @@ static void deliver(cworld *w, sim_event *e) {
 static void set_link(cworld *w, uint32_t a, uint32_t b, bool up) {
     sim_link *l = link_of(w, a, b);
     if (l->up == up) return;
+    if (!up && !w->nodes[a].up) deliver_last_words(w, a, b);
+    if (!up && !w->nodes[b].up) deliver_last_words(w, b, a);
     l->up = up;
     l->epoch++;
     l->break_at_us = 0;
@@ -141,6 +163,15 @@ static void look_at_links(cworld *w) {
 static void unlink_all(cworld *w, uint32_t i) {
     for (uint32_t k = 0; k < w->n_nodes; k++) {
         if (k != i) set_link(w, i, k, false);
+    }
+}
+
+/* One that is back at once finds the others before they look around. */
+static void link_all(cworld *w, uint32_t i) {
+    for (uint32_t k = 0; k < w->n_nodes && !w->calm; k++) {
+        bool cut = w->cut[i * w->n_nodes + k] || w->cut[k * w->n_nodes + i];
+        bool can = k != i && !cut && w->nodes[i].up && w->nodes[k].up && !w->nodes[k].asleep;
+        if (can && sim_chance(&w->rng, 0.7)) set_link(w, i, k, true);
     }
 }
 
@@ -204,15 +235,22 @@ static void spoil_disk(cworld *w, uint32_t i) {
     n->disk.session = 0;
 }
 
+static void crash_for(cworld *w, uint32_t i, uint64_t most_ms) {
+    cnode_crash(w, i);
+    later(w, between(w, 1, most_ms), EVENT_START, i);
+}
+
 static void fault(cworld *w) {
     uint32_t i = leader_or_any(w);
+    if (w->duel && sim_chance(&w->rng, 0.7)) {
+        crash_for(w, i, 1500);
+        later(w, between(w, 50, w->fault_every_ms), EVENT_FAULT, 0);
+        return;
+    }
     switch (sim_below(&w->rng, 8)) {
     case 0:
     case 1:
-    case 2:
-        cnode_crash(w, i);
-        later(w, between(w, 1, sim_chance(&w->rng, w->quick_restart) ? 50 : 8000), EVENT_START, i);
-        break;
+    case 2: crash_for(w, i, sim_chance(&w->rng, w->quick_restart) ? 50 : 8000); break;
     case 3:
         w->nodes[i].asleep = w->nodes[i].up;
         count(w, COUNT_STALLS);
@@ -277,9 +315,29 @@ static void handle(cworld *w, sim_event *e, uint64_t quiet_us) {
         unlink_all(w, e->node);
         n->tick_at_us = 0;
         cnode_start(w, e->node);
+        if (w->duel) link_all(w, e->node);
         break;
     case EVENT_WAKE: n->asleep = false; break;
     }
+}
+
+/* A world in which elections meet: five voters, leaders that die all the time, messages on their
+ * way for as long as an election takes, and voters that crash right behind their vote and are back
+ * within milliseconds, asked by the next candidate before they hear of the first one. */
+static void draw_duel(cworld *w) {
+    w->duel = true;
+    if (w->d.min_nodes == 0) w->n_nodes = (uint32_t)between(w, 5, 6);
+    w->delay_us = between(w, 20, 150) * SIM_MS;
+    w->fault_every_ms = between(w, 500, 3000);
+    w->late = 0.03;
+    w->loss = 0.01;
+    w->twice = 0.02;
+    w->quick_restart = 0.9;
+    w->crash_between = 0.0005;
+    w->crash_behind_vote = 0.4;
+    w->disk_full = 0;
+    w->links_ms = 5;
+    w->relink = 1.0;
 }
 
 static void draw_world(cworld *w) {
@@ -287,10 +345,6 @@ static void draw_world(cworld *w) {
     uint32_t min = w->d.min_nodes != 0 ? w->d.min_nodes : 2;
     uint32_t max = w->d.min_nodes != 0 ? w->d.max_nodes : 7;
     w->n_nodes = min < max ? (uint32_t)between(w, min, max) : min;
-    w->nodes = calloc(w->n_nodes, sizeof *w->nodes);
-    w->links = calloc((size_t)w->n_nodes * w->n_nodes, sizeof *w->links);
-    w->cut = calloc((size_t)w->n_nodes * w->n_nodes, sizeof *w->cut);
-    if (w->nodes == NULL || w->links == NULL || w->cut == NULL) abort();
     w->delay_us = w->d.peace ? 2 * SIM_MS : between(w, 1, 30) * SIM_MS;
     w->fault_every_ms = between(w, 500, 6000);
     if (w->d.peace) return;
@@ -303,6 +357,15 @@ static void draw_world(cworld *w) {
     w->disk_full = sim_chance(&w->rng, 0.5) ? 0.0 : 0.002;
     w->quick_restart = sim_chance(&w->rng, 0.5) ? 0.2 : 0.9;
     w->kept_entries = (uint32_t)between(w, 8, 64);
+    w->crash_behind_vote = 40 * w->crash_between;
+    if (sim_chance(&w->rng, DUELS)) draw_duel(w);
+}
+
+static void make_nodes(cworld *w) {
+    w->nodes = calloc(w->n_nodes, sizeof *w->nodes);
+    w->links = calloc((size_t)w->n_nodes * w->n_nodes, sizeof *w->links);
+    w->cut = calloc((size_t)w->n_nodes * w->n_nodes, sizeof *w->cut);
+    if (w->nodes == NULL || w->links == NULL || w->cut == NULL) abort();
 }
 
 static void begin(cworld *w) {
@@ -356,6 +419,7 @@ cluster_world_result cluster_world_run(const cluster_world_desc *d) {
     w->d = *d;
     w->result = &result;
     draw_world(w);
+    make_nodes(w);
     uint64_t calm_us = (d->run_ms != 0 ? d->run_ms : 40000) * SIM_MS;
     uint64_t end_us = calm_us + (d->peace ? 0 : (d->calm_ms != 0 ? d->calm_ms : 40000) * SIM_MS);
     uint64_t look_us = 0;

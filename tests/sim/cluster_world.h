@@ -56,6 +56,7 @@ typedef enum {
     COUNT_TWICE,
     COUNT_LATE,
     COUNT_REORDERED,
+    COUNT_LAST_WORDS, /* messages of a node that has died since */
     COUNT_CUTS,
     COUNT_CUTS_ONE_WAY,
     COUNT_STALLS,

@@ -101,6 +101,8 @@ typedef struct {
     bool *cut;       /* (n_nodes, n_nodes): from, to */
     double loss, twice, late, crash_between, quick_restart, disk_full, relink;
     uint64_t links_ms; /* between looks at which links can be */
+    bool duel;         /* elections meet: see draw_duel */
+    double crash_behind_vote;
     uint32_t kept_entries;
     uint64_t delay_us, fault_every_ms;
     sim_request requests[MAX_REQUESTS];

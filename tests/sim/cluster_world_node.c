@@ -8,8 +8,7 @@
 
 #define DISK_RETRY_MS 5000 /* as in src/node/consensus.c */
 #define DAY_MS        86400000u
-#define RAFT_TYPE_AT  9  /* in a message: kind u8, log_id u64 come before */
-#define PROMISE       40 /* times as likely: a crash right behind a vote */
+#define RAFT_TYPE_AT  9 /* in a message: kind u8, log_id u64 come before */
 
 uint8_t *sim_copy(const void *bytes, size_t n) {
     uint8_t *c = malloc(n > 0 ? n : 1);
@@ -194,21 +193,18 @@ static void schedule_tick(cworld *w, uint32_t i) {
 static double crash_chance(const cworld *w, const exo_cluster_action *a) {
     bool vote = a->kind == EXO_CLUSTER_SEND && a->n_bytes > RAFT_TYPE_AT && a->bytes[0] == 1 &&
                 a->bytes[RAFT_TYPE_AT] == EXO_RAFT_VOTE_REPLY;
-    return w->crash_between * (vote ? PROMISE : 1);
+    return vote ? w->crash_behind_vote : w->crash_between;
 }
 
 static bool crashes_behind(cworld *w, uint32_t i, const exo_cluster_action *a) {
     if (w->calm || !sim_chance(&w->rng, crash_chance(w, a))) return false;
     cnode_crash(w, i);
     count(w, COUNT_CRASHES_IN_STEP);
-    sim_add(
-        &w->queue,
-        (sim_event){
-            .at_us = w->now_us +
-                     (1 + sim_below(&w->rng, sim_chance(&w->rng, w->quick_restart) ? 30 : 2000)) *
-                         SIM_MS,
-            .kind = EVENT_START,
-            .node = i});
+    bool quick = sim_chance(&w->rng, w->quick_restart);
+    uint64_t most_ms = !quick ? 2000 : w->duel ? 8 : 30;
+    sim_add(&w->queue, (sim_event){.at_us = w->now_us + (1 + sim_below(&w->rng, most_ms)) * SIM_MS,
+                                   .kind = EVENT_START,
+                                   .node = i});
     return true;
 }
 

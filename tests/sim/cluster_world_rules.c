@@ -5,6 +5,7 @@
 #include "sim/cluster_world_impl.h"
 
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,7 @@ static const char *const count_names[N_COUNTS] = {
     [COUNT_TWICE] = "twice",
     [COUNT_LATE] = "late",
     [COUNT_REORDERED] = "out of order",
+    [COUNT_LAST_WORDS] = "of the dead",
     [COUNT_CUTS] = "networks cut",
     [COUNT_CUTS_ONE_WAY] = "cut one way",
     [COUNT_STALLS] = "stalls",
@@ -93,7 +95,10 @@ static bool always(sim_map *m, uint64_t a, uint64_t b, uint64_t value) {
 /* Of what a state holds in memory; unused bytes of it are zero wherever it came from. */
 static uint64_t hash_lists(const exo_state *s) {
     uint64_t h = exo_hash64(s->nodes, s->n_nodes * sizeof *s->nodes, s->last_slot);
-    h = exo_hash64(s->instances, s->n_instances * sizeof *s->instances, h);
+    for (size_t i = 0; i < s->n_instances; i++) { /* cuts come last */
+        const exo_state_instance *k = &s->instances[i];
+        h = exo_hash64(k, offsetof(exo_state_instance, cuts) + k->n_cuts * sizeof *k->cuts, h);
+    }
     h = exo_hash64(s->downloads, s->n_downloads * sizeof *s->downloads, h);
     h = exo_hash64(s->deleted, s->n_deleted * sizeof *s->deleted, h);
     const uint64_t rest[] = {s->parent, s->fork_slot, s->n_parent_voters};

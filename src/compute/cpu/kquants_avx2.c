@@ -307,4 +307,4 @@ EXO_INLINE void tile_q6_k(const exo_tile t, const int R, const int N) {
 }
 
 EXO_TILE_DRIVE_1(exo_avx2_q4_k, tile_q4_k, 2, 4, 3)
-EXO_TILE_DRIVE_1(exo_avx2_q6_k, tile_q6_k, 1, 4, 3)
+TILE_DRIVE_PAIRED(exo_avx2_q6_k, tile_q6_k, 1, 4, 3)

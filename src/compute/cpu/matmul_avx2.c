@@ -165,7 +165,7 @@ EXO_INLINE void tile_bf16(const exo_tile t, const int R, const int N) {
     tile_float(t, R, N, EXO_BF16);
 }
 
-EXO_TILE_DRIVE_1(exo_avx2_q8_0, tile_q8_0, 4, 4, 3)
+TILE_DRIVE_PAIRED(exo_avx2_q8_0, tile_q8_0, 4, 4, 3)
 EXO_TILE_DRIVE_1(exo_avx2_q4_0, tile_q4_0, 4, 4, 3)
 EXO_TILE_DRIVE_1(exo_avx2_f32, tile_f32, 4, 6, 4)
 EXO_TILE_DRIVE_1(exo_avx2_f16, tile_f16, 4, 6, 4)

@@ -34,4 +34,20 @@ EXO_INLINE __m256i in_order(__m256i v) {
     return v;
 }
 
+/* As EXO_TILE_DRIVE_1; many columns go another way (paired_avx2.h). */
+#define TILE_DRIVE_PAIRED(name, tile, RD, N1, N2)                                                  \
+    EXO_TILE_COLUMNS(name, tile, 1, N1, N2)                                                        \
+    EXO_TILE_STREAM(name, tile, RD)                                                                \
+    void name(const exo_matmul_task *t) {                                                          \
+        if (t->n == 1) {                                                                           \
+            name##_stream(t);                                                                      \
+            return;                                                                                \
+        }                                                                                          \
+        if (t->n >= EXO_AVX2_PAIRED) {                                                             \
+            exo_avx2_paired(t);                                                                    \
+            return;                                                                                \
+        }                                                                                          \
+        for (uint32_t g = 0; g < t->n_groups; g++) name##_columns_1(t, g);                         \
+    }
+
 #endif

@@ -82,4 +82,14 @@ EXO_INLINE fv fv_fnma(fv a, fv b, fv c) { return _mm256_fnmadd_ps(a, b, c); }
 
 #include "compute/cpu/unpacked.h"
 
-void exo_avx2_unpacked(const exo_matmul_task *t) { unpacked_matmul(t); }
+#include "compute/cpu/paired_avx2.h"
+
+void exo_avx2_paired(const exo_matmul_task *t) { paired_matmul(t); }
+
+void exo_avx2_unpacked(const exo_matmul_task *t) {
+    if (t->n >= EXO_AVX2_PAIRED) {
+        paired_matmul(t);
+    } else {
+        unpacked_matmul(t);
+    }
+}
