@@ -44,7 +44,7 @@ programs_of() {
     shift 2
     cmake --preset "$name" || return
     mapfile -t targets < <(ctest --test-dir "$dir" -N "$@" | awk -v dir="$PWD/$dir/" '
-        NR == FNR { if ($1 == "Test") chosen[$NF] = 1; next }
+        NR == FNR { if (/ Test +#[0-9]+:/) chosen[$NF] = 1; next }
         !/^add_test\(/ { next }
         { split($0, part, "\""); name = $1; gsub(/^add_test\(|[][=]/, "", name) }
         name in chosen && index(part[2], dir) == 1 { print substr(part[2], length(dir) + 1) }
