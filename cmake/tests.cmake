@@ -44,6 +44,12 @@ function(exo_vulkan_entries name source)
             set_property(TEST ${name}_${entry} APPEND PROPERTY
                 ENVIRONMENT "ASAN_OPTIONS=detect_leaks=0")
         endif()
+        if(lanes) # minutes each: begun first, the one whose pipelines later runs find before the others
+            set_property(TEST ${name}_${entry} PROPERTY COST 200)
+            if(lanes EQUAL 8)
+                set_property(TEST ${name}_${entry} PROPERTY COST 300)
+            endif()
+        endif()
         list(APPEND names ${name}_${entry})
     endforeach()
     set_tests_properties(${names} PROPERTIES LABELS "unit;vulkan" TIMEOUT 900
@@ -139,6 +145,7 @@ foreach(suite cli api reasoning cluster election architectures hosts cross_devic
         WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
     set_tests_properties(integration_${suite} PROPERTIES LABELS integration TIMEOUT 600)
 endforeach()
+set_tests_properties(integration_pull PROPERTIES COST 250) # two minutes, nearly all of them waiting
 # Where answers have deadlines of seconds, nothing else may run.
 foreach(suite cli api reasoning cluster election hosts cross_device_discovery clients slow tiny partition)
     set_tests_properties(integration_${suite} PROPERTIES RUN_SERIAL TRUE)
@@ -161,7 +168,7 @@ if(EXO_VULKAN)
         COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider
             tests/integration/test_vulkan_pipeline.py
         WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-    set_tests_properties(integration_vulkan_pipeline PROPERTIES LABELS "integration;vulkan"
+    set_tests_properties(integration_vulkan_pipeline PROPERTIES LABELS "integration;vulkan" COST 150
         TIMEOUT 1800 RESOURCE_LOCK vulkan FIXTURES_REQUIRED vulkan
         ENVIRONMENT "EXO_VULKAN_TEST_DIR=${CMAKE_BINARY_DIR};${EXO_VULKAN_ENVIRONMENT}")
     # Drivers that fail in every way, and what is left of the answer.
