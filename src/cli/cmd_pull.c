@@ -154,23 +154,24 @@ static int run(int argc, char **argv) {
 const exo_command exo_cmd_pull = {
     .name = "pull",
     .summary = "fetch a model from Hugging Face or an address",
-    .help = "usage: exo pull MODEL [OPTIONS]\n\n"
-            "MODEL is one of\n"
-            "  hf:OWNER/REPO                     its Q4_K_M, or what comes nearest\n"
-            "  hf:OWNER/REPO:Q8_0                a quantisation (or: safetensors)\n"
-            "  hf:OWNER/REPO:FILE.gguf           a file; of a split model any part\n"
-            "  hf:OWNER/REPO@REVISION:...        from a branch, tag or commit\n"
-            "  https://HOST/PATH/FILE.gguf       any address\n\n"
-            "The model goes into the data directory's models/ once it is whole and its sha256 is\n"
-            "right.  A stopped pull goes on where it was when the command is given again.\n"
-            "  --connections N   at once (default 4)\n"
-            "  --timeout S       give a connection up that sends nothing for S seconds (30)\n"
-            "  --data-dir D      default: EXO_HOME or ~/.exo\n"
-            "  --on NODE         hand it to a running node of this cluster (name or id): the cluster\n"
-            "                    remembers it, restarts go on with it\n"
-            "  --json            the result as JSON\n\n"
-            "HF_ENDPOINT names another hub; HF_TOKEN is sent to the hub only; EXO_OFFLINE=1\n"
-            "refuses.\n\n"
-            "  exo pull hf:Qwen/Qwen2.5-0.5B-Instruct-GGUF:Q4_K_M\n",
+    .help =
+        "usage: exo pull MODEL [OPTIONS]\n\n"
+        "MODEL is one of\n"
+        "  hf:OWNER/REPO                     its Q4_K_M, or what comes nearest\n"
+        "  hf:OWNER/REPO:Q8_0                a quantisation (or: safetensors)\n"
+        "  hf:OWNER/REPO:FILE.gguf           a file; of a split model any part\n"
+        "  hf:OWNER/REPO@REVISION:...        from a branch, tag or commit\n"
+        "  https://HOST/PATH/FILE.gguf       any address\n\n"
+        "The model goes into the data directory's models/ once it is whole and its sha256 is\n"
+        "right.  A stopped pull goes on where it was when the command is given again.\n"
+        "  --connections N   at once (default 4)\n"
+        "  --timeout S       give a connection up that sends nothing for S seconds (30)\n"
+        "  --data-dir D      default: EXO_HOME or ~/.exo\n"
+        "  --on NODE         hand it to a running node of this cluster (name or id): the cluster\n"
+        "                    remembers it, restarts go on with it\n"
+        "  --json            the result as JSON\n\n"
+        "HF_ENDPOINT names another hub; HF_TOKEN is sent to the hub only; EXO_OFFLINE=1\n"
+        "refuses.\n\n"
+        "  exo pull hf:Qwen/Qwen2.5-0.5B-Instruct-GGUF:Q4_K_M\n",
     .run = run,
 };

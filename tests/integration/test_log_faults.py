@@ -52,7 +52,8 @@ def test_a_spoiled_file_is_said_and_the_node_comes_up(tmp_path: Path, spoil: Spo
         text = node.log.read_text()
         assert text.count("is damaged") == 1 and "cluster.db.damaged" in text, text
         state = node.get("/state")
-        assert state["master"] == state["node_id"] and "damaged" in state["log"]["trouble"]
+        assert "damaged" in state["log"]["trouble"]
+        wait_until("it leads", lambda: node.get("/state")["master"] == state["node_id"])
         place(node)
         done = subprocess.run([EXO, "doctor", "--data-dir", str(tmp_path)], capture_output=True,
                               timeout=30, check=False)
@@ -76,7 +77,7 @@ def test_a_full_disk_takes_a_node_out_of_the_log_only(tmp_path: Path) -> None:
         assert asked.status == 200, asked.body  # it goes on computing
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
         wait_until("the log is written again", lambda: node.get("/state")["log"]["trouble"] is None)
-        assert node.get("/state")["master"] == node.get("/state")["node_id"]
+        wait_until("it leads", lambda: node.get("/state")["master"] == node.get("/state")["node_id"])
         place(node)
     finally:
         node.stop()
