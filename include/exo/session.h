@@ -17,6 +17,7 @@ typedef struct {                   /* all-zero = sensible defaults */
     uint32_t ctx_tokens;           /* 0 = the model's trained context, at most 8192 */
     uint32_t prefill_chunk;        /* tokens per step; 0 = chosen */
     bool kv_f16;                   /* keys and values in f16 instead of f32 */
+    bool kv_q8_0;                  /* or in q8_0: heads of a multiple of 32, CPU only */
     exo_progress_fn load_progress; /* bytes of weights */
     void *ud;
 } exo_session_desc;
@@ -49,6 +50,10 @@ EXO_API exo_status exo_session_eval(exo_session *s, exo_tokens tokens, size_t fr
 EXO_API uint32_t exo_session_ctx(const exo_session *s);
 EXO_API uint64_t exo_session_weight_bytes(const exo_session *s);
 EXO_API uint64_t exo_session_kv_bytes(const exo_session *s);
+/* Bytes of the weights that are mapped from kept files instead of held in memory. */
+EXO_API uint64_t exo_session_mapped_bytes(const exo_session *s);
+/* Returns when packed weights are kept on disk for the next start, or will not be. */
+EXO_API void exo_session_settle(exo_session *s);
 /* The device that computes now, and why it is not the one asked for ("" while it is); borrowed,
  * valid until the next call. */
 EXO_API const char *exo_session_device(const exo_session *s);

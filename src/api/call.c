@@ -15,6 +15,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,8 +42,9 @@ struct exo_call {
     bool ended;     /* the stream is complete */
     reply_kind kind;
     unsigned http_status;
-    const char *allowed; /* the method of an Allow header, or NULL */
-    exo_buf out;         /* whole reply, or stream bytes not yet taken */
+    char allowed[32];         /* methods of an Allow header, or "" */
+    const char *content_type; /* of a whole reply */
+    exo_buf out;              /* whole reply, or stream bytes not yet taken */
     uint64_t began_ms, sent_ms;
     uint64_t handle; /* 0 = nothing to cancel */
 };
@@ -62,6 +64,19 @@ struct exo_calls {
 exo_node *exo_calls_node(exo_calls *c) { return c->node; }
 exo_calls *exo_call_all(exo_call *c) { return c->all; }
 const exo_buf *exo_call_body(const exo_call *c) { return &c->body; }
+
+const char *exo_call_query(const exo_call *c, const char *name) {
+    return MHD_lookup_connection_value(c->connection, MHD_GET_ARGUMENT_KIND, name);
+}
+
+const char *exo_call_header(const exo_call *c, const char *name) {
+    return MHD_lookup_connection_value(c->connection, MHD_HEADER_KIND, name);
+}
+
+bool exo_call_wants_events(const exo_call *c) {
+    const char *accept = exo_call_header(c, MHD_HTTP_HEADER_ACCEPT);
+    return accept != NULL && strstr(accept, "text/event-stream") != NULL;
+}
 
 /* The node may hold a call, and so this, longer than the server lives. */
 static void let_go(exo_calls *all) {
@@ -193,8 +208,8 @@ static enum MHD_Result queue_whole(exo_call *c) {
     struct MHD_Response *r = MHD_create_response_from_buffer(c->out.n, (void *)exo_buf_str(&c->out),
                                                              MHD_RESPMEM_MUST_COPY);
     if (r == NULL) return MHD_NO;
-    MHD_add_response_header(r, "Content-Type", "application/json");
-    if (c->allowed != NULL) MHD_add_response_header(r, "Allow", c->allowed);
+    MHD_add_response_header(r, "Content-Type", c->content_type);
+    if (c->allowed[0] != '\0') MHD_add_response_header(r, "Allow", c->allowed);
     enum MHD_Result ok = MHD_queue_response(c->connection, c->http_status, r);
     MHD_destroy_response(r);
     return ok;
@@ -227,20 +242,34 @@ enum MHD_Result exo_call_answer(exo_call *c) {
 
 /* ---- replies ---- */
 
-void exo_call_reply_json(exo_call *c, unsigned http_status, json_t *json_take) {
-    char *text = json_take != NULL ? json_dumps(json_take, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
-    json_decref(json_take);
+/* text NULL: there was no memory for it. */
+static void reply(exo_call *c, unsigned http_status, const char *type, const char *text) {
     exo_lock_take(c->all->lock);
     if (c->kind != REPLY_WHOLE && !c->queued) {
         exo_buf_clear(&c->out);
-        exo_buf_puts(&c->out, text != NULL ? text : "{\"error\":{\"message\":\"out of memory\"}}");
-        exo_buf_putc(&c->out, '\n');
+        exo_buf_puts(&c->out,
+                     text != NULL ? text : "{\"error\":{\"message\":\"out of memory\"}}\n");
         c->kind = REPLY_WHOLE;
+        c->content_type = text != NULL ? type : "application/json";
         c->http_status = text != NULL ? http_status : MHD_HTTP_SERVICE_UNAVAILABLE;
         wake(c);
     }
     exo_lock_give(c->all->lock);
-    free(text);
+}
+
+void exo_call_reply_json(exo_call *c, unsigned http_status, json_t *json_take) {
+    exo_buf text = {0};
+    char *line = json_take != NULL ? json_dumps(json_take, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+    json_decref(json_take);
+    if (line != NULL) exo_buf_printf(&text, "%s\n", line);
+    bool good = line != NULL && exo_buf_ok(&text);
+    reply(c, http_status, "application/json", good ? exo_buf_str(&text) : NULL);
+    exo_buf_finish(&text);
+    free(line);
+}
+
+void exo_call_reply_text(exo_call *c, const char *content_type, const exo_buf *text) {
+    reply(c, MHD_HTTP_OK, content_type, exo_buf_ok(text) ? exo_buf_str(text) : NULL);
 }
 
 unsigned exo_http_status(exo_status status) {
@@ -291,7 +320,8 @@ void exo_call_reply_error(exo_call *c, exo_status status, const char *message, c
 }
 
 void exo_call_reply_method(exo_call *c, const char *allowed, const char *message) {
-    c->allowed = allowed; /* before the reply, hence before any other thread looks */
+    /* before the reply, hence before any other thread looks */
+    snprintf(c->allowed, sizeof c->allowed, "%s", allowed);
     exo_call_reply_json(c, MHD_HTTP_METHOD_NOT_ALLOWED,
                         exo_error_json(EXO_EINVAL, message, NULL, NULL));
 }
@@ -314,6 +344,13 @@ static void send_bytes(exo_call *c, const char *a, const char *b, const char *d)
 }
 
 void exo_call_send_text(exo_call *c, const char *text) { send_bytes(c, text, "", ""); }
+
+size_t exo_call_unread_bytes(exo_call *c) {
+    exo_lock_take(c->all->lock);
+    size_t n = c->out.n;
+    exo_lock_give(c->all->lock);
+    return n;
+}
 
 void exo_call_send_json(exo_call *c, json_t *json_take) {
     char *text = json_take != NULL ? json_dumps(json_take, JSON_COMPACT) : NULL;

@@ -32,6 +32,11 @@ exo_call *exo_call_create(exo_calls *all, struct MHD_Connection *connection);
 bool exo_call_add_body(exo_call *c, const char *bytes, size_t n, size_t max_bytes);
 const exo_buf *exo_call_body(const exo_call *c);
 exo_calls *exo_call_all(exo_call *c);
+/* A parameter behind the path's '?', or a header; NULL without.  Valid during the request. */
+const char *exo_call_query(const exo_call *c, const char *name);
+const char *exo_call_header(const exo_call *c, const char *name);
+/* The client takes server-sent events: its Accept header says so. */
+bool exo_call_wants_events(const exo_call *c);
 /* Queues the reply if there is one, else suspends the connection until there is. */
 enum MHD_Result exo_call_answer(exo_call *c);
 /* libmicrohttpd is done with the request; an answer under way is cancelled. */
@@ -41,7 +46,9 @@ void exo_call_completed(exo_call *c);
 
 /* ANY.  The whole reply; takes json. */
 void exo_call_reply_json(exo_call *c, unsigned http_status, json_t *json_take);
-/* ANY.  405: the path takes another method, a literal. */
+/* ANY.  The whole reply, of another type (a literal). */
+void exo_call_reply_text(exo_call *c, const char *content_type, const exo_buf *text);
+/* ANY.  405: the path takes other methods ("GET, DELETE"). */
 void exo_call_reply_method(exo_call *c, const char *allowed, const char *message);
 /* ANY.  {"error": {...}} in OpenAI's shape.  param and code may be NULL. */
 void exo_call_reply_error(exo_call *c, exo_status status, const char *message, const char *param,
@@ -56,6 +63,8 @@ void exo_call_will_stream(exo_call *c);
 void exo_call_send_json(exo_call *c, json_t *json_take);
 /* ANY.  Adds text as it is. */
 void exo_call_send_text(exo_call *c, const char *text);
+/* ANY.  Bytes of a stream that the client has not taken yet. */
+size_t exo_call_unread_bytes(exo_call *c);
 /* ANY.  No more will come. */
 void exo_call_end_stream(exo_call *c);
 /* ANY.  The answer ends with an error: a whole reply, or the last event of a stream that began. */

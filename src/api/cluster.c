@@ -1,8 +1,6 @@
 /* cluster.c - exo's own routes; see cluster.h. */
 #include "api/cluster.h"
 
-#include "api/fields.h"
-
 #include <stdlib.h>
 #include <string.h>
 
@@ -124,36 +122,89 @@ static void read_cuts(exo_fields *f, exo_placement_wish *w) {
     if (exo_fields_get(f, "min_nodes") == NULL) w->min_nodes = w->n_cuts + 1;
 }
 
-void exo_cluster_place(exo_call *c) {
+void exo_cluster_begin(exo_call *c, exo_fields *f, const char *model_id,
+                       const exo_placement_wish *wish) {
     exo_node *n = exo_calls_node(exo_call_all(c));
+    exo_model *m = NULL;
+    exo_error err = {0};
+    if (model_id == NULL) exo_fields_fail(f, "model_id", EXO_EINVAL, "is missing");
+    if (exo_fields_ok(f) && exo_node_model(n, model_id, &m, &err) != EXO_OK) {
+        exo_fields_fail(f, "model_id", err.status, "cannot be used: %s", err.message);
+    }
+    if (exo_fields_ok(f)) {
+        exo_call_hold(c);
+        exo_status st = exo_node_place(n, exo_model_id(m), wish, on_placed, c, &f->err);
+        if (st != EXO_OK) exo_call_release(c);
+    }
+    exo_model_unref(m);
+}
+
+void exo_cluster_refuse(exo_call *c, const exo_fields *f) {
+    exo_call_reply_error(c, f->err.status, f->err.message, f->param[0] ? f->param : NULL, NULL);
+}
+
+void exo_cluster_place(exo_call *c) {
     const exo_buf *body = exo_call_body(c);
     exo_fields f = {0};
     json_t *j = NULL;
     const char *model_id = NULL;
     exo_placement_wish wish = {.sharding = "Pipeline", .min_nodes = 1};
-    exo_model *m = NULL;
     if (exo_fields_parse(exo_buf_str(body), body->n, &j, &f.err) == EXO_OK) {
         f.object = j;
         exo_fields_string(&f, "model_id", &model_id);
         exo_fields_string(&f, "sharding", &wish.sharding);
         exo_fields_u32(&f, "min_nodes", 1, 64, &wish.min_nodes);
         read_cuts(&f, &wish);
-        if (model_id == NULL) exo_fields_fail(&f, "model_id", EXO_EINVAL, "is missing");
+        exo_cluster_begin(c, &f, model_id, &wish);
     }
-    exo_error err = {0};
-    if (exo_fields_ok(&f) && exo_node_model(n, model_id, &m, &err) != EXO_OK) {
-        exo_fields_fail(&f, "model_id", err.status, "cannot be used: %s", err.message);
+    if (!exo_fields_ok(&f)) exo_cluster_refuse(c, &f);
+    json_decref(j);
+}
+
+/* {"model_id": what `exo pull` takes, "node_id": who; this node by default} */
+void exo_cluster_download(exo_call *c) {
+    const exo_buf *body = exo_call_body(c);
+    exo_fields f = {0};
+    json_t *j = NULL;
+    const char *what = NULL, *node_id = NULL;
+    exo_node *n = exo_calls_node(exo_call_all(c));
+    if (exo_fields_parse(exo_buf_str(body), body->n, &j, &f.err) == EXO_OK) {
+        f.object = j;
+        exo_fields_string(&f, "model_id", &what);
+        exo_fields_string(&f, "node_id", &node_id);
+        if (what == NULL) exo_fields_fail(&f, "model_id", EXO_EINVAL, "is missing");
     }
+    if (exo_fields_ok(&f)) exo_node_download(n, node_id, what, &f.err);
     if (exo_fields_ok(&f)) {
-        exo_call_hold(c);
-        exo_status st = exo_node_place(n, exo_model_id(m), &wish, on_placed, c, &f.err);
-        if (st != EXO_OK) exo_call_release(c);
-    }
-    if (!exo_fields_ok(&f)) {
+        exo_call_reply_json(c, MHD_HTTP_ACCEPTED,
+                            json_pack("{s:s, s:s}", "node_id",
+                                      node_id != NULL ? node_id : exo_node_id(n), "model_id",
+                                      what));
+    } else {
         exo_call_reply_error(c, f.err.status, f.err.message, f.param[0] ? f.param : NULL, NULL);
     }
-    exo_model_unref(m);
     json_decref(j);
+}
+
+/* NODE_ID/WHAT; what is asked for may hold slashes. */
+void exo_cluster_drop_download(exo_call *c, const char *path) {
+    char node_id[PART_BYTES] = "";
+    const char *slash = strchr(path, '/');
+    exo_error err = {0};
+    if (slash == NULL || slash[1] == '\0' || (size_t)(slash - path) >= sizeof node_id) {
+        exo_error_set(&err, EXO_EINVAL, "DELETE /download/NODE_ID/MODEL, not /download/%.128s",
+                      path);
+        reply_failure(c, &err);
+        return;
+    }
+    memcpy(node_id, path, (size_t)(slash - path));
+    exo_node *n = exo_calls_node(exo_call_all(c));
+    if (exo_node_drop_download(n, node_id, slash + 1, &err) != EXO_OK) {
+        reply_failure(c, &err);
+        return;
+    }
+    exo_call_reply_json(c, MHD_HTTP_OK,
+                        json_pack("{s:s, s:s}", "node_id", node_id, "model_id", slash + 1));
 }
 
 void exo_cluster_delete(exo_call *c, const char *instance_id) {

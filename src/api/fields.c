@@ -1,6 +1,8 @@
 /* fields.c - see fields.h. */
 #include "api/fields.h"
 
+#include "base/json.h"
+
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -9,7 +11,7 @@
 exo_status exo_fields_parse(const char *body, size_t n, json_t **out, exo_error *err) {
     *out = NULL;
     json_error_t je;
-    json_t *j = json_loadb(body, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &je);
+    json_t *j = exo_json_load(body, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &je);
     if (j == NULL) {
         return exo_error_set(err, EXO_EINVAL, "the body is not valid JSON: %s (line %d, column %d)",
                              je.text, je.line, je.column);

@@ -41,8 +41,16 @@ static const route routes[] = {
     {"GET", "/state", exo_cluster_state, NULL},
     {"GET", "/state/", NULL, exo_cluster_state_part},
     {"GET", "/node_id", exo_cluster_node_id, NULL},
+    {"GET", "/events", exo_events_get, NULL},
+    {"GET", "/metrics", exo_metrics_get, NULL},
     {"POST", "/place_instance", exo_cluster_place, NULL},
+    {"POST", "/instance", exo_instance_create, NULL},
+    {"GET", "/instance/previews", exo_instance_previews, NULL},
+    {"GET", "/instance/await", exo_instance_await, NULL},
+    {"GET", "/instance/", NULL, exo_instance_get},
     {"DELETE", "/instance/", NULL, exo_cluster_delete},
+    {"POST", "/download/start", exo_cluster_download, NULL},
+    {"DELETE", "/download/", NULL, exo_cluster_drop_download},
     {"GET", "/v1/models", exo_openai_models, NULL},
     {"GET", "/v1/models/", NULL, exo_openai_model},
     {"POST", "/v1/chat/completions", exo_openai_chat, NULL},
@@ -58,12 +66,16 @@ static bool path_fits(const route *r, const char *url) {
 static void dispatch(exo_call *c, const char *method, const char *url) {
     if (strcmp(method, "HEAD") == 0) method = "GET";
     exo_error err;
-    const char *allowed = NULL;
+    char allowed[32] = "";
     for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
         const route *r = &routes[i];
         if (!path_fits(r, url)) continue;
         if (strcmp(r->method, method) != 0) {
-            allowed = r->method;
+            size_t n = strlen(allowed);
+            bool told = strstr(allowed, r->method) != NULL;
+            if (!told) {
+                snprintf(allowed + n, sizeof allowed - n, "%s%s", n > 0 ? ", " : "", r->method);
+            }
             continue;
         }
         if (r->run != NULL) {
@@ -73,7 +85,7 @@ static void dispatch(exo_call *c, const char *method, const char *url) {
         }
         return;
     }
-    if (allowed != NULL) {
+    if (allowed[0] != '\0') {
         exo_error_set(&err, EXO_EINVAL, "%.100s takes %s, not %.16s", url, allowed, method);
         exo_call_reply_method(c, allowed, err.message);
     } else {

@@ -1,4 +1,4 @@
-/* arena.c - blocks of doubling size in a list; nothing is freed before finish. */
+/* arena.c - blocks of doubling size in a list; nothing is freed before finish or clear. */
 #include "base/arena.h"
 
 #include "base/mem.h"
@@ -23,6 +23,17 @@ void exo_arena_finish(exo_arena *a) {
     }
     size_t limit = a->limit_bytes;
     *a = (exo_arena){.limit_bytes = limit};
+}
+
+void exo_arena_clear(exo_arena *a) {
+    exo_arena_block *kept = a->head;
+    size_t limit = a->limit_bytes;
+    if (kept == NULL) return;
+    a->head = kept->next;
+    exo_arena_finish(a);
+    kept->next = NULL;
+    kept->used = 0;
+    *a = (exo_arena){.head = kept, .limit_bytes = limit};
 }
 
 static exo_arena_block *add_block(exo_arena *a, size_t n) {

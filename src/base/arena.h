@@ -19,6 +19,8 @@ typedef struct {
 
 /* All-zero memory is a valid empty arena; finish leaves it so. */
 void exo_arena_finish(exo_arena *a);
+/* Empty again, with the newest block kept for what comes next. */
+void exo_arena_clear(exo_arena *a);
 
 void *exo_arena_alloc(exo_arena *a, size_t n); /* uninitialised; NULL on failure */
 void *exo_arena_zalloc(exo_arena *a, size_t count, size_t size); /* zeroed, overflow-checked */

@@ -21,6 +21,7 @@ typedef struct {
 
 static entry entries[EXO_MAP_GUARD_MAX];
 static atomic_size_t n_used; /* entries from here on were never used */
+static atomic_size_t n_hurts;
 static uintptr_t page_bytes;
 static struct sigaction before;
 
@@ -31,6 +32,7 @@ static bool fill(entry *e, uint8_t *at, uintptr_t end) {
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
     if (got == MAP_FAILED) return false;
     atomic_store(&e->hurt, true);
+    atomic_fetch_add(&n_hurts, 1);
     return true;
 }
 
@@ -100,3 +102,5 @@ bool exo_map_guard_hurt(const void *begin) {
     const entry *e = begin != NULL ? find(begin) : NULL;
     return e != NULL && atomic_load(&e->hurt);
 }
+
+size_t exo_map_guard_hurts(void) { return atomic_load(&n_hurts); }

@@ -18,5 +18,7 @@ void exo_map_guard_add(const void *begin, size_t n_bytes);
 void exo_map_guard_remove(const void *begin);
 /* Whether zeros were read where the file had nothing. */
 bool exo_map_guard_hurt(const void *begin);
+/* How often that happened, in any mapping: while it is 0 nobody need ask. */
+size_t exo_map_guard_hurts(void);
 
 #endif

@@ -83,7 +83,9 @@ static int join(int argc, char **argv) {
     json_decref(state);
     if (st == EXO_EINVAL) return exo_cli_usage(c, "%s", err.message);
     if (st != EXO_OK) return exo_cli_fail(&err);
-    printf("joined the cluster of %s%s\n", offer.name,
+    bool usual = strcmp(offer.name_space, EXO_DEFAULT_NAMESPACE) == 0;
+    printf("joined the cluster of %s%s%s%s\n", offer.name, usual ? "" : ", namespace ",
+           usual ? "" : offer.name_space,
            exo_cli_node_runs(data_dir) ? "" : "; start `exo` to take part");
     return EXO_EXIT_OK;
 }
@@ -92,9 +94,7 @@ static int join(int argc, char **argv) {
 
 static exo_status begin_anew(void *ud, exo_keyring *k, exo_error *err) {
     (void)ud;
-    k->joined = k->rekeyed = false;
-    json_object_clear(k->removed);
-    return exo_keyring_renew(k, err);
+    return exo_keyring_begin(k, err);
 }
 
 static exo_status rotate(void *ud, exo_keyring *k, exo_error *err) {
@@ -173,35 +173,12 @@ static int rekey(int argc, char **argv) {
 
 /* ---- remove ---- */
 
-/* The id of a node by id or by name, from the running node's picture; ids that are not in it are
- * taken as they are: a node may be off. */
-static exo_status find_node(const json_t *state, const char *word, char out[EXO_NODE_ID_BYTES],
-                            exo_error *err) {
-    const char *id;
-    json_t *node;
-    size_t n = 0;
-    if (exo_is_node_id(word)) {
-        snprintf(out, EXO_NODE_ID_BYTES, "%s", word);
-        n = 1;
-    } else {
-        json_object_foreach(json_object_get(state, "nodes"), id, node) {
-            const char *name = json_string_value(json_object_get(node, "name"));
-            if (name == NULL || strcmp(name, word) != 0 || !exo_is_node_id(id)) continue;
-            snprintf(out, EXO_NODE_ID_BYTES, "%s", id);
-            n++;
-        }
-    }
+static exo_status find_other(const json_t *state, const char *word, char out[EXO_NODE_ID_BYTES],
+                             exo_error *err) {
     const char *own = json_string_value(json_object_get(state, "node_id"));
-    if (n == 1 && own != NULL && strcmp(own, out) == 0) {
-        return exo_error_set(err, EXO_EINVAL, "%s is this node: `exo leave` takes it out", word);
-    }
-    if (n == 1) return EXO_OK;
-    return exo_error_set(err, EXO_ENOTFOUND,
-                         n == 0 ? "no node of this cluster is called \"%s\" (`exo doctor` lists "
-                                  "them)"
-                                : "several nodes are called \"%s\": name one by its id (`exo "
-                                  "doctor` lists them)",
-                         word);
+    exo_status st = exo_cli_find_node(state, word, out, err);
+    if (st != EXO_OK || own == NULL || strcmp(own, out) != 0) return st;
+    return exo_error_set(err, EXO_EINVAL, "%s is this node: `exo leave` takes it out", word);
 }
 
 static exo_status mark_removed(void *ud, exo_keyring *k, exo_error *err) {
@@ -222,7 +199,7 @@ static int remove_node(int argc, char **argv) {
     json_t *state;
     char id[EXO_NODE_ID_BYTES], question[256];
     exo_status st = exo_cli_local_state(data_dir, &state, &err);
-    if (st == EXO_OK) st = find_node(state, word, id, &err);
+    if (st == EXO_OK) st = find_other(state, word, id, &err);
     json_decref(state);
     if (st != EXO_OK) return exo_cli_fail(&err);
     snprintf(question, sizeof question, "Remove node %s (%s) from the cluster?", word, id);

@@ -2,6 +2,7 @@
 #define _DEFAULT_SOURCE /* isatty */
 #include "base/clock.h"
 #include "cli/cli.h"
+#include "cli/local.h"
 #include "node/pull.h"
 
 #include <stdio.h>
@@ -92,13 +93,32 @@ static int print_result(const exo_pull_result *r, bool as_json) {
     return EXO_EXIT_OK;
 }
 
+/* The cluster sees to it from here on: the node fetches it, whatever happens meanwhile. */
+static int hand_over(const char *ref, const char *node, const char *data_dir) {
+    exo_error err = {0};
+    json_t *state = NULL, *reply = NULL;
+    char id[EXO_NODE_ID_BYTES];
+    exo_status st = exo_cli_local_state(data_dir, &state, &err);
+    if (st == EXO_OK) st = exo_cli_find_node(state, node, id, &err);
+    if (st == EXO_OK) {
+        st = exo_cli_local_post(data_dir, "/download/start",
+                                json_pack("{s:s, s:s}", "model_id", ref, "node_id", id), &reply,
+                                &err);
+    }
+    if (st == EXO_OK) printf("%s fetches %s; GET /state shows how far it is\n", node, ref);
+    json_decref(reply);
+    json_decref(state);
+    return st == EXO_OK ? EXO_EXIT_OK : exo_cli_fail(&err);
+}
+
 static int run(int argc, char **argv) {
     const exo_command *c = &exo_cmd_pull;
-    const char *ref[1], *connections = NULL, *stall = NULL, *data_dir = NULL;
+    const char *ref[1], *connections = NULL, *stall = NULL, *data_dir = NULL, *node = NULL;
     bool as_json = false;
     const exo_option options[] = {{.name = "connections", .value = &connections},
                                   {.name = "timeout", .value = &stall},
                                   {.name = "data-dir", .value = &data_dir},
+                                  {.name = "on", .value = &node},
                                   {.name = "json", .seen = &as_json},
                                   {0}};
     int rc = exo_cli_parse(c, argc, argv, options, ref, 1);
@@ -109,6 +129,9 @@ static int run(int argc, char **argv) {
     if (exo_hub_ref_parse(ref[0], &parsed, &err) != EXO_OK) {
         exo_cli_fail(&err);
         return EXO_EXIT_USAGE;
+    }
+    if (node != NULL) {
+        return hand_over(ref[0], node, data_dir != NULL ? data_dir : exo_cli_data_dir());
     }
     display d = {.tty = isatty(STDERR_FILENO) != 0};
     exo_pull_desc desc = {.data_dir = data_dir != NULL ? data_dir : exo_cli_data_dir(),
@@ -143,6 +166,8 @@ const exo_command exo_cmd_pull = {
             "  --connections N   at once (default 4)\n"
             "  --timeout S       give a connection up that sends nothing for S seconds (30)\n"
             "  --data-dir D      default: EXO_HOME or ~/.exo\n"
+            "  --on NODE         hand it to a running node of this cluster (name or id): the cluster\n"
+            "                    remembers it, restarts go on with it\n"
             "  --json            the result as JSON\n\n"
             "HF_ENDPOINT names another hub; HF_TOKEN is sent to the hub only; EXO_OFFLINE=1\n"
             "refuses.\n\n"

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "base/host.h"
 #include "base/mem.h"
 #include "engine/answer.h"
 #include "engine/sampler.h"
@@ -16,7 +17,7 @@
 
 typedef struct {
     const char *model, *prompt, *device;
-    bool raw, json, kv_f16;
+    bool raw, json, kv_f16, kv_q8_0;
     uint32_t threads, ctx, chunk;
     exo_request request;
 } run_options;
@@ -33,6 +34,7 @@ typedef struct {
     exo_finish finish;
     json_t *moves; /* array: where the answer went on on another device */
     double load_s, prompt_s, decode_s;
+    double first_token_s; /* since exec */
 } run_state;
 
 static void finish_run(run_state *s) {
@@ -68,6 +70,7 @@ static exo_status open_session(run_state *s, const run_options *o, exo_error *er
                           .ctx_tokens = o->ctx,
                           .prefill_chunk = o->chunk,
                           .kv_f16 = o->kv_f16,
+                          .kv_q8_0 = o->kv_q8_0,
                           .load_progress = exo_cli_progress,
                           .ud = &bar};
     exo_status st = exo_cli_open_model(o->model, &s->model, err);
@@ -140,6 +143,7 @@ static exo_status generate(run_state *s, const run_options *o, exo_error *err) {
         st = draw(s, r, &d, err);
         if (st == EXO_OK) st = push_id(&s->ids, d.id, err);
         if (st != EXO_OK) break;
+        if (s->first_token_s == 0) s->first_token_s = (double)exo_host_process_us() * 1e-6;
         size_t shown = s->text.n;
         st = exo_answer_push(s->answer, d.id, s->ids.n >= ctx, &s->text, &s->finish);
         if (st != EXO_OK) return exo_error_set(err, st, "out of memory for the answer");
@@ -191,18 +195,20 @@ static double rate(double n, double seconds) { return seconds > 0 ? n / seconds 
 static int print_result(const run_state *s, const run_options *o) {
     size_t n_prompt = o->request.n_prompt, n_answer = s->ids.n - n_prompt, n_text = s->text.n;
     json_t *text = json_stringn(exo_buf_str(&s->text), n_text);
-    json_t *j =
-        json_pack("{s:o, s:o, s:o, s:s, s:I, s:{s:f, s:f, s:f, s:f, s:f}}", "prompt_ids",
-                  ids_json(s->ids.ids, n_prompt), "ids", ids_json(s->ids.ids + n_prompt, n_answer),
-                  "text", text, "finish_reason", s->finish == EXO_FINISH_STOP ? "stop" : "length",
-                  "seed", (json_int_t)o->request.sampling.seed, "timings", "load_s", s->load_s,
-                  "prompt_s", s->prompt_s, "prompt_tps", rate((double)n_prompt, s->prompt_s),
-                  "decode_s", s->decode_s, "decode_tps", rate((double)n_answer, s->decode_s));
+    json_t *j = json_pack(
+        "{s:o, s:o, s:o, s:s, s:I, s:{s:f, s:f, s:f, s:f, s:f, s:f}}", "prompt_ids",
+        ids_json(s->ids.ids, n_prompt), "ids", ids_json(s->ids.ids + n_prompt, n_answer), "text",
+        text, "finish_reason", s->finish == EXO_FINISH_STOP ? "stop" : "length", "seed",
+        (json_int_t)o->request.sampling.seed, "timings", "load_s", s->load_s, "prompt_s",
+        s->prompt_s, "prompt_tps", rate((double)n_prompt, s->prompt_s), "decode_s", s->decode_s,
+        "decode_tps", rate((double)n_answer, s->decode_s), "first_token_s", s->first_token_s);
     if (s->reasoning.n > 0) {
         json_object_set_new(j, "reasoning",
                             json_stringn(exo_buf_str(&s->reasoning), s->reasoning.n));
     }
     const char *reason = exo_session_device_reason(s->session);
+    json_object_set_new(j, "mapped_bytes",
+                        json_integer((json_int_t)exo_session_mapped_bytes(s->session)));
     json_object_set_new(j, "device", json_string(exo_session_device(s->session)));
     json_object_set_new(j, "device_reason", reason[0] != '\0' ? json_string(reason) : json_null());
     json_object_set(j, "profile_changes", s->moves);
@@ -219,7 +225,7 @@ static int print_result(const run_state *s, const run_options *o) {
 /* Texts of the options, before they are numbers. */
 typedef struct {
     const char *n, *temp, *seed, *threads, *ctx, *chunk, *top_k, *top_p, *min_p, *typical, *repeat,
-        *presence, *frequency;
+        *presence, *frequency, *kv;
     const char *stops[EXO_CLI_MAX_LIST];
     size_t n_stops;
 } run_texts;
@@ -276,6 +282,7 @@ static int run(int argc, char **argv) {
                                   {.name = "threads", .value = &t.threads},
                                   {.name = "ctx", .value = &t.ctx},
                                   {.name = "chunk", .value = &t.chunk},
+                                  {.name = "kv", .value = &t.kv},
                                   {.name = "kv-f16", .seen = &o.kv_f16},
                                   {.name = "top-k", .value = &t.top_k},
                                   {.name = "top-p", .value = &t.top_p},
@@ -293,7 +300,10 @@ static int run(int argc, char **argv) {
     if (o.model == NULL || o.prompt == NULL) {
         return exo_cli_usage(&exo_cmd_run, "-m MODEL and -p TEXT are needed");
     }
-    if (!exo_cli_device(&exo_cmd_run, o.device) || !numbers(&t, &o)) return EXO_EXIT_USAGE;
+    if (!exo_cli_device(&exo_cmd_run, o.device) || !numbers(&t, &o) ||
+        !exo_cli_kv(&exo_cmd_run, t.kv, &o.kv_f16, &o.kv_q8_0)) {
+        return EXO_EXIT_USAGE;
+    }
     exo_error err = {0};
     run_state s = {.moves = json_array()};
     exo_status st = answer(&s, &o, &err);
@@ -303,6 +313,8 @@ static int run(int argc, char **argv) {
     } else if (o.json) {
         rc = print_result(&s, &o);
     }
+    fflush(stdout);
+    if (st == EXO_OK) exo_session_settle(s.session);
     finish_run(&s);
     return rc;
 }
@@ -330,7 +342,7 @@ const exo_command exo_cmd_run = {
         "  --threads N        default: all cores\n"
         "  --ctx N            context in tokens (default: the model's, at most 8192)\n"
         "  --chunk N          prompt tokens per step\n"
-        "  --kv-f16           keep keys and values in f16\n\n"
+        "  --kv TYPE          keys and values in f32 (default), f16 or q8_0\n\n"
         "  exo run -m tiny -p \"What is exo?\" --temp 0\n",
     .run = run,
 };

@@ -1,4 +1,5 @@
 /* cmd_template.c - `exo template`: a conversation rendered by a chat template. */
+#include "base/json.h"
 #include "cli/cli.h"
 #include "model/template.h"
 
@@ -12,7 +13,7 @@ static exo_status render(const exo_template *t, exo_buf *out, exo_error *err) {
     exo_status st = exo_cli_read_stdin(&input, MAX_INPUT_BYTES, err);
     if (st != EXO_OK) goto done;
     json_error_t je;
-    vars = json_loadb(exo_buf_str(&input), input.n, JSON_ALLOW_NUL, &je);
+    vars = exo_json_load(exo_buf_str(&input), input.n, JSON_ALLOW_NUL, &je);
     if (vars == NULL || !json_is_object(vars)) {
         st = exo_error_set(err, EXO_EINVAL, "standard input is not a JSON object: %s (line %d)",
                            vars == NULL ? je.text : "another kind of value",

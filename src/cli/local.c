@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 #include "base/log.h"
+#include "net/keyring.h"
 #include "net/secret.h"
 
 #include <curl/curl.h>
@@ -39,24 +40,37 @@ static size_t take_body(char *bytes, size_t size, size_t n, void *ud) {
     return exo_buf_ok(ud) ? size * n : 0;
 }
 
-static exo_status get(const char *url, exo_buf *out, exo_error *err) {
+/* body NULL: GET, else POST. */
+static exo_status request(const char *url, const char *body, long *status, exo_buf *out,
+                          exo_error *err) {
     CURL *c = curl_easy_init();
     if (c == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for a request");
     curl_easy_setopt(c, CURLOPT_URL, url);
     curl_easy_setopt(c, CURLOPT_PROXY, "");
     curl_easy_setopt(c, CURLOPT_TIMEOUT, STATE_S);
-    curl_easy_setopt(c, CURLOPT_FAILONERROR, 1L);
     curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, take_body);
     curl_easy_setopt(c, CURLOPT_WRITEDATA, out);
+    if (body != NULL) curl_easy_setopt(c, CURLOPT_POSTFIELDS, body);
     CURLcode r = curl_easy_perform(c);
+    curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, status);
     curl_easy_cleanup(c);
     if (r == CURLE_OK) return EXO_OK;
     return exo_error_set(err, EXO_EIO, "the node does not answer at %s: %s", url,
                          curl_easy_strerror(r));
 }
 
-exo_status exo_cli_local_state(const char *data_dir, json_t **out, exo_error *err) {
+/* The node's own words where it refused. */
+static exo_status refusal(const char *url, long status, const json_t *reply, exo_error *err) {
+    const json_t *error = json_object_get(reply, "error");
+    const char *why = json_string_value(json_object_get(error, "message"));
+    if (why != NULL) return exo_error_set(err, EXO_EPEER, "%s", why);
+    return exo_error_set(err, EXO_EIO, "%s answers with status %ld", url, status);
+}
+
+static exo_status ask(const char *data_dir, const char *path, const char *body, json_t **out,
+                      exo_error *err) {
+    long status = 0;
     *out = NULL;
     exo_buf text = {.limit_bytes = STATE_LIMIT}, port = {0};
     char url[64];
@@ -67,14 +81,58 @@ exo_status exo_cli_local_state(const char *data_dir, json_t **out, exo_error *er
     }
     if (st == EXO_OK) {
         long number = strtol(exo_buf_str(&port), NULL, 10);
-        snprintf(url, sizeof url, "http://127.0.0.1:%ld/state", number);
-        st = get(url, &text, err);
+        snprintf(url, sizeof url, "http://127.0.0.1:%ld%s", number, path);
+        st = request(url, body, &status, &text, err);
     }
     if (st == EXO_OK) {
         *out = json_loadb(exo_buf_str(&text), text.n, 0, NULL);
         if (*out == NULL) st = exo_error_set(err, EXO_EFORMAT, "%s is no JSON", url);
     }
+    if (st == EXO_OK && status >= 300) {
+        st = refusal(url, status, *out, err);
+        json_decref(*out);
+        *out = NULL;
+    }
     exo_buf_finish(&text);
     exo_buf_finish(&port);
     return st;
+}
+
+exo_status exo_cli_local_state(const char *data_dir, json_t **out, exo_error *err) {
+    return ask(data_dir, "/state", NULL, out, err);
+}
+
+exo_status exo_cli_local_post(const char *data_dir, const char *path, json_t *body_take,
+                              json_t **out, exo_error *err) {
+    char *body = body_take != NULL ? json_dumps(body_take, JSON_COMPACT) : NULL;
+    json_decref(body_take);
+    *out = NULL;
+    if (body == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for a request");
+    exo_status st = ask(data_dir, path, body, out, err);
+    free(body);
+    return st;
+}
+
+exo_status exo_cli_find_node(const json_t *state, const char *word, char out[EXO_NODE_ID_BYTES],
+                             exo_error *err) {
+    const char *id;
+    json_t *node;
+    size_t n = 0;
+    if (exo_is_node_id(word)) {
+        snprintf(out, EXO_NODE_ID_BYTES, "%s", word);
+        return EXO_OK;
+    }
+    json_object_foreach(json_object_get(state, "nodes"), id, node) {
+        const char *name = json_string_value(json_object_get(node, "name"));
+        if (name == NULL || strcmp(name, word) != 0 || !exo_is_node_id(id)) continue;
+        snprintf(out, EXO_NODE_ID_BYTES, "%s", id);
+        n++;
+    }
+    if (n == 1) return EXO_OK;
+    return exo_error_set(err, EXO_ENOTFOUND,
+                         n == 0 ? "no node of this cluster is called \"%s\" (`exo doctor` lists "
+                                  "them)"
+                                : "several nodes are called \"%s\": name one by its id (`exo "
+                                  "doctor` lists them)",
+                         word);
 }

@@ -5,6 +5,8 @@
 #ifndef EXO_CLI_LOCAL_H
 #define EXO_CLI_LOCAL_H
 
+#include "net/identity.h"
+
 #include <exo/base.h>
 
 #include <jansson.h>
@@ -14,5 +16,12 @@ void exo_cli_note_api(const char *data_dir, uint16_t port);
 bool exo_cli_node_runs(const char *data_dir);
 /* GET /state of the node; EXO_ENOTFOUND when none runs. */
 exo_status exo_cli_local_state(const char *data_dir, json_t **out, exo_error *err);
+/* POST path; EXO_EPEER: the node refused, and err has its words. */
+exo_status exo_cli_local_post(const char *data_dir, const char *path, json_t *body_take,
+                              json_t **out, exo_error *err);
+/* The id of a node by id or by name, from GET /state; an id that is not in it is taken as it is: a
+ * node may be off. */
+exo_status exo_cli_find_node(const json_t *state, const char *word, char out[EXO_NODE_ID_BYTES],
+                             exo_error *err);
 
 #endif

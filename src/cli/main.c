@@ -16,7 +16,7 @@ static const exo_command *const commands[] = {
     &exo_cmd_template, &exo_cmd_perplexity, &exo_cmd_bench,  &exo_cmd_devices, &exo_cmd_synth,
     &exo_cmd_pull,     &exo_cmd_models,     &exo_cmd_embed,  &exo_cmd_convert, &exo_cmd_invite,
     &exo_cmd_join,     &exo_cmd_leave,      &exo_cmd_remove, &exo_cmd_rekey,   &exo_cmd_doctor,
-    &exo_cmd_nodes,
+    &exo_cmd_nodes,    &exo_cmd_top,
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 
@@ -45,6 +45,7 @@ int main(int argc, char **argv) {
     signal(SIGXFSZ, SIG_IGN); /* a file beyond the limit is an error of that write */
     int child;
     if (exo_cli_vulkan_child(argc, argv, &child)) _exit(child);
+    if (!exo_cli_keep_packed(exo_cli_data_dir())) return EXO_EXIT_USAGE;
     const char *name = argc > 1 ? argv[1] : "node";
     if (strcmp(name, "--version") == 0) {
         printf("exo %s (commit %s; %s)\n", EXO_VERSION, EXO_COMMIT, EXO_BUILD_OPTIONS);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define LEARNER_HEARTBEAT_MS 1000
+#define KEPT_BYTES           16384 /* of memory, from one step to the next */
 
 /* ---- actions ---- */
 
@@ -166,13 +167,22 @@ static void look(exo_cluster *c) {
     }
 }
 
+/* What one large step took is given back; a usual one allocates nothing. */
+static void clear(exo_arena *a) {
+    if (a->used_bytes > KEPT_BYTES) {
+        exo_arena_finish(a);
+    } else {
+        exo_arena_clear(a);
+    }
+}
+
 exo_status exo_cluster_step(exo_cluster *c, const exo_cluster_input *in, uint64_t now_ms,
                             exo_cluster_actions *out, exo_error *err) {
     exo_error ignored;
     out->n = 0;
     if (err == NULL) err = &ignored;
     if (c->broken) return exo_error_set(err, EXO_EINTERNAL, "this cluster has failed before");
-    exo_arena_finish(&c->arena);
+    clear(&c->arena);
     c->out = out;
     c->err = err;
     c->now_ms = now_ms;

@@ -84,8 +84,8 @@ typedef enum {
     EXO_CLUSTER_PERSIST_SNAPSHOT, /* store it, drop entries up to its index; keep false: drop all */
     EXO_CLUSTER_PERSIST_CARRY,    /* bytes replace what is carried; none = all of it has arrived */
     EXO_CLUSTER_SEND,             /* bytes to node */
-    EXO_CLUSTER_APPLIED,          /* event has counted; tag: it was this node's own */
-    EXO_CLUSTER_RESTORED,         /* the state was replaced as a whole */
+    EXO_CLUSTER_APPLIED,          /* event has counted, once, at index; tag: it was our own */
+    EXO_CLUSTER_RESTORED,         /* the state was replaced as a whole, by that of index */
     EXO_CLUSTER_STATUS,           /* master, term or provisional have changed */
     EXO_CLUSTER_DROPPED,          /* tag: its event was given up; too many are waiting */
 } exo_cluster_action_kind;
@@ -93,6 +93,7 @@ typedef enum {
 typedef struct {
     exo_cluster_action_kind kind;
     uint64_t log_id, term, node, tag;
+    uint64_t index; /* 0 of an APPLIED: it counted within a state that came as a whole */
     exo_raft_id member, vote;
     bool keep;
     uint32_t n_entries;

@@ -51,6 +51,7 @@ typedef struct {
 typedef struct {
     exo_event event;
     uint64_t number, tag, send_at_ms;
+    bool sent; /* in this run: it may come back from the log */
 } exo_cluster_waiting_event;
 
 struct exo_cluster {
@@ -134,6 +135,7 @@ exo_cluster_peer *exo_cluster_find_peer(const exo_cluster *c, uint64_t node);
 exo_cluster_peer *exo_cluster_peer_of_member(exo_cluster *c, exo_raft_id member);
 void exo_cluster_peer_up(exo_cluster *c, uint64_t node);
 void exo_cluster_peer_down(exo_cluster *c, uint64_t node);
+void exo_cluster_forget_joins(exo_cluster *c, uint64_t node);
 void exo_cluster_tell(exo_cluster *c);       /* peers that should hear about us */
 void exo_cluster_reconsider(exo_cluster *c); /* yield, or begin a fork, if it is time */
 exo_cluster_info exo_cluster_own_info(const exo_cluster *c);

@@ -28,10 +28,18 @@ static const exo_raft_snapshot *keep_snapshot(exo_cluster *c, const exo_raft_sna
     return copy;
 }
 
-static void say_applied(exo_cluster *c, const exo_event *e, uint64_t tag) {
+static void say_applied(exo_cluster *c, const exo_event *e, uint64_t index, uint64_t tag) {
     exo_cluster_action *a = exo_cluster_emit(c, EXO_CLUSTER_APPLIED);
+    a->log_id = c->log_id;
+    a->index = index;
     a->event = exo_cluster_keep(c, e, sizeof *e);
     a->tag = tag;
+}
+
+static void say_restored(exo_cluster *c, uint64_t index) {
+    exo_cluster_action *a = exo_cluster_emit(c, EXO_CLUSTER_RESTORED);
+    a->log_id = c->log_id;
+    a->index = index;
 }
 
 static void drop_first(exo_cluster *c) {
@@ -39,15 +47,26 @@ static void drop_first(exo_cluster *c) {
     memmove(&c->waiting[0], &c->waiting[1], c->n_waiting * sizeof *c->waiting);
 }
 
-/* Own events up to this number count now. */
-static uint64_t arrived(exo_cluster *c, uint64_t session, uint64_t number) {
-    uint64_t tag = 0;
-    while (c->n_waiting > 0 && session == c->session && c->waiting[0].number <= number) {
-        tag = c->waiting[0].tag;
-        if (c->waiting[0].number < number) say_applied(c, &c->waiting[0].event, tag);
-        drop_first(c);
-    }
-    return tag;
+static bool same_event(const exo_event *a, const exo_event *b) {
+    return a->type == b->type && a->node == b->node && a->member == b->member &&
+           strcmp(a->instance, b->instance) == 0 && strcmp(a->model_id, b->model_id) == 0 &&
+           strcmp(a->name, b->name) == 0;
+}
+
+/* It is the oldest own event that was on its way. */
+static bool is_first(const exo_cluster *c, const exo_event_origin *o, const exo_event *e) {
+    const exo_cluster_waiting_event *w = &c->waiting[0];
+    return c->n_waiting > 0 && w->sent && o->node == c->node && o->session == c->session &&
+           o->number == w->number && same_event(&w->event, e);
+}
+
+/* The log has it behind one with a higher number, of a life that this node does not remember: it
+ * changes nothing there, and is sent again under a number that does. */
+static void send_anew(exo_cluster *c) {
+    const exo_state_node *self = exo_state_node_of(&c->state, c->node);
+    if (self != NULL && self->session >= c->session) c->session = self->session + 1;
+    c->waiting[0].sent = false;
+    c->waiting[0].send_at_ms = 0;
 }
 
 static void apply(exo_cluster *c, const exo_raft_entry *entry) {
@@ -56,15 +75,25 @@ static void apply(exo_cluster *c, const exo_raft_entry *entry) {
     if (entry->kind != EXO_RAFT_COMMAND) return;
     /* What this version cannot read, every node of this version skips. */
     if (exo_event_read(entry->bytes, entry->n_bytes, &o, &e, NULL) != EXO_OK) return;
+    bool first = is_first(c, &o, &e);
+    if (exo_state_is_old(&c->state, &o)) {
+        if (first) send_anew(c);
+        return;
+    }
     exo_status st = exo_state_apply(&c->state, &o, &e, NULL);
     if (st != EXO_OK) {
         exo_cluster_fail(c, st);
         return;
     }
     if (e.type <= EXO_EVENT_NODE_REMOVED) c->members_changed = true;
+    if (e.type == EXO_EVENT_NODE_LEFT || e.type == EXO_EVENT_NODE_REMOVED) {
+        exo_cluster_forget_joins(c, e.node); /* what it asked for before that is void */
+    }
     bool mark = e.type == EXO_EVENT_NODE_RENAMED && o.node == c->node && o.session == c->session;
     if (mark && c->carry_mark == EXO_CLUSTER_MARK_SENT) c->carry_mark = EXO_CLUSTER_MARK_PASSED;
-    say_applied(c, &e, o.node == c->node ? arrived(c, o.session, o.number) : 0);
+    uint64_t tag = first ? c->waiting[0].tag : 0;
+    if (first) drop_first(c);
+    say_applied(c, &e, entry->index, tag);
 }
 
 static void replace_state(exo_cluster *c, const exo_raft_snapshot *s) {
@@ -77,18 +106,14 @@ static void replace_state(exo_cluster *c, const exo_raft_snapshot *s) {
     exo_state_finish(&c->state);
     c->state = fresh;
     const exo_state_node *self = exo_state_node_of(&c->state, c->node);
-    if (self != NULL && self->session == c->session && c->n_waiting > 0 &&
-        c->waiting[0].number <= self->number) {
-        exo_event last = c->waiting[0].event;
-        for (size_t i = 1; i < c->n_waiting && c->waiting[i].number <= self->number; i++) {
-            last = c->waiting[i].event;
-        }
-        uint64_t tag = arrived(c, self->session, self->number);
-        if (tag != 0) say_applied(c, &last, tag);
+    if (self != NULL && self->session == c->session && c->n_waiting > 0 && c->waiting[0].sent &&
+        c->waiting[0].number <= self->number) { /* what was on its way is in it */
+        if (c->waiting[0].tag != 0) say_applied(c, &c->waiting[0].event, 0, c->waiting[0].tag);
+        drop_first(c);
     }
     c->members_changed = true;
     c->carry_mark = EXO_CLUSTER_MARK_NONE;
-    exo_cluster_emit(c, EXO_CLUSTER_RESTORED);
+    say_restored(c, s->index);
 }
 
 static void send(exo_cluster *c, const exo_raft_message *m) {
@@ -157,12 +182,6 @@ void exo_cluster_take(exo_cluster *c) {
 
 /* ---- own events ---- */
 
-static bool same_event(const exo_event *a, const exo_event *b) {
-    return a->type == b->type && a->node == b->node && a->member == b->member &&
-           strcmp(a->instance, b->instance) == 0 && strcmp(a->model_id, b->model_id) == 0 &&
-           strcmp(a->name, b->name) == 0;
-}
-
 void exo_cluster_propose(exo_cluster *c, const exo_event *e, uint64_t tag) {
     for (size_t i = 0; i < c->n_waiting && tag == 0; i++) {
         if (same_event(&c->waiting[i].event, e)) return; /* on its way */
@@ -189,11 +208,15 @@ static void drop_joined(exo_cluster *c) {
     c->n_waiting = kept;
 }
 
-/* This node's numbers must rise, also where its data directory is younger than its name. */
-static void choose_session(exo_cluster *c) {
+/* This node's numbers must rise, also where its data directory is younger than its name: what it
+ * used in an earlier life stands in the log before its membership.  False: that has not come yet.
+ */
+static bool choose_session(exo_cluster *c) {
     const exo_state_node *self = exo_state_node_of(&c->state, c->node);
-    bool used = self != NULL && self->session == c->session && c->waiting[0].number <= self->number;
-    if (used || (self != NULL && self->session > c->session)) c->session = self->session + 1;
+    if (self == NULL || self->member != c->member) return false;
+    bool used = self->session == c->session && c->waiting[0].number <= self->number;
+    if (used || self->session > c->session) c->session = self->session + 1;
+    return true;
 }
 
 static void propose_here(exo_cluster *c, const exo_cluster_waiting_event *w) {
@@ -221,7 +244,8 @@ void exo_cluster_push_waiting(exo_cluster *c) {
         if (c->yield_to != 0 || c->now_ms < w->send_at_ms) return;
         uint64_t master = exo_cluster_master(c);
         if (master == 0) return;
-        choose_session(c);
+        if (!choose_session(c)) return;
+        w->sent = true;
         w->send_at_ms = c->now_ms + EXO_CLUSTER_RETRY_MS;
         if (master == c->node) {
             exo_cluster_waiting_event copy = *w; /* it may count at once, and be gone */
@@ -352,7 +376,7 @@ void exo_cluster_begin_log(exo_cluster *c, bool fork) {
     a = exo_cluster_emit(c, EXO_CLUSTER_PERSIST_SNAPSHOT);
     a->snapshot = keep_snapshot(c, &s);
     new_raft(c, &s, term);
-    exo_cluster_emit(c, EXO_CLUSTER_RESTORED);
+    say_restored(c, s.index);
 }
 
 static bool copy_state(const exo_state *from, exo_buf *scratch, exo_state *to) {
@@ -373,6 +397,17 @@ static exo_event created_event(const exo_state_instance *i) {
     return e;
 }
 
+static exo_event download_event(const exo_state_download *d) {
+    exo_event e = {.type = EXO_EVENT_DOWNLOAD_STARTED, .node = d->node};
+    memcpy(e.model_id, d->what, sizeof e.model_id);
+    return e;
+}
+
+/* Downloads are brought along by the node that runs them; those that failed are past. */
+static bool is_running_here(const exo_cluster *c, const exo_state_download *d) {
+    return d->node == c->node && d->reason[0] == '\0';
+}
+
 static exo_event deleted_event(const exo_state_deleted *d) {
     exo_event e = {.type = EXO_EVENT_INSTANCE_DELETED};
     memcpy(e.instance, d->id, sizeof e.instance);
@@ -388,7 +423,12 @@ static bool pack(exo_cluster *c) {
     bool room = true;
     for (size_t k = 0; k < c->carry.n_instances && room; k++) {
         exo_event e = created_event(&c->carry.instances[k]);
-        if (e.node == c->node) room = exo_state_apply(&all, &nobody, &e, NULL) == EXO_OK;
+        room = exo_state_apply(&all, &nobody, &e, NULL) == EXO_OK;
+    }
+    for (size_t k = 0; k < c->carry.n_downloads && room; k++) {
+        exo_event e = download_event(&c->carry.downloads[k]);
+        if (!is_running_here(c, &c->carry.downloads[k])) continue;
+        room = exo_state_apply(&all, &nobody, &e, NULL) == EXO_OK;
     }
     for (size_t k = 0; k < c->carry.n_deleted && room; k++) {
         exo_event e = deleted_event(&c->carry.deleted[k]);
@@ -410,10 +450,11 @@ void exo_cluster_enter_log(exo_cluster *c, uint64_t log_id, exo_raft_id member) 
     if (c->status == EXO_OK) new_raft(c, NULL, 0);
 }
 
-/* An instance that this node owned in its last log, and that the present one does not know.  What
- * was deleted there is deleted here, too. */
+/* An instance of the last log that the present one does not know, whoever owns it: its owner may
+ * have gone to a third log before it counted there.  What was deleted there is deleted here, too.
+ */
 static bool is_missing(const exo_cluster *c, const exo_state_instance *i) {
-    return i->owner == c->node && exo_state_instance_of(&c->state, i->id) == NULL &&
+    return exo_state_instance_of(&c->state, i->id) == NULL &&
            !exo_state_was_deleted(&c->state, i->id) &&
            c->state.n_instances < EXO_STATE_MAX_INSTANCES;
 }
@@ -439,6 +480,15 @@ void exo_cluster_bring(exo_cluster *c) {
         const exo_state_instance *i = &c->carry.instances[k];
         if (!is_missing(c, i)) continue;
         exo_event e = created_event(i);
+        exo_cluster_propose(c, &e, 0);
+        all = false;
+    }
+    for (size_t k = 0; k < c->carry.n_downloads && c->status == EXO_OK; k++) {
+        const exo_state_download *d = &c->carry.downloads[k];
+        bool known = exo_state_download_of(&c->state, d->node, d->what) != NULL;
+        if (known || !is_running_here(c, d)) continue;
+        if (c->state.n_downloads >= EXO_STATE_MAX_DOWNLOADS) continue;
+        exo_event e = download_event(d);
         exo_cluster_propose(c, &e, 0);
         all = false;
     }

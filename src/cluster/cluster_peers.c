@@ -77,7 +77,7 @@ void exo_cluster_peer_up(exo_cluster *c, uint64_t node) {
     c->own_at_ms = c->now_ms; /* tell it about us at once */
 }
 
-static void forget_joins(exo_cluster *c, uint64_t node) {
+void exo_cluster_forget_joins(exo_cluster *c, uint64_t node) {
     size_t kept = 0;
     for (size_t i = 0; i < c->n_joins; i++) {
         if (c->joins[i].node != node) c->joins[kept++] = c->joins[i];
@@ -94,7 +94,7 @@ void exo_cluster_peer_down(exo_cluster *c, uint64_t node) {
     c->n_peers--;
     memmove(&c->peers[i], &c->peers[i + 1], (c->n_peers - i) * sizeof *c->peers);
     c->route = 0;
-    forget_joins(c, node);
+    exo_cluster_forget_joins(c, node);
     if (member == 0) return;
     exo_status st = exo_raft_lost(c->raft, member, c->now_ms, &c->raft_out, c->err);
     if (st != EXO_OK) exo_cluster_fail(c, st);

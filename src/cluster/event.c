@@ -96,6 +96,7 @@ static const char *const names[EXO_EVENT_LAST + 1] = {
     [EXO_EVENT_INSTANCE_DELETED] = "instance deleted",
     [EXO_EVENT_DOWNLOAD_STARTED] = "download started",
     [EXO_EVENT_DOWNLOAD_ENDED] = "download ended",
+    [EXO_EVENT_DOWNLOAD_FAILED] = "download failed",
 };
 
 const char *exo_event_name(exo_event_type t) {
@@ -137,6 +138,11 @@ void exo_event_write(const exo_event_origin *o, const exo_event *e, exo_buf *out
     case EXO_EVENT_DOWNLOAD_ENDED:
         exo_write_u64(out, e->node);
         exo_write_text(out, e->model_id);
+        break;
+    case EXO_EVENT_DOWNLOAD_FAILED:
+        exo_write_u64(out, e->node);
+        exo_write_text(out, e->model_id);
+        exo_write_text(out, e->reason);
         break;
     }
 }
@@ -181,9 +187,13 @@ static void read_members(exo_reader *r, exo_event *e) {
     case EXO_EVENT_INSTANCE_DELETED: exo_read_text(r, e->instance, sizeof e->instance); break;
     case EXO_EVENT_DOWNLOAD_STARTED:
     case EXO_EVENT_DOWNLOAD_ENDED:
+    case EXO_EVENT_DOWNLOAD_FAILED:
         e->node = exo_read_u64(r);
         exo_read_text(r, e->model_id, sizeof e->model_id);
         if (e->model_id[0] == '\0') r->bad = true;
+        if (e->type != EXO_EVENT_DOWNLOAD_FAILED) break;
+        exo_read_text(r, e->reason, sizeof e->reason);
+        if (e->reason[0] == '\0') r->bad = true;
         break;
     }
 }

@@ -9,9 +9,10 @@
 
 #include "base/buf.h"
 
-#define EXO_CLUSTER_NAME_BYTES     64 /* with the NUL, as all three */
+#define EXO_CLUSTER_NAME_BYTES     64 /* with the NUL, as all four */
 #define EXO_CLUSTER_INSTANCE_BYTES 24
 #define EXO_CLUSTER_MODEL_BYTES    128
+#define EXO_CLUSTER_REASON_BYTES   192
 #define EXO_CLUSTER_MAX_CUTS       63
 
 typedef enum {
@@ -24,7 +25,8 @@ typedef enum {
     EXO_EVENT_INSTANCE_DELETED, /* instance */
     EXO_EVENT_DOWNLOAD_STARTED, /* node, model_id: what to fetch, as people write it */
     EXO_EVENT_DOWNLOAD_ENDED,   /* node, model_id: it is there, or nobody wants it any more */
-    EXO_EVENT_LAST = EXO_EVENT_DOWNLOAD_ENDED
+    EXO_EVENT_DOWNLOAD_FAILED,  /* node, model_id, reason: trying again by itself would not help */
+    EXO_EVENT_LAST = EXO_EVENT_DOWNLOAD_FAILED
 } exo_event_type;
 
 typedef struct {
@@ -35,6 +37,7 @@ typedef struct {
     char name[EXO_CLUSTER_NAME_BYTES];
     char instance[EXO_CLUSTER_INSTANCE_BYTES];
     char model_id[EXO_CLUSTER_MODEL_BYTES];
+    char reason[EXO_CLUSTER_REASON_BYTES];
     uint32_t min_nodes, n_cuts;
     uint32_t cuts[EXO_CLUSTER_MAX_CUTS]; /* (n_cuts) as asked for; ascending */
 } exo_event;

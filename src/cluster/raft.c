@@ -87,6 +87,7 @@ void exo_raft_become_leader(exo_raft *r) {
         p->snapshot_until_ms = 0;
     }
     r->quorum_at_ms = r->now_ms + r->election_ms;
+    r->next_send_ms = r->n_peers > 1 ? r->now_ms : UINT64_MAX;
     exo_raft_set_role(r, EXO_RAFT_LEADER, r->id);
     /* Entries of earlier terms are committed with one of this term only. */
     exo_raft_append_own(r, EXO_RAFT_NOOP, NULL, 0);
@@ -94,16 +95,20 @@ void exo_raft_become_leader(exo_raft *r) {
 
 /* ---- life ---- */
 
+static exo_status check_config(const uint8_t *bytes, uint32_t n_bytes, exo_error *err) {
+    uint32_t n;
+    exo_raft_member *m = exo_malloc((n_bytes / EXO_RAFT_MEMBER_BYTES + 1) * sizeof *m);
+    if (m == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for the cluster's log");
+    exo_status st = exo_raft_config_read(bytes, n_bytes, m, &n, err);
+    exo_free(m);
+    return st;
+}
+
 static exo_status check_persisted(const exo_raft_desc *d, exo_error *err) {
     uint64_t index = d->snapshot != NULL ? d->snapshot->index : 0;
     uint64_t term = d->snapshot != NULL ? d->snapshot->term : 0;
-    exo_raft_member *m = exo_calloc(EXO_RAFT_MAX_MEMBERS, sizeof *m);
-    if (m == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for the cluster's log");
-    uint32_t n = 0;
     exo_status st = EXO_OK;
-    if (d->snapshot != NULL) {
-        st = exo_raft_config_read(d->snapshot->config, d->snapshot->n_config, m, &n, err);
-    }
+    if (d->snapshot != NULL) st = check_config(d->snapshot->config, d->snapshot->n_config, err);
     for (uint32_t i = 0; i < d->n_entries && st == EXO_OK; i++) {
         const exo_raft_entry *e = &d->entries[i];
         if (e->index != index + 1 || e->term < term || e->term > d->term) {
@@ -112,7 +117,7 @@ static exo_status check_persisted(const exo_raft_desc *d, exo_error *err) {
                                (unsigned long long)e->index, (unsigned long long)e->term,
                                (unsigned long long)index, (unsigned long long)term);
         } else if (e->kind == EXO_RAFT_CONFIG) {
-            st = exo_raft_config_read(e->bytes, e->n_bytes, m, &n, err);
+            st = check_config(e->bytes, e->n_bytes, err);
         }
         index = e->index;
         term = e->term;
@@ -121,7 +126,6 @@ static exo_status check_persisted(const exo_raft_desc *d, exo_error *err) {
         st = exo_error_set(err, EXO_EFORMAT, "the log is of term %llu, the node of term %llu",
                            (unsigned long long)term, (unsigned long long)d->term);
     }
-    exo_free(m);
     return st;
 }
 
@@ -196,16 +200,24 @@ static void check_quorum(exo_raft *r) {
     if (heard < exo_raft_majority(r)) exo_raft_become_follower(r, r->term, 0);
 }
 
+static void send_heartbeats(exo_raft *r) {
+    uint64_t next = UINT64_MAX;
+    for (uint32_t i = 0; i < r->n_peers; i++) {
+        exo_raft_peer *p = &r->peers[i];
+        if (p->id == r->id) continue;
+        if (r->now_ms >= p->send_at_ms) exo_raft_replicate(r, p, true);
+        if (p->send_at_ms < next) next = p->send_at_ms;
+    }
+    r->next_send_ms = next;
+}
+
 exo_status exo_raft_tick(exo_raft *r, uint64_t now_ms, exo_raft_actions *out, exo_error *err) {
     exo_status st = begin(r, out, err);
     if (st != EXO_OK) return st;
     r->now_ms = now_ms;
     if (r->role == EXO_RAFT_LEADER && now_ms >= r->quorum_at_ms) check_quorum(r);
     if (r->role == EXO_RAFT_LEADER) {
-        for (uint32_t i = 0; i < r->n_peers; i++) {
-            exo_raft_peer *p = &r->peers[i];
-            if (p->id != r->id && now_ms >= p->send_at_ms) exo_raft_replicate(r, p, true);
-        }
+        if (now_ms >= r->next_send_ms) send_heartbeats(r);
     } else if (now_ms >= r->election_at_ms) {
         if (exo_raft_may_stand(r)) {
             exo_raft_campaign(r, true);
@@ -218,12 +230,7 @@ exo_status exo_raft_tick(exo_raft *r, uint64_t now_ms, exo_raft_actions *out, ex
 
 uint64_t exo_raft_deadline(const exo_raft *r) {
     if (r->role != EXO_RAFT_LEADER) return r->election_at_ms;
-    uint64_t at = r->quorum_at_ms;
-    for (uint32_t i = 0; i < r->n_peers; i++) {
-        const exo_raft_peer *p = &r->peers[i];
-        if (p->id != r->id && p->send_at_ms < at) at = p->send_at_ms;
-    }
-    return at;
+    return r->quorum_at_ms < r->next_send_ms ? r->quorum_at_ms : r->next_send_ms;
 }
 
 /* An old term's message is not obeyed.  Its sender learns of the new term where it would otherwise

@@ -7,7 +7,6 @@
 #include "base/mem.h"
 #include "cluster/raft_impl.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 void exo_raft_config_write(const exo_raft_member *m, uint32_t n, uint8_t *out) {
@@ -17,24 +16,24 @@ void exo_raft_config_write(const exo_raft_member *m, uint32_t n, uint8_t *out) {
     }
 }
 
-static int by_id(const void *a, const void *b) {
-    exo_raft_id x = *(const exo_raft_id *)a, y = *(const exo_raft_id *)b;
-    return x < y ? -1 : x > y;
-}
-
-/* A thousand members are looked through with every change that a node receives: sorted. */
+/* A thousand members are looked through with every change that a node receives: each is put into a
+ * table at a place that follows from its id (0 = free: no member is called so). */
 static exo_status check_twice(const exo_raft_member *m, uint32_t n, exo_error *err) {
-    exo_raft_id *ids = exo_malloc((n > 0 ? n : 1) * sizeof *ids);
-    if (ids == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for %u members", n);
-    for (uint32_t i = 0; i < n; i++) ids[i] = m[i].id;
-    qsort(ids, n, sizeof *ids, by_id);
+    uint32_t cap = 16;
+    while (cap < 2 * n) cap *= 2;
+    exo_raft_id *seen = exo_calloc(cap, sizeof *seen);
+    if (seen == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for %u members", n);
     exo_status st = EXO_OK;
-    for (uint32_t i = 1; i < n && st == EXO_OK; i++) {
-        if (ids[i] != ids[i - 1]) continue;
-        st = exo_error_set(err, EXO_EFORMAT, "node %016llx is a member twice",
-                           (unsigned long long)ids[i]);
+    for (uint32_t i = 0; i < n && st == EXO_OK; i++) {
+        uint32_t at = (uint32_t)(m[i].id * 0x9E3779B97F4A7C15u >> 32) & (cap - 1);
+        while (seen[at] != 0 && seen[at] != m[i].id) at = (at + 1) & (cap - 1);
+        if (seen[at] != 0) {
+            st = exo_error_set(err, EXO_EFORMAT, "node %016llx is a member twice",
+                               (unsigned long long)m[i].id);
+        }
+        seen[at] = m[i].id;
     }
-    exo_free(ids);
+    exo_free(seen);
     return st;
 }
 
@@ -77,15 +76,10 @@ exo_raft_peer *exo_raft_find(const exo_raft *r, exo_raft_id id) {
     return NULL;
 }
 
-uint32_t exo_raft_majority(const exo_raft *r) {
-    uint32_t n_voters = 0;
-    for (uint32_t i = 0; i < r->n_peers; i++) n_voters += r->peers[i].voter;
-    return n_voters / 2 + 1;
-}
+uint32_t exo_raft_majority(const exo_raft *r) { return r->n_voters / 2 + 1; }
 
 bool exo_raft_may_stand(const exo_raft *r) {
-    const exo_raft_peer *self = exo_raft_find(r, r->id);
-    return self != NULL && self->voter;
+    return r->self < r->n_peers && r->peers[r->self].voter;
 }
 
 /* What is known of a member stays known; a new one begins at the end of the log.  Most stand where
@@ -130,13 +124,22 @@ void exo_raft_read_config(exo_raft *r) {
     exo_free(r->peers);
     r->members = members;
     r->peers = peers;
-    r->n_peers = n;
+    r->n_peers = r->self = n;
+    r->n_voters = 0;
+    r->next_send_ms = UINT64_MAX;
+    for (uint32_t i = 0; i < n; i++) {
+        r->n_voters += peers[i].voter;
+        if (peers[i].id == r->id) {
+            r->self = i;
+        } else if (peers[i].send_at_ms < r->next_send_ms) {
+            r->next_send_ms = peers[i].send_at_ms;
+        }
+    }
 }
 
 /* Voters that are in one of the two lists only. */
 static uint32_t changed_voters(const exo_raft *r, const exo_raft_member *m, uint32_t n) {
-    uint32_t changed = 0, kept = 0, before = 0;
-    for (uint32_t i = 0; i < r->n_peers; i++) before += r->peers[i].voter;
+    uint32_t changed = 0, kept = 0;
     for (uint32_t i = 0; i < n; i++) {
         if (!m[i].voter) continue;
         const exo_raft_peer *p = exo_raft_find(r, m[i].id);
@@ -146,7 +149,7 @@ static uint32_t changed_voters(const exo_raft *r, const exo_raft_member *m, uint
             changed++;
         }
     }
-    return changed + before - kept;
+    return changed + r->n_voters - kept;
 }
 
 exo_status exo_raft_set_members(exo_raft *r, const exo_raft_member *m, uint32_t n, uint64_t now_ms,

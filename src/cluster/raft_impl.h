@@ -52,7 +52,9 @@ struct exo_raft {
 
     exo_raft_peer *peers;     /* the members, in the order of their entry */
     exo_raft_member *members; /* the same, for callers */
-    uint32_t n_peers;
+    uint32_t n_peers, n_voters;
+    uint32_t self;         /* this node among them; n_peers = it is no member */
+    uint64_t next_send_ms; /* leader: when the next heartbeat is due */
 
     uint64_t now_ms; /* of this call */
     exo_raft_actions *out;

@@ -15,15 +15,14 @@ static void count(exo_raft *r) {
             yes++;
         }
     }
-    uint32_t majority = exo_raft_majority(r), n_voters = 0;
-    for (uint32_t i = 0; i < r->n_peers; i++) n_voters += r->peers[i].voter;
+    uint32_t majority = exo_raft_majority(r);
     if (yes >= majority) {
         if (r->role == EXO_RAFT_PRE_CANDIDATE) {
             exo_raft_campaign(r, false);
         } else {
             exo_raft_become_leader(r);
         }
-    } else if (no > n_voters - majority) {
+    } else if (no > r->n_voters - majority) {
         exo_raft_become_follower(r, r->term, 0);
     }
 }

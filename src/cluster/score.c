@@ -79,9 +79,20 @@ exo_thermal_state exo_thermal_state_of(double temperature_celsius) {
     return temperature_celsius > 60 ? EXO_THERMAL_WARNING : EXO_THERMAL_NORMAL;
 }
 
+static const char *const thermal_names[] = {"normal", "warning", "throttling", "critical"};
+enum { N_THERMAL = sizeof thermal_names / sizeof thermal_names[0] };
+
 const char *exo_thermal_state_name(exo_thermal_state s) {
-    static const char *const names[] = {"normal", "warning", "throttling", "critical"};
-    return (unsigned)s < sizeof names / sizeof names[0] ? names[s] : "?";
+    return (unsigned)s < N_THERMAL ? thermal_names[s] : "?";
+}
+
+bool exo_thermal_state_parse(const char *name, exo_thermal_state *out) {
+    for (int s = 0; s < N_THERMAL; s++) {
+        if (strcmp(name, thermal_names[s]) != 0) continue;
+        *out = (exo_thermal_state)s;
+        return true;
+    }
+    return false;
 }
 
 /* A mean, or a sum, over what is known. */
@@ -96,18 +107,23 @@ static void add(known *k, double x) {
     k->n++;
 }
 
+/* A sum of what is known; unknown while nothing is. */
+static void add_bytes(uint64_t *sum, uint64_t bytes) {
+    if (bytes == EXO_BYTES_UNKNOWN) return;
+    if (*sum == EXO_BYTES_UNKNOWN) *sum = 0;
+    *sum = bytes <= INT64_MAX - *sum ? *sum + bytes : INT64_MAX; /* peers may say anything */
+}
+
 exo_aggregated_metrics exo_aggregate_metrics(const exo_gpu_metrics *const *m, size_t n) {
-    exo_aggregated_metrics a = {.device_count = (uint32_t)n};
+    exo_aggregated_metrics a = {.device_count = (uint32_t)n,
+                                .total_memory_bytes = EXO_BYTES_UNKNOWN,
+                                .used_memory_bytes = EXO_BYTES_UNKNOWN,
+                                .available_memory_bytes = EXO_BYTES_UNKNOWN};
     known busy = {0}, warm = {0}, power = {0};
     for (size_t i = 0; i < n; i++) {
-        uint64_t free = free_bytes(m[i]);
-        if (m[i]->memory_total_bytes != EXO_BYTES_UNKNOWN) {
-            a.total_memory_bytes += m[i]->memory_total_bytes;
-        }
-        if (m[i]->memory_used_bytes != EXO_BYTES_UNKNOWN) {
-            a.used_memory_bytes += m[i]->memory_used_bytes;
-        }
-        if (free != EXO_BYTES_UNKNOWN) a.available_memory_bytes += free;
+        add_bytes(&a.total_memory_bytes, m[i]->memory_total_bytes);
+        add_bytes(&a.used_memory_bytes, m[i]->memory_used_bytes);
+        add_bytes(&a.available_memory_bytes, free_bytes(m[i]));
         add(&busy, m[i]->compute_utilization_percent);
         add(&warm, m[i]->temperature_celsius);
         add(&power, m[i]->power_watts);
@@ -120,12 +136,16 @@ exo_aggregated_metrics exo_aggregate_metrics(const exo_gpu_metrics *const *m, si
 
 static json_t *number_or_null(double x) { return isnan(x) ? json_null() : json_real(x); }
 
+static json_t *bytes_or_null(uint64_t n) {
+    return n == EXO_BYTES_UNKNOWN ? json_null() : json_integer((json_int_t)n);
+}
+
 json_t *exo_aggregated_metrics_json(const exo_aggregated_metrics *a) {
-    return json_pack("{s:i, s:I, s:I, s:I, s:o, s:o, s:o}", "device_count", (int)a->device_count,
-                     "total_memory_bytes", (json_int_t)a->total_memory_bytes, "used_memory_bytes",
-                     (json_int_t)a->used_memory_bytes, "available_memory_bytes",
-                     (json_int_t)a->available_memory_bytes, "average_utilization_percent",
-                     number_or_null(a->average_utilization_percent), "average_temperature_celsius",
-                     number_or_null(a->average_temperature_celsius), "total_power_watts",
-                     number_or_null(a->total_power_watts));
+    return json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o}", "device_count", (int)a->device_count,
+                     "total_memory_bytes", bytes_or_null(a->total_memory_bytes),
+                     "used_memory_bytes", bytes_or_null(a->used_memory_bytes),
+                     "available_memory_bytes", bytes_or_null(a->available_memory_bytes),
+                     "average_utilization_percent", number_or_null(a->average_utilization_percent),
+                     "average_temperature_celsius", number_or_null(a->average_temperature_celsius),
+                     "total_power_watts", number_or_null(a->total_power_watts));
 }

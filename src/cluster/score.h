@@ -49,14 +49,16 @@ typedef enum {
     EXO_THERMAL_CRITICAL,   /* above 90 */
 } exo_thermal_state;
 exo_thermal_state exo_thermal_state_of(double temperature_celsius);
-const char *exo_thermal_state_name(exo_thermal_state s); /* "normal" */
+const char *exo_thermal_state_name(exo_thermal_state s);                /* "normal" */
+bool exo_thermal_state_parse(const char *name, exo_thermal_state *out); /* false: no such state */
 
-/* What all devices are together.  Averages are over those that know the figure; NAN for none. */
+/* What all devices are together.  Sums and averages are over those that know the figure;
+ * EXO_BYTES_UNKNOWN or NAN where none does. */
 typedef struct {
     uint32_t device_count;
     uint64_t total_memory_bytes, used_memory_bytes, available_memory_bytes;
     double average_utilization_percent, average_temperature_celsius;
-    double total_power_watts; /* of those that know it; NAN for none */
+    double total_power_watts;
 } exo_aggregated_metrics;
 exo_aggregated_metrics exo_aggregate_metrics(const exo_gpu_metrics *const *m, size_t n);
 json_t *exo_aggregated_metrics_json(const exo_aggregated_metrics *a); /* NULL without memory */

@@ -134,8 +134,32 @@ static void test_aggregates_leave_out_what_is_unknown(void **state) {
     a = exo_aggregate_metrics(all, 0);
     json_t *j = exo_aggregated_metrics_json(&a);
     assert_true(json_is_null(json_object_get(j, "average_temperature_celsius")));
+    assert_true(json_is_null(json_object_get(j, "total_memory_bytes"))); /* unknown, not 0 */
     assert_int_equal(json_integer_value(json_object_get(j, "device_count")), 0);
     json_decref(j);
+}
+
+static void test_sums_do_not_go_round(void **state) {
+    (void)state;
+    exo_gpu_metrics m = idle();
+    m.memory_total_bytes = INT64_MAX;
+    m.memory_used_bytes = EXO_BYTES_UNKNOWN;
+    const exo_gpu_metrics *all[] = {&m, &m, &m};
+    exo_aggregated_metrics a = exo_aggregate_metrics(all, 3);
+    assert_true(a.total_memory_bytes == INT64_MAX);
+    assert_true(a.used_memory_bytes == EXO_BYTES_UNKNOWN);
+    assert_true(a.available_memory_bytes == EXO_BYTES_UNKNOWN);
+}
+
+static void test_thermal_states_are_read_by_name(void **state) {
+    (void)state;
+    exo_thermal_state s = EXO_THERMAL_NORMAL;
+    for (int i = EXO_THERMAL_NORMAL; i <= EXO_THERMAL_CRITICAL; i++) {
+        assert_true(exo_thermal_state_parse(exo_thermal_state_name((exo_thermal_state)i), &s));
+        assert_int_equal(s, i);
+    }
+    assert_false(exo_thermal_state_parse("Normal", &s) || exo_thermal_state_parse("", &s));
+    assert_int_equal(s, EXO_THERMAL_CRITICAL); /* left alone */
 }
 
 int main(void) {
@@ -147,6 +171,8 @@ int main(void) {
         cmocka_unit_test(test_devices_are_ranked_and_the_best_that_fits_is_found),
         cmocka_unit_test(test_thermal_states),
         cmocka_unit_test(test_aggregates_leave_out_what_is_unknown),
+        cmocka_unit_test(test_sums_do_not_go_round),
+        cmocka_unit_test(test_thermal_states_are_read_by_name),
     };
     return cmocka_run_group_tests_name("score", tests, NULL, NULL);
 }

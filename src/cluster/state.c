@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#define FORMAT 1 /* of the bytes of a whole state */
+#define FORMAT 2 /* of the bytes of a whole state */
 
 void exo_state_finish(exo_state *s) {
     exo_free(s->nodes);
@@ -56,6 +56,21 @@ static size_t instance_place(const exo_state *s, const char *id) {
 const exo_state_instance *exo_state_instance_of(const exo_state *s, const char *id) {
     size_t i = instance_place(s, id);
     return i < s->n_instances ? &s->instances[i] : NULL;
+}
+
+static size_t download_place(const exo_state *s, uint64_t node, const char *what) {
+    size_t i = 0;
+    while (i < s->n_downloads &&
+           (s->downloads[i].node != node || strcmp(s->downloads[i].what, what) != 0)) {
+        i++;
+    }
+    return i;
+}
+
+const exo_state_download *exo_state_download_of(const exo_state *s, uint64_t node,
+                                                const char *what) {
+    size_t i = download_place(s, node, what);
+    return i < s->n_downloads ? &s->downloads[i] : NULL;
 }
 
 bool exo_state_was_deleted(const exo_state *s, const char *instance) {
@@ -167,18 +182,13 @@ static bool apply_deleted(exo_state *s, const exo_event *e) {
     return true;
 }
 
-static size_t download_place(const exo_state *s, const exo_event *e) {
-    size_t i = 0;
-    while (i < s->n_downloads &&
-           (s->downloads[i].node != e->node || strcmp(s->downloads[i].what, e->model_id) != 0)) {
-        i++;
-    }
-    return i;
-}
-
 static bool apply_download(exo_state *s, const exo_event *e) {
-    size_t i = download_place(s, e);
+    size_t i = download_place(s, e->node, e->model_id);
     bool known = i < s->n_downloads;
+    if (e->type == EXO_EVENT_DOWNLOAD_FAILED) {
+        if (known) memcpy(s->downloads[i].reason, e->reason, sizeof e->reason);
+        return true;
+    }
     if (e->type == EXO_EVENT_DOWNLOAD_ENDED) {
         if (!known) return true;
         s->n_downloads--;
@@ -186,6 +196,7 @@ static bool apply_download(exo_state *s, const exo_event *e) {
                 (s->n_downloads - i) * sizeof *s->downloads);
         return true;
     }
+    if (known) s->downloads[i].reason[0] = '\0'; /* once more */
     if (known || s->n_downloads >= EXO_STATE_MAX_DOWNLOADS) return true;
     if (exo_grow((void **)&s->downloads, &s->cap_downloads, s->n_downloads + 1,
                  sizeof *s->downloads) != 0) {
@@ -212,17 +223,22 @@ static bool apply(exo_state *s, const exo_event *e) {
     case EXO_EVENT_INSTANCE_MOVED: apply_moved(s, e); return true;
     case EXO_EVENT_INSTANCE_DELETED: return apply_deleted(s, e);
     case EXO_EVENT_DOWNLOAD_STARTED:
-    case EXO_EVENT_DOWNLOAD_ENDED: return apply_download(s, e);
+    case EXO_EVENT_DOWNLOAD_ENDED:
+    case EXO_EVENT_DOWNLOAD_FAILED: return apply_download(s, e);
     }
     return true;
+}
+
+bool exo_state_is_old(const exo_state *s, const exo_event_origin *o) {
+    const exo_state_node *from = find_node(s, o->node);
+    return from != NULL && (o->session < from->session ||
+                            (o->session == from->session && o->number <= from->number));
 }
 
 exo_status exo_state_apply(exo_state *s, const exo_event_origin *o, const exo_event *e,
                            exo_error *err) {
     exo_state_node *from = find_node(s, o->node);
-    bool old = from != NULL && (o->session < from->session ||
-                                (o->session == from->session && o->number <= from->number));
-    if (old) return EXO_OK; /* it arrived before */
+    if (exo_state_is_old(s, o)) return EXO_OK;
     if (from != NULL) {
         from->session = o->session;
         from->number = o->number;
@@ -268,6 +284,7 @@ void exo_state_write(const exo_state *s, exo_buf *out) {
     for (size_t i = 0; i < s->n_downloads; i++) {
         exo_write_u64(out, s->downloads[i].node);
         exo_write_text(out, s->downloads[i].what);
+        exo_write_text(out, s->downloads[i].reason);
     }
     exo_write_u32(out, (uint32_t)s->n_deleted);
     for (size_t i = 0; i < s->n_deleted; i++) exo_write_text(out, s->deleted[i].id);
@@ -320,6 +337,7 @@ static bool read_lists(exo_reader *r, exo_state *s) {
     for (size_t i = 0; i < s->n_downloads; i++) {
         s->downloads[i].node = exo_read_u64(r);
         exo_read_text(r, s->downloads[i].what, sizeof s->downloads[i].what);
+        exo_read_text(r, s->downloads[i].reason, sizeof s->downloads[i].reason);
     }
     s->deleted = read_list(r, EXO_STATE_MAX_DELETED, 1, sizeof *s->deleted, &s->n_deleted);
     if (s->deleted == NULL) return false;

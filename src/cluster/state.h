@@ -32,9 +32,11 @@ typedef struct {
     uint32_t cuts[EXO_CLUSTER_MAX_CUTS];
 } exo_state_instance;
 
+/* A model that a node is to fetch; one that failed stays until it is asked for again or dropped. */
 typedef struct {
     uint64_t node;
     char what[EXO_CLUSTER_MODEL_BYTES];
+    char reason[EXO_CLUSTER_REASON_BYTES]; /* why it failed; "" = it is under way */
 } exo_state_download;
 
 typedef struct {
@@ -65,6 +67,9 @@ void exo_state_finish(exo_state *s);
 exo_status exo_state_apply(exo_state *s, const exo_event_origin *o, const exo_event *e,
                            exo_error *err);
 
+/* An event of this origin would change nothing any more: it, or a later one, has been applied. */
+bool exo_state_is_old(const exo_state *s, const exo_event_origin *o);
+
 /* The whole state as bytes and back; equal states have equal bytes. */
 void exo_state_write(const exo_state *s, exo_buf *out);
 exo_status exo_state_read(const uint8_t *bytes, size_t n, exo_state *out, exo_error *err);
@@ -73,6 +78,8 @@ exo_status exo_state_read(const uint8_t *bytes, size_t n, exo_state *out, exo_er
 const exo_state_node *exo_state_node_of(const exo_state *s, uint64_t node);
 const exo_state_node *exo_state_member(const exo_state *s, uint64_t member);
 const exo_state_instance *exo_state_instance_of(const exo_state *s, const char *id);
+const exo_state_download *exo_state_download_of(const exo_state *s, uint64_t node,
+                                                const char *what);
 bool exo_state_was_deleted(const exo_state *s, const char *instance);
 
 /* This log was begun without the majority of the earlier one, and still lacks it. */

@@ -16,6 +16,7 @@ static exo_event example(exo_event_type t) {
     snprintf(e.name, sizeof e.name, "laptop");
     snprintf(e.instance, sizeof e.instance, "0123456789abcdef");
     snprintf(e.model_id, sizeof e.model_id, "tiny");
+    snprintf(e.reason, sizeof e.reason, "no such repository");
     e.cuts[0] = 3;
     e.cuts[1] = 5;
     return e;
@@ -109,10 +110,39 @@ static void fill(exo_state *s) {
     }
     exo_event e = example(EXO_EVENT_DOWNLOAD_STARTED);
     apply(s, &e, ++number);
+    e.type = EXO_EVENT_DOWNLOAD_FAILED;
+    apply(s, &e, ++number);
+    e.type = EXO_EVENT_DOWNLOAD_STARTED;
+    snprintf(e.model_id, sizeof e.model_id, "hf:owner/repo");
+    apply(s, &e, ++number);
     s->parent = 5;
     s->n_parent_voters = 2;
     s->parent_voters[0] = 7;
     s->parent_voters[1] = 8000;
+}
+
+static void test_downloads_start_fail_and_end(void **state) {
+    (void)state;
+    exo_state s = {0};
+    exo_event e = example(EXO_EVENT_DOWNLOAD_FAILED);
+    apply(&s, &e, 1); /* of what nobody asked for */
+    assert_int_equal(s.n_downloads, 0);
+    e.type = EXO_EVENT_DOWNLOAD_STARTED;
+    apply(&s, &e, 2);
+    apply(&s, &e, 3);
+    assert_int_equal(s.n_downloads, 1);
+    assert_string_equal(exo_state_download_of(&s, 7, "tiny")->reason, "");
+    e.type = EXO_EVENT_DOWNLOAD_FAILED;
+    apply(&s, &e, 4);
+    assert_string_equal(exo_state_download_of(&s, 7, "tiny")->reason, "no such repository");
+    e.type = EXO_EVENT_DOWNLOAD_STARTED; /* somebody asks for it again */
+    apply(&s, &e, 5);
+    assert_string_equal(exo_state_download_of(&s, 7, "tiny")->reason, "");
+    assert_null(exo_state_download_of(&s, 8, "tiny"));
+    e.type = EXO_EVENT_DOWNLOAD_ENDED;
+    apply(&s, &e, 6);
+    assert_int_equal(s.n_downloads, 0);
+    exo_state_finish(&s);
 }
 
 static void test_a_state_survives_the_disk_or_is_refused(void **state) {
@@ -157,6 +187,7 @@ int main(void) {
         cmocka_unit_test(test_events_survive_the_wire_or_are_refused),
         cmocka_unit_test(test_an_event_counts_once),
         cmocka_unit_test(test_a_removed_node_stays_outside),
+        cmocka_unit_test(test_downloads_start_fail_and_end),
         cmocka_unit_test(test_a_state_survives_the_disk_or_is_refused),
         cmocka_unit_test(test_failed_allocations_leave_nothing),
     };

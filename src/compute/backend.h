@@ -113,7 +113,7 @@ typedef struct {
     const double *rope_inv_freq; /* (rope_dims / 2) host, borrowed for the plan's life */
     float rope_scale;            /* factor on cos and sin (yarn's attention factor); 1 otherwise */
     exo_buffer *k_pages, *v_pages; /* this layer's pool; layout: exo_kv_page_bytes */
-    exo_dtype kv_type;             /* EXO_F32 or EXO_F16 */
+    exo_dtype kv_type;             /* EXO_F32, EXO_F16; on the CPU also EXO_Q8_0 */
 } exo_op_rope_kv;
 
 typedef struct {
@@ -234,11 +234,30 @@ typedef struct {
     const atomic_bool *cancel; /* polled between operations; NULL = never */
 } exo_plan_args;
 
-/* Bytes of one page of K (or V) for one layer.  K is stored transposed:
+/* Bytes of one page of K (or V) for one layer.  The CPU stores K transposed:
  *   K page: (n_kv_heads, head_dim, EXO_KV_PAGE_TOKENS)
  *   V page: (n_kv_heads, EXO_KV_PAGE_TOKENS, head_dim)
- * so that scores and outputs are sums whose order does not depend on vector width. */
+ * so that scores and outputs are sums whose order does not depend on vector width.  In Q8_0 each
+ * head has its int8 elements first, then the f16 scales of blocks of 32 along head_dim:
+ *   K: (head_dim / 32, EXO_KV_PAGE_TOKENS), V: (EXO_KV_PAGE_TOKENS, head_dim / 32). */
 size_t exo_kv_page_bytes(exo_dtype kv_type, uint32_t n_kv_heads, uint32_t head_dim);
+/* Whether keys or values of this many elements can be kept in the type: whole blocks. */
+bool exo_kv_type_fits(exo_dtype kv_type, uint32_t head_dim);
+
+/* ---- packed weights that are kept ---- */
+
+typedef struct {
+    exo_dtype type;
+    uint32_t n_rows, n_cols;
+    const void *bytes;
+    size_t n_bytes;
+    uint64_t sum; /* exo_packed_sum() */
+} exo_packed;
+
+/* A checksum that several threads can share: of the checksums of pieces of EXO_PACKED_PIECE bytes.
+ */
+#define EXO_PACKED_PIECE ((size_t)1 << 20)
+uint64_t exo_packed_sum(const void *bytes, size_t n);
 
 /* ---- the table ---- */
 
@@ -273,6 +292,15 @@ typedef struct exo_backend {
     /* The canonical file bytes again, for peers and tests. */
     exo_status (*weight_unpack)(exo_device *d, const exo_weight *w, void *dst, exo_error *err);
     size_t (*weight_bytes)(const exo_weight *w); /* device memory it holds */
+    /* Packed bytes that can be kept and used again; NULL where that is not done.  The layout's
+     * number changes whenever the same matrix would be packed to other bytes. */
+    uint32_t weight_layout;
+    /* The weight's bytes, in host memory, as long as it lives. */
+    const void *(*weight_packed)(const exo_weight *w, size_t *bytes);
+    /* A weight over such bytes (aligned to 64, borrowed until it is destroyed).  EXO_EFORMAT when
+     * there are more or fewer of them than this shape has, or they are not those of p->sum. */
+    exo_status (*weight_adopt)(exo_device *d, const exo_packed *p, exo_weight **out,
+                               exo_error *err);
 
     exo_status (*plan_create)(exo_device *d, const exo_plan_desc *desc, exo_plan **out,
                               exo_error *err);

@@ -53,7 +53,7 @@ static exo_status create_parts(exo_session *s, exo_model *model, const exo_sessi
                                 .shard = {.layer_end = exo_model_hparams(model)->n_layers,
                                           .has_embedding = true,
                                           .has_head = true,
-                                          .kv_type = d->kv_f16 ? EXO_F16 : EXO_F32,
+                                          .kv_type = exo_kv_type_of(d->kv_f16, d->kv_q8_0),
                                           .ctx_tokens = d->ctx_tokens,
                                           .max_seqs = 1,
                                           .max_rows = s->chunk,
@@ -215,6 +215,12 @@ uint64_t exo_session_weight_bytes(const exo_session *s) {
 }
 uint64_t exo_session_kv_bytes(const exo_session *s) {
     return s->shard != NULL ? exo_shard_kv_bytes(s->shard) : 0;
+}
+uint64_t exo_session_mapped_bytes(const exo_session *s) {
+    return s->shard != NULL ? exo_shard_mapped_bytes(s->shard) : 0;
+}
+void exo_session_settle(exo_session *s) {
+    if (s != NULL && s->shard != NULL) exo_shard_settle(s->shard);
 }
 const char *exo_session_device(const exo_session *s) { return s->seat.device_id; }
 const char *exo_session_device_reason(const exo_session *s) { return s->seat.reason; }

@@ -14,6 +14,7 @@
 /* One load in progress. */
 typedef struct {
     const exo_weights_source *from;
+    exo_pack_cache *cache;
     uint64_t done, total; /* bytes of the file */
     uint64_t held;        /* bytes on the device */
     exo_error *err;
@@ -42,6 +43,18 @@ static exo_status gather(loader *l, const exo_tensor *t, uint8_t **out) {
     return EXO_OK;
 }
 
+static exo_status pack_matrix(loader *l, const exo_tensor *t, uint32_t n_rows, exo_weight **out) {
+    uint8_t *gathered = NULL;
+    exo_status st = t->rows != NULL ? gather(l, t, &gathered) : EXO_OK;
+    if (st != EXO_OK) return st;
+    st = l->from->backend->weight_create(l->from->device, t->type, n_rows, (uint32_t)t->dims[0],
+                                         gathered != NULL ? gathered : t->data, out, l->err);
+    exo_free(gathered);
+    if (st != EXO_OK) return exo_error_wrap(l->err, st, "tensor %.*s", (int)t->name.n, t->name.s);
+    exo_pack_cache_keep(l->cache, t, *out);
+    return EXO_OK;
+}
+
 /* Matrices of several experts become one with all their rows; an absent one (NULL) stays NULL. */
 static exo_status load_matrix(loader *l, const exo_tensor *t, exo_weight **out) {
     if (t == NULL) return EXO_OK;
@@ -56,13 +69,11 @@ static exo_status load_matrix(loader *l, const exo_tensor *t, exo_weight **out) 
                              "tensor %.*s is %s, which this %s backend does not compute with",
                              (int)t->name.n, t->name.s, exo_dtype_get(t->type)->name, be->name);
     }
-    uint8_t *gathered = NULL;
-    exo_status st = t->rows != NULL ? gather(l, t, &gathered) : EXO_OK;
-    if (st != EXO_OK) return st;
-    st = be->weight_create(l->from->device, t->type, (uint32_t)n_rows, (uint32_t)t->dims[0],
-                           gathered != NULL ? gathered : t->data, out, l->err);
-    exo_free(gathered);
-    if (st != EXO_OK) return exo_error_wrap(l->err, st, "tensor %.*s", (int)t->name.n, t->name.s);
+    *out = exo_pack_cache_get(l->cache, t);
+    if (*out == NULL) {
+        exo_status st = pack_matrix(l, t, (uint32_t)n_rows, out);
+        if (st != EXO_OK) return st;
+    }
     l->held += be->weight_bytes(*out);
     return tensor_done(l, t);
 }
@@ -176,6 +187,8 @@ exo_status exo_shard_weights_load(const exo_weights_source *from, const exo_shar
     loader l = {.from = from, .err = err};
     l.total = exo_model_range_bytes(from->model, d->layer_begin, d->layer_end, d->has_embedding,
                                     d->has_head);
+    l.cache = out->cache =
+        exo_pack_cache_open(exo_model_file(from->model), from->backend, from->device, l.total);
     exo_status st = EXO_OK;
     out->layers = exo_calloc(out->n_layers, sizeof *out->layers);
     if (out->layers == NULL) {
@@ -192,11 +205,13 @@ exo_status exo_shard_weights_load(const exo_weights_source *from, const exo_shar
     }
     out->bytes = l.held;
     if (st != EXO_OK) exo_shard_weights_finish(out, from->backend, from->device);
+    exo_pack_cache_loaded(out->cache);
     return st;
 }
 
 void exo_shard_weights_finish(exo_shard_weights *w, const exo_backend *backend,
                               exo_device *device) {
+    exo_pack_cache_stop(w->cache); /* it reads the weights that it writes */
     for (uint32_t i = 0; i < w->n_layers; i++) {
         for (size_t k = 0; k < N_MATRICES; k++) {
             exo_weight *m = *matrix_at(&w->layers[i], &matrices[k]);
@@ -217,6 +232,7 @@ void exo_shard_weights_finish(exo_shard_weights *w, const exo_backend *backend,
     for (size_t k = 0; k < sizeof around / sizeof *around; k++) {
         if (around[k] != NULL) backend->deallocate(device, around[k]);
     }
+    exo_pack_cache_close(w->cache);
     exo_free(w->layers);
     *w = (exo_shard_weights){0};
 }

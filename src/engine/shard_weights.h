@@ -8,6 +8,7 @@
 #ifndef EXO_ENGINE_SHARD_WEIGHTS_H
 #define EXO_ENGINE_SHARD_WEIGHTS_H
 
+#include "engine/pack_cache.h"
 #include "engine/shard.h"
 
 /* Shapes and meaning: exo_layer_tensors.  NULL where the layer has none. */
@@ -39,7 +40,8 @@ typedef struct {
     exo_buffer *final_norm, *final_norm_bias; /* (n_embd); NULL without head */
     exo_layer_weights *layers;                /* (n_layers) */
     uint32_t n_layers;
-    uint64_t bytes; /* device memory of all of them */
+    uint64_t bytes;        /* device memory of all of them */
+    exo_pack_cache *cache; /* NULL: none; owned */
 } exo_shard_weights;
 
 /* Where they come from and go to; borrowed for the call. */

@@ -25,7 +25,6 @@
 struct exo_gguf {
     exo_gguf_part *parts; /* (n_parts); [0] has the metadata */
     uint32_t n_parts;
-    bool mapped;  /* the parts' bytes are mappings of files */
     bool foreign; /* parts[0] is other.head */
     exo_gguf_foreign other;
     exo_tensor *tensors; /* (n_tensors) of all parts, in file order */
@@ -35,6 +34,21 @@ struct exo_gguf {
 };
 
 /* ---- mapping ---- */
+
+static int64_t ns_of(struct timespec t) { return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec; }
+
+static exo_file_id id_of(const struct stat *st) {
+#ifdef __APPLE__
+    struct timespec changed = st->st_mtimespec, status = st->st_ctimespec;
+#else
+    struct timespec changed = st->st_mtim, status = st->st_ctim;
+#endif
+    return (exo_file_id){.device = (uint64_t)st->st_dev,
+                         .inode = (uint64_t)st->st_ino,
+                         .bytes = (uint64_t)st->st_size,
+                         .mtime_ns = ns_of(changed),
+                         .ctime_ns = ns_of(status)};
+}
 
 exo_status exo_mapping_open(const char *path, exo_mapping *out, exo_error *err) {
     struct stat st;
@@ -60,8 +74,12 @@ exo_status exo_mapping_open(const char *path, exo_mapping *out, exo_error *err) 
         status = exo_error_set(err, EXO_EIO, "cannot map: %s", strerror(errno));
         goto done;
     }
-    *out = (exo_mapping){bytes, (size_t)st.st_size};
+    *out = (exo_mapping){bytes, (size_t)st.st_size, id_of(&st), exo_strdup(path)};
     exo_map_guard_add(out->bytes, out->n_bytes);
+    if (out->path == NULL) {
+        exo_mapping_close(out);
+        status = exo_error_set(err, EXO_ENOMEM, "out of memory");
+    }
 done:
     if (fd >= 0) close(fd);
     return status;
@@ -70,14 +88,14 @@ done:
 void exo_mapping_close(exo_mapping *m) {
     exo_map_guard_remove(m->bytes);
     if (m->bytes != NULL) munmap((void *)m->bytes, m->n_bytes);
+    exo_free(m->path);
     *m = (exo_mapping){0};
 }
 
 static exo_status map_file(const char *path, exo_gguf_part *p, exo_error *err) {
-    exo_mapping map;
-    exo_status st = exo_mapping_open(path, &map, err);
-    p->bytes = map.bytes;
-    p->n_bytes = map.n_bytes;
+    exo_status st = exo_mapping_open(path, &p->map, err);
+    p->bytes = p->map.bytes;
+    p->n_bytes = p->map.n_bytes;
     return st;
 }
 
@@ -171,7 +189,6 @@ done:
 static exo_status open_files(exo_gguf *g, const char *path, exo_error *err) {
     exo_split_name split;
     uint32_t count;
-    g->mapped = true;
     g->parts = exo_calloc(1, sizeof *g->parts);
     if (g->parts == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory");
     g->n_parts = 1;
@@ -186,7 +203,7 @@ static exo_status open_files(exo_gguf *g, const char *path, exo_error *err) {
     g->parts = NULL;
     g->n_parts = 0;
     exo_gguf_part_finish(&probe);
-    munmap((void *)probe.bytes, probe.n_bytes);
+    exo_mapping_close(&probe.map);
     return open_parts(g, path, &split, err);
 }
 
@@ -262,8 +279,7 @@ void exo_gguf_close(exo_gguf *g) {
     for (uint32_t i = 0; g->parts != NULL && i < g->n_parts; i++) {
         exo_gguf_part *p = &g->parts[i];
         exo_gguf_part_finish(p);
-        exo_mapping map = {p->bytes, p->n_bytes};
-        if (g->mapped) exo_mapping_close(&map);
+        exo_mapping_close(&p->map);
     }
     if (g->foreign) release_foreign(&g->other);
     exo_free(g->parts);
@@ -290,18 +306,41 @@ bool exo_gguf_rotates_halves(const exo_gguf *g) { return g->foreign && g->other.
 
 bool exo_gguf_is_foreign(const exo_gguf *g) { return g->foreign; }
 
-/* Pages of a file come back when they are touched; memory would not. */
-static bool is_in_file(const exo_gguf *g, const uint8_t *data) {
+static bool is_in(const exo_mapping *m, const uint8_t *data) {
+    return m->bytes != NULL && data >= m->bytes && data < m->bytes + m->n_bytes;
+}
+
+/* The file that these bytes are in; NULL: they were made in memory. */
+static const exo_mapping *file_of(const exo_gguf *g, const uint8_t *data) {
     for (size_t i = 0; g->foreign && i < g->other.n_maps; i++) {
-        const exo_mapping *m = &g->other.maps[i];
-        if (m->bytes != NULL && data >= m->bytes && data < m->bytes + m->n_bytes) return true;
+        if (is_in(&g->other.maps[i], data)) return &g->other.maps[i];
     }
-    return g->mapped;
+    for (uint32_t i = 0; i < g->n_parts; i++) {
+        if (is_in(&g->parts[i].map, data)) return &g->parts[i].map;
+    }
+    return NULL;
+}
+
+bool exo_gguf_place(const exo_gguf *g, const exo_tensor *t, exo_file_id *file, uint64_t *offset) {
+    const exo_mapping *m = t->rows == NULL ? file_of(g, t->data) : NULL;
+    *file = m != NULL ? m->file : (exo_file_id){0};
+    *offset = m != NULL ? (uint64_t)(t->data - m->bytes) : 0;
+    return m != NULL && m->path != NULL;
+}
+
+bool exo_gguf_unchanged(const exo_gguf *g, const exo_tensor *t) {
+    const exo_mapping *m = file_of(g, t->data);
+    struct stat st;
+    if (m == NULL || m->path == NULL || stat(m->path, &st) != 0) return false;
+    exo_file_id now = id_of(&st);
+    return now.device == m->file.device && now.inode == m->file.inode &&
+           now.bytes == m->file.bytes && now.mtime_ns == m->file.mtime_ns &&
+           now.ctime_ns == m->file.ctime_ns;
 }
 
 /* Only pages that lie wholly within the tensor: their neighbours may still be needed. */
 static void drop_pages(const exo_gguf *g, const uint8_t *data, uint64_t bytes) {
-    if (bytes == 0 || !is_in_file(g, data)) return;
+    if (bytes == 0 || file_of(g, data) == NULL) return; /* memory would not come back */
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)data;
     uintptr_t first = (begin + page - 1) & ~(page - 1);
     uintptr_t end = (begin + (uintptr_t)bytes) & ~(page - 1);
@@ -318,8 +357,8 @@ static bool is_cut(const exo_gguf *g) {
     for (size_t i = 0; g->foreign && i < g->other.n_maps; i++) {
         if (exo_map_guard_hurt(g->other.maps[i].bytes)) return true;
     }
-    for (uint32_t i = 0; g->mapped && i < g->n_parts; i++) {
-        if (exo_map_guard_hurt(g->parts[i].bytes)) return true;
+    for (uint32_t i = 0; i < g->n_parts; i++) {
+        if (exo_map_guard_hurt(g->parts[i].map.bytes)) return true;
     }
     return false;
 }

@@ -82,4 +82,16 @@ exo_status exo_gguf_check_whole(const exo_gguf *g, exo_error *err);
 /* Tells the OS that a tensor's pages are not needed any more (they were packed). */
 void exo_gguf_drop_pages(const exo_gguf *g, const exo_tensor *t);
 
+/* What tells a file from every other and from itself before it was written to. */
+typedef struct {
+    uint64_t device, inode, bytes;
+    int64_t mtime_ns, ctime_ns; /* since 1970 */
+} exo_file_id;
+
+/* The file that a tensor lies in, in one piece, as it was when it was opened, and where.  False for
+ * what was made in memory or is put together from several places. */
+bool exo_gguf_place(const exo_gguf *g, const exo_tensor *t, exo_file_id *file, uint64_t *offset);
+/* Whether that file is now what it was then.  ANY; reads no byte of it. */
+bool exo_gguf_unchanged(const exo_gguf *g, const exo_tensor *t);
+
 #endif

@@ -299,5 +299,5 @@ void exo_gguf_part_finish(exo_gguf_part *p) {
     exo_free(p->kvs);
     exo_free(p->keys);
     exo_free(p->tensors);
-    *p = (exo_gguf_part){.bytes = p->bytes, .n_bytes = p->n_bytes};
+    *p = (exo_gguf_part){.bytes = p->bytes, .n_bytes = p->n_bytes, .map = p->map};
 }

@@ -23,9 +23,21 @@ typedef struct {
 
 #define EXO_GGUF_MARK_EVERY 16
 
+/* A file in memory, as long as somebody needs it. */
+typedef struct {
+    const uint8_t *bytes; /* NULL: none */
+    size_t n_bytes;
+    exo_file_id file;
+    char *path; /* owned */
+} exo_mapping;
+
+exo_status exo_mapping_open(const char *path, exo_mapping *out, exo_error *err);
+void exo_mapping_close(exo_mapping *m); /* all-zero memory is allowed */
+
 typedef struct {
     const uint8_t *bytes;
     size_t n_bytes;
+    exo_mapping map; /* where they come from; all zero for memory */
     exo_gguf_kv *kvs;
     size_t n_kvs, cap_kvs;
     const exo_str **keys; /* (n_kvs) sorted */
@@ -36,15 +48,6 @@ typedef struct {
 /* Parses p->bytes; the rest of *p is zero before.  On failure finish it all the same. */
 exo_status exo_gguf_part_parse(exo_gguf_part *p, exo_error *err);
 void exo_gguf_part_finish(exo_gguf_part *p); /* the tables, not the bytes */
-
-/* A file in memory, as long as somebody needs it. */
-typedef struct {
-    const uint8_t *bytes; /* NULL: none */
-    size_t n_bytes;
-} exo_mapping;
-
-exo_status exo_mapping_open(const char *path, exo_mapping *out, exo_error *err);
-void exo_mapping_close(exo_mapping *m); /* all-zero memory is allowed */
 
 /* A model whose metadata were made in memory and whose tensors lie in files of another format. */
 typedef struct {

@@ -5,6 +5,7 @@
 #define _DEFAULT_SOURCE
 #include "model/hf_impl.h"
 
+#include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "model/gguf_part.h"
@@ -91,7 +92,8 @@ exo_status exo_hf_load_json(const char *dir, const char *name, const exo_hf_limi
         if (st != EXO_OK) exo_error_wrap(err, st, "%s", name);
     }
     if (st == EXO_OK) {
-        *out = json_loadb(exo_buf_str(&text), text.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &je);
+        *out =
+            exo_json_load(exo_buf_str(&text), text.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &je);
         if (!json_is_object(*out)) {
             st = exo_error_set(err, EXO_EFORMAT, "%s is no JSON object: %.100s (line %d)", name,
                                *out == NULL ? je.text : "another kind of value",

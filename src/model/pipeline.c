@@ -1,6 +1,7 @@
 /* pipeline.c - see pipeline.h: a pipeline's life, and what its JSON says beside the steps. */
 #include "model/pipeline.h"
 
+#include "base/json.h"
 #include "base/mem.h"
 #include "model/json_limits.h"
 
@@ -151,7 +152,7 @@ exo_status exo_pipeline_create(exo_str json, uint32_t n_tokens, exo_pipeline **o
     *out = NULL;
     exo_status st = exo_json_check(json.s, json.n, &limits, err);
     if (st != EXO_OK) return st;
-    json_t *j = json_loadb(json.s, json.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &je);
+    json_t *j = exo_json_load(json.s, json.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &je);
     if (!json_is_object(j)) {
         json_decref(j);
         return exo_error_set(err, EXO_EFORMAT, "the tokenizer's description is no JSON object");

@@ -4,7 +4,7 @@
  *   0       4      magic 0x314F5845 "EXO1"
  *   4       2      version 1
  *   6       2      type
- *   8       4      flags: bit 0 = header is JSON
+ *   8       4      flags: bit 0 = header is JSON, bit 1 = a PING that wants no answer
  *   12      4      epoch of the instance (0 on control links)
  *   16      8      seq: step number, or a counter per link and direction
  *   24      4      header bytes (JSON, or a fixed struct)
@@ -30,7 +30,7 @@
 
 typedef enum {
     EXO_MSG_HELLO = 1, /* JSON; first frame of each side on every link */
-    EXO_MSG_PING = 2,  /* no header; answered by EXO_MSG_PONG with the same seq */
+    EXO_MSG_PING = 2,  /* answered by EXO_MSG_PONG with the same seq; body: see ping.c */
     EXO_MSG_PONG = 3,
     EXO_MSG_BYE = 4,       /* JSON {"reason"}; the sender closes */
     EXO_MSG_NODES = 5,     /* JSON: what the sender knows of the cluster's nodes */
@@ -38,6 +38,7 @@ typedef enum {
     EXO_MSG_REQUEST = 7,   /* JSON: a request for another node's instance, its tokens, its end */
     EXO_MSG_CLUSTER = 8,   /* body: a message of the cluster's log (cluster_message.c) */
     EXO_MSG_TELEMETRY = 9, /* JSON: an envelope of the telemetry protocol (cluster/telemetry.h) */
+    EXO_MSG_PROBE = 10,    /* JSON: a train of datagrams is agreed on (node/topology.c) */
     EXO_MSG_JOIN = 12,     /* JSON, links made with a join code only: offer, accept, welcome */
     EXO_MSG_KEYRING = 13,  /* JSON: removed nodes, and a new cluster key */
     EXO_MSG_LANE = 16,     /* JSON: this link becomes a tensor lane of an instance */
@@ -48,7 +49,7 @@ typedef enum {
     EXO_MSG_DEVICE = 24,   /* lane. JSON: a stage moves to another device (stage_move.h) */
 } exo_msg_type;
 
-enum { EXO_FRAME_JSON = 1u << 0 };
+enum { EXO_FRAME_JSON = 1u << 0, EXO_FRAME_NO_ANSWER = 1u << 1 };
 
 typedef struct {
     uint16_t type;

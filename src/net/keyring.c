@@ -6,6 +6,7 @@
 #include "net/secret.h"
 
 #include <openssl/crypto.h>
+#include <openssl/evp.h>
 #include <openssl/rand.h>
 
 #include <stdio.h>
@@ -17,6 +18,7 @@
 #define LOCK_FILE      "cluster.lock"
 #define LOCK_WAIT_MS   5000u
 #define RANDOM_BYTES   32
+#define ID_BYTES       ((EXO_CLUSTER_ID_BYTES - 1) / 2)
 #define MIN_KEY        10
 #define MAX_GENERATION 1000000000
 
@@ -70,6 +72,33 @@ exo_status exo_keyring_renew(exo_keyring *k, exo_error *err) {
     return st;
 }
 
+exo_status exo_keyring_begin(exo_keyring *k, exo_error *err) {
+    uint8_t fresh[ID_BYTES];
+    k->joined = k->rekeyed = false;
+    json_object_clear(k->removed);
+    if (RAND_bytes(fresh, sizeof fresh) != 1) {
+        return exo_error_set(err, EXO_EIO, "OpenSSL has no random bytes for a cluster");
+    }
+    exo_hex(fresh, sizeof fresh, k->cluster);
+    return exo_keyring_renew(k, err);
+}
+
+/* The id as told; who tells none means the one that follows from its key. */
+static exo_status set_cluster(exo_keyring *k, const char *id, exo_error *err) {
+    uint8_t digest[EXO_SHA256_BYTES];
+    if (id != NULL && strlen(id) == EXO_CLUSTER_ID_BYTES - 1 &&
+        strspn(id, "0123456789abcdef") == EXO_CLUSTER_ID_BYTES - 1) {
+        memcpy(k->cluster, id, sizeof k->cluster);
+        return EXO_OK;
+    }
+    if (id != NULL) return exo_error_set(err, EXO_EFORMAT, "the cluster's id is none");
+    if (EVP_Digest(k->stored_key, strlen(k->stored_key), digest, NULL, EVP_sha256(), NULL) != 1) {
+        return exo_error_set(err, EXO_ENOMEM, "no memory for the cluster's id");
+    }
+    exo_hex(digest, ID_BYTES, k->cluster);
+    return EXO_OK;
+}
+
 exo_status exo_keyring_welcome(exo_keyring *k, const json_t *m, exo_error *err) {
     const char *key = json_string_value(json_object_get(m, "key"));
     const char *space = json_string_value(json_object_get(m, "namespace"));
@@ -78,6 +107,7 @@ exo_status exo_keyring_welcome(exo_keyring *k, const json_t *m, exo_error *err) 
         return exo_error_set(err, EXO_EFORMAT, "the cluster's answer lacks its key");
     }
     exo_status st = exo_keyring_set(k, key, space, (uint32_t)generation, err);
+    if (st == EXO_OK) st = set_cluster(k, json_string_value(json_object_get(m, "cluster")), err);
     if (st != EXO_OK) return st;
     k->joined = true;
     k->rekeyed = false;
@@ -98,6 +128,7 @@ static exo_status take_members(const json_t *j, exo_keyring *k, exo_error *err) 
         return exo_error_set(err, EXO_EFORMAT, "a member is missing or of another type");
     }
     exo_status st = exo_keyring_set(k, key, space, (uint32_t)g, err);
+    if (st == EXO_OK) st = set_cluster(k, json_string_value(json_object_get(j, "cluster")), err);
     if (st != EXO_OK) return st;
     k->joined = json_is_true(json_object_get(j, "joined"));
     k->rekeyed = json_is_true(json_object_get(j, "rekeyed"));
@@ -128,10 +159,10 @@ static exo_status read_file(const char *dir, exo_keyring *k, exo_error *err) {
 }
 
 static exo_status write_file(const char *dir, const exo_keyring *k, exo_error *err) {
-    json_t *j =
-        json_pack("{s:i, s:s, s:s, s:I, s:b, s:b, s:O}", "version", 1, "key", k->stored_key,
-                  "namespace", k->stored_name_space, "generation", (json_int_t)k->generation,
-                  "joined", k->joined, "rekeyed", k->rekeyed, "removed", k->removed);
+    json_t *j = json_pack("{s:i, s:s, s:s, s:I, s:s, s:b, s:b, s:O}", "version", 1, "key",
+                          k->stored_key, "namespace", k->stored_name_space, "generation",
+                          (json_int_t)k->generation, "cluster", k->cluster, "joined", k->joined,
+                          "rekeyed", k->rekeyed, "removed", k->removed);
     char *text = j != NULL ? json_dumps(j, JSON_INDENT(1)) : NULL;
     json_decref(j);
     if (text == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for the cluster's key");
@@ -151,7 +182,7 @@ static exo_status read_or_make(const char *dir, exo_keyring *k, bool *made, exo_
     if (st != EXO_ENOTFOUND) return st;
     *made = true;
     snprintf(k->stored_name_space, sizeof k->stored_name_space, "%s", EXO_DEFAULT_NAMESPACE);
-    return exo_keyring_renew(k, err);
+    return exo_keyring_begin(k, err);
 }
 
 exo_status exo_keyring_change(const char *data_dir, exo_keyring_fn change, void *ud,

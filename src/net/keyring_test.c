@@ -120,6 +120,46 @@ static void a_new_key_is_the_next_generation(void **state) {
     exo_keyring_finish(&b);
 }
 
+static exo_status begin(void *ud, exo_keyring *k, exo_error *err) {
+    (void)ud;
+    return exo_keyring_begin(k, err);
+}
+
+static void rotations_stay_in_one_cluster(void **state) {
+    (void)state;
+    exo_keyring a, b, c, d;
+    assert_int_equal(exo_keyring_load(dir, NULL, NULL, &a, NULL), EXO_OK);
+    assert_int_equal(strlen(a.cluster), EXO_CLUSTER_ID_BYTES - 1);
+    assert_int_equal(exo_keyring_change(dir, renew, NULL, &b, NULL), EXO_OK);
+    assert_string_equal(a.cluster, b.cluster);
+    assert_int_equal(exo_keyring_change(dir, begin, NULL, &c, NULL), EXO_OK);
+    assert_string_not_equal(b.cluster, c.cluster);
+    assert_string_not_equal(b.key, c.key);
+    json_t *welcome = json_pack("{s:s, s:s, s:i, s:s}", "key", a.key, "namespace", "default",
+                                "generation", 1, "cluster", a.cluster);
+    assert_int_equal(exo_keyring_welcome(&c, welcome, NULL), EXO_OK);
+    assert_string_equal(c.cluster, a.cluster);
+    json_object_set_new(welcome, "cluster", json_string("no id"));
+    assert_int_equal(exo_keyring_welcome(&c, welcome, NULL), EXO_EFORMAT);
+    json_decref(welcome);
+    /* A file of a version that wrote no id: all who have its key say the same, also after it is
+     * rotated. */
+    put_file("{\"key\": \"0123456789abcdef\", \"namespace\": \"d\", \"generation\": 1, "
+             "\"removed\": {}}",
+             0600);
+    exo_keyring_finish(&c);
+    assert_int_equal(exo_keyring_change(dir, renew, NULL, &c, NULL), EXO_OK);
+    put_file("{\"key\": \"0123456789abcdef\", \"namespace\": \"d\", \"generation\": 1, "
+             "\"removed\": {}}",
+             0600);
+    assert_int_equal(exo_keyring_load(dir, NULL, NULL, &d, NULL), EXO_OK);
+    assert_string_equal(c.cluster, d.cluster);
+    exo_keyring_finish(&a);
+    exo_keyring_finish(&b);
+    exo_keyring_finish(&c);
+    exo_keyring_finish(&d);
+}
+
 static void nodes_agree_on_removals_in_any_order(void **state) {
     (void)state;
     exo_keyring x = {.removed = json_object()}, y = {.removed = json_object()};
@@ -200,6 +240,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_given_key_is_not_written, make, remove_all),
         cmocka_unit_test_setup_teardown(damage_is_said_and_not_replaced, make, remove_all),
         cmocka_unit_test_setup_teardown(a_new_key_is_the_next_generation, make, remove_all),
+        cmocka_unit_test_setup_teardown(rotations_stay_in_one_cluster, make, remove_all),
         cmocka_unit_test(nodes_agree_on_removals_in_any_order),
         cmocka_unit_test(codes_are_read_as_people_type_them),
         cmocka_unit_test(codes_differ),

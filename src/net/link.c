@@ -8,7 +8,6 @@
 #define _POSIX_C_SOURCE 200809L
 #include "net/link_impl.h"
 
-#include "base/clock.h"
 #include "base/mem.h"
 #include "net/hello.h"
 
@@ -57,6 +56,7 @@ static void note_end(exo_link *l, exo_status status, const char *why) {
 static exo_status flush(exo_link *l, exo_error *err);
 static exo_status send_frame(exo_link *l, uint16_t type, uint64_t seq, const json_t *header,
                              exo_error *err);
+static exo_status send_plain(exo_link *l, exo_error *err);
 
 /* Last words, as far as the link has come: BYE, TLS goodbye, or only the alert in TLS's hands. */
 static bool say_goodbye(exo_link *l, const char *why) {
@@ -194,13 +194,13 @@ static exo_status send_frame(exo_link *l, uint16_t type, uint64_t seq, const jso
                              exo_error *err) {
     exo_buf *plain = &l->net->plain;
     exo_buf_clear(plain);
-    exo_status st;
-    if (header != NULL) {
-        st = exo_frame_write_json(type, seq, header, plain, err);
-    } else {
-        exo_frame f = {.type = type, .seq = seq};
-        st = exo_frame_write(&f, plain, err);
-    }
+    exo_status st = exo_frame_write_json(type, seq, header, plain, err);
+    return st == EXO_OK ? send_plain(l, err) : st;
+}
+
+exo_status exo_link_put(exo_link *l, const exo_frame *f, exo_error *err) {
+    exo_buf_clear(&l->net->plain);
+    exo_status st = exo_frame_write(f, &l->net->plain, err);
     return st == EXO_OK ? send_plain(l, err) : st;
 }
 
@@ -292,25 +292,15 @@ static exo_status take_hello(exo_link *l, const exo_frame *f, exo_error *err) {
     return EXO_OK;
 }
 
-static void take_pong(exo_link *l, uint64_t seq) {
-    if (seq != l->ping_seq || l->ping_us == 0) return;
-    double ms = (double)(exo_now_us() - l->ping_us) / 1000;
-    l->ping_us = 0;
-    l->rtt_ms = l->rtt_ms == 0 ? ms : l->rtt_ms + (ms - l->rtt_ms) / 8; /* as TCP smooths it */
-}
-
 static exo_status take_frame(exo_link *l, const exo_frame *f, exo_error *err) {
     if (f->type == EXO_MSG_BYE) return take_bye(f, err);
     if (f->type == EXO_MSG_HELLO) return take_hello(l, f, err);
     if (l->state == LINK_HELLO) {
         return exo_error_set(err, EXO_EFORMAT, "a frame of type %u came before the hello", f->type);
     }
-    if (f->type == EXO_MSG_PING) {
-        bool reads = l->unsent_bytes < EXO_LINK_MAX_UNSENT; /* else it has enough from us */
-        return reads ? send_frame(l, EXO_MSG_PONG, f->seq, NULL, err) : EXO_OK;
-    }
+    if (f->type == EXO_MSG_PING) return exo_link_take_ping(l, f, err);
     if (f->type == EXO_MSG_PONG) {
-        take_pong(l, f->seq);
+        exo_link_take_pong(l, f->seq);
     } else if (exo_link_guest(l) != NULL && f->type != EXO_MSG_JOIN) {
         return exo_error_set(err, EXO_EFORMAT, "a frame of type %u on a link for joining", f->type);
     } else {
@@ -422,18 +412,6 @@ static void offer_memory(uv_handle_t *h, size_t suggested, uv_buf_t *buf) {
 
 /* ---- time ---- */
 
-static void ping(exo_link *l) {
-    exo_error err;
-    if (l->unsent_bytes >= EXO_LINK_MAX_UNSENT) return; /* plenty for the peer to read already */
-    if (l->ping_us == 0) {
-        l->ping_us = exo_now_us();
-        l->ping_seq++;
-    }
-    if (send_frame(l, EXO_MSG_PING, l->ping_seq, NULL, &err) != EXO_OK) {
-        exo_link_fail(l, false, &err);
-    }
-}
-
 static void on_tick(uv_timer_t *t) {
     exo_link *l = t->data;
     exo_error err;
@@ -451,7 +429,7 @@ static void on_tick(uv_timer_t *t) {
         exo_error_set(&err, EXO_ETIMEDOUT, "nothing was heard for %d ms", EXO_LINK_SILENT_MS);
         exo_link_fail(l, false, &err);
     } else if (l->state == LINK_OPEN) {
-        ping(l);
+        if (exo_link_ping(l, &err) != EXO_OK) exo_link_fail(l, false, &err);
     } else if (l->state == LINK_DETACHING && l->waited_ms >= EXO_LINK_DETACH_MS) {
         exo_error_set(&err, EXO_ETIMEDOUT, "queued bytes did not leave within %d ms",
                       EXO_LINK_DETACH_MS);
@@ -491,6 +469,5 @@ const exo_link_events *exo_link_callbacks(const exo_link *l) {
 void *exo_link_ud(const exo_link *l) { return l->ud; }
 void exo_link_set_ud(exo_link *l, void *ud) { l->ud = ud; }
 const exo_peer_info *exo_link_peer(const exo_link *l) { return &l->peer; }
-double exo_link_rtt_ms(const exo_link *l) { return l->rtt_ms; }
 uint64_t exo_link_bytes_sent(const exo_link *l) { return l->bytes_sent; }
 uint64_t exo_link_bytes_received(const exo_link *l) { return l->bytes_received; }

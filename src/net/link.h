@@ -79,6 +79,18 @@ void *exo_link_ud(const exo_link *l);
 void exo_link_set_ud(exo_link *l, void *ud);
 const exo_peer_info *exo_link_peer(const exo_link *l);
 double exo_link_rtt_ms(const exo_link *l); /* smoothed from pings; 0 before the first */
+
+/* How good the way is; NAN = not known (yet). */
+typedef struct {
+    double rtt_ms, jitter_ms; /* there and back, and how far single times are from that */
+    double loss;              /* the part of what we sent of late that had to be sent again, 0..1 */
+    bool waits;               /* a ping was not answered in the time it takes */
+} exo_link_quality;
+exo_link_quality exo_link_measured(const exo_link *l);
+/* A train (train.h) showed n_lost of n_sent packets lost. */
+void exo_link_note_loss(exo_link *l, uint32_t n_sent, uint32_t n_lost);
+/* The two ends of the connection, without ports; "" = unknown. */
+void exo_link_hosts(const exo_link *l, char ours[64], char theirs[64]);
 uint64_t exo_link_bytes_sent(const exo_link *l);
 uint64_t exo_link_bytes_received(const exo_link *l);
 

@@ -3,6 +3,7 @@
  *   net.c     listener, accepting, the set of links, shutting down
  *   dial.c    names to addresses, connecting, trying the next address
  *   link.c    from connected to open to closed: TLS, hello, frames, pings, deadlines
+ *   ping.c    signs of life, and how good the way is
  *   detach.c  an open link becomes a lane
  *   acks.c    a machine that is gone, told from a program that stands still
  *
@@ -18,6 +19,7 @@
 
 #include "net/addr.h"
 #include "net/link.h"
+#include "net/segments.h"
 
 #define EXO_LINK_MAX_UNSENT    (64u << 20)
 #define EXO_LINK_MAX_HELLO     (1u << 20) /* bytes held before the peer is known */
@@ -26,6 +28,7 @@
 #define EXO_LINK_DETACH_MS     5000       /* for queued bytes to leave */
 #define EXO_LINK_KEEP_BYTES    (1u << 20) /* scratch memory kept after a large frame */
 #define EXO_LINK_READ_BYTES    65536
+#define EXO_LINK_TIMES         8 /* of pings, of which the middle one counts */
 
 typedef enum {
     LINK_RESOLVE,
@@ -89,9 +92,15 @@ struct exo_link {
     size_t n_writes, unsent_bytes;
     uint64_t seq, bytes_sent, bytes_received;
 
-    exo_peer_info peer; /* peer.hello is owned */
-    uint64_t ping_seq, ping_us;
-    double rtt_ms;
+    exo_peer_info peer;             /* peer.hello is owned */
+    uint64_t ping_seq, ping_us;     /* ping_us 0: none waits for its answer */
+    uint64_t ticked_bytes;          /* bytes_sent at the last tick */
+    uint32_t n_ticks;               /* of the open link */
+    float times_ms[EXO_LINK_TIMES]; /* that pings took, a ring */
+    size_t n_times;                 /* ever */
+    double rtt_ms, jitter_ms;       /* 0 = not measured */
+    exo_segments segments;          /* as they were counted last */
+    double n_sent, n_again;         /* segments of late, and those of them that were sent again */
 
     exo_lane_fn lane_done; /* set: detaching, on_close is not called any more */
     void *lane_ud;
@@ -119,6 +128,12 @@ void exo_link_fail(exo_link *l, bool say, exo_error *err);
 const exo_link_events *exo_link_callbacks(const exo_link *l);
 void exo_link_cut(exo_link *l); /* closes the handles; status and why are set */
 void exo_link_handle_closed(uv_handle_t *h);
+exo_status exo_link_put(exo_link *l, const exo_frame *f, exo_error *err); /* as it is */
+
+/* ping.c */
+exo_status exo_link_ping(exo_link *l, exo_error *err); /* a tick of an open link */
+exo_status exo_link_take_ping(exo_link *l, const exo_frame *f, exo_error *err);
+void exo_link_take_pong(exo_link *l, uint64_t seq);
 
 /* acks.c: something is on its way, and nothing was acknowledged for so long */
 bool exo_link_unacknowledged(const exo_link *l, uint32_t for_ms);

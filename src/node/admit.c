@@ -7,8 +7,8 @@
  *
  *   node to guest  {"op": "offer", "name", "namespace", "nodes": [names]}
  *   guest to node  {"op": "accept"}                       after a person said yes
- *   node to guest  {"op": "welcome", "key", "namespace", "generation", "removed", "peers"}
- *   guest to node  {"op": "stored"}                       then it closes
+ *   node to guest  {"op": "welcome", "key", "namespace", "generation", "removed", "peers",
+ * "cluster"?} guest to node  {"op": "stored"}                       then it closes
  *
  * Members tell each other (KEYRING frames) who was removed, and a new key:
  *   {"removed": {id: counter}, "rekey": {"key", "namespace", "generation"}} */
@@ -31,6 +31,7 @@
 #define GUEST_MS      120000u /* for a person to say yes */
 #define REFUSED_KEPT  16
 #define REFUSED_AGAIN 60000u
+#define GOODBYE_MS    2000u /* for the cluster to write down that this node leaves */
 
 typedef struct guest {
     struct guest *next;
@@ -44,6 +45,8 @@ struct exo_admit {
     uint64_t keyring_stamp, invites_stamp;
     double inviting_until;
     guest *guests;
+    bool leaving; /* this node's key is another cluster's now, and its peers are being told */
+    uint64_t leave_by_ms;
     struct {
         uint64_t hash, at_ms;
     } refused[REFUSED_KEPT];
@@ -121,7 +124,8 @@ static void hand_on_key(exo_node *n, const exo_keyring *k) {
  * this node belongs elsewhere now. */
 static void key_changed(exo_node *n, const exo_keyring *now) {
     exo_error err;
-    if (now->rekeyed) {
+    bool elsewhere = strcmp(n->keyring.cluster, now->cluster) != 0;
+    if (now->rekeyed && !elsewhere) {
         hand_on_key(n, now);
     } else {
         for (exo_peer *p = n->peers; p != NULL; p = p->next) {
@@ -134,9 +138,11 @@ static void key_changed(exo_node *n, const exo_keyring *now) {
     }
     memcpy(n->keyring.key, now->stored_key, sizeof n->keyring.key);
     memcpy(n->keyring.name_space, now->stored_name_space, sizeof n->keyring.name_space);
-    exo_info(now->rekeyed ? "the cluster has a new key (generation %u)"
-                          : "this node belongs to another cluster now (key generation %u)",
+    memcpy(n->keyring.cluster, now->cluster, sizeof n->keyring.cluster);
+    exo_info(elsewhere ? "this node belongs to another cluster now (key generation %u)"
+                       : "the cluster has a new key (generation %u)",
              now->generation);
+    if (elsewhere) exo_consensus_begin_anew(n);
     exo_discover_rekeyed(n);
     dial_all_again(n);
 }
@@ -144,6 +150,28 @@ static void key_changed(exo_node *n, const exo_keyring *now) {
 static bool same_key(const exo_keyring *a, const exo_keyring *b) {
     return strcmp(a->stored_key, b->stored_key) == 0 &&
            strcmp(a->stored_name_space, b->stored_name_space) == 0;
+}
+
+static void on_goodbye(void *ud, exo_status status, const char *message) {
+    (void)message;
+    ((exo_node *)ud)->admit->leaving = status != EXO_OK; /* else only its deadline ends it */
+}
+
+/* The cluster that this node leaves writes it down, so that nobody waits for its vote. */
+static bool goodbye_is_said(exo_node *n) {
+    exo_admit *a = n->admit;
+    uint64_t now = exo_now_ms();
+    if (n->peers != NULL && a->leave_by_ms == 0) {
+        exo_event e = {.type = EXO_EVENT_NODE_LEFT, .node = exo_node_number(exo_node_id(n))};
+        a->leaving = true;
+        a->leave_by_ms = now + GOODBYE_MS;
+        exo_consensus_propose(n, &e, on_goodbye, n);
+        return false; /* also where it counts at once: peers have yet to hear of it */
+    }
+    if (a->leaving && n->peers != NULL && now < a->leave_by_ms) return false;
+    a->leaving = false;
+    a->leave_by_ms = 0;
+    return true;
 }
 
 /* The file changed, by a command or by us. */
@@ -156,6 +184,12 @@ static void follow_keyring(exo_node *n) {
         return;
     }
     bool changed = !same_key(&n->keyring, &now);
+    bool leaves = changed && !n->keyring.given && strcmp(n->keyring.cluster, now.cluster) != 0;
+    if (leaves && !goodbye_is_said(n)) {
+        n->admit->keyring_stamp = 0; /* the next tick looks again */
+        exo_keyring_finish(&now);
+        return;
+    }
     if (exo_keyring_merge_removed(&n->keyring, now.removed)) removals_changed(n);
     memcpy(n->keyring.stored_key, now.stored_key, sizeof now.stored_key);
     memcpy(n->keyring.stored_name_space, now.stored_name_space, sizeof now.stored_name_space);
@@ -361,10 +395,10 @@ static void welcome(exo_node *n, guest *g) {
     }
     keyring_news news = {.admitted = who->node_id};
     store_news(n, &news);
-    json_t *m = json_pack("{s:s, s:s, s:s, s:I, s:O, s:o}", "op", "welcome", "key", n->keyring.key,
-                          "namespace", n->keyring.name_space, "generation",
+    json_t *m = json_pack("{s:s, s:s, s:s, s:I, s:O, s:o, s:s*}", "op", "welcome", "key",
+                          n->keyring.key, "namespace", n->keyring.name_space, "generation",
                           (json_int_t)n->keyring.generation, "removed", n->keyring.removed, "peers",
-                          dial_list(n));
+                          dial_list(n), "cluster", n->keyring.given ? NULL : n->keyring.cluster);
     if (m == NULL || exo_link_send_json(g->link, EXO_MSG_JOIN, m, NULL) != EXO_OK) {
         exo_link_close(g->link, EXO_ENOMEM, "out of memory");
     }

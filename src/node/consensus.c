@@ -5,6 +5,7 @@
  * computing, says so in one line, promises nothing any more, and tries the disk again. */
 #define _DEFAULT_SOURCE
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "node/node_impl.h"
@@ -15,9 +16,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A busy machine answers late; a death is noticed by the link, not by these. */
-#define HEARTBEAT_MS 150u
-#define ELECTION_MS  800u
+/* A busy machine answers late; a death is noticed by the link, not by these, which then costs half
+ * an election at most.  Two heartbeats a second keep a link to the master under 2 kB/s. */
+#define HEARTBEAT_MS 500u
+#define ELECTION_MS  1500u
 
 #define RETRY_MS      5000u  /* before a disk that refused is tried again */
 #define WAITER_MS     10000u /* an event must count by then, or its waiter hears that it does not */
@@ -52,6 +54,7 @@ struct exo_consensus {
     size_t n_inputs;
     waiter *waiters;
     uint64_t shown_master, shown_term;
+    char refusal[EXO_ERROR_BYTES]; /* of the disk, while stopped */
 };
 
 uint64_t exo_node_number(const char *node_id) { return strtoull(node_id, NULL, 16); }
@@ -61,6 +64,28 @@ void exo_node_number_id(uint64_t number, char out[EXO_NODE_ID_BYTES]) {
 }
 
 /* ---- life ---- */
+
+/* The cluster that this node's log is of.  A key from outside has no id beside it: what follows
+ * from it stands for one. */
+static exo_status cluster_number(const exo_node *n, uint64_t *out, exo_error *err) {
+    const exo_keyring *k = &n->keyring;
+    uint8_t derived[32];
+    bool stored = strcmp(k->key, k->stored_key) == 0 && k->cluster[0] != '\0';
+    if (stored) {
+        uint64_t h = exo_hash64(k->cluster, strlen(k->cluster), 0);
+        *out = exo_hash64(k->name_space, strlen(k->name_space), h) | 1;
+        return EXO_OK;
+    }
+    exo_status st = exo_tls_ctx_derive(n->tls, "exo cluster log 1", derived, err);
+    if (st == EXO_OK) *out = exo_hash64(derived, sizeof derived, 0) | 1;
+    return st;
+}
+
+static exo_status open_store(exo_consensus *k, exo_error *err) {
+    uint64_t cluster;
+    exo_status st = cluster_number(k->node, &cluster, err);
+    return st == EXO_OK ? exo_log_store_open(k->node->data_dir, cluster, &k->store, err) : st;
+}
 
 static exo_status make_cluster(exo_consensus *k, exo_error *err) {
     exo_node *n = k->node;
@@ -78,7 +103,7 @@ static exo_status make_cluster(exo_consensus *k, exo_error *err) {
                           .session = 1,
                           .unix_ms = (uint64_t)(exo_unix_time() * 1000)};
     exo_status st = EXO_OK;
-    if (k->keeps) st = exo_log_store_open(n->data_dir, &k->store, err);
+    if (k->keeps) st = open_store(k, err);
     if (st == EXO_OK && k->store != NULL) {
         d.stored = *exo_log_store_found(k->store);
         d.session = exo_log_store_session(k->store);
@@ -111,18 +136,28 @@ exo_status exo_consensus_create(exo_node *n, exo_error *err) {
     return EXO_OK;
 }
 
-void exo_consensus_finish(exo_node *n) {
-    exo_consensus *k = n->consensus;
-    if (k == NULL) return;
-    for (waiter *w = k->waiters, *next; w != NULL; w = next) {
+/* Whatever waits for the log hears that nothing comes of it. */
+static void drop_waiting(exo_consensus *k, const char *why) {
+    waiter *waiters = k->waiters;
+    input *inputs = k->first;
+    k->waiters = NULL;
+    k->first = k->last = NULL;
+    k->n_inputs = 0;
+    for (waiter *w = waiters, *next; w != NULL; w = next) {
         next = w->next;
-        w->fn(w->ud, EXO_EPEER, EXO_NODE_STOPPING);
+        w->fn(w->ud, EXO_EPEER, why);
         exo_free(w);
     }
-    for (input *i = k->first, *next; i != NULL; i = next) {
+    for (input *i = inputs, *next; i != NULL; i = next) {
         next = i->next;
         exo_free(i);
     }
+}
+
+void exo_consensus_finish(exo_node *n) {
+    exo_consensus *k = n->consensus;
+    if (k == NULL) return;
+    drop_waiting(k, EXO_NODE_STOPPING);
     exo_cluster_destroy(k->cluster);
     exo_cluster_actions_finish(&k->actions);
     exo_log_store_close(k->store);
@@ -136,6 +171,7 @@ static void stop(exo_consensus *k, const char *why) {
     exo_warn("this node takes no part in the cluster's decisions for now, and goes on computing: "
              "%s",
              why);
+    snprintf(k->refusal, sizeof k->refusal, "%s", why);
     k->stopped = true;
     k->retry_at_ms = exo_now_ms() + RETRY_MS;
     exo_log_store_close(k->store);
@@ -184,9 +220,13 @@ static void carry_out(exo_consensus *k) {
         case EXO_CLUSTER_SEND: send_out(k, a); break;
         case EXO_CLUSTER_APPLIED:
             exo_instances_on_event(k->node, a->event);
+            exo_events_applied(k->node, a);
             if (a->tag != 0) tell_waiter(k, a->tag, EXO_OK, "");
             break;
-        case EXO_CLUSTER_RESTORED: exo_instances_on_state(k->node); break;
+        case EXO_CLUSTER_RESTORED:
+            exo_instances_on_state(k->node);
+            exo_events_restored(k->node, a);
+            break;
         case EXO_CLUSTER_DROPPED:
             tell_waiter(k, a->tag, EXO_EBUSY, "too many changes wait for a master");
             break;
@@ -292,6 +332,23 @@ static void try_again(exo_consensus *k) {
     }
 }
 
+void exo_consensus_begin_anew(exo_node *n) {
+    static const char why[] = "this node belongs to another cluster now";
+    exo_consensus *k = n->consensus;
+    exo_error err = {0};
+    drop_waiting(k, why);
+    while (n->instances != NULL) exo_instances_end(n, n->instances, why);
+    drop_waiting(k, why); /* what their end proposed */
+    exo_log_store_close(k->store);
+    k->store = NULL;
+    if (make_cluster(k, &err) != EXO_OK) {
+        stop(k, err.message);
+        return;
+    }
+    k->stopped = false;
+    exo_consensus_start(n); /* the links to the last one's nodes are closing */
+}
+
 /* Whom the keyring keeps outside is no member of the log either; the master says so. */
 static void follow_keyring(exo_node *n) {
     const exo_consensus *k = n->consensus;
@@ -367,10 +424,23 @@ const exo_state *exo_consensus_state(const exo_node *n) {
     return exo_cluster_state_of(n->consensus->cluster);
 }
 
+uint64_t exo_consensus_master(const exo_node *n) {
+    const exo_consensus *k = n->consensus;
+    return k == NULL || k->stopped ? 0 : exo_cluster_master(k->cluster);
+}
+
+static json_t *log_json(const exo_consensus *k) {
+    const char *trouble = k->stopped         ? k->refusal
+                          : k->store != NULL ? exo_log_store_trouble(k->store)
+                                             : "";
+    return json_pack("{s:b, s:s?}", "kept", k->store != NULL, "trouble",
+                     trouble[0] != '\0' ? trouble : NULL);
+}
+
 /* The names that /state has for it, as members of s. */
 void exo_consensus_show(exo_node *n, json_t *s) {
     const exo_consensus *k = n->consensus;
-    uint64_t master = k->stopped ? 0 : exo_cluster_master(k->cluster);
+    uint64_t master = exo_consensus_master(n);
     char id[EXO_NODE_ID_BYTES];
     exo_node_number_id(master, id);
     json_object_set_new(s, "master", master != 0 ? json_string(id) : json_null());
@@ -380,6 +450,7 @@ void exo_consensus_show(exo_node *n, json_t *s) {
     const exo_state *st = exo_cluster_state_of(k->cluster);
     for (size_t i = 0; i < st->n_nodes && members != NULL; i++) {
         const exo_state_node *m = &st->nodes[i];
+        if (m->member == 0 && !m->removed) continue; /* it left */
         exo_node_number_id(m->node, id);
         bool here = strcmp(id, exo_node_id(n)) == 0 || exo_members_find(n, id) != NULL;
         json_object_set_new(
@@ -388,4 +459,5 @@ void exo_consensus_show(exo_node *n, json_t *s) {
                       (int)exo_cluster_is_voter(k->cluster, m->node), "removed", (int)m->removed));
     }
     json_object_set_new(s, "members", members);
+    json_object_set_new(s, "log", log_json(k));
 }

@@ -353,11 +353,19 @@ static exo_status take_frame(exo_coordinator *c, bool *any, exo_error *err) {
     return st != EXO_OK ? st : take_results(c, f.seq, err);
 }
 
+static void count_pages(const exo_coordinator *c) {
+    exo_sched_stats s;
+    exo_sched_get_stats(c->sched, &s);
+    atomic_store(&c->d.io->counters->pages_used, s.pages_used);
+    atomic_store(&c->d.io->counters->pages_total, s.pages_total);
+}
+
 exo_status exo_coordinator_turn(exo_coordinator *c, uint64_t *deadline_us, exo_error *err) {
     bool handed, taken = false;
     exo_status st = hand_out(c, &handed, err);
     if (st == EXO_OK && c->d.n_stages > 1) st = take_frame(c, &taken, err);
     if (st != EXO_OK) return st;
+    count_pages(c);
     uint64_t now = exo_now_us();
     *deadline_us = UINT64_MAX;
     if (handed || taken) {

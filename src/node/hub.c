@@ -4,9 +4,9 @@
  * "revision" of a model).  Knows no socket and no file; hub_choose.c picks a model's files. */
 #include "node/hub.h"
 
+#include "base/json.h"
 #include "base/mem.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -151,7 +151,7 @@ exo_status exo_hub_ref_parse(const char *text, exo_hub_ref *out, exo_error *err)
 
 static json_t *parse_json(const char *text, size_t n, exo_error *err) {
     json_error_t je;
-    json_t *j = json_loadb(text, n, JSON_REJECT_DUPLICATES, &je);
+    json_t *j = exo_json_load(text, n, JSON_REJECT_DUPLICATES, &je);
     if (j == NULL) {
         exo_error_set(err, EXO_EFORMAT, "the hub's answer is not JSON: %.80s (line %d)", je.text,
                       je.line);

@@ -93,12 +93,12 @@ static json_t *create_message(exo_instance *i, const exo_model *m) {
     const exo_node_desc *d = &i->node->d;
     char print[17];
     snprintf(print, sizeof print, "%016llx", (unsigned long long)fingerprint(m));
-    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:s, s:o, s:{s:i, s:i, s:i, s:b, s:b}}", "op",
+    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:s, s:o, s:{s:i, s:i, s:i, s:b, s:b, s:b}}", "op",
                      "create", "instance", i->id, "model_id", i->model_id, "epoch", (int)i->epoch,
                      "min_nodes", (int)i->min_nodes, "fingerprint", print, "shards", shards_json(i),
                      "settings", "ctx_tokens", (int)exo_node_ctx(i->node, m), "max_seqs",
                      (int)d->max_seqs, "chunk_tokens", (int)d->chunk_tokens, "kv_f16", d->kv_f16,
-                     "wire_f16", d->wire_f16);
+                     "kv_q8_0", d->kv_q8_0, "wire_f16", d->wire_f16);
 }
 
 /* ---- ending ---- */
@@ -208,7 +208,7 @@ exo_status exo_instance_start_worker(exo_instance *i, exo_model *m, const exo_in
                   .has_head = i->my_stage + 1 == i->n_stages,
                   .rank = p->rank,
                   .n_ranks = p->world_size,
-                  .kv_type = s->kv_f16 ? EXO_F16 : EXO_F32,
+                  .kv_type = exo_kv_type_of(s->kv_f16, s->kv_q8_0),
                   .wire_f16 = s->wire_f16,
                   .ctx_tokens = s->ctx_tokens,
                   .max_seqs = s->max_seqs},
@@ -397,6 +397,33 @@ uint32_t exo_instances_candidates(exo_node *n, const char *model_id, exo_place_c
     return count;
 }
 
+/* The candidates that somebody asked for, in that order; of any, the first ones. */
+static exo_status choose(exo_node *n, const exo_placement_wish *w, exo_place_candidate *all,
+                         uint32_t *count, exo_error *err) {
+    if (w->n_nodes == 0) return EXO_OK;
+    exo_place_candidate chosen[EXO_MAX_STAGES];
+    if (strcmp(w->nodes[0], exo_identity_node_id(n->identity)) != 0) {
+        return exo_error_set(err, EXO_EINVAL,
+                             "the first stage must be on node %s, which is asked for it, and not "
+                             "on %s; ask that one",
+                             exo_identity_node_id(n->identity), w->nodes[0]);
+    }
+    for (uint32_t s = 0; s < w->n_nodes; s++) {
+        uint32_t k = 0;
+        while (k < *count && strcmp(all[k].node_id, w->nodes[s]) != 0) k++;
+        if (k == *count) {
+            bool linked = exo_members_find(n, w->nodes[s]) != NULL;
+            return exo_error_set(err, EXO_EINVAL, "node %s cannot take a stage: %s", w->nodes[s],
+                                 linked ? "it does not have the model's file"
+                                        : "it is not linked with this node");
+        }
+        chosen[s] = all[k];
+    }
+    memcpy(all, chosen, w->n_nodes * sizeof *all);
+    *count = w->n_nodes;
+    return EXO_OK;
+}
+
 /* Which nodes take which layers. */
 static exo_status plan_stages(exo_node *n, const char *model_id, const exo_model *m,
                               const exo_placement_wish *wish, exo_shard_place *places,
@@ -404,6 +431,8 @@ static exo_status plan_stages(exo_node *n, const char *model_id, const exo_model
     exo_place_candidate candidates[EXO_MAX_STAGES];
     uint32_t n_candidates = exo_instances_candidates(n, model_id, candidates);
     uint32_t n_layers = exo_model_hparams(m)->n_layers;
+    exo_status st = choose(n, wish, candidates, &n_candidates, err);
+    if (st != EXO_OK) return st;
     if (wish->n_cuts == 0) {
         return exo_place_even(candidates, n_candidates, n_layers, wish->min_nodes, places, err);
     }
@@ -458,6 +487,7 @@ exo_status exo_instances_begin(exo_node *n, const char *model_id, const exo_plac
                                       .max_seqs = n->d.max_seqs,
                                       .chunk_tokens = n->d.chunk_tokens,
                                       .kv_f16 = n->d.kv_f16,
+                                      .kv_q8_0 = n->d.kv_q8_0,
                                       .wire_f16 = n->d.wire_f16};
     st = exo_instance_start_worker(i, m, &settings, err);
     if (st != EXO_OK) goto done;

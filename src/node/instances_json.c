@@ -14,11 +14,12 @@ json_t *exo_shard_place_json(const exo_shard_place *p) {
 }
 
 json_t *exo_stats_json(const exo_worker_stats *s) {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "steps", (json_int_t)s->steps,
-                     "rows", (json_int_t)s->rows, "tokens", (json_int_t)s->tokens, "busy_us",
-                     (json_int_t)s->busy_us, "decode_steps", (json_int_t)s->decode_steps,
-                     "decode_us", (json_int_t)s->decode_us, "bytes_sent", (json_int_t)s->bytes_sent,
-                     "bytes_received", (json_int_t)s->bytes_received);
+    return json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "steps", (json_int_t)s->steps, "rows",
+        (json_int_t)s->rows, "tokens", (json_int_t)s->tokens, "busy_us", (json_int_t)s->busy_us,
+        "decode_steps", (json_int_t)s->decode_steps, "decode_us", (json_int_t)s->decode_us,
+        "bytes_sent", (json_int_t)s->bytes_sent, "bytes_received", (json_int_t)s->bytes_received,
+        "pages_used", (json_int_t)s->pages_used, "pages_total", (json_int_t)s->pages_total);
 }
 
 static uint64_t get_u64(const json_t *m, const char *key) {
@@ -34,7 +35,9 @@ void exo_stats_from_json(const json_t *m, exo_worker_stats *s) {
                             .decode_steps = get_u64(m, "decode_steps"),
                             .decode_us = get_u64(m, "decode_us"),
                             .bytes_sent = get_u64(m, "bytes_sent"),
-                            .bytes_received = get_u64(m, "bytes_received")};
+                            .bytes_received = get_u64(m, "bytes_received"),
+                            .pages_used = get_u64(m, "pages_used"),
+                            .pages_total = get_u64(m, "pages_total")};
 }
 
 json_t *exo_instance_json(const exo_instance *i) {
@@ -116,6 +119,7 @@ exo_status exo_instance_from_json(const json_t *m, exo_instance *i, exo_instance
         return bad(err, "settings");
     }
     s->kv_f16 = json_is_true(json_object_get(settings, "kv_f16"));
+    s->kv_q8_0 = json_is_true(json_object_get(settings, "kv_q8_0"));
     s->wire_f16 = json_is_true(json_object_get(settings, "wire_f16"));
     return shards_from_json(json_object_get(m, "shards"), i, err);
 }

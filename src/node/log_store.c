@@ -1,6 +1,6 @@
 /* log_store.c - the cluster's log in SQLite; see log_store.h.
  *
- *   meta       key, value        format, session, log_id, member, term, vote, carry, sum
+ *   meta       key, value        format, session, cluster, log_id, member, term, vote, carry, sum
  *   snapshots  idx, term, config, image, sum       the last two
  *   entries    idx, term, kind, bytes, sum
  *
@@ -35,6 +35,7 @@ struct exo_log_store {
     exo_cluster_stored found;
     bool damaged;
     char what[128]; /* is damaged */
+    char trouble[3 * EXO_ERROR_BYTES];
 };
 
 static const char *const schema =
@@ -313,22 +314,22 @@ static exo_status open_db(exo_log_store *s, exo_error *err) {
     return st;
 }
 
-/* Moves file and journal aside; the next damage overwrites this one. */
-static exo_status set_aside(exo_log_store *s, char *aside, size_t cap, exo_error *err) {
+/* Moves file and journal aside; the next one of this kind overwrites it. */
+static exo_status set_aside(exo_log_store *s, const char *kind, char *aside, size_t cap,
+                            exo_error *err) {
     char from[PATH_BYTES + 8], to[PATH_BYTES + 16];
-    snprintf(aside, cap, "%s.damaged", s->path);
+    snprintf(aside, cap, "%s.%s", s->path, kind);
     snprintf(from, sizeof from, "%s-wal", s->path);
     snprintf(to, sizeof to, "%s-wal", aside);
     if (rename(from, to) != 0) unlink(to);
     if (rename(s->path, aside) == 0) return EXO_OK;
-    return exo_error_set(err, EXO_EIO, "cannot move the damaged %s aside: %s", s->path,
-                         strerror(errno));
+    return exo_error_set(err, EXO_EIO, "cannot move %s to %s: %s", s->path, aside, strerror(errno));
 }
 
 static exo_status start_anew(exo_log_store *s, exo_error *err) {
     char aside[PATH_BYTES + 16];
     close_db(s);
-    exo_status st = set_aside(s, aside, sizeof aside, err);
+    exo_status st = set_aside(s, "damaged", aside, sizeof aside, err);
     if (st == EXO_OK) st = open_db(s, err);
     if (st != EXO_OK) return st;
     const exo_cluster_stored *f = &s->found;
@@ -337,23 +338,51 @@ static exo_status start_anew(exo_log_store *s, exo_error *err) {
         snprintf(from, sizeof from, "entry %llu",
                  (unsigned long long)(f->snapshot->index + f->n_entries));
     }
-    exo_warn("the cluster's log %s is damaged (%s); it was moved to %s, and this node goes on from "
-             "%s",
+    snprintf(s->trouble, sizeof s->trouble,
+             "the cluster's log %.240s is damaged (%s); it was moved to %.240s, and this node goes "
+             "on from %s",
              s->path, s->what, aside, from);
+    exo_warn("%s", s->trouble);
     return EXO_OK;
 }
 
-static exo_status note_session(exo_log_store *s, uint64_t before, exo_error *err) {
+/* Nothing of another cluster's log counts in this one. */
+static exo_status leave_behind(exo_log_store *s, exo_error *err) {
+    char aside[PATH_BYTES + 16];
+    close_db(s);
+    exo_status st = set_aside(s, "left", aside, sizeof aside, err);
+    if (st == EXO_OK) st = open_db(s, err);
+    if (st != EXO_OK) return st;
+    exo_info("the log in %s was another cluster's: it was moved to %s, and this node begins with "
+             "an empty log",
+             s->path, aside);
+    return EXO_OK;
+}
+
+static exo_status note_session(exo_log_store *s, uint64_t before, uint64_t cluster,
+                               exo_error *err) {
     s->session = before + 1;
     exo_status st = run(s, "BEGIN IMMEDIATE", err);
     if (st == EXO_OK) st = put_meta(s, "format", number(FORMAT), err);
     if (st == EXO_OK) st = put_meta(s, "session", number(s->session), err);
+    if (st == EXO_OK) st = put_meta(s, "cluster", number(cluster), err);
     if (st == EXO_OK) return run(s, "COMMIT", err);
     sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
     return st;
 }
 
-exo_status exo_log_store_open(const char *data_dir, exo_log_store **out, exo_error *err) {
+/* Session and owner of the file, and what is in it if the owner is `cluster`. */
+static exo_status look_inside(exo_log_store *s, uint64_t cluster, uint64_t *session,
+                              exo_error *err) {
+    *session = get_meta(s, "session");
+    uint64_t owner = get_meta(s, "cluster"); /* 0: of a version that did not note it */
+    if (owner == 0 || owner == cluster) return read_all(s, err);
+    s->damaged = false;
+    return leave_behind(s, err);
+}
+
+exo_status exo_log_store_open(const char *data_dir, uint64_t cluster, exo_log_store **out,
+                              exo_error *err) {
     *out = NULL;
     exo_error mine;
     if (err == NULL) err = &mine;
@@ -365,14 +394,13 @@ exo_status exo_log_store_open(const char *data_dir, exo_log_store **out, exo_err
                         : exo_error_set(err, EXO_EINVAL, "the data directory's path is too long");
     uint64_t session = 0;
     if (st == EXO_OK) {
-        session = get_meta(s, "session");
-        st = read_all(s, err);
+        st = look_inside(s, cluster, &session, err);
     } else if (s->db != NULL && is_damage(s)) {
         note_damage(s, sqlite3_errmsg(s->db));
         st = EXO_OK;
     }
     if (st == EXO_OK && s->damaged) st = start_anew(s, err);
-    if (st == EXO_OK) st = note_session(s, session, err);
+    if (st == EXO_OK) st = note_session(s, session, cluster, err);
     if (st != EXO_OK) {
         exo_log_store_close(s);
         return st;
@@ -389,6 +417,7 @@ void exo_log_store_close(exo_log_store *s) {
 }
 
 const exo_cluster_stored *exo_log_store_found(const exo_log_store *s) { return &s->found; }
+const char *exo_log_store_trouble(const exo_log_store *s) { return s->trouble; }
 uint64_t exo_log_store_session(const exo_log_store *s) { return s->session; }
 
 void exo_log_store_forget(exo_log_store *s) {

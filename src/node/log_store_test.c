@@ -17,6 +17,9 @@
 
 #include <cmocka.h>
 
+#define CLUSTER 77u
+
+static uint32_t kept_entries = 8;
 static char dir[64], file[96];
 
 /* A cluster of one whose log is kept, as the node drives it. */
@@ -35,13 +38,13 @@ static exo_status step(keeper *k, const exo_cluster_input *in) {
 static void begin(keeper *k) {
     exo_error err = {0};
     *k = (keeper){.now_ms = 10};
-    if (exo_log_store_open(dir, &k->store, &err) != EXO_OK) fail_msg("%s", err.message);
+    if (exo_log_store_open(dir, CLUSTER, &k->store, &err) != EXO_OK) fail_msg("%s", err.message);
     exo_cluster_desc d = {.node = 5,
                           .name = "n",
                           .voter_ok = true,
                           .alone = true,
                           .seed = 1,
-                          .kept_entries = 8,
+                          .kept_entries = kept_entries,
                           .session = exo_log_store_session(k->store),
                           .unix_ms = 1000,
                           .stored = *exo_log_store_found(k->store)};
@@ -121,7 +124,7 @@ static void test_one_process_has_the_file(void **state) {
     exo_log_store *second;
     exo_error err = {0};
     begin(&k);
-    assert_int_equal(exo_log_store_open(dir, &second, &err), EXO_EBUSY);
+    assert_int_equal(exo_log_store_open(dir, CLUSTER, &second, &err), EXO_EBUSY);
     assert_null(second);
     assert_non_null(strstr(err.message, "--data-dir"));
     end(&k);
@@ -146,6 +149,32 @@ static void test_a_damaged_entry_ends_the_log_there(void **state) {
     end(&k);
 }
 
+static void test_another_clusters_log_is_put_aside(void **state) {
+    (void)state;
+    keeper k;
+    exo_log_store *store;
+    char aside[128];
+    struct stat info;
+    begin(&k);
+    for (int i = 0; i < 3; i++) create_instance(&k, i);
+    end(&k);
+    exo_error err = {0};
+    if (exo_log_store_open(dir, CLUSTER + 1, &store, &err) != EXO_OK) fail_msg("%s", err.message);
+    assert_int_equal(exo_log_store_found(store)->log_id, 0);
+    assert_null(exo_log_store_found(store)->snapshot);
+    assert_int_equal(exo_log_store_session(store), 2); /* never lower */
+    exo_log_store_close(store);
+    snprintf(aside, sizeof aside, "%s.left", file);
+    assert_int_equal(stat(aside, &info), 0);
+    begin(&k); /* and the other way round */
+    assert_int_equal(n_instances(&k), 0);
+    assert_int_equal(create_instance(&k, 9), EXO_OK);
+    end(&k);
+    begin(&k);
+    assert_int_equal(n_instances(&k), 1);
+    end(&k);
+}
+
 static void test_garbage_is_moved_aside(void **state) {
     (void)state;
     keeper k;
@@ -160,6 +189,67 @@ static void test_garbage_is_moved_aside(void **state) {
     end(&k);
     snprintf(aside, sizeof aside, "%s.damaged", file);
     assert_int_equal(stat(aside, &info), 0);
+}
+
+static uint64_t bytes_of(const char *suffix) {
+    char path[128];
+    struct stat info;
+    snprintf(path, sizeof path, "%s%s", file, suffix);
+    return stat(path, &info) == 0 ? (uint64_t)info.st_size : 0;
+}
+
+/* A busy week of ten nodes, taken to be: each node comes back 20 times a day (phones sleep), 40
+ * placements an hour, each with its end, 20 downloads a day, each with its end.  The first hour is
+ * the same as any other: what counts is that the file stops growing. */
+static void test_a_week_of_ten_nodes_stays_small(void **state) {
+    (void)state;
+    enum { HOURS = 7 * 24, JOINS = 10 * 20 / 24 + 1, PLACEMENTS = 40 };
+    keeper k;
+    uint64_t n_events = 0, biggest = 0;
+    const char *given = getenv("EXO_TEST_WEEK"); /* "full": all of it, a minute or more */
+    kept_entries = 0;                            /* as a node has it */
+    int hours = 3;
+    kept_entries = 64;
+    if (given != NULL && strcmp(given, "full") == 0) {
+        hours = HOURS;
+        kept_entries = 0; /* as a node has it */
+    }
+    begin(&k);
+    for (int h = 0; h < hours; h++) {
+        for (int i = 0; i < JOINS; i++) {
+            uint64_t node = 100 + (uint64_t)(h * JOINS + i) % 9;
+            exo_event e = {.type = EXO_EVENT_NODE_JOINED,
+                           .node = node,
+                           .member = 1000 + (uint64_t)(h * JOINS + i)};
+            snprintf(e.name, sizeof e.name, "a-name-of-a-node");
+            exo_cluster_input in = {.kind = EXO_CLUSTER_PROPOSE, .event = &e};
+            assert_int_equal(step(&k, &in), EXO_OK);
+        }
+        for (int i = 0; i < PLACEMENTS; i++) {
+            assert_int_equal(create_instance(&k, h * PLACEMENTS + i), EXO_OK);
+            exo_event e = {.type = EXO_EVENT_INSTANCE_DELETED};
+            snprintf(e.instance, sizeof e.instance, "instance-%d", h * PLACEMENTS + i);
+            exo_cluster_input in = {.kind = EXO_CLUSTER_PROPOSE, .event = &e};
+            assert_int_equal(step(&k, &in), EXO_OK);
+        }
+        exo_event e = {.type = EXO_EVENT_DOWNLOAD_STARTED, .node = 5};
+        snprintf(e.model_id, sizeof e.model_id, "hf:owner/a-repository-of-%d:Q4_K_M", h);
+        exo_cluster_input in = {.kind = EXO_CLUSTER_PROPOSE, .event = &e};
+        assert_int_equal(step(&k, &in), EXO_OK);
+        e.type = EXO_EVENT_DOWNLOAD_ENDED;
+        assert_int_equal(step(&k, &in), EXO_OK);
+        n_events += JOINS + 2 * PLACEMENTS + 2;
+        uint64_t now = bytes_of("") + bytes_of("-wal");
+        if (now > biggest) biggest = now;
+    }
+    end(&k);
+    print_message("%d hours, %llu events: at most %llu bytes on disk\n", hours,
+                  (unsigned long long)n_events, (unsigned long long)biggest);
+    assert_true(biggest < 50u << 20);
+    begin(&k);
+    assert_int_equal(n_instances(&k), 0);
+    end(&k);
+    kept_entries = 8;
 }
 
 /* The disk refuses in the middle; what was promised before is there, and nothing else. */
@@ -190,8 +280,12 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_one_process_has_the_file, fresh_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_a_damaged_entry_ends_the_log_there, fresh_dir,
                                         remove_dir),
+        cmocka_unit_test_setup_teardown(test_another_clusters_log_is_put_aside, fresh_dir,
+                                        remove_dir),
         cmocka_unit_test_setup_teardown(test_garbage_is_moved_aside, fresh_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_a_full_disk_is_an_error_and_loses_nothing, fresh_dir,
+                                        remove_dir),
+        cmocka_unit_test_setup_teardown(test_a_week_of_ten_nodes_stays_small, fresh_dir,
                                         remove_dir),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

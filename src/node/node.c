@@ -6,6 +6,7 @@
 #include "engine/seat.h"
 #include "net/hello.h"
 #include "node/discover.h"
+#include "node/hub.h"
 #include "node/node_impl.h"
 
 #include <stdio.h>
@@ -40,12 +41,15 @@ static void on_tick(uv_timer_t *t) {
     if (n->consensus != NULL) {
         exo_consensus_tick(n, now);
         exo_instances_tick(n, now);
+        exo_await_tick(n, now);
+        exo_downloads_tick(n, now);
     }
     if (n->watch != NULL) exo_watch_tick(n, now);
     if (n->net == NULL) return;
     exo_admit_tick(n, now);
     exo_discover_tick(n, now);
     exo_members_tick(n, now);
+    exo_topology_tick(n, now);
 }
 
 static void on_net_closed(void *ud) {
@@ -59,10 +63,14 @@ static void stop_on_loop(exo_node *n, exo_loop_call *c) {
     (void)c; /* part of n: stopping needs no memory */
     n->stopping = true;
     exo_instances_finish(n, EXO_NODE_STOPPING);
+    exo_events_stop(n, EXO_NODE_STOPPING);
+    exo_await_stop(n, EXO_NODE_STOPPING);
     exo_routes_finish(n, EXO_NODE_STOPPING);
     exo_discover_stop(n);
+    exo_topology_stop(n);
     uv_timer_stop(&n->cluster_timer);
     exo_consensus_finish(n);
+    exo_downloads_stop(n);
     exo_watch_stop(n);
     if (n->net != NULL) {
         exo_net_close(n->net, on_net_closed, n);
@@ -150,7 +158,8 @@ static exo_status start_net(exo_node *n, exo_error *err) {
     if (st != EXO_OK) return st;
     n->listen_port = exo_net_port(n->net);
     for (size_t i = 0; i < d->n_peers; i++) exo_members_add_address(n, d->peers[i], "", 0);
-    return exo_discover_start(n, err);
+    st = exo_topology_start(n, err);
+    return st == EXO_OK ? exo_discover_start(n, err) : st;
 }
 
 /* On failure there is no loop to unwind. */
@@ -181,8 +190,12 @@ static void unwind_loop(exo_node *n) {
 
 static void free_node(exo_node *n) {
     exo_watch_finish(n);
+    exo_events_finish(n);
+    exo_meter_destroy(n->meter);
+    exo_downloads_finish(n);
     exo_members_finish(n);
     exo_discover_finish(n);
+    exo_topology_finish(n);
     exo_admit_finish(n);
     exo_keyring_finish(&n->keyring);
     exo_mailbox_destroy(n->mailbox);
@@ -207,6 +220,9 @@ exo_status exo_node_start(const exo_node_desc *d, exo_node **out, exo_error *err
     if (st == EXO_OK) st = describe_device(n, err);
     if (st == EXO_OK) st = exo_models_create(n->data_dir, d->models, d->n_models, &n->models, err);
     if (st == EXO_OK) st = exo_watch_create(n, err);
+    if (st == EXO_OK) st = exo_events_create(n, err);
+    if (st == EXO_OK) st = exo_meter_create(&n->meter, err);
+    if (st == EXO_OK) st = exo_downloads_create(n, err);
     if (st == EXO_OK) st = start_net(n, err);
     if (st == EXO_OK) st = exo_consensus_create(n, err);
     if (st == EXO_OK && pthread_create(&n->thread, NULL, loop_main, n) != 0) {
@@ -214,7 +230,8 @@ exo_status exo_node_start(const exo_node_desc *d, exo_node **out, exo_error *err
     }
     n->d.cluster_key = n->d.name_space = NULL; /* the caller's, and one of them a secret */
     n->d.peers = n->d.models = NULL;
-    n->d.sensors_root = NULL; /* copied by watch.c */
+    n->d.sensors_root = NULL; /* copied by watch.c, as are */
+    n->d.platform_sensors = NULL;
     if (st != EXO_OK) {
         unwind_loop(n);
         free_node(n);
@@ -245,10 +262,25 @@ exo_status exo_node_model(exo_node *n, const char *id, exo_model **out, exo_erro
 
 json_t *exo_node_models(exo_node *n) { return exo_models_list(n->models); }
 
+json_t *exo_node_counts(exo_node *n) { return exo_meter_json(n->meter); }
+
 uint32_t exo_node_ctx(const exo_node *n, const exo_model *m) {
     uint32_t trained = exo_model_hparams(m)->ctx_train;
     uint32_t limit = n->d.ctx_tokens != 0 ? n->d.ctx_tokens : DEFAULT_CTX_TOKENS;
     return trained < limit ? trained : limit;
+}
+
+exo_status exo_node_stage_desc(const exo_node *n, const exo_model *m, uint32_t start_layer,
+                               uint32_t end_layer, exo_shard_desc *out, exo_error *err) {
+    *out = (exo_shard_desc){.layer_begin = start_layer,
+                            .layer_end = end_layer,
+                            .has_embedding = start_layer == 0,
+                            .has_head = end_layer == exo_model_hparams(m)->n_layers,
+                            .kv_type = n->d.kv_f16 ? EXO_F16 : EXO_F32,
+                            .wire_f16 = n->d.wire_f16,
+                            .ctx_tokens = exo_node_ctx(n, m),
+                            .max_seqs = n->d.max_seqs};
+    return exo_shard_desc_resolve(m, out, err);
 }
 
 /* ---- answers ---- */
@@ -303,8 +335,11 @@ typedef struct {
 } cancel_call;
 
 static void cancel_on_loop(exo_node *n, exo_loop_call *c) {
-    exo_routes_cancel(n, ((cancel_call *)c)->handle);
+    uint64_t handle = ((cancel_call *)c)->handle;
     exo_free(c);
+    exo_routes_cancel(n, handle);
+    exo_events_cancel(n, handle);
+    exo_await_cancel(n, handle);
 }
 
 void exo_node_cancel(exo_node *n, uint64_t handle) {
@@ -358,6 +393,19 @@ static exo_status check_wish(const exo_placement_wish *w, exo_error *err) {
         return exo_error_set(err, EXO_EINVAL, "%u nodes have %u cuts between them, not %u",
                              w->min_nodes, w->min_nodes - 1, w->n_cuts);
     }
+    if (w->n_nodes != 0 && w->n_nodes != w->min_nodes) {
+        return exo_error_set(err, EXO_EINVAL, "%u nodes are named for %u stages", w->n_nodes,
+                             w->min_nodes);
+    }
+    for (uint32_t i = 1; i < w->n_nodes; i++) {
+        for (uint32_t k = 0; k < i; k++) {
+            if (strcmp(w->nodes[i], w->nodes[k]) != 0) continue;
+            return exo_error_set(err, EXO_EINVAL,
+                                 "node %s is named for two stages; one is what a "
+                                 "node takes",
+                                 w->nodes[i]);
+        }
+    }
     return EXO_OK;
 }
 
@@ -390,8 +438,11 @@ typedef struct {
     exo_latch *latch;
     atomic_int holders; /* caller and LOOP */
     char instance[EXO_INSTANCE_ID_BYTES];
+    exo_node_place_in_log from;
+    exo_event event;
     json_t *state;
     exo_status status;
+    char why[EXO_ERROR_BYTES];
 } sync_call;
 
 static void release(sync_call *c) {
@@ -405,14 +456,23 @@ static void state_on_loop(exo_node *n, exo_loop_call *call) {
     sync_call *c = (sync_call *)call;
     c->state = n->stopping ? NULL : exo_node_state_json(n);
     c->status = c->state != NULL ? EXO_OK : EXO_ENOMEM;
+    snprintf(c->why, sizeof c->why, n->stopping ? EXO_NODE_STOPPING : "out of memory for /state");
     exo_latch_set(c->latch);
     release(c);
 }
 
-static void deleted(void *ud, exo_status status, const char *message) {
+static void events_on_loop(exo_node *n, exo_loop_call *call) {
+    sync_call *c = (sync_call *)call;
+    c->state = n->stopping ? NULL : exo_events_json(n, c->from);
+    c->status = c->state != NULL ? EXO_OK : EXO_ENOMEM;
+    exo_latch_set(c->latch);
+    release(c);
+}
+
+static void counted(void *ud, exo_status status, const char *message) {
     sync_call *c = ud;
-    (void)message;
     c->status = status;
+    snprintf(c->why, sizeof c->why, "%s", message);
     exo_latch_set(c->latch);
     release(c);
 }
@@ -420,26 +480,44 @@ static void deleted(void *ud, exo_status status, const char *message) {
 static void delete_on_loop(exo_node *n, exo_loop_call *call) {
     sync_call *c = (sync_call *)call;
     if (n->stopping) {
-        deleted(c, EXO_EPEER, EXO_NODE_STOPPING);
+        counted(c, EXO_EPEER, EXO_NODE_STOPPING);
     } else {
-        exo_instances_delete(n, c->instance, deleted, c);
+        exo_instances_delete(n, c->instance, counted, c);
+    }
+}
+
+static void propose_on_loop(exo_node *n, exo_loop_call *call) {
+    sync_call *c = (sync_call *)call;
+    const exo_state *s = n->stopping ? NULL : exo_consensus_state(n);
+    const exo_state_node *m = s != NULL ? exo_state_node_of(s, c->event.node) : NULL;
+    bool ends = c->event.type == EXO_EVENT_DOWNLOAD_ENDED;
+    if (s == NULL) {
+        counted(c, EXO_EPEER, EXO_NODE_STOPPING);
+    } else if (!ends && (m == NULL || m->member == 0)) {
+        counted(c, EXO_ENOTFOUND, "no such node is a member of this cluster");
+    } else if (ends && exo_state_download_of(s, c->event.node, c->event.model_id) == NULL) {
+        counted(c, EXO_ENOTFOUND, "no such download");
+    } else {
+        exo_consensus_propose(n, &c->event, counted, c);
     }
 }
 
 static exo_status call_and_wait(exo_node *n, void (*run)(exo_node *, exo_loop_call *),
-                                const char *instance, json_t **state, exo_error *err) {
-    sync_call *c = exo_calloc(1, sizeof *c);
+                                const sync_call *with, json_t **state, exo_error *err) {
+    sync_call *c = exo_malloc(sizeof *c);
+    if (c != NULL) *c = *with;
     if (c == NULL || exo_latch_create(&c->latch, err) != EXO_OK) {
         exo_free(c);
         return exo_error_set(err, EXO_ENOMEM, "out of memory for a call");
     }
     c->call.run = run;
     atomic_store(&c->holders, 2);
-    if (instance != NULL) snprintf(c->instance, sizeof c->instance, "%s", instance);
     exo_node_post(n, &c->call);
     exo_status st = EXO_ETIMEDOUT;
     if (exo_latch_wait(c->latch, CALL_DEADLINE_MS)) {
         st = c->status;
+        const char *why = c->why[0] != '\0' ? c->why : "out of memory, or shutting down";
+        if (st != EXO_OK) exo_error_set(err, st, "%s", why);
         if (state != NULL) *state = c->state; /* moved: two threads never share JSON */
         c->state = NULL;
     }
@@ -450,13 +528,50 @@ static exo_status call_and_wait(exo_node *n, void (*run)(exo_node *, exo_loop_ca
 
 exo_status exo_node_state(exo_node *n, json_t **out, exo_error *err) {
     *out = NULL;
-    return call_and_wait(n, state_on_loop, NULL, out, err);
+    return call_and_wait(n, state_on_loop, &(sync_call){0}, out, err);
+}
+
+exo_status exo_node_events(exo_node *n, exo_node_place_in_log from, json_t **out, exo_error *err) {
+    *out = NULL;
+    return call_and_wait(n, events_on_loop, &(sync_call){.from = from}, out, err);
 }
 
 exo_status exo_node_delete_instance(exo_node *n, const char *instance_id, exo_error *err) {
-    exo_status st = call_and_wait(n, delete_on_loop, instance_id, NULL, err);
+    sync_call c = {0};
+    exo_status st = EXO_ENOTFOUND;
+    if (strlen(instance_id) < sizeof c.instance) {
+        snprintf(c.instance, sizeof c.instance, "%s", instance_id);
+        st = call_and_wait(n, delete_on_loop, &c, NULL, err);
+    }
     if (st == EXO_ENOTFOUND) {
         exo_error_set(err, st, "instance \"%.32s\" not found", instance_id);
     }
     return st;
+}
+
+static exo_status propose_download(exo_node *n, exo_event_type type, const char *node_id,
+                                   const char *what, exo_error *err) {
+    sync_call c = {.event = {.type = type}};
+    if (node_id == NULL) node_id = exo_node_id(n);
+    if (!exo_is_node_id(node_id)) {
+        return exo_error_set(err, EXO_EINVAL, "\"%.64s\" is no node's id", node_id);
+    }
+    if (strlen(what) >= sizeof c.event.model_id) {
+        return exo_error_set(err, EXO_EINVAL, "a model's name has %zu characters at most",
+                             sizeof c.event.model_id - 1);
+    }
+    c.event.node = exo_node_number(node_id);
+    snprintf(c.event.model_id, sizeof c.event.model_id, "%s", what);
+    return call_and_wait(n, propose_on_loop, &c, NULL, err);
+}
+
+exo_status exo_node_download(exo_node *n, const char *node_id, const char *what, exo_error *err) {
+    exo_hub_ref ref;
+    exo_status st = exo_hub_ref_parse(what, &ref, err);
+    return st == EXO_OK ? propose_download(n, EXO_EVENT_DOWNLOAD_STARTED, node_id, what, err) : st;
+}
+
+exo_status exo_node_drop_download(exo_node *n, const char *node_id, const char *what,
+                                  exo_error *err) {
+    return propose_download(n, EXO_EVENT_DOWNLOAD_ENDED, node_id, what, err);
 }

@@ -9,8 +9,10 @@
 
 #include "engine/answer.h"
 #include "engine/sampler.h"
+#include "engine/shard.h"
 #include "net/finder.h"
 #include "net/peers.h"
+#include "node/sensors_platform.h"
 
 #include <jansson.h>
 
@@ -46,8 +48,9 @@ typedef struct {
     uint32_t ctx_tokens;   /* 0 = the model's, at most 8192 */
     uint32_t max_seqs;     /* answers at once per instance; 0 = 8 */
     uint32_t chunk_tokens; /* prompt rows per step; 0 = sized by time */
-    bool kv_f16, wire_f16;
+    bool kv_f16, kv_q8_0, wire_f16;
     const char *sensors_root; /* where proc/ and sys/ are; NULL = this machine's */
+    const exo_platform_sensors *platform_sensors; /* until start returns; NULL = none */
 } exo_node_desc;
 
 exo_status exo_node_start(const exo_node_desc *d, exo_node **out, exo_error *err);
@@ -67,6 +70,9 @@ exo_status exo_node_model(exo_node *n, const char *id, exo_model **out, exo_erro
 /* JSON array of {"id", "path"?, "loaded"} of the models this node can open; files given with -m
  * first, then by directory.  New reference; NULL without memory. */
 json_t *exo_node_models(exo_node *n);
+/* A stage of the model as an instance placed by this node has it; EXO_EINVAL: no such layers. */
+exo_status exo_node_stage_desc(const exo_node *n, const exo_model *m, uint32_t start_layer,
+                               uint32_t end_layer, exo_shard_desc *out, exo_error *err);
 /* Positions an instance of this model will have (prompt + answer). */
 uint32_t exo_node_ctx(const exo_node *n, const exo_model *m);
 
@@ -106,6 +112,10 @@ exo_status exo_node_submit(exo_node *n, const char *model_id, const exo_request 
 /* The last event (EXO_ECANCELED) follows unless it is already on its way. */
 void exo_node_cancel(exo_node *n, uint64_t handle);
 
+/* What was asked on this node so far, by model, as exo_meter_json (meter.h) has it: a new
+ * reference. */
+json_t *exo_node_counts(exo_node *n);
+
 /* ---- cluster ---- */
 
 /* What a placement should look like. */
@@ -114,6 +124,8 @@ typedef struct {
     uint32_t min_nodes;   /* at least so many nodes */
     uint32_t n_cuts;      /* 0 = an even split by layers; else min_nodes - 1 */
     uint32_t cuts[63];    /* first layer of each stage but the first */
+    uint32_t n_nodes;     /* 0 = any; else min_nodes of them, the first of them this one */
+    char nodes[64][EXO_NODE_ID_BYTES]; /* in the order of the stages */
 } exo_placement_wish;
 
 /* Places a model; done comes once it serves or cannot.  On success instance_id is its id. */
@@ -123,6 +135,42 @@ exo_status exo_node_place(exo_node *n, const char *model_id, const exo_placement
                           exo_node_placed_fn done, void *ud, exo_error *err);
 /* Ends an instance; its answers get an error. */
 exo_status exo_node_delete_instance(exo_node *n, const char *instance_id, exo_error *err);
+/* Calls done once an instance runs of the model, or the one that is named; at the deadline with
+ * EXO_ETIMEDOUT and what is known of it.  *handle is for exo_node_cancel; done comes once in any
+ * case. */
+typedef struct {
+    const char *model_id, *instance_id; /* one of them, or both */
+    uint32_t deadline_ms;
+} exo_node_await_desc;
+exo_status exo_node_await(exo_node *n, const exo_node_await_desc *d, exo_node_placed_fn done,
+                          void *ud, uint64_t *handle, exo_error *err);
+
+/* One change of what all nodes agree on: its place in the log, and a JSON object that is borrowed
+ * for the call.  event NULL: nothing more comes, status and message say why. */
+typedef struct {
+    uint64_t log_id, index;
+    const json_t *event;
+    exo_status status;
+    const char *message;
+} exo_node_change;
+typedef void (*exo_node_change_fn)(void *ud, const exo_node_change *c);
+/* Which changes: those after index `since` of a log; of another log, all that are kept. */
+typedef struct {
+    uint64_t log_id; /* 0 = whichever it is */
+    uint64_t since;
+} exo_node_place_in_log;
+/* Those that are kept, oldest first: a new reference.  Waits for LOOP, 2 s at most. */
+exo_status exo_node_events(exo_node *n, exo_node_place_in_log from, json_t **out, exo_error *err);
+/* Those, then each as it comes, until exo_node_cancel; exactly one last call comes. */
+exo_status exo_node_follow(exo_node *n, exo_node_place_in_log from, exo_node_change_fn fn, void *ud,
+                           uint64_t *handle, exo_error *err);
+/* Has a node (NULL: this one) fetch a model, named as `exo pull` takes it, and the cluster remember
+ * that until it is there: restarts go on with it.  Comes back once the cluster knows, 2 s at most.
+ * EXO_EINVAL: that is no model's name; EXO_ENOTFOUND: no such member. */
+exo_status exo_node_download(exo_node *n, const char *node_id, const char *what, exo_error *err);
+/* Nobody wants it any more: it stops, and what is there of it stays for a later one. */
+exo_status exo_node_drop_download(exo_node *n, const char *node_id, const char *what,
+                                  exo_error *err);
 /* What GET /state shows: a new reference.  Waits for LOOP, 2 s at most. */
 exo_status exo_node_state(exo_node *n, json_t **out, exo_error *err);
 

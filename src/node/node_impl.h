@@ -7,10 +7,14 @@
  *   members.c    peers: dialling, control links, what each node tells the others
  *   instances.c  instances: placing, loading, lanes, ending
  *   instances_log.c  instances that the cluster remembers: started again, moved, deleted
+ *   events.c     what has changed lately, for whoever follows
+ *   await.c      who waits for an instance to run
  *   routes.c     answers asked here: which instance computes them, here or on a peer
  *   state.c      what GET /state shows
  *   watch.c      telemetry: this node's sensors, and what peers say of theirs
  *   watch_json.c telemetry as GET /state shows it
+ *   topology.c   how good the links are
+ *   downloads.c  models that the cluster's log wants here, fetched
  *   consensus.c  the cluster's log: its steps carried out, its clock, who waits for it
  *   log_store.c  the log on disk
  *
@@ -20,11 +24,14 @@
 
 #include "base/lock.h"
 #include "base/mailbox.h"
+#include "cluster/cluster.h"
 #include "cluster/placement.h"
 #include "cluster/telemetry.h"
+#include "cluster/topology.h"
 #include "net/keyring.h"
 #include "net/link.h"
 #include "node/log_store.h"
+#include "node/meter.h"
 #include "node/node.h"
 #include "node/worker.h"
 
@@ -60,6 +67,7 @@ typedef struct exo_address {
     exo_link *link;                  /* being dialled or open, else NULL */
     uint64_t dial_at_ms;
     uint64_t opened_ms; /* when its link opened; 0 = it is not open */
+    bool hearsay;       /* nobody gave it: forgotten when nobody answers there */
     uint32_t backoff_ms;
     uint32_t n_failed;                 /* tries since it was last open for a while */
     char last_reason[EXO_ERROR_BYTES]; /* said once, not at every try */
@@ -85,6 +93,9 @@ typedef struct exo_peer {
     json_t *record;           /* the last thing it said of itself: devices, models, instances */
     exo_seen_device *devices; /* (n_devices) owned */
     size_t n_devices;
+    exo_path_plan plan;      /* of its bandwidth */
+    exo_link_metrics *links; /* (n_links) owned: what it says of its own */
+    size_t n_links;
     bool telemetry_blamed; /* for telemetry that could not be read: said once */
 } exo_peer;
 
@@ -142,13 +153,17 @@ exo_status exo_consensus_create(exo_node *n, exo_error *err); /* before LOOP run
 void exo_consensus_start(exo_node *n);
 void exo_consensus_finish(exo_node *n);
 void exo_consensus_tick(exo_node *n, uint64_t now_ms);
+/* This node belongs to another cluster now: what it ran for the last one ends, and that one's log
+ * is put aside.  Not from within a call-back of the log. */
+void exo_consensus_begin_anew(exo_node *n);
 void exo_consensus_peer(exo_node *n, const char *node_id, bool up);
 void exo_consensus_on_frame(exo_node *n, const exo_peer *from, const exo_frame *f);
 /* fn may be NULL; it may come within the call. */
 void exo_consensus_propose(exo_node *n, const exo_event *e, exo_counted_fn fn, void *ud);
 /* What all agree on: borrowed until LOOP goes on. */
 const exo_state *exo_consensus_state(const exo_node *n);
-void exo_consensus_show(exo_node *n, json_t *s); /* adds members to /state */
+uint64_t exo_consensus_master(const exo_node *n); /* a node's number; 0 = none now */
+void exo_consensus_show(exo_node *n, json_t *s);  /* adds members to /state */
 
 uint64_t exo_node_number(const char *node_id);
 void exo_node_number_id(uint64_t number, char out[EXO_NODE_ID_BYTES]);
@@ -227,6 +242,17 @@ void exo_instances_tick(exo_node *n, uint64_t now_ms);
 json_t *exo_instance_json(const exo_instance *i); /* the design's shape of /state */
 void exo_instances_finish(exo_node *n, const char *reason);
 
+/* ---- downloads ---- */
+
+typedef struct exo_downloads exo_downloads;
+exo_status exo_downloads_create(exo_node *n, exo_error *err); /* before LOOP runs */
+void exo_downloads_tick(exo_node *n, uint64_t now_ms);
+json_t *exo_downloads_record(const exo_node *n); /* {what: progress} of those that run here */
+/* {node id: {what: progress}} of all that the log wants; records: {node id: its record's}. */
+json_t *exo_downloads_json(const exo_node *n, const json_t *records);
+void exo_downloads_stop(exo_node *n); /* waits for the threads, a second at most */
+void exo_downloads_finish(exo_node *n);
+
 /* ---- telemetry ---- */
 
 typedef struct exo_watch exo_watch;
@@ -236,9 +262,41 @@ void exo_watch_greet(exo_node *n, const exo_peer *p); /* tells it of our device 
 void exo_watch_on_frame(exo_node *n, exo_peer *from, const exo_frame *f);
 void exo_watch_forget(exo_peer *p);                /* frees its devices */
 void exo_watch_show(const exo_node *n, json_t *s); /* adds "telemetry" to /state */
+/* A master's heartbeat says what all devices are together. */
+void exo_watch_add_cluster(const exo_node *n, exo_heartbeat *h, uint64_t now_ms);
 const exo_seen_device *exo_watch_own(const exo_node *n);
-void exo_watch_stop(exo_node *n); /* no more reads; one that runs ends before LOOP does */
+void exo_watch_stop(exo_node *n); /* no more reads; one that runs is not waited for */
 void exo_watch_finish(exo_node *n);
+
+/* ---- who follows, and who waits ---- */
+
+typedef struct exo_events exo_events;
+exo_status exo_events_create(exo_node *n, exo_error *err); /* before LOOP runs */
+void exo_events_applied(exo_node *n, const exo_cluster_action *a);
+void exo_events_restored(exo_node *n, const exo_cluster_action *a);
+json_t *exo_events_json(const exo_node *n, exo_node_place_in_log from); /* a new reference */
+void exo_events_cancel(exo_node *n, uint64_t handle);  /* another's handle is left alone */
+void exo_events_stop(exo_node *n, const char *reason); /* followers hear it */
+void exo_events_finish(exo_node *n);
+
+typedef struct exo_await exo_await;
+void exo_await_cancel(exo_node *n, uint64_t handle);
+void exo_await_tick(exo_node *n, uint64_t now_ms);
+void exo_await_stop(exo_node *n, const char *reason);
+
+/* ---- topology ---- */
+
+typedef struct exo_topology exo_topology;
+exo_status exo_topology_start(exo_node *n, exo_error *err); /* once links are accepted */
+void exo_topology_tick(exo_node *n, uint64_t now_ms);
+void exo_topology_greet(exo_node *n); /* a peer has come: it hears of our links soon */
+exo_status exo_topology_on_message(exo_peer *from, const json_t *payload, exo_error *err);
+void exo_topology_on_probe(exo_node *n, exo_peer *from, const json_t *m);
+void exo_topology_forget(exo_peer *p);                     /* frees what it said */
+json_t *exo_topology_link(exo_node *n, const exo_peer *p); /* of GET /state's "links" */
+json_t *exo_topology_all(exo_node *n);                     /* and its "topology" */
+void exo_topology_stop(exo_node *n);
+void exo_topology_finish(exo_node *n); /* after the loop */
 
 /* ---- routes ---- */
 
@@ -254,6 +312,7 @@ typedef struct exo_route {
     exo_request request;
     exo_node_event_fn fn;
     void *ud;
+    exo_meter_mark mark; /* of guests all-zero: they are counted where they were asked */
     exo_route_state state;
     char instance[EXO_INSTANCE_ID_BYTES]; /* LOCAL, WAITING: whose */
     char peer[EXO_NODE_ID_BYTES];         /* REMOTE: the coordinator's node */
@@ -298,6 +357,8 @@ struct exo_node {
     uv_timer_t tick, cluster_timer;
     exo_consensus *consensus;
     exo_watch *watch;
+    exo_topology *topology; /* NULL: no links */
+    exo_downloads *downloads;
     pthread_t thread;
     bool stopping; /* LOOP takes on nothing new */
     exo_loop_call stop_call;
@@ -309,6 +370,9 @@ struct exo_node {
     exo_link_ctx *retired; /* control links that only receive */
     exo_instance *instances;
     exo_retry *retries;
+    exo_meter *meter;
+    exo_events *events;
+    exo_await *awaits;
     exo_route *routes;
     uint32_t n_routes;
     uint32_t next_epoch;
@@ -320,6 +384,7 @@ struct exo_node {
 void exo_node_post(exo_node *n, exo_loop_call *c);
 /* Our own record, as peers get it: a new reference. */
 json_t *exo_node_record(exo_node *n);
+json_t *exo_node_instances(exo_node *n); /* that it owns, as /state shows them: a new reference */
 json_t *exo_node_state_json(exo_node *n);
 
 #endif

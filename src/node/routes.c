@@ -19,6 +19,8 @@
 
 #define MAX_ROUTES 4096 /* answers asked here and not yet ended */
 
+static void guest_event(void *ud, const exo_node_event *e);
+
 static void free_route(exo_route *r) {
     exo_request_finish(&r->request);
     exo_free(r);
@@ -40,7 +42,9 @@ static void remove_route(exo_node *n, exo_route *r) {
 
 /* The last event of a route that no worker holds. */
 static void end_route(exo_node *n, exo_route *r, exo_status status, const char *why) {
-    r->fn(r->ud, &(exo_node_event){.status = status, .message = why});
+    exo_node_event e = {.status = status, .message = why};
+    exo_meter_event(n->meter, &r->mark, &e);
+    r->fn(r->ud, &e);
     remove_route(n, r);
 }
 
@@ -58,6 +62,7 @@ static void local_event(void *ud, const exo_node_event *e) {
     exo_route *r = ud;
     exo_node_event_fn fn = r->fn;
     void *fn_ud = r->ud;
+    exo_meter_event(r->node->meter, &r->mark, e);
     if (is_last(e)) {
         r->done.run = on_done;
         exo_node_post(r->node, &r->done);
@@ -120,6 +125,7 @@ static exo_peer *peer_with_instance(exo_node *n, const char *model_id) {
 void exo_routes_add(exo_node *n, exo_route *r_take) {
     exo_route *r = r_take;
     exo_error err = {0};
+    if (r->fn != guest_event) exo_meter_begin(n->meter, &r->mark, r->model_id);
     r->next = n->routes;
     n->routes = r;
     if (n->n_routes++ >= MAX_ROUTES || n->stopping) {
@@ -284,6 +290,7 @@ static void on_event(exo_node *n, exo_peer *from, const json_t *m, uint64_t hand
     if (r == NULL || r->state != EXO_ROUTE_REMOTE || strcmp(r->peer, from->node_id) != 0) return;
     exo_event_copy copy;
     exo_event_from_json(m, &copy);
+    exo_meter_event(n->meter, &r->mark, &copy.event);
     r->fn(r->ud, &copy.event);
     if (is_last(&copy.event)) remove_route(n, r);
 }

@@ -5,8 +5,10 @@
  * so the first read knows neither.
  *
  * A read takes well under a millisecond on most machines, but the driver of a battery or of a
- * sensor chip may take much longer: it never runs on LOOP.  One file per platform:
- * sensors_linux.c; elsewhere (sensors_none.c) everything is unknown.
+ * sensor chip may take much longer: it never runs on LOOP (sensors_reader.h).  One file per
+ * platform: sensors_linux.c (Android too), sensors_macos.c (iOS too); elsewhere (sensors_none.c)
+ * everything is unknown.  What Android and iOS tell to apps only comes by up-call, see
+ * sensors_platform.h.
  * Thread: ANY, one at a time per object. */
 #ifndef EXO_NODE_SENSORS_H
 #define EXO_NODE_SENSORS_H
@@ -20,8 +22,18 @@
 
 typedef enum { EXO_MAINS_UNKNOWN, EXO_MAINS_NO, EXO_MAINS_YES } exo_mains;
 
+/* How hot a system says that it is: some tell that and no temperature. */
+typedef enum {
+    EXO_HEAT_UNKNOWN,
+    EXO_HEAT_NORMAL,
+    EXO_HEAT_WARNING,
+    EXO_HEAT_THROTTLING,
+    EXO_HEAT_CRITICAL
+} exo_heat;
+
 typedef struct {
-    uint32_t pci_vendor; /* 0x1002; 0 = it is on no PCI bus */
+    uint32_t pci_vendor;  /* 0x1002; 0 = it is on no PCI bus */
+    char pci_address[16]; /* "0000:01:00.0"; "" = not known */
     double busy_percent, temperature_celsius, power_watts, clock_mhz;
     uint64_t memory_used_bytes, memory_total_bytes; /* of its own */
 } exo_gpu_sensors;
@@ -32,6 +44,7 @@ typedef struct {
     uint64_t memory_used_bytes, memory_total_bytes;
     double battery_percent; /* NAN: there is none */
     exo_mains mains;
+    exo_heat heat; /* as the system judges it */
     size_t n_gpus;
     exo_gpu_sensors gpus[EXO_SENSORS_MAX_GPUS];
 } exo_sensors;
@@ -49,5 +62,8 @@ typedef struct {
 void exo_sensors_read(const char *root, exo_sensors_before *before, exo_sensors *out);
 /* All unknown. */
 void exo_sensors_clear(exo_sensors *out);
+/* What more knows, into: a figure replaces one that was unknown, of heat the worse counts, a GPU
+ * joins the one at its address on the bus. */
+void exo_sensors_merge(exo_sensors *into, const exo_sensors *more);
 
 #endif

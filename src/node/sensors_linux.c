@@ -6,7 +6,8 @@
  *   power         sys/class/powercap/intel-rapl:N, its packages only; readable by root on most
  *   clock         sys/devices/system/cpu/cpu0/cpufreq
  *   battery       sys/class/power_supply, without those of mice and headsets
- *   GPU           sys/class/drm/cardN/device: gpu_busy_percent, mem_info_vram_*, hwmon
+ *   GPU           sys/class/drm/cardN/device: gpu_busy_percent, mem_info_vram_*, hwmon (amdgpu);
+ *                 cardN/gt_act_freq_mhz (i915), device/tile0/gt0/freq0 (xe)
  *
  * Every file is optional: containers, phones and virtual machines hide most of them.  What a
  * driver writes is not trusted: lengths, counts and ranges are checked. */
@@ -259,6 +260,19 @@ static void read_gpu_chip(void *ud, const char *path, const char *name) {
     if (isnan(g->power_watts)) g->power_watts = figure_of(path, "power1_input", 1e6, MOST_WATTS);
 }
 
+/* "device" leads to the card's place on the bus: .../0000:01:00.0 */
+static void read_address(const char *folder, exo_gpu_sensors *g) {
+    char target[PATH_BYTES];
+    ssize_t n = readlink(folder, target, sizeof target - 1);
+    if (n <= 0) return;
+    target[n] = '\0';
+    const char *slash = strrchr(target, '/');
+    const char *name = slash != NULL ? slash + 1 : target;
+    unsigned domain, bus, device, function;
+    if (sscanf(name, "%4x:%2x:%2x.%1x", &domain, &bus, &device, &function) != 4) return;
+    snprintf(g->pci_address, sizeof g->pci_address, "%.15s", name);
+}
+
 static void read_gpu(void *ud, const char *path, const char *name) {
     exo_sensors *out = ud;
     char folder[PATH_BYTES], text[32];
@@ -266,6 +280,7 @@ static void read_gpu(void *ud, const char *path, const char *name) {
     if (out->n_gpus == EXO_SENSORS_MAX_GPUS) return; /* card0-HDMI-A-1 is an outlet of one */
     if ((size_t)snprintf(folder, sizeof folder, "%s/device", path) >= sizeof folder) return;
     exo_gpu_sensors *g = &out->gpus[out->n_gpus++];
+    read_address(folder, g);
     if (read_text(folder, "vendor", text, sizeof text)) {
         g->pci_vendor = (uint32_t)strtoul(text, NULL, 16);
     }
@@ -274,6 +289,10 @@ static void read_gpu(void *ud, const char *path, const char *name) {
         return; /* asleep: asking its sensors would wake it */
     }
     g->busy_percent = figure_of(folder, "gpu_busy_percent", 1, 100);
+    g->clock_mhz = figure_of(path, "gt_act_freq_mhz", 1, MOST_MHZ); /* i915 */
+    if (isnan(g->clock_mhz)) {                                      /* xe */
+        g->clock_mhz = figure_of(folder, "tile0/gt0/freq0/act_freq", 1, MOST_MHZ);
+    }
     g->memory_used_bytes = bytes_of(folder, "mem_info_vram_used");
     g->memory_total_bytes = bytes_of(folder, "mem_info_vram_total");
     if ((size_t)snprintf(folder, sizeof folder, "%s/device/hwmon", path) < sizeof folder) {

@@ -1,7 +1,7 @@
 /* sensors_test.c - made-up trees of /proc and /sys: what is there is read, what is not is unknown.
  */
 #define _DEFAULT_SOURCE
-#include "node/sensors.h"
+#include "node/sensors_platform.h"
 
 #include "cluster/telemetry.h"
 
@@ -182,6 +182,47 @@ static void test_a_gpu_tells_and_one_asleep_is_not_woken(void **state) {
     assert_true(asleep->memory_total_bytes == EXO_BYTES_UNKNOWN);
 }
 
+static void test_intels_cards_tell_their_clock_and_where_they_are(void **state) {
+    char link[512], target[512];
+    put(*state, "sys/devices/pci0000:00/0000:00:02.0/vendor", "0x8086\n");
+    put(*state, "sys/class/drm/card0/gt_act_freq_mhz", "350\n");
+    snprintf(link, sizeof link, "%s/sys/class/drm/card0/device", (const char *)*state);
+    snprintf(target, sizeof target, "%s/sys/devices/pci0000:00/0000:00:02.0", (const char *)*state);
+    assert_int_equal(symlink(target, link), 0);
+    exo_sensors s = read_once(*state);
+    assert_int_equal(s.n_gpus, 1);
+    assert_int_equal(s.gpus[0].pci_vendor, 0x8086);
+    assert_string_equal(s.gpus[0].pci_address, "0000:00:02.0");
+    assert_true(s.gpus[0].clock_mhz == 350 && isnan(s.gpus[0].busy_percent));
+}
+
+static void test_what_phones_say_is_turned_into_sensors(void **state) {
+    (void)state;
+    exo_sensors s;
+    static const exo_heat heats[] = {EXO_HEAT_UNKNOWN,  EXO_HEAT_NORMAL,     EXO_HEAT_NORMAL,
+                                     EXO_HEAT_WARNING,  EXO_HEAT_THROTTLING, EXO_HEAT_CRITICAL,
+                                     EXO_HEAT_CRITICAL, EXO_HEAT_CRITICAL,   EXO_HEAT_UNKNOWN};
+    for (int i = -1; i <= 7; i++) {
+        exo_sensors_clear(&s);
+        exo_sensors_from_android(&(exo_android_state){50, 200, -1, i}, &s);
+        assert_int_equal(s.heat, heats[i + 1]);
+        assert_true(s.battery_percent == 25 && s.mains == EXO_MAINS_UNKNOWN);
+    }
+    exo_sensors_clear(&s);
+    exo_sensors_from_android(&(exo_android_state){-1, 0, 2, -1}, &s); /* no level yet */
+    assert_true(isnan(s.battery_percent) && s.mains == EXO_MAINS_YES);
+    exo_sensors_from_android(&(exo_android_state){101, 100, 0, -1}, &s);
+    assert_true(isnan(s.battery_percent) && s.mains == EXO_MAINS_NO);
+    exo_sensors_clear(&s);
+    exo_sensors_from_apple(&(exo_apple_state){0.5, 2, 2}, &s);
+    assert_true(s.battery_percent == 50 && s.mains == EXO_MAINS_YES);
+    assert_int_equal(s.heat, EXO_HEAT_THROTTLING);
+    exo_sensors_clear(&s);
+    exo_sensors_from_apple(&(exo_apple_state){-1, 0, -1}, &s); /* a simulator */
+    assert_true(isnan(s.battery_percent) && s.mains == EXO_MAINS_UNKNOWN);
+    assert_int_equal(s.heat, EXO_HEAT_UNKNOWN);
+}
+
 /* Whatever this machine has: nothing is out of range. */
 static void test_this_machine_can_be_read(void **state) {
     (void)state;
@@ -206,6 +247,8 @@ int main(void) {
         IN_ROOT(test_power_is_the_packages_energy_over_time),
         IN_ROOT(test_battery_and_mains),
         IN_ROOT(test_a_gpu_tells_and_one_asleep_is_not_woken),
+        IN_ROOT(test_intels_cards_tell_their_clock_and_where_they_are),
+        cmocka_unit_test(test_what_phones_say_is_turned_into_sensors),
         cmocka_unit_test(test_this_machine_can_be_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,7 +12,7 @@
 
 typedef struct {
     atomic_uint_fast64_t steps, rows, tokens, busy_us, decode_steps, decode_us, bytes_sent,
-        bytes_received;
+        bytes_received, pages_used, pages_total; /* pages: of the coordinator's pool */
 } exo_stage_counters;
 
 typedef struct {

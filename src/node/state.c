@@ -26,7 +26,7 @@ static json_t *device_json(const exo_node *n) {
 }
 
 /* Instances are shown by the node that owns them. */
-static json_t *owned_instances(exo_node *n) {
+json_t *exo_node_instances(exo_node *n) {
     json_t *all = json_object();
     for (const exo_instance *i = n->instances; i != NULL && all != NULL; i = i->next) {
         if (strcmp(i->owner, exo_node_id(n)) == 0) {
@@ -37,24 +37,25 @@ static json_t *owned_instances(exo_node *n) {
 }
 
 json_t *exo_node_record(exo_node *n) {
-    return json_pack("{s:s, s:s, s:s, s:[o], s:o, s:o}", "name", n->name, "version", EXO_VERSION,
-                     "api", n->api_addr, "devices", device_json(n), "models",
-                     exo_models_list(n->models), "instances", owned_instances(n));
+    return json_pack("{s:s, s:s, s:s, s:[o], s:o, s:o, s:o}", "name", n->name, "version",
+                     EXO_VERSION, "api", n->api_addr, "devices", device_json(n), "models",
+                     exo_models_list(n->models), "instances", exo_node_instances(n), "downloads",
+                     exo_downloads_record(n));
 }
 
-static json_t *link_json(exo_node *n, const exo_peer *p) {
-    return json_pack("{s:s, s:s, s:o, s:I, s:I}", "source", exo_node_id(n), "sink", p->node_id,
-                     "rtt_ms", json_real(exo_link_rtt_ms(p->link)), "bytes_sent",
-                     (json_int_t)exo_link_bytes_sent(p->link), "bytes_received",
-                     (json_int_t)exo_link_bytes_received(p->link));
-}
+/* What of the nodes' records is shown in one place for all. */
+typedef struct {
+    json_t *nodes, *instances, *downloads;
+} gathered;
 
-/* Moves "instances" of a node's record to the cluster's. */
-static void add_node(json_t *nodes, json_t *instances, const char *id, json_t *record_take) {
+static void add_node(gathered *g, const char *id, json_t *record_take) {
     json_t *theirs = json_object_get(record_take, "instances");
-    if (json_is_object(theirs)) json_object_update(instances, theirs);
+    if (json_is_object(theirs)) json_object_update(g->instances, theirs);
     json_object_del(record_take, "instances");
-    json_object_set_new(nodes, id, record_take);
+    theirs = json_object_get(record_take, "downloads");
+    if (json_is_object(theirs)) json_object_set(g->downloads, id, theirs);
+    json_object_del(record_take, "downloads");
+    json_object_set_new(g->nodes, id, record_take);
 }
 
 /* Remembered, and run by nobody who is connected. */
@@ -76,18 +77,21 @@ static void add_remembered(const exo_node *n, json_t *instances) {
 }
 
 json_t *exo_node_state_json(exo_node *n) {
-    json_t *nodes = json_object(), *instances = json_object(), *links = json_array();
-    add_node(nodes, instances, exo_node_id(n), exo_node_record(n));
+    gathered g = {json_object(), json_object(), json_object()};
+    json_t *links = json_array();
+    add_node(&g, exo_node_id(n), exo_node_record(n));
     for (const exo_peer *p = n->peers; p != NULL; p = p->next) {
         json_t *record = p->record != NULL ? json_copy(p->record) : json_object();
         json_object_set_new(record, "listen", json_string(p->listen));
-        add_node(nodes, instances, p->node_id, record);
-        json_array_append_new(links, link_json(n, p));
+        add_node(&g, p->node_id, record);
+        json_array_append_new(links, exo_topology_link(n, p));
     }
-    add_remembered(n, instances);
-    json_t *state =
-        json_pack("{s:s, s:o, s:o, s:o, s:o}", "node_id", exo_node_id(n), "nodes", nodes,
-                  "instances", instances, "links", links, "discovery", exo_discover_json(n));
+    add_remembered(n, g.instances);
+    json_t *state = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "node_id", exo_node_id(n),
+                              "nodes", g.nodes, "instances", g.instances, "downloads",
+                              exo_downloads_json(n, g.downloads), "links", links, "topology",
+                              exo_topology_all(n), "discovery", exo_discover_json(n));
+    json_decref(g.downloads);
     if (state != NULL) {
         exo_consensus_show(n, state);
         exo_watch_show(n, state);

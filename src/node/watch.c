@@ -4,32 +4,45 @@
  * their own.  Whose device it is, the authenticated link says and never the message: outside its
  * node "vulkan:0" is "node_id/vulkan:0", so that two nodes' devices of one name are two.
  *
- * Sensors are read on a thread of libuv's pool, one read at a time: a driver that takes its time
- * delays its own figures and nothing else.  Figures that are too old are unknown. */
+ * Sensors are read on threads of their own, one source of figures at a time: a driver that takes
+ * its time, or never answers, costs its own figures and nothing else.  Figures that are too old are
+ * unknown.  The master adds all devices up and tells the others with its heartbeat. */
 #define _DEFAULT_SOURCE
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "engine/seat.h"
 #include "node/node_impl.h"
-#include "node/sensors.h"
+#include "node/sensors_nvml.h"
+#include "node/sensors_reader.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #define BEAT_MS        5000u
-#define SECOND_BEAT_MS 1000u /* load is a figure between two reads: soon after the first */
-#define MAX_DEVICE_ID  40    /* of a node's own name for a device */
+#define READ_MS        1500u  /* a beat waits so long for sensors that are being read */
+#define SILENT_MS      20000u /* a source that does not answer for so long is named */
+#define SECOND_BEAT_MS 1000u  /* load is a figure between two reads: soon after the first */
+#define MAX_DEVICE_ID  40     /* of a node's own name for a device */
+
+/* Where figures come from; each is read by itself. */
+enum { SYSTEM, NVML, PLATFORM, N_SOURCES };
+static const char *const source_names[N_SOURCES] = {"the system's sensors", "NVIDIA's driver",
+                                                    "the platform"};
+
+typedef struct {
+    exo_sensors_reader *reader; /* NULL: this node has no such source */
+    exo_sensors last;
+    uint64_t last_ms;
+    bool blamed; /* it was said that it does not answer */
+} source;
 
 struct exo_watch {
     exo_node *node;
-    char root[256];
-    uv_work_t work;
-    bool reading, stopped;
-    exo_sensors_before before; /* the pool's thread, while reading */
-    exo_sensors fresh;
-    exo_sensors last; /* LOOP */
-    uint64_t last_ms, next_ms;
+    source sources[N_SOURCES];
+    bool stopped;
+    bool beat_due; /* once the reads under way have ended */
+    uint64_t begun_ms, next_ms;
     uint32_t n_beats;
     exo_seen_device own;
 };
@@ -86,10 +99,13 @@ static void measure(const exo_node *n, const exo_sensors *s, exo_gpu_metrics *m)
     m->memory_used_bytes = g->memory_used_bytes;
 }
 
-/* What the seeds' record has no member for; NULL = nothing is known. */
+/* What the seeds' record has no member for. */
 static json_t *supply_of(const exo_sensors *s) {
-    if (isnan(s->battery_percent) && s->mains == EXO_MAINS_UNKNOWN) return NULL;
+    static const char *const heats[] = {NULL, "normal", "warning", "throttling", "critical"};
     json_t *j = json_object();
+    if (s->heat != EXO_HEAT_UNKNOWN) {
+        json_object_set_new(j, "thermal_state", json_string(heats[s->heat]));
+    }
     if (!isnan(s->battery_percent)) {
         json_object_set_new(j, "battery_percent", json_real(s->battery_percent));
     }
@@ -135,51 +151,74 @@ void exo_watch_greet(exo_node *n, const exo_peer *p) {
     if (own->has_heartbeat) tell(p, exo_telemetry_create_heartbeat_message(&own->heartbeat));
 }
 
+/* What all sources know by now. */
+static exo_sensors gather(const exo_watch *w, uint64_t now_ms) {
+    exo_sensors all;
+    exo_sensors_clear(&all);
+    for (int i = 0; i < N_SOURCES; i++) {
+        const source *s = &w->sources[i];
+        if (s->last_ms == 0 || now_ms - s->last_ms > EXO_SEEN_STALE_MS) continue;
+        exo_sensors_merge(&all, &s->last);
+        if (s->last.at_s > all.at_s) all.at_s = s->last.at_s;
+    }
+    return all;
+}
+
 static void beat(exo_watch *w, uint64_t now_ms) {
     exo_node *n = w->node;
     exo_heartbeat *h = &w->own.heartbeat;
-    if (now_ms - w->last_ms > EXO_SEEN_STALE_MS) exo_sensors_clear(&w->last);
+    exo_sensors all = gather(w, now_ms);
     exo_heartbeat_finish(h);
-    *h = (exo_heartbeat){.has_metrics = true,
-                         .timestamp = exo_unix_time(),
-                         .is_available = true,
-                         .extra = supply_of(&w->last)};
+    *h = (exo_heartbeat){.has_metrics = true, .timestamp = exo_unix_time(), .is_available = true};
     snprintf(h->device_id, sizeof h->device_id, "%s", n->device_info.id);
-    measure(n, &w->last, &h->metrics);
+    measure(n, &all, &h->metrics);
     if (h->metrics.timestamp == 0) h->metrics.timestamp = h->timestamp;
     snprintf(h->error_message, sizeof h->error_message, "%s", n->device_reason);
     w->own.registration.port = n->listen_port;
     w->own.has_heartbeat = true;
     w->own.heard_ms = now_ms;
+    h->extra = supply_of(&all);
+    exo_watch_add_cluster(n, h, now_ms);
     for (const exo_peer *p = n->peers; p != NULL; p = p->next) {
         tell(p, exo_telemetry_create_heartbeat_message(h));
     }
 }
 
-/* A thread of the pool. */
-static void read_sensors(uv_work_t *work) {
-    exo_watch *w = work->data;
-    exo_sensors_read(w->root, &w->before, &w->fresh);
-}
-
-static void sensors_read(uv_work_t *work, int status) {
-    exo_watch *w = work->data;
-    w->reading = false;
-    if (w->stopped || status != 0) return;
-    w->last = w->fresh;
-    w->last_ms = exo_now_ms();
-    beat(w, w->last_ms);
+/* True while a source that may still answer in time is being read. */
+static bool take_figures(exo_watch *w, uint64_t now_ms) {
+    bool wait = false;
+    for (int i = 0; i < N_SOURCES; i++) {
+        source *s = &w->sources[i];
+        if (s->reader == NULL) continue;
+        if (exo_sensors_reader_take(s->reader, &s->last)) {
+            s->last_ms = now_ms;
+            s->blamed = false;
+        }
+        uint64_t busy_ms = exo_sensors_reader_busy_ms(s->reader);
+        wait = wait || (busy_ms > 0 && busy_ms < READ_MS);
+        if (busy_ms < SILENT_MS || s->blamed) continue;
+        s->blamed = true;
+        exo_warn("%s did not answer for %u s: its figures are unknown until it does",
+                 source_names[i], SILENT_MS / 1000);
+    }
+    return wait && now_ms - w->begun_ms < READ_MS;
 }
 
 void exo_watch_tick(exo_node *n, uint64_t now_ms) {
     exo_watch *w = n->watch;
-    if (w->stopped || now_ms < w->next_ms) return;
-    w->next_ms = now_ms + (w->n_beats++ == 0 ? SECOND_BEAT_MS : BEAT_MS);
-    if (w->reading) {
-        beat(w, now_ms); /* without news: peers hear that we are there */
-        return;
+    if (w->stopped) return;
+    bool wait = take_figures(w, now_ms);
+    if (w->beat_due && !wait) {
+        w->beat_due = false;
+        beat(w, now_ms);
     }
-    w->reading = uv_queue_work(&n->loop, &w->work, read_sensors, sensors_read) == 0;
+    if (now_ms < w->next_ms) return;
+    w->next_ms = now_ms + (w->n_beats++ == 0 ? SECOND_BEAT_MS : BEAT_MS);
+    w->begun_ms = now_ms;
+    w->beat_due = true;
+    for (int i = 0; i < N_SOURCES; i++) {
+        if (w->sources[i].reader != NULL) exo_sensors_reader_begin(w->sources[i].reader);
+    }
 }
 
 /* ---- hearing ---- */
@@ -228,7 +267,13 @@ static exo_status on_registration(exo_peer *from, const json_t *payload, exo_err
     return EXO_OK;
 }
 
-static exo_status on_heartbeat(exo_peer *from, const json_t *payload, exo_error *err) {
+/* A device is new: what all are together is told soon. */
+static void expect_more(exo_node *n) {
+    uint64_t soon_ms = exo_now_ms() + SECOND_BEAT_MS;
+    if (n != NULL && n->watch->next_ms > soon_ms) n->watch->next_ms = soon_ms;
+}
+
+static exo_status on_heartbeat(exo_node *n, exo_peer *from, const json_t *payload, exo_error *err) {
     exo_heartbeat h;
     exo_seen_device *d = NULL;
     exo_status st = exo_telemetry_parse_heartbeat(payload, &h, err);
@@ -241,13 +286,14 @@ static exo_status on_heartbeat(exo_peer *from, const json_t *payload, exo_error 
         return st;
     }
     exo_heartbeat_finish(&d->heartbeat);
+    if (!d->has_heartbeat) expect_more(n);
     d->heartbeat = h;
     d->has_heartbeat = true;
     d->heard_ms = exo_now_ms();
     return EXO_OK;
 }
 
-static exo_status take(exo_peer *from, const exo_frame *f, exo_error *err) {
+static exo_status take(exo_node *n, exo_peer *from, const exo_frame *f, exo_error *err) {
     json_t *j = NULL;
     exo_telemetry_message m = {0};
     exo_status st = EXO_OK;
@@ -262,7 +308,9 @@ static exo_status take(exo_peer *from, const exo_frame *f, exo_error *err) {
     } else if (st == EXO_OK && m.type == EXO_TELEMETRY_DEVICE_REGISTRATION) {
         st = on_registration(from, m.payload, err);
     } else if (st == EXO_OK && m.type == EXO_TELEMETRY_HEARTBEAT) {
-        st = on_heartbeat(from, m.payload, err);
+        st = on_heartbeat(n, from, m.payload, err);
+    } else if (st == EXO_OK && m.type == EXO_TELEMETRY_TOPOLOGY) {
+        st = exo_topology_on_message(from, m.payload, err);
     }
     exo_telemetry_message_finish(&m);
     json_decref(j);
@@ -272,8 +320,7 @@ static exo_status take(exo_peer *from, const exo_frame *f, exo_error *err) {
 /* What cannot be read costs its own figures: the link carries answers, too. */
 void exo_watch_on_frame(exo_node *n, exo_peer *from, const exo_frame *f) {
     exo_error err = {0};
-    (void)n;
-    if (take(from, f, &err) == EXO_OK || from->telemetry_blamed) return;
+    if (take(n, from, f, &err) == EXO_OK || from->telemetry_blamed) return;
     from->telemetry_blamed = true;
     exo_warn("telemetry of %s (%s) is left out: %s", from->name, from->node_id, err.message);
 }
@@ -288,37 +335,73 @@ void exo_watch_forget(exo_peer *p) {
     p->n_devices = 0;
 }
 
+/* ---- where figures come from ---- */
+
+/* The system's files, and what the next read counts from. */
+typedef struct {
+    char root[256];
+    exo_sensors_before before;
+} files;
+
+static void read_files(void *ud, exo_sensors *out) {
+    files *f = ud;
+    exo_sensors_read(f->root, &f->before, out);
+}
+
+static void read_nvml(void *ud, exo_sensors *out) { exo_nvml_read(ud, out); }
+
+static void finish_nvml(void *ud) { exo_nvml_destroy(ud); }
+
+static exo_status open_sources(exo_watch *w, const char *root, exo_error *err) {
+    const exo_platform_sensors *p = w->node->d.platform_sensors;
+    files *f = exo_calloc(1, sizeof *f);
+    exo_nvml *nvml = exo_nvml_create(EXO_NVML_LIBRARY);
+    if (f == NULL || nvml == NULL) {
+        exo_free(f);
+        exo_nvml_destroy(nvml);
+        return exo_error_set(err, EXO_ENOMEM, "out of memory for sensors");
+    }
+    snprintf(f->root, sizeof f->root, "%s", root);
+    const exo_sensors_source all[N_SOURCES] = {
+        [SYSTEM] = {.read = read_files, .finish = exo_free, .ud = f},
+        [NVML] = {.read = read_nvml, .finish = finish_nvml, .ud = nvml},
+        [PLATFORM] = {.read = p != NULL ? p->read : NULL, .ud = p != NULL ? p->ud : NULL},
+    };
+    exo_status st = EXO_OK;
+    for (int i = 0; i < N_SOURCES; i++) { /* all are taken, also behind a failure */
+        if (all[i].read == NULL) continue;
+        exo_status one = exo_sensors_reader_create(&all[i], &w->sources[i].reader, err);
+        if (one != EXO_OK) st = one;
+    }
+    return st;
+}
+
 /* ---- start and end ---- */
 
 exo_status exo_watch_create(exo_node *n, exo_error *err) {
     const char *root = n->d.sensors_root != NULL ? n->d.sensors_root : "";
     exo_watch *w = exo_calloc(1, sizeof *w);
     if (w == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for sensors");
-    if (strlen(root) >= sizeof w->root) {
-        exo_free(w);
+    n->watch = w;
+    w->node = n;
+    if (strlen(root) >= sizeof((files *)0)->root) {
         return exo_error_set(err, EXO_EINVAL, "the path of the sensors is too long: %.64s", root);
     }
-    snprintf(w->root, sizeof w->root, "%s", root);
-    w->node = n;
-    w->work.data = w;
-    exo_sensors_clear(&w->last);
     describe(n, &w->own.registration);
     w->own.has_registration = true;
-    n->watch = w;
-    return EXO_OK;
+    return open_sources(w, root, err);
 }
 
 const exo_seen_device *exo_watch_own(const exo_node *n) { return &n->watch->own; }
 
 void exo_watch_stop(exo_node *n) {
-    if (n->watch == NULL) return;
-    n->watch->stopped = true;
-    if (n->watch->reading) uv_cancel((uv_req_t *)&n->watch->work);
+    if (n->watch != NULL) n->watch->stopped = true;
 }
 
 void exo_watch_finish(exo_node *n) {
     exo_watch *w = n->watch;
     if (w == NULL) return;
+    for (int i = 0; i < N_SOURCES; i++) exo_sensors_reader_release(w->sources[i].reader);
     exo_device_registration_finish(&w->own.registration);
     exo_heartbeat_finish(&w->own.heartbeat);
     exo_free(w);

@@ -48,8 +48,11 @@ static void add_capabilities(json_t *out, const exo_seen_device *d, const char *
 
 static void add_health(json_t *out, const exo_seen_device *d) {
     const exo_gpu_metrics *m = &d->heartbeat.metrics;
-    if (!isnan(m->temperature_celsius)) {
-        exo_thermal_state t = exo_thermal_state_of(m->temperature_celsius);
+    exo_thermal_state t = exo_thermal_state_of(m->temperature_celsius), told = EXO_THERMAL_NORMAL;
+    const char *name = json_string_value(json_object_get(d->heartbeat.extra, "thermal_state"));
+    bool says = name != NULL && exo_thermal_state_parse(name, &told);
+    if (says || !isnan(m->temperature_celsius)) { /* the worse of what is measured and said */
+        t = says && told > t ? told : t;
         json_object_set_new(out, "thermal_state", json_string(exo_thermal_state_name(t)));
     }
     if (!d->has_registration) return;
@@ -88,37 +91,82 @@ static json_t *device_json(const exo_seen_device *d, const char *id, uint64_t no
     return out;
 }
 
-/* What all devices are together. */
-typedef struct {
-    json_t *devices;
-    const exo_gpu_metrics **metrics; /* (cap); NULL without memory */
-    size_t n, cap;
-    uint64_t now_ms;
-} picture;
+/* ---- what all devices are together ---- */
 
-static void add(picture *p, const char *node_id, const exo_seen_device *d) {
+static const char *const sums[] = {
+    "device_count",           "total_memory_bytes",          "used_memory_bytes",
+    "available_memory_bytes", "average_utilization_percent", "average_temperature_celsius",
+    "total_power_watts"};
+
+/* As this node sees it: a new reference. */
+static json_t *add_up(const exo_node *n, uint64_t now_ms) {
+    size_t count = 0, cap = 1;
+    for (const exo_peer *p = n->peers; p != NULL; p = p->next) cap += p->n_devices;
+    const exo_gpu_metrics **metrics = exo_calloc(cap, sizeof *metrics);
+    if (metrics == NULL) return json_null();
+    const exo_seen_device *own = exo_watch_own(n);
+    if (is_fresh(own, now_ms)) metrics[count++] = &own->heartbeat.metrics;
+    for (const exo_peer *p = n->peers; p != NULL; p = p->next) {
+        for (size_t i = 0; i < p->n_devices; i++) {
+            if (is_fresh(&p->devices[i], now_ms))
+                metrics[count++] = &p->devices[i].heartbeat.metrics;
+        }
+    }
+    exo_aggregated_metrics a = exo_aggregate_metrics(metrics, count);
+    exo_free(metrics);
+    return exo_aggregated_metrics_json(&a);
+}
+
+void exo_watch_add_cluster(const exo_node *n, exo_heartbeat *h, uint64_t now_ms) {
+    if (n->net == NULL || exo_consensus_master(n) != exo_node_number(exo_node_id(n))) return;
+    json_object_set_new(h->extra, "cluster", add_up(n, now_ms));
+}
+
+/* What the master says, where it is another node that is linked; else NULL.  Of it nothing but the
+ * members that a sum has, and numbers in them. */
+static json_t *told_by_master(const exo_node *n, const char *master, uint64_t now_ms) {
+    const exo_peer *p = n->peers;
+    while (p != NULL && strcmp(p->node_id, master) != 0) p = p->next;
+    for (size_t i = 0; p != NULL && i < p->n_devices; i++) {
+        const json_t *told = json_object_get(p->devices[i].heartbeat.extra, "cluster");
+        if (!is_fresh(&p->devices[i], now_ms) || !json_is_object(told)) continue;
+        json_t *out = json_object();
+        for (size_t k = 0; k < sizeof sums / sizeof sums[0]; k++) {
+            json_t *v = json_object_get(told, sums[k]);
+            json_object_set_new(out, sums[k], json_is_number(v) ? json_incref(v) : json_null());
+        }
+        return out;
+    }
+    return NULL;
+}
+
+static json_t *cluster_json(const exo_node *n, uint64_t now_ms) {
+    char master[EXO_NODE_ID_BYTES];
+    exo_node_number_id(exo_consensus_master(n), master);
+    json_t *c = told_by_master(n, master, now_ms);
+    const char *by = c != NULL ? master : exo_node_id(n);
+    if (c == NULL) c = add_up(n, now_ms);
+    if (json_is_object(c)) json_object_set_new(c, "aggregated_by", json_string(by));
+    return c;
+}
+
+static void add(json_t *devices, const char *node_id, const exo_seen_device *d, uint64_t now_ms) {
     char id[EXO_NODE_ID_BYTES + EXO_DEVICE_ID_BYTES];
     const char *local = d->has_registration ? d->registration.device_id : d->heartbeat.device_id;
     snprintf(id, sizeof id, "%s/%s", node_id, local);
-    json_object_set_new(p->devices, id, device_json(d, id, p->now_ms));
-    if (is_fresh(d, p->now_ms) && p->n < p->cap) p->metrics[p->n++] = &d->heartbeat.metrics;
+    json_object_set_new(devices, id, device_json(d, id, now_ms));
 }
 
 void exo_watch_show(const exo_node *n, json_t *s) {
-    picture p = {.devices = json_object(), .cap = 1, .now_ms = exo_now_ms()};
-    for (const exo_peer *peer = n->peers; peer != NULL; peer = peer->next) p.cap += peer->n_devices;
-    p.metrics = exo_calloc(p.cap, sizeof *p.metrics);
-    if (p.metrics == NULL) p.cap = 0;
-    add(&p, exo_node_id(n), exo_watch_own(n));
+    uint64_t now_ms = exo_now_ms();
+    json_t *devices = json_object();
+    add(devices, exo_node_id(n), exo_watch_own(n), now_ms);
     for (const exo_peer *peer = n->peers; peer != NULL; peer = peer->next) {
-        for (size_t i = 0; i < peer->n_devices; i++) add(&p, peer->node_id, &peer->devices[i]);
+        for (size_t i = 0; i < peer->n_devices; i++) {
+            add(devices, peer->node_id, &peer->devices[i], now_ms);
+        }
     }
-    json_t *cluster = json_null();
-    if (p.metrics != NULL) {
-        exo_aggregated_metrics a = exo_aggregate_metrics(p.metrics, p.n);
-        cluster = exo_aggregated_metrics_json(&a);
-    }
-    exo_free(p.metrics);
-    json_object_set_new(s, "telemetry",
-                        json_pack("{s:o, s:o}", "devices", p.devices, "cluster", cluster));
+    json_object_set_new(
+        s, "telemetry",
+        json_pack("{s:o, s:o}", "devices", devices, "cluster", cluster_json(n, now_ms)));
 }

@@ -19,6 +19,8 @@ static char root[] = "/tmp/exo-test-XXXXXX";
 
 /* ---- two nodes ---- */
 
+static const exo_platform_sensors *platform; /* of nodes that are started; NULL = none */
+
 /* A machine of 1,000 MiB with 400 free at this temperature; "" = no sensor. */
 static exo_node *start(const char *name, const char *heat, const exo_node *peer) {
     char dir[64], sensors[64], address[32];
@@ -34,6 +36,7 @@ static exo_node *start(const char *name, const char *heat, const exo_node *peer)
                        .listen_addr = "127.0.0.1",
                        .cluster_key = "correct horse battery",
                        .sensors_root = sensors};
+    d.platform_sensors = platform;
     if (peer != NULL) {
         snprintf(address, sizeof address, "127.0.0.1:%u", exo_node_listen_port(peer));
         d.peers = peers;
@@ -45,7 +48,7 @@ static exo_node *start(const char *name, const char *heat, const exo_node *peer)
     return n;
 }
 
-/* n's telemetry once it knows metrics of so many devices: a new reference. */
+/* n's telemetry once it and the master know metrics of so many devices: a new reference. */
 static json_t *telemetry_of(exo_node *n, size_t n_devices) {
     uint64_t deadline = exo_now_ms() + PATIENCE_MS;
     for (;; usleep(20000)) {
@@ -59,10 +62,29 @@ static json_t *telemetry_of(exo_node *n, size_t n_devices) {
         json_object_foreach(json_object_get(t, "devices"), id, device) {
             known += json_is_object(json_object_get(device, "metrics"));
         }
-        if (known == n_devices) return t;
+        const json_t *all = json_object_get(t, "cluster");
+        json_int_t counted = json_integer_value(json_object_get(all, "device_count"));
+        if (known == n_devices && counted == (json_int_t)n_devices) return t;
         json_decref(t);
         if (exo_now_ms() > deadline) fail_msg("%zu of %zu devices are known", known, n_devices);
     }
+}
+
+/* One of them adds up for both: the other shows what that one says. */
+static void wait_for_one_sum(exo_node *a, exo_node *b) {
+    char by[2][64] = {"", ""};
+    for (uint64_t deadline = exo_now_ms() + PATIENCE_MS;; usleep(20000)) {
+        for (int i = 0; i < 2; i++) {
+            json_t *t = telemetry_of(i == 0 ? a : b, 2);
+            const json_t *all = json_object_get(t, "cluster");
+            const char *id = json_string_value(json_object_get(all, "aggregated_by"));
+            snprintf(by[i], sizeof by[i], "%s", id != NULL ? id : "nobody");
+            json_decref(t);
+        }
+        if (strcmp(by[0], by[1]) == 0) break;
+        if (exo_now_ms() > deadline) fail_msg("%s and %s add up", by[0], by[1]);
+    }
+    assert_true(strcmp(by[0], exo_node_id(a)) == 0 || strcmp(by[0], exo_node_id(b)) == 0);
 }
 
 static const json_t *device_of(const json_t *telemetry, const exo_node *n) {
@@ -105,6 +127,7 @@ static void two_nodes_with_devices_of_one_name_stay_two(void **state) {
         assert_true(json_number_value(json_object_get(all, "average_temperature_celsius")) == 85);
         json_decref(t);
     }
+    wait_for_one_sum(hot, plain);
     exo_node_stop(plain);
     json_t *t = telemetry_of(hot, 1); /* who left is not shown */
     device_of(t, hot);
@@ -112,13 +135,70 @@ static void two_nodes_with_devices_of_one_name_stay_two(void **state) {
     exo_node_stop(hot);
 }
 
+/* ---- what comes by up-call ---- */
+
+static void as_android_says(void *ud, exo_sensors *out) { exo_sensors_from_android(ud, out); }
+
+static void a_phone_tells_by_up_call(void **state) {
+    (void)state;
+    exo_android_state phone = {.level = 40, .scale = 80, .plugged = 0, .thermal_status = 3};
+    const exo_platform_sensors p = {.read = as_android_says, .ud = &phone};
+    platform = &p;
+    exo_node *n = start("phone", "61000\n", NULL);
+    platform = NULL;
+    json_t *t = telemetry_of(n, 1);
+    const json_t *d = device_of(t, n);
+    assert_true(json_number_value(json_object_get(d, "battery_percent")) == 50);
+    assert_true(json_is_false(json_object_get(d, "on_mains")));
+    /* 61 degrees alone are "warning"; the system says that it slows down. */
+    assert_string_equal(json_string_value(json_object_get(d, "thermal_state")), "throttling");
+    json_decref(t);
+    exo_node_stop(n);
+}
+
+typedef struct {
+    atomic_bool go_on, left;
+} stuck;
+
+static void never_answer(void *ud, exo_sensors *out) {
+    stuck *s = ud;
+    (void)out;
+    while (!atomic_load(&s->go_on)) usleep(1000);
+    atomic_store(&s->left, true);
+}
+
+static void a_sensor_that_never_answers_holds_up_nothing(void **state) {
+    (void)state;
+    static stuck driver;
+    const exo_platform_sensors p = {.read = never_answer, .ud = &driver};
+    platform = &p;
+    exo_node *n = start("stuck", "50000\n", NULL);
+    platform = NULL;
+    json_t *t = telemetry_of(n, 1); /* the others' figures are there */
+    const json_t *m = json_object_get(device_of(t, n), "metrics");
+    assert_true(json_number_value(json_object_get(m, "temperature_celsius")) == 50);
+    json_decref(t);
+    uint64_t before = exo_now_ms();
+    exo_node_stop(n);
+    assert_true(exo_now_ms() - before < PATIENCE_MS / 2);
+    assert_false(atomic_load(&driver.left)); /* it hangs to this day */
+    atomic_store(&driver.go_on, true);
+    while (!atomic_load(&driver.left) && exo_now_ms() - before < PATIENCE_MS) usleep(1000);
+    assert_true(atomic_load(&driver.left));
+    usleep(50000); /* its thread frees what it kept */
+}
+
 /* ---- which GPU is ours ---- */
 
 /* What n says of its device once its sensors were read again. */
 static const exo_gpu_metrics *read_again(exo_node *n, uint64_t now_ms) {
-    exo_watch_tick(n, now_ms);
-    assert_int_equal(uv_run(&n->loop, UV_RUN_DEFAULT), 0);
+    uint64_t deadline = exo_now_ms() + PATIENCE_MS;
     const exo_seen_device *own = exo_watch_own(n);
+    for (uint64_t i = 0; own->heard_ms <= now_ms; i++) {
+        exo_watch_tick(n, now_ms + i);
+        usleep(1000);
+        if (exo_now_ms() > deadline) fail_msg("the sensors were not read");
+    }
     assert_true(own->has_heartbeat && own->heartbeat.has_metrics);
     return &own->heartbeat.metrics;
 }
@@ -136,7 +216,6 @@ static void a_gpu_has_the_figures_of_its_vendors_only_card(void **state) {
     put(sensors, "sys/class/drm/card1/device/hwmon/hwmon0/temp1_input", "71000\n");
     n.d.sensors_root = sensors;
     n.device_info = (exo_device_info){.id = "vulkan:0", .vendor = "AMD", .memory_bytes = 4096};
-    assert_int_equal(uv_loop_init(&n.loop), 0);
     assert_int_equal(exo_watch_create(&n, NULL), EXO_OK);
     const exo_gpu_metrics *m = read_again(&n, 1);
     assert_string_equal(m->device_id, "vulkan:0");
@@ -148,7 +227,6 @@ static void a_gpu_has_the_figures_of_its_vendors_only_card(void **state) {
     assert_true(isnan(m->compute_utilization_percent) && isnan(m->temperature_celsius));
     exo_watch_stop(&n);
     exo_watch_finish(&n);
-    assert_int_equal(uv_loop_close(&n.loop), 0);
 }
 
 /* ---- what a peer says ---- */
@@ -246,6 +324,8 @@ static int remove_root(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_nodes_with_devices_of_one_name_stay_two),
+        cmocka_unit_test(a_phone_tells_by_up_call),
+        cmocka_unit_test(a_sensor_that_never_answers_holds_up_nothing),
         cmocka_unit_test(a_gpu_has_the_figures_of_its_vendors_only_card),
         cmocka_unit_test(a_peer_speaks_of_its_own_devices_only),
         cmocka_unit_test(a_peer_has_a_limited_number_of_devices),

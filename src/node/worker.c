@@ -361,5 +361,7 @@ void exo_worker_get_stats(const exo_worker *w, exo_worker_stats *out) {
                               .decode_steps = atomic_load(&c->decode_steps),
                               .decode_us = atomic_load(&c->decode_us),
                               .bytes_sent = atomic_load(&c->bytes_sent),
-                              .bytes_received = atomic_load(&c->bytes_received)};
+                              .bytes_received = atomic_load(&c->bytes_received),
+                              .pages_used = atomic_load(&c->pages_used),
+                              .pages_total = atomic_load(&c->pages_total)};
 }

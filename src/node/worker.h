@@ -70,6 +70,7 @@ typedef struct {
     uint64_t busy_us;                    /* inside the engine */
     uint64_t decode_steps, decode_us;    /* steps of one row per sequence, the usual token */
     uint64_t bytes_sent, bytes_received; /* on lanes, TLS included */
+    uint64_t pages_used, pages_total;    /* keys and values: held by answers, of all; stage 0's */
 } exo_worker_stats;
 void exo_worker_get_stats(const exo_worker *w, exo_worker_stats *out); /* ANY */
 

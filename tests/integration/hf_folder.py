@@ -500,7 +500,7 @@ def write_folder(source: Path, folder: Path, vectors: str = "F32", shards: int =
     named = {f"{end}_token": {"content": tokens[config[f"{end}_token_id"]]}
              for end in ("bos", "eos") if config[f"{end}_token_id"] is not None}
     (folder / "tokenizer_config.json").write_text(json.dumps({
-        **named, "add_bos_token": bool(get("tokenizer.ggml.add_bos_token", is_spm)),
+        **named, "model_max_length": int(1e30), "add_bos_token": bool(get("tokenizer.ggml.add_bos_token", is_spm)),
         "chat_template": get("tokenizer.chat_template")}))
     tensors = read_tensors(g, family, heads, kv_heads, vectors)
     if shards == 1:

@@ -33,10 +33,10 @@ class Host:
         self.addr = f"{NETWORK}.{number}"
         self.number = number
 
-    def up(self) -> None:
+    def up(self, device: str = "lan0", network: str = NETWORK) -> None:
         ip("-n", self.name, "link", "set", "lo", "up")
-        ip("-n", self.name, "addr", "add", f"{self.addr}/24", "dev", "lan0")
-        ip("-n", self.name, "link", "set", "lan0", "up")
+        ip("-n", self.name, "addr", "add", f"{network}.{self.number}/24", "dev", device)
+        ip("-n", self.name, "link", "set", device, "up")
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
@@ -64,6 +64,7 @@ class Lan:
         self.made: list[str] = []
         self.nodes: list["LanNode"] = []
         self.others: list[subprocess.Popen[Any]] = []
+        self.cables: dict[str, subprocess.Popen[str]] = {}
 
     def _namespace(self, name: str) -> None:
         try:
@@ -93,19 +94,30 @@ class Lan:
             host.up()
         return self.hosts
 
-    def bad_cable(self, *options: str) -> list[Host]:
-        """Two hosts on a cable with the relay's faults."""
-        self._hosts(2)
+    def bad_cable(self, *options: str, device: str = "lan0",
+                  network: str = NETWORK) -> list[Host]:
+        """Two hosts on a cable with the relay's faults; a second call adds a second cable."""
+        if not self.hosts:
+            self._hosts(2)
         if not Path("/dev/net/tun").exists():
             pytest.skip("no /dev/net/tun here: bad cables are not tested")
         relay = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("relay.py")), "--a", self.hosts[0].name,
-             "--b", self.hosts[1].name, *options], stdout=subprocess.PIPE, text=True)
+             "--b", self.hosts[1].name, "--device", device, *options], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, text=True)
         self.others.append(relay)
+        self.cables[device] = relay
         assert relay.stdout is not None and relay.stdout.readline() == "ready\n"
         for host in self.hosts:
-            host.up()
+            host.up(device, network)
         return self.hosts
+
+    def change(self, options: str, device: str = "lan0") -> None:
+        """A cable is another from now on: "loss 1"."""
+        orders = self.cables[device].stdin
+        assert orders is not None
+        orders.write(options + "\n")
+        orders.flush()
 
     def start(self, host: Host, data_dir: Path, *arguments: str, name: str | None = None,
               env: dict[str, str] | None = None) -> "LanNode":

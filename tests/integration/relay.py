@@ -4,7 +4,8 @@ out of order, too slowly, or not at all.  For kernels without netem.
     python3 relay.py --a NAMESPACE --b NAMESPACE --device lan0 [--delay-ms 20] [--jitter-ms 10]
                      [--loss 0.01] [--reorder 0.01] [--rate-mbit 100] [--seed 1]
 
-Prints "ready" when both devices are there; runs until it is stopped.
+Prints "ready" when both devices are there; runs until it is stopped.  A line on its input changes
+the cable from then on: "loss 1", "delay-ms 5 rate-mbit 10".
 """
 
 from __future__ import annotations
@@ -63,7 +64,26 @@ class Direction:
         return self.last_due
 
 
+class Orders:
+    """What comes on the standard input: other options from now on."""
+
+    def __init__(self, options: argparse.Namespace):
+        self.options, self.rest = options, b""
+        self.inputs = [0]
+
+    def read(self) -> None:
+        more = os.read(0, 4096)
+        if not more:
+            self.inputs = []
+        *lines, self.rest = (self.rest + more).split(b"\n")
+        for line in lines:
+            words = line.decode().split()
+            for name, value in zip(words[::2], words[1::2]):
+                setattr(self.options, name.replace("-", "_"), float(value))
+
+
 def carry(ends: tuple[int, int], options: argparse.Namespace) -> None:
+    orders = Orders(options)
     chance = random.Random(options.seed)
     ways = {ends[0]: Direction(ends[1], options, chance),
             ends[1]: Direction(ends[0], options, chance)}
@@ -71,7 +91,10 @@ def carry(ends: tuple[int, int], options: argparse.Namespace) -> None:
     number = 0
     while True:
         wait = max(queue[0][0] - time.monotonic(), 0) if queue else 1
-        readable, _, _ = select.select(ends, [], [], wait)
+        readable, _, _ = select.select([*ends, *orders.inputs], [], [], wait)
+        if 0 in readable:
+            readable.remove(0)
+            orders.read()
         for end in readable:
             frame = os.read(end, 65536)
             due = ways[end].due(frame, time.monotonic())

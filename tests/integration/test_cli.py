@@ -60,6 +60,15 @@ def test_a_template_that_raises_says_its_message(tmp_path: Path) -> None:
     assert b"roles must alternate" in done.stderr
 
 
+def test_integers_beyond_64_bits_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "t.jinja"
+    path.write_text("{{ schema.maximum }} {{ schema.minimum }}")
+    schema = {"maximum": 2**64 - 1, "minimum": 3}  # as a tool's schema has it for a uint64
+    done = run("template", "--template", str(path), stdin=json.dumps({"schema": schema}).encode())
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == b"1.8446744073709552e+19 3"
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_an_example(command: str) -> None:
     done = run(command, "--help")

@@ -1,140 +1,118 @@
-/* cluster_main.c - runs simulated clusters (cluster_world.h) over many seeds, or one to look at.
- *
- *   cluster_sim --seeds N [--from S] [--nodes K]    random clusters with faults
- *   cluster_sim --seed S [--nodes K] [--trace]      one of them again
- *   cluster_sim --plants [--seeds N]                each planted bug must be found within N seeds
- *   cluster_sim --plant NAME --seed S               one planted bug in one run
- *   cluster_sim --peace --nodes K --ms T            no faults: what a large cluster costs */
+/* cluster_main.c - runs simulated clusters (cluster_world.h): many seeds, one seed, the planted
+ * bugs, or a large cluster in peace.  How it is called: options.h. */
 #include "sim/cluster_world.h"
+#include "sim/options.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-static double seconds(void) {
-    struct timespec t;
-    timespec_get(&t, TIME_UTC);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
+#define U(x)      ((unsigned long long)(x))
+#define FEW_SEEDS 100 /* in more than these, everything that can happen does */
+#define PEACE_MS  60000
 
-static uint64_t number(int argc, char **argv, int *i) {
-    if (*i + 1 >= argc) {
-        fprintf(stderr, "cluster_sim: %s needs a number\n", argv[*i]);
-        exit(2);
+static void print_counts(const cluster_world_result *r) {
+    for (int c = 0; c < N_COUNTS; c++) {
+        printf("%s%llu %s", c > 0 ? ", " : "", U(r->counts[c]), world_count_name((world_count)c));
     }
-    return strtoull(argv[++*i], NULL, 10);
 }
 
-static void print_failure(const cluster_world_desc *d, const cluster_world_result *r) {
-    printf("seed %llu: %s\nreplay: cluster_sim --seed %llu", (unsigned long long)d->seed, r->why,
-           (unsigned long long)d->seed);
-    if (d->n_nodes != 0) printf(" --nodes %u", d->n_nodes);
-    if (d->spoil != SPOIL_NONE) printf(" --plant %s", world_spoil_name(d->spoil));
+static int fail(const sim_options *o, uint64_t seed, const cluster_world_result *r) {
+    printf("seed %llu: BROKEN: %s\nreplay: cluster_sim --seed %llu", U(seed), r->why, U(seed));
+    sim_options_print(o);
     printf(" --trace\n");
+    return 1;
 }
 
-static int run_seeds(cluster_world_desc d, uint64_t from, uint64_t n) {
+static void add(cluster_world_result *sum, const cluster_world_result *r) {
+    for (int c = 0; c < N_COUNTS; c++) sum->counts[c] += r->counts[c];
+}
+
+static int run_seeds(const sim_options *o, cluster_world_desc d, uint64_t from, uint64_t n) {
     cluster_world_result sum = {0};
-    for (uint64_t s = from; s < from + n; s++) {
-        d.seed = s;
+    double begin = sim_seconds();
+    for (d.seed = from; d.seed < from + n; d.seed++) {
         cluster_world_result r = cluster_world_run(&d);
-        sum.n_events += r.n_events;
-        sum.n_messages += r.n_messages;
-        sum.n_crashes += r.n_crashes;
-        sum.n_forks += r.n_forks;
-        sum.n_masters += r.n_masters;
-        sum.n_acknowledged += r.n_acknowledged;
-        sum.n_lost_disks += r.n_lost_disks;
-        if (r.ok) continue;
-        print_failure(&d, &r);
+        add(&sum, &r);
+        if (!r.ok) return fail(o, d.seed, &r);
+    }
+    printf("%llu seed%s from %llu: every rule held; ", U(n), n == 1 ? "" : "s", U(from));
+    print_counts(&sum);
+    printf("; %.1f s\n", sim_seconds() - begin);
+    for (int c = 0; c < N_COUNTS && n > FEW_SEEDS; c++) {
+        if (sum.counts[c] > 0) continue;
+        printf("not tested: %s never happened\n", world_count_name((world_count)c));
         return 1;
     }
-    printf("%llu seeds from %llu: every rule held; %llu events, %llu messages, %llu masters (%llu "
-           "provisional), %llu acknowledged, %llu crashes, %llu disks lost or damaged\n",
-           (unsigned long long)n, (unsigned long long)from, (unsigned long long)sum.n_events,
-           (unsigned long long)sum.n_messages, (unsigned long long)sum.n_masters,
-           (unsigned long long)sum.n_forks, (unsigned long long)sum.n_acknowledged,
-           (unsigned long long)sum.n_crashes, (unsigned long long)sum.n_lost_disks);
     return 0;
 }
 
 static int run_plants(cluster_world_desc d, uint64_t n) {
     int missed = 0;
-    for (int k = 1; k < N_SPOILS; k++) {
-        d.spoil = (world_spoil)k;
+    for (uint32_t k = 1; k < N_SPOILS; k++) {
         cluster_world_result r = {.ok = true};
+        double begin = sim_seconds();
+        d.spoil = (world_spoil)k;
         for (d.seed = 1; d.seed <= n && r.ok; d.seed++) r = cluster_world_run(&d);
-        if (r.ok) {
-            printf("%-28s not found in %llu seeds\n", world_spoil_name(d.spoil),
-                   (unsigned long long)n);
-            missed++;
-        } else {
-            printf("%-28s seed %-6llu %s\n", world_spoil_name(d.spoil),
-                   (unsigned long long)(d.seed - 1), r.why);
-        }
+        missed += r.ok;
+        printf("%-26s %s %llu seeds, %.1f s%s%s\n", world_spoil_name(k),
+               r.ok ? "NOT FOUND in" : "found in", U(d.seed - 1), sim_seconds() - begin,
+               r.ok ? "" : ": ", r.why);
         fflush(stdout);
     }
+    printf("%d of %d planted bugs were missed\n", missed, N_SPOILS - 1);
     return missed > 0;
 }
 
-static int run_one(const cluster_world_desc *d) {
-    double begin = seconds();
-    cluster_world_result r = cluster_world_run(d);
-    if (!r.ok) {
-        print_failure(d, &r);
-        return 1;
+/* Of the cluster that has settled. */
+static void print_traffic(const cluster_world_result *r, uint32_t n_nodes, uint64_t run_ms) {
+    static const char *const names[N_TRAFFIC] = {[TRAFFIC_RAFT_OTHER] = "votes and snapshots",
+                                                 [TRAFFIC_INFO] = "info",
+                                                 [TRAFFIC_JOIN] = "join",
+                                                 [TRAFFIC_EVENT] = "event",
+                                                 [TRAFFIC_APPEND] = "append",
+                                                 [TRAFFIC_APPEND_REPLY] = "append reply"};
+    if (run_ms <= CLUSTER_WORLD_SETTLED_MS) return;
+    double s = (double)(run_ms - CLUSTER_WORLD_SETTLED_MS) / 1000;
+    printf("after %d s, bytes/s sent per node:", CLUSTER_WORLD_SETTLED_MS / 1000);
+    for (int t = 1; t < N_TRAFFIC; t++) {
+        printf("%s %s %.1f", t > 1 ? "," : "", names[t], (double)r->traffic[t] / n_nodes / s);
     }
-    printf("seed %llu: every rule held; %llu events, %llu messages, %llu bytes in %.1f s",
-           (unsigned long long)d->seed, (unsigned long long)r.n_events,
-           (unsigned long long)r.n_messages, (unsigned long long)r.n_bytes, seconds() - begin);
-    if (d->peace) {
-        double per = (double)r.n_bytes / d->n_nodes / ((double)d->run_ms / 1000);
-        printf("; one state after %llu ms; %.1f bytes/s sent per node",
-               (unsigned long long)r.converged_ms, per);
-    }
-    printf("\n");
+    printf("\nthe busiest node sends %.0f and receives %.0f bytes/s, the last one %.0f and %.0f\n",
+           (double)r->most_sent / s, (double)r->most_received / s, (double)r->least_sent / s,
+           (double)r->least_received / s);
+}
+
+static int run_peace(const sim_options *o, cluster_world_desc d) {
+    double begin = sim_seconds();
+    d.seed = o->one ? o->seed : 1;
+    if (d.min_nodes == 0) d.min_nodes = d.max_nodes = CLUSTER_WORLD_MAX_NODES;
+    if (d.run_ms == 0) d.run_ms = PEACE_MS;
+    cluster_world_result r = cluster_world_run(&d);
+    if (!r.ok) return fail(o, d.seed, &r);
+    printf(
+        "seed %llu: every rule held; %llu events, %llu messages, %llu bytes in %.1f s; one state "
+        "after %llu ms\n",
+        U(d.seed), U(r.counts[COUNT_EVENTS]), U(r.counts[COUNT_MESSAGES]), U(r.n_bytes),
+        sim_seconds() - begin, U(r.converged_ms));
+    print_traffic(&r, d.max_nodes, d.run_ms);
     return 0;
 }
 
-static world_spoil spoil_of(const char *name) {
-    for (int k = 1; k < N_SPOILS; k++) {
-        if (strcmp(world_spoil_name((world_spoil)k), name) == 0) return (world_spoil)k;
-    }
-    fprintf(stderr, "cluster_sim: no planted bug is called %s\n", name);
-    exit(2);
-}
-
 int main(int argc, char **argv) {
-    cluster_world_desc d = {.seed = 1};
-    uint64_t n = 100, from = 1;
-    bool one = false, plants = false;
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--seeds") == 0) {
-            n = number(argc, argv, &i);
-        } else if (strcmp(argv[i], "--from") == 0) {
-            from = number(argc, argv, &i);
-        } else if (strcmp(argv[i], "--seed") == 0) {
-            d.seed = number(argc, argv, &i);
-            one = true;
-        } else if (strcmp(argv[i], "--nodes") == 0) {
-            d.n_nodes = (uint32_t)number(argc, argv, &i) % (CLUSTER_WORLD_MAX_NODES + 1);
-        } else if (strcmp(argv[i], "--ms") == 0) {
-            d.run_ms = number(argc, argv, &i);
-        } else if (strcmp(argv[i], "--peace") == 0) {
-            d.peace = one = true;
-        } else if (strcmp(argv[i], "--trace") == 0) {
-            d.trace = true;
-        } else if (strcmp(argv[i], "--plants") == 0) {
-            plants = true;
-        } else if (strcmp(argv[i], "--plant") == 0 && i + 1 < argc) {
-            d.spoil = spoil_of(argv[++i]);
-        } else {
-            fprintf(stderr, "cluster_sim: unknown option %s\n", argv[i]);
-            return 2;
-        }
-    }
-    if (d.peace && d.run_ms == 0) d.run_ms = 60000;
-    if (plants) return run_plants(d, n);
-    return one ? run_one(&d) : run_seeds(d, from, n);
+    sim_options o = {.tool = "cluster_sim",
+                     .fewest_nodes = 1,
+                     .most_nodes = CLUSTER_WORLD_MAX_NODES,
+                     .plant_name = world_spoil_name};
+    sim_options_read(&o, argc, argv);
+    cluster_world_desc d = {.min_nodes = o.min_nodes,
+                            .max_nodes = o.max_nodes,
+                            .run_ms = o.run_ms,
+                            .peace = o.peace,
+                            .spoil = (world_spoil)o.plant,
+                            .trace = o.trace};
+    uint64_t n = o.n_seeds != 0 ? o.n_seeds : 100;
+    if (o.peace) return run_peace(&o, d);
+    if (o.plants) return run_plants(d, n);
+    if (o.one) return run_seeds(&o, d, o.seed, 1);
+    return run_seeds(&o, d, o.from != 0 ? o.from : 1, n);
 }

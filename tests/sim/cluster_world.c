@@ -5,13 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_EVENTS   60000000u
-#define LINKS_MS     25    /* between looks at which links can be */
-#define SILENT_MS    1000  /* a cut is noticed after that */
-#define STALL_MS     5000  /* and a stall */
-#define ASK_AGAIN_MS 3000  /* a client that heard nothing */
-#define QUIET_MS     10000 /* at the end nobody asks for anything */
-#define HUBS         8
+#define MAX_EVENTS 60000000u
+#define LATE_MS    3000 /* at most: a message that was held up somewhere */
+#define SILENT_MS  1000 /* a cut is noticed after that */
+#define STALL_MS   5000 /* and a stall */
+#define DAY_MS     86400000
+#define QUIET_MS   10000 /* at the end nobody asks for anything */
+#define DUELS      0.2   /* of all worlds */
+#define HUBS       8
 
 int cworld_index(const cworld *w, uint64_t id) {
     for (uint32_t i = 0; i < w->n_nodes; i++) {
@@ -30,52 +31,118 @@ static void later(cworld *w, uint64_t in_ms, uint32_t kind, uint32_t who) {
 
 /* ---- messages ---- */
 
+static bool is_reply(const uint8_t *bytes, size_t n) {
+    return n > RAFT_TYPE_AT && bytes[0] == 1 &&
+           (bytes[RAFT_TYPE_AT] == EXO_RAFT_VOTE_REPLY ||
+            bytes[RAFT_TYPE_AT] == EXO_RAFT_APPEND_REPLY);
+}
+
 static void schedule(cworld *w, uint32_t from, uint32_t to, const uint8_t *bytes, size_t n) {
     sim_message *m = malloc(sizeof *m + n);
+    sim_link *l = link_of(w, from, to);
     if (m == NULL) abort();
-    *m = (sim_message){.from = from, .to = to, .link_epoch = link_of(w, from, to)->epoch, .n = n};
+    *m = (sim_message){
+        .from = from, .to = to, .link_epoch = l->epoch, .number = ++l->sent[from > to], .n = n};
     memcpy(m->bytes, bytes, n);
-    sim_add(&w->queue, (sim_event){.at_us = w->now_us + 200 + sim_below(&w->rng, w->delay_us),
-                                   .kind = EVENT_MESSAGE,
-                                   .node = to,
-                                   .data = m});
+    uint64_t delay_us = 200 + sim_below(&w->rng, w->delay_us);
+    if (w->late > 0 && sim_chance(&w->rng, is_reply(bytes, n) ? w->late_replies : w->late)) {
+        delay_us += sim_below(&w->rng, LATE_MS * SIM_MS);
+        count(w, COUNT_LATE);
+    }
+    sim_add(
+        &w->queue,
+        (sim_event){.at_us = w->now_us + delay_us, .kind = EVENT_MESSAGE, .node = to, .data = m});
+}
+
+static void note_traffic(cworld *w, uint32_t from, uint32_t to, const exo_cluster_action *a) {
+    int type = a->bytes[0];
+    if (w->now_us < CLUSTER_WORLD_SETTLED_MS * SIM_MS) return;
+    if (type == TRAFFIC_RAFT_OTHER && a->bytes[RAFT_TYPE_AT] == EXO_RAFT_APPEND) {
+        type = TRAFFIC_APPEND;
+    } else if (type == TRAFFIC_RAFT_OTHER && a->bytes[RAFT_TYPE_AT] == EXO_RAFT_APPEND_REPLY) {
+        type = TRAFFIC_APPEND_REPLY;
+    }
+    w->result->traffic[type] += a->n_bytes;
+    w->nodes[from].sent_bytes += a->n_bytes;
+    w->nodes[to].received_bytes += a->n_bytes;
+}
+
+static void sum_traffic(cworld *w) {
+    cluster_world_result *r = w->result;
+    for (uint32_t i = 0; i < w->n_nodes; i++) {
+        const sim_node *n = &w->nodes[i];
+        if (n->sent_bytes > r->most_sent) r->most_sent = n->sent_bytes;
+        if (n->received_bytes > r->most_received) r->most_received = n->received_bytes;
+        r->least_sent = n->sent_bytes;
+        r->least_received = n->received_bytes;
+    }
 }
 
 void cworld_send(cworld *w, uint32_t from, const exo_cluster_action *a) {
     int to = w->d.peace ? (int)(a->node - 1) : cworld_index(w, a->node);
-    w->result->n_messages++;
+    count(w, COUNT_MESSAGES);
     w->result->n_bytes += a->n_bytes;
     if (to < 0 || !link_of(w, from, (uint32_t)to)->up || w->cut[from * w->n_nodes + (uint32_t)to]) {
         return;
     }
+    if (w->d.peace) note_traffic(w, from, (uint32_t)to, a);
     size_t n = a->n_bytes;
     uint8_t *spoilt = spoil_message(w, &w->nodes[from], NULL, a->bytes, a->n_bytes, &n);
     const uint8_t *bytes = spoilt != NULL ? spoilt : a->bytes;
-    if (!sim_chance(&w->rng, w->loss)) schedule(w, from, (uint32_t)to, bytes, n);
-    if (w->twice > 0 && sim_chance(&w->rng, w->twice)) schedule(w, from, (uint32_t)to, bytes, n);
+    if (sim_chance(&w->rng, w->loss)) {
+        count(w, COUNT_LOST);
+    } else {
+        schedule(w, from, (uint32_t)to, bytes, n);
+    }
+    if (w->twice > 0 && sim_chance(&w->rng, w->twice)) {
+        count(w, COUNT_TWICE);
+        schedule(w, from, (uint32_t)to, bytes, n);
+    }
+    free(spoilt);
+}
+
+static void hand_over(cworld *w, const sim_message *m) {
+    sim_node *n = &w->nodes[m->to];
+    uint64_t *seen = &link_of(w, m->from, m->to)->seen[m->from > m->to];
+    size_t n_bytes = m->n;
+    if (m->number < *seen) count(w, COUNT_REORDERED);
+    if (m->number > *seen) *seen = m->number;
+    uint8_t *spoilt = spoil_message(w, NULL, n, m->bytes, m->n, &n_bytes);
+    cnode_step(w, m->to,
+               &(exo_cluster_input){.kind = EXO_CLUSTER_MESSAGE,
+                                    .node = w->nodes[m->from].id,
+                                    .bytes = spoilt != NULL ? spoilt : m->bytes,
+                                    .n_bytes = n_bytes});
     free(spoilt);
 }
 
 static void deliver(cworld *w, sim_event *e) {
     sim_message *m = e->data;
-    sim_node *n = &w->nodes[m->to];
+    const sim_node *n = &w->nodes[m->to];
     if (n->up && n->asleep) { /* it waits in the socket */
         e->at_us = w->now_us + 10 * SIM_MS;
         sim_add(&w->queue, *e);
         return;
     }
     const sim_link *l = link_of(w, m->from, m->to);
-    if (n->up && l->up && l->epoch == m->link_epoch) {
-        size_t n_bytes = m->n;
-        uint8_t *spoilt = spoil_message(w, NULL, n, m->bytes, m->n, &n_bytes);
-        cnode_step(w, m->to,
-                   &(exo_cluster_input){.kind = EXO_CLUSTER_MESSAGE,
-                                        .node = w->nodes[m->from].id,
-                                        .bytes = spoilt != NULL ? spoilt : m->bytes,
-                                        .n_bytes = n_bytes});
-        free(spoilt);
-    }
+    if (n->up && l->up && l->epoch == m->link_epoch) hand_over(w, m);
     free(m);
+}
+
+/* What a program had sent before it died arrives before its end is seen, unless its machine died,
+ * too. */
+static void deliver_last_words(cworld *w, uint32_t dead, uint32_t to) {
+    uint64_t epoch = link_of(w, dead, to)->epoch;
+    if (!w->nodes[to].up || w->nodes[to].asleep || sim_chance(&w->rng, 0.3)) return;
+    for (size_t i = 0; i < w->queue.n && w->nodes[to].up; i++) { /* it may crash on one of them */
+        sim_message *m = w->queue.items[i].data;
+        bool last = w->queue.items[i].kind == EVENT_MESSAGE && m->from == dead && m->to == to &&
+                    m->link_epoch == epoch;
+        if (!last) continue;
+        m->link_epoch = UINT64_MAX; /* what is left of it belongs to no link */
+        count(w, COUNT_LAST_WORDS);
+        hand_over(w, m);
+    }
 }
 
 /* ---- links ---- */
@@ -83,6 +150,8 @@ static void deliver(cworld *w, sim_event *e) {
 static void set_link(cworld *w, uint32_t a, uint32_t b, bool up) {
     sim_link *l = link_of(w, a, b);
     if (l->up == up) return;
+    if (!up && !w->nodes[a].up) deliver_last_words(w, a, b);
+    if (!up && !w->nodes[b].up) deliver_last_words(w, b, a);
     l->up = up;
     l->epoch++;
     l->break_at_us = 0;
@@ -97,7 +166,7 @@ static void look_at_link(cworld *w, uint32_t a, uint32_t b) {
     bool both_up = w->nodes[a].up && w->nodes[b].up;
     bool stalled = w->nodes[a].asleep || w->nodes[b].asleep;
     if (!l->up) {
-        if (both_up && !cut && !stalled && sim_chance(&w->rng, 0.3)) set_link(w, a, b, true);
+        if (both_up && !cut && !stalled && sim_chance(&w->rng, w->relink)) set_link(w, a, b, true);
         return;
     }
     if (!both_up) { /* the socket closes; a node that is back already is another */
@@ -109,6 +178,7 @@ static void look_at_link(cworld *w, uint32_t a, uint32_t b) {
     } else if (l->break_at_us == 0) {
         l->break_at_us = w->now_us + (cut ? SILENT_MS : STALL_MS) * SIM_MS;
     } else if (w->now_us >= l->break_at_us) {
+        if (!cut) count(w, COUNT_STALLS_UNLINKED);
         set_link(w, a, b, false);
     }
 }
@@ -117,7 +187,7 @@ static void look_at_links(cworld *w) {
     for (uint32_t a = 0; a < w->n_nodes && !cworld_over(w); a++) {
         for (uint32_t b = a + 1; b < w->n_nodes; b++) look_at_link(w, a, b);
     }
-    later(w, LINKS_MS, EVENT_LINKS, 0);
+    later(w, w->links_ms, EVENT_LINKS, 0);
 }
 
 /* What died is unlinked before it starts again: its peers see the old socket close. */
@@ -127,10 +197,20 @@ static void unlink_all(cworld *w, uint32_t i) {
     }
 }
 
+/* One that is back at once finds the others before they look around. */
+static void link_all(cworld *w, uint32_t i) {
+    for (uint32_t k = 0; k < w->n_nodes && !w->calm; k++) {
+        bool cut = w->cut[i * w->n_nodes + k] || w->cut[k * w->n_nodes + i];
+        bool can = k != i && !cut && w->nodes[i].up && w->nodes[k].up && !w->nodes[k].asleep;
+        if (can && sim_chance(&w->rng, 0.7)) set_link(w, i, k, true);
+    }
+}
+
 /* ---- faults ---- */
 
 static void cut_some(cworld *w, bool one_way) {
     uint64_t group = sim_draw(&w->rng);
+    count(w, one_way ? COUNT_CUTS_ONE_WAY : COUNT_CUTS);
     for (uint32_t a = 0; a < w->n_nodes; a++) {
         for (uint32_t b = 0; b < w->n_nodes; b++) {
             bool left = group >> (a % 64) & 1, right = group >> (b % 64) & 1;
@@ -140,9 +220,11 @@ static void cut_some(cworld *w, bool one_way) {
 }
 
 static void cut_one(cworld *w, uint32_t i) {
+    bool back = sim_chance(&w->rng, 0.5);
+    count(w, back ? COUNT_CUTS : COUNT_CUTS_ONE_WAY);
     for (uint32_t k = 0; k < w->n_nodes; k++) {
         w->cut[i * w->n_nodes + k] = true;
-        if (sim_chance(&w->rng, 0.5)) w->cut[k * w->n_nodes + i] = true;
+        if (back) w->cut[k * w->n_nodes + i] = true;
     }
 }
 
@@ -164,13 +246,14 @@ static void spoil_disk(cworld *w, uint32_t i) {
     if (planted && sim_chance(&w->rng, 0.5)) return;
     cnode_crash(w, i);
     w->lossy = true;
-    w->result->n_lost_disks++;
     later(w, between(w, 50, 2000), EVENT_START, i);
     if (w->d.spoil == SPOIL_DAMAGE_IGNORED || (!planted && sim_chance(&w->rng, 0.4))) {
         disk_drop(&n->disk, n->disk.snapshot.index + 1 + n->disk.n / 2);
         n->disk.damaged = n->disk.log_id != 0 && n->disk.snapshot.index > 0;
+        count(w, COUNT_DISKS_DAMAGED);
         return;
     }
+    count(w, COUNT_DISKS_LOST);
     if (w->d.spoil == SPOIL_DISK_LOST_SAME_NAME) { /* it keeps its name in the log, and no vote */
         uint64_t log_id = n->disk.log_id;
         exo_raft_id member = n->disk.member;
@@ -183,17 +266,25 @@ static void spoil_disk(cworld *w, uint32_t i) {
     n->disk.session = 0;
 }
 
+static void crash_for(cworld *w, uint32_t i, uint64_t most_ms) {
+    cnode_crash(w, i);
+    later(w, between(w, 1, most_ms), EVENT_START, i);
+}
+
 static void fault(cworld *w) {
     uint32_t i = leader_or_any(w);
+    if (w->duel && sim_chance(&w->rng, 0.7)) {
+        crash_for(w, i, 1500);
+        later(w, between(w, 50, w->fault_every_ms), EVENT_FAULT, 0);
+        return;
+    }
     switch (sim_below(&w->rng, 8)) {
     case 0:
     case 1:
-    case 2:
-        cnode_crash(w, i);
-        later(w, between(w, 1, sim_chance(&w->rng, w->quick_restart) ? 50 : 8000), EVENT_START, i);
-        break;
+    case 2: crash_for(w, i, sim_chance(&w->rng, w->quick_restart) ? 50 : 8000); break;
     case 3:
         w->nodes[i].asleep = w->nodes[i].up;
+        count(w, COUNT_STALLS);
         later(w, between(w, 50, 6000), EVENT_WAKE, i);
         break;
     case 4:
@@ -212,7 +303,7 @@ static void fault(cworld *w) {
 
 static void calm_down(cworld *w) {
     w->calm = true;
-    w->loss = w->twice = 0;
+    w->loss = w->twice = w->late = 0;
     w->delay_us = 5 * SIM_MS;
     memset(w->cut, 0, (size_t)w->n_nodes * w->n_nodes * sizeof *w->cut);
     for (uint32_t i = 0; i < w->n_nodes; i++) {
@@ -220,56 +311,6 @@ static void calm_down(cworld *w) {
         if (!w->nodes[i].up) unlink_all(w, i);
         cnode_start(w, i);
     }
-}
-
-/* ---- clients ---- */
-
-static void ask(cworld *w, uint32_t k, bool remove, uint32_t node) {
-    sim_request *q = &w->requests[k];
-    exo_event e = {.type = remove ? EXO_EVENT_INSTANCE_DELETED : EXO_EVENT_INSTANCE_CREATED,
-                   .node = remove ? 0 : w->nodes[node].id,
-                   .min_nodes = remove ? 0 : 1};
-    snprintf(e.instance, sizeof e.instance, "i%u", k);
-    if (!remove) snprintf(e.model_id, sizeof e.model_id, "m%u", k % 7);
-    q->node = node;
-    q->epoch = w->nodes[node].epoch;
-    q->retry_us = w->now_us + ASK_AGAIN_MS * SIM_MS;
-    if (remove) q->delete_asked = true;
-    cnode_step(w, node,
-               &(exo_cluster_input){
-                   .kind = EXO_CLUSTER_PROPOSE, .event = &e, .tag = 2 * (uint64_t)k + 1 + remove});
-}
-
-static bool any_up(cworld *w, uint32_t *node) {
-    *node = (uint32_t)sim_below(&w->rng, w->n_nodes);
-    return w->nodes[*node].up && !w->nodes[*node].asleep;
-}
-
-/* A request whose node died is asked again, on any node; the others are still under way. */
-static void ask_again(cworld *w) {
-    uint32_t node;
-    for (uint32_t k = w->n_requests > 200 ? w->n_requests - 200 : 0; k < w->n_requests; k++) {
-        const sim_request *q = &w->requests[k];
-        bool open = q->created == 0 || (q->delete_asked && q->deleted == 0);
-        bool lost = w->nodes[q->node].epoch != q->epoch;
-        if (!open || !lost || w->now_us < q->retry_us || !any_up(w, &node)) continue;
-        ask(w, k, q->created != 0, node);
-    }
-}
-
-static void client(cworld *w, uint64_t quiet_us) {
-    uint32_t node;
-    ask_again(w);
-    if (w->now_us < quiet_us && any_up(w, &node) && w->n_requests < MAX_REQUESTS) {
-        uint32_t k = w->n_requests > 0 ? (uint32_t)sim_below(&w->rng, w->n_requests) : 0;
-        bool may = w->n_requests > 0 && w->requests[k].created != 0 && !w->requests[k].delete_asked;
-        if (may && sim_chance(&w->rng, 0.4)) {
-            ask(w, k, true, node);
-        } else {
-            ask(w, w->n_requests++, false, node);
-        }
-    }
-    later(w, between(w, 20, 400), EVENT_CLIENT, 0);
 }
 
 /* ---- time ---- */
@@ -296,45 +337,84 @@ static void handle(cworld *w, sim_event *e, uint64_t quiet_us) {
         break;
     case EVENT_HEAL: memset(w->cut, 0, (size_t)w->n_nodes * w->n_nodes * sizeof *w->cut); break;
     case EVENT_LINKS: look_at_links(w); break;
-    case EVENT_CLIENT: client(w, quiet_us); break;
+    case EVENT_CLIENT:
+        clients_act(w, w->now_us >= quiet_us);
+        later(w, between(w, 20, 400), EVENT_CLIENT, 0);
+        break;
     case EVENT_START:
         if (n->up) break;
         unlink_all(w, e->node);
         n->tick_at_us = 0;
         cnode_start(w, e->node);
+        if (w->duel) link_all(w, e->node);
         break;
     case EVENT_WAKE: n->asleep = false; break;
     }
 }
 
+/* A world in which elections meet: five voters, leaders that die all the time, messages on their
+ * way for as long as an election takes, and voters that crash right behind their vote and are back
+ * within milliseconds, asked by the next candidate before they hear of the first one. */
+static void draw_duel(cworld *w) {
+    w->duel = true;
+    if (w->d.min_nodes == 0) w->n_nodes = (uint32_t)between(w, 5, 6);
+    w->delay_us = between(w, 20, 150) * SIM_MS;
+    w->fault_every_ms = between(w, 500, 3000);
+    w->late = 0.03;
+    w->late_replies = 0.15;
+    w->loss = 0.01;
+    w->twice = 0.02;
+    w->quick_restart = 0.9;
+    w->crash_between = 0.0005;
+    w->crash_behind_vote = 0.4;
+    w->disk_full = 0;
+    w->links_ms = 5;
+    w->relink = 1.0;
+}
+
 static void draw_world(cworld *w) {
     w->rng.state = w->d.seed * 0x2545F4914F6CDD1Du + 99;
-    w->n_nodes = w->d.n_nodes != 0 ? w->d.n_nodes : (uint32_t)between(w, 2, 7);
-    w->nodes = calloc(w->n_nodes, sizeof *w->nodes);
-    w->links = calloc((size_t)w->n_nodes * w->n_nodes, sizeof *w->links);
-    w->cut = calloc((size_t)w->n_nodes * w->n_nodes, sizeof *w->cut);
-    if (w->nodes == NULL || w->links == NULL || w->cut == NULL) abort();
+    uint32_t min = w->d.min_nodes != 0 ? w->d.min_nodes : 2;
+    uint32_t max = w->d.min_nodes != 0 ? w->d.max_nodes : 7;
+    w->n_nodes = min < max ? (uint32_t)between(w, min, max) : min;
     w->delay_us = w->d.peace ? 2 * SIM_MS : between(w, 1, 30) * SIM_MS;
     w->fault_every_ms = between(w, 500, 6000);
     if (w->d.peace) return;
     w->loss = sim_chance(&w->rng, 0.5) ? 0.0 : (double)between(w, 1, 50) / 1000;
     w->twice = sim_chance(&w->rng, 0.5) ? 0.0 : (double)between(w, 1, 50) / 1000;
     w->crash_between = (double)between(w, 0, 3) / 1000;
+    w->late = sim_chance(&w->rng, 0.5) ? 0.0 : (double)between(w, 1, 20) / 1000;
+    w->late_replies = w->late;
+    w->links_ms = sim_chance(&w->rng, 0.5) ? 25 : 5;
+    w->relink = sim_chance(&w->rng, 0.5) ? 0.3 : 1.0;
     w->disk_full = sim_chance(&w->rng, 0.5) ? 0.0 : 0.002;
     w->quick_restart = sim_chance(&w->rng, 0.5) ? 0.2 : 0.9;
     w->kept_entries = (uint32_t)between(w, 8, 64);
+    w->crash_behind_vote = 40 * w->crash_between;
+    if (sim_chance(&w->rng, DUELS)) draw_duel(w);
+}
+
+static void make_nodes(cworld *w) {
+    w->nodes = calloc(w->n_nodes, sizeof *w->nodes);
+    w->links = calloc((size_t)w->n_nodes * w->n_nodes, sizeof *w->links);
+    w->cut = calloc((size_t)w->n_nodes * w->n_nodes, sizeof *w->cut);
+    if (w->nodes == NULL || w->links == NULL || w->cut == NULL) abort();
 }
 
 static void begin(cworld *w) {
     for (uint32_t i = 0; i < w->n_nodes; i++) {
         w->nodes[i].id = i + 1;
-        w->nodes[i].clock_rate = 0.95 + (double)sim_below(&w->rng, 1000) / 10000;
+        w->nodes[i].clock_rate = 0.9 + (double)sim_below(&w->rng, 2000) / 10000;
+        w->nodes[i].clock_off_ms = (int64_t)sim_below(&w->rng, 2 * DAY_MS) - DAY_MS;
         if (w->d.peace) {
+            w->nodes[i].clock_off_ms = 0;
             w->nodes[i].clock_rate = 1;
             cnode_start(w, i);
         } else {
             later(w, between(w, 0, 3000), EVENT_START, i);
         }
+        double off = w->nodes[i].clock_rate - 1;
+        if (off * 60 >= 1 || off * 60 <= -1) count(w, COUNT_CLOCKS_OFF);
     }
     if (w->d.peace) {
         uint32_t hubs = w->n_nodes < HUBS ? w->n_nodes : HUBS;
@@ -372,6 +452,7 @@ cluster_world_result cluster_world_run(const cluster_world_desc *d) {
     w->d = *d;
     w->result = &result;
     draw_world(w);
+    make_nodes(w);
     uint64_t calm_us = (d->run_ms != 0 ? d->run_ms : 40000) * SIM_MS;
     uint64_t end_us = calm_us + (d->peace ? 0 : (d->calm_ms != 0 ? d->calm_ms : 40000) * SIM_MS);
     uint64_t look_us = 0;
@@ -383,7 +464,7 @@ cluster_world_result cluster_world_run(const cluster_world_desc *d) {
             break;
         }
         w->now_us = e.at_us;
-        if (++result.n_events > MAX_EVENTS && !d->peace) {
+        if (++result.counts[COUNT_EVENTS] > MAX_EVENTS && !d->peace) {
             cworld_broken(w, "more than %u events: something goes round in circles", MAX_EVENTS);
         }
         if (!w->calm && !d->peace && w->now_us >= calm_us) calm_down(w);
@@ -394,6 +475,7 @@ cluster_world_result cluster_world_run(const cluster_world_desc *d) {
         handle(w, &e, end_us - QUIET_MS * SIM_MS);
     }
     if (result.ok) rules_final(w);
+    sum_traffic(w);
     finish(w);
     free(w);
     return result;

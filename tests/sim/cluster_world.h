@@ -3,8 +3,9 @@
  *
  * What goes wrong: messages lost, late, twice and out of order; links that break; networks cut one
  * or both ways; nodes that stall, crash between two actions, find their disk full, damaged or
- * empty; clocks that run fast or slow.  Clients create and delete instances on any node, and ask
- * again elsewhere when no answer comes.
+ * empty; clocks that run fast or slow, or show another day.  Clients create and delete instances on
+ * any node, and ask again elsewhere when no answer comes.  How often each of these happened is
+ * counted: a fault that never happens tests nothing.
  *
  * After every event: one leader in a term of a log, one master in a term as shown, the same state
  * behind the same entry of a log on every node.  At the end, without faults: one log, one master,
@@ -17,10 +18,10 @@
 
 #define CLUSTER_WORLD_MAX_NODES 1000
 
-/* Bugs that can be planted at the border between the step and its world.  Those that show only when
- * two elections meet are raft_sim's. */
+/* Bugs that can be planted at the border between the step and its world. */
 typedef enum {
     SPOIL_NONE,
+    SPOIL_VOTE_NOT_PERSISTED,
     SPOIL_TERM_NOT_PERSISTED,
     SPOIL_ENTRIES_NOT_PERSISTED,
     SPOIL_TRUNCATION_NOT_PERSISTED,
@@ -32,7 +33,7 @@ typedef enum {
     SPOIL_DAMAGE_IGNORED,
     SPOIL_DISK_LOST_SAME_NAME,
     SPOIL_SESSION_REPEATED,
-    SPOIL_COMMIT_TOO_FAR,
+    SPOIL_COMMIT_TOO_FAR, /* from here on: in messages */
     SPOIL_ACK_TOO_FAR,
     SPOIL_REFUSAL_AS_ACK,
     SPOIL_OLD_LOG_ELECTED,
@@ -42,25 +43,74 @@ typedef enum {
     SPOIL_ENTRY_CHANGED,
     SPOIL_IMAGE_LOSES_INSTANCE,
     SPOIL_LOGS_MIXED_UP,
+    SPOIL_STALE_REPLY_COUNTED,
     N_SPOILS,
 } world_spoil;
-const char *world_spoil_name(world_spoil s);
+const char *world_spoil_name(uint32_t s); /* NULL: there is none */
+
+/* What happened, and how often. */
+typedef enum {
+    COUNT_EVENTS,
+    COUNT_MESSAGES,
+    COUNT_LOST,
+    COUNT_TWICE,
+    COUNT_LATE,
+    COUNT_REORDERED,
+    COUNT_LAST_WORDS, /* messages of a node that has died since */
+    COUNT_CUTS,
+    COUNT_CUTS_ONE_WAY,
+    COUNT_STALLS,
+    COUNT_STALLS_UNLINKED, /* so long that the node was taken for dead */
+    COUNT_CRASHES,
+    COUNT_CRASHES_IN_STEP,
+    COUNT_DISKS_FULL,
+    COUNT_DISKS_LOST,
+    COUNT_DISKS_DAMAGED,
+    COUNT_CLOCKS_OFF, /* by a second in a minute or more */
+    COUNT_MASTERS,
+    COUNT_FORKS,
+    COUNT_COMMANDS,
+    COUNT_COMMANDS_ELSEWHERE, /* asked again on another node, under the same name */
+    COUNT_COMMANDS_CUT_OFF,   /* attempts that ended because: the node died, */
+    COUNT_COMMANDS_NO_MASTER, /* the node said that it has no master, */
+    COUNT_COMMANDS_TIMED_OUT, /* nothing was heard for as long as the client cared to wait */
+    COUNT_ACKNOWLEDGED,
+    N_COUNTS,
+} world_count;
+const char *world_count_name(world_count c);
 
 typedef struct {
     uint64_t seed;
-    uint32_t n_nodes; /* 0 = drawn, 2 to 7 */
-    uint64_t run_ms;  /* with faults; 0 = 40,000 */
-    uint64_t calm_ms; /* without, until all agree; 0 = 40,000 */
-    bool peace;       /* no faults; only the first 8 nodes have links to all others */
+    uint32_t min_nodes, max_nodes; /* 0 = 2 to 7; drawn */
+    uint64_t run_ms;               /* with faults; 0 = 40,000 */
+    uint64_t calm_ms;              /* without, until all agree; 0 = 40,000 */
+    bool peace;                    /* no faults; only the first 8 nodes have links to all others */
     world_spoil spoil;
     bool trace;
 } cluster_world_desc;
 
+/* What nodes send each other; the first ones as cluster_message.c numbers its kinds. */
+typedef enum {
+    TRAFFIC_RAFT_OTHER = 1, /* votes, snapshots */
+    TRAFFIC_INFO,
+    TRAFFIC_JOIN,
+    TRAFFIC_EVENT,
+    TRAFFIC_APPEND,
+    TRAFFIC_APPEND_REPLY,
+    N_TRAFFIC,
+} world_traffic;
+
+#define CLUSTER_WORLD_SETTLED_MS 30000 /* in peace: from then on traffic is counted by type */
+
 typedef struct {
     bool ok;
     char why[256];
-    uint64_t n_events, n_messages, n_bytes, n_crashes, n_forks, n_acknowledged, n_masters;
-    uint64_t n_lost_disks, converged_ms; /* peace: when all first agreed */
+    uint64_t counts[N_COUNTS];
+    uint64_t n_bytes;
+    uint64_t traffic[N_TRAFFIC];       /* bytes of each type */
+    uint64_t most_sent, most_received; /* bytes, of the node that has the most to say: the master */
+    uint64_t least_sent, least_received; /* and of the last node, a learner */
+    uint64_t converged_ms;               /* peace: when all first agreed */
 } cluster_world_result;
 
 cluster_world_result cluster_world_run(const cluster_world_desc *d);

@@ -2,6 +2,7 @@
  *
  *   cluster_world.c        life of a run: time, faults, links, clients
  *   cluster_world_node.c   a node: its disk, carrying actions out
+ *   cluster_world_client.c commands, asked for and asked again
  *   cluster_world_spoil.c  planted bugs
  *   cluster_world_rules.c  what must never happen */
 #ifndef EXO_TESTS_CLUSTER_WORLD_IMPL_H
@@ -11,6 +12,9 @@
 
 #define SIM_MS       1000u
 #define MAX_REQUESTS 4096
+#define RAFT_TYPE_AT 9 /* in a message: kind u8, log_id u64 come before */
+#define N_MODELS     7 /* that clients ask for */
+#define MAX_STAGES   3 /* nodes of one instance */
 
 enum {
     EVENT_TICK = 1,
@@ -42,7 +46,9 @@ typedef struct {
     exo_cluster_actions out;
     sim_disk disk;
     double clock_rate;
+    int64_t clock_off_ms; /* of the time of day */
     uint64_t clock_zero_us, tick_at_us;
+    uint64_t sent_bytes, received_bytes; /* once all has settled */
     exo_raft_id shown_member;
     uint64_t shown_log, shown_index; /* the state that was last checked */
     uint64_t checked_term, checked_log;
@@ -52,7 +58,7 @@ typedef struct {
 
 typedef struct {
     uint32_t from, to;
-    uint64_t link_epoch;
+    uint64_t link_epoch, number;
     size_t n;
     uint8_t bytes[];
 } sim_message;
@@ -60,14 +66,21 @@ typedef struct {
 typedef struct {
     bool up;
     uint64_t epoch, break_at_us;
+    uint64_t sent[2],
+        seen[2]; /* messages: the number of the last one; from the lower index, to it */
 } sim_link;
 
 typedef struct {
     uint64_t created, deleted; /* when they were acknowledged, us; 0 = not */
     bool delete_asked;
+    uint32_t n_attempts;
+    /* the attempt under way, or the last one: */
+    bool asked;
     uint32_t node;
-    uint64_t retry_us;
-    uint64_t epoch; /* of the node that was asked */
+    uint64_t epoch;            /* of the node that was asked */
+    uint64_t node_says_us;     /* when that node says that it has no master */
+    uint64_t patient_until_us; /* how long the client waits for it */
+    uint64_t again_us;         /* not asked: when to ask again */
 } sim_request;
 
 /* 64 bits to 64 bits; open addressing. */
@@ -88,7 +101,10 @@ typedef struct {
     uint32_t n_nodes;
     sim_link *links; /* (n_nodes, n_nodes), the lower index first */
     bool *cut;       /* (n_nodes, n_nodes): from, to */
-    double loss, twice, crash_between, quick_restart, disk_full;
+    double loss, twice, late, late_replies, crash_between, quick_restart, disk_full, relink;
+    uint64_t links_ms; /* between looks at which links can be */
+    bool duel;         /* elections meet: see draw_duel */
+    double crash_behind_vote;
     uint32_t kept_entries;
     uint64_t delay_us, fault_every_ms;
     sim_request requests[MAX_REQUESTS];
@@ -97,6 +113,7 @@ typedef struct {
     uint64_t n_ids;
 } cworld;
 
+static inline void count(cworld *w, world_count c) { w->result->counts[c]++; }
 static inline bool cworld_over(const cworld *w) { return !w->result->ok; }
 static inline sim_link *link_of(cworld *w, uint32_t a, uint32_t b) {
     return a < b ? &w->links[a * w->n_nodes + b] : &w->links[b * w->n_nodes + a];
@@ -121,9 +138,13 @@ bool spoil_persist(cworld *w, sim_node *n, exo_cluster_action *a); /* true: it i
 uint8_t *spoil_message(cworld *w, sim_node *from, sim_node *to, const uint8_t *bytes, size_t n,
                        size_t *n_out);
 
+/* client */
+void clients_act(cworld *w, bool quiet);                /* quiet: nothing new is asked for */
+void clients_hear(cworld *w, uint32_t i, uint64_t tag); /* node i: it is done */
+void clients_final(cworld *w);
+
 /* rules */
 void rules_after_step(cworld *w, uint32_t i);
-void rules_acknowledged(cworld *w, uint64_t tag);
 void rules_final(cworld *w);
 bool rules_agree(const cworld *w, bool say, char *why, size_t cap);
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define DISK_RETRY_MS 5000 /* as in src/node/consensus.c */
+#define DAY_MS        86400000u
 
 uint8_t *sim_copy(const void *bytes, size_t n) {
     uint8_t *c = malloc(n > 0 ? n : 1);
@@ -75,6 +76,7 @@ static void persist(cworld *w, sim_node *n, exo_cluster_action a) {
         k->n_carry = a.n_bytes;
         break;
     case EXO_CLUSTER_PERSIST_VOTE:
+        if (w->d.spoil == SPOIL_VOTE_NOT_PERSISTED) a.vote = a.term != k->term ? 0 : k->vote;
         k->term = a.term;
         k->vote = a.vote;
         break;
@@ -117,7 +119,7 @@ void cnode_start(cworld *w, uint32_t i) {
         .voter_ok = !w->d.peace || i < 8,
         .seed = sim_draw(&w->rng),
         .session = k->session,
-        .unix_ms = 1000000 + w->now_us / 1000,
+        .unix_ms = (uint64_t)((int64_t)(2 * DAY_MS + w->now_us / 1000) + n->clock_off_ms),
         .kept_entries = w->kept_entries,
         .stored = {.log_id = k->log_id,
                    .member = k->member,
@@ -134,6 +136,7 @@ void cnode_start(cworld *w, uint32_t i) {
         cworld_broken(w, "node %u cannot start from its disk: %s", i, err.message);
         return;
     }
+    if (d.stored.damaged) disk_clear(k); /* set aside, as src/node/log_store.c does it */
     k->damaged = false;
     n->up = true;
     n->asleep = false;
@@ -144,7 +147,7 @@ void cnode_start(cworld *w, uint32_t i) {
 void cnode_crash(cworld *w, uint32_t i) {
     sim_node *n = &w->nodes[i];
     if (!n->up) return;
-    w->result->n_crashes++;
+    count(w, COUNT_CRASHES);
     n->up = false;
     n->asleep = false;
     n->epoch++;
@@ -185,17 +188,22 @@ static void schedule_tick(cworld *w, uint32_t i) {
             (sim_event){.at_us = at_us, .kind = EVENT_TICK, .node = i, .epoch = n->epoch});
 }
 
-static bool crashes_here(cworld *w, uint32_t i) {
-    if (w->calm || !sim_chance(&w->rng, w->crash_between)) return false;
+/* A node that forgets what it has just promised does the most harm. */
+static double crash_chance(const cworld *w, const exo_cluster_action *a) {
+    bool vote = a->kind == EXO_CLUSTER_SEND && a->n_bytes > RAFT_TYPE_AT && a->bytes[0] == 1 &&
+                a->bytes[RAFT_TYPE_AT] == EXO_RAFT_VOTE_REPLY;
+    return vote ? w->crash_behind_vote : w->crash_between;
+}
+
+static bool crashes_behind(cworld *w, uint32_t i, const exo_cluster_action *a) {
+    if (w->calm || !sim_chance(&w->rng, crash_chance(w, a))) return false;
     cnode_crash(w, i);
-    sim_add(
-        &w->queue,
-        (sim_event){
-            .at_us = w->now_us +
-                     (1 + sim_below(&w->rng, sim_chance(&w->rng, w->quick_restart) ? 30 : 2000)) *
-                         SIM_MS,
-            .kind = EVENT_START,
-            .node = i});
+    count(w, COUNT_CRASHES_IN_STEP);
+    bool quick = sim_chance(&w->rng, w->quick_restart);
+    uint64_t most_ms = !quick ? 2000 : w->duel ? 8 : 30;
+    sim_add(&w->queue, (sim_event){.at_us = w->now_us + (1 + sim_below(&w->rng, most_ms)) * SIM_MS,
+                                   .kind = EVENT_START,
+                                   .node = i});
     return true;
 }
 
@@ -206,6 +214,7 @@ static bool disk_refuses(cworld *w, uint32_t i) {
     for (size_t k = 0; k < n->out.n && !any; k++) any = is_persist(&n->out.items[k]);
     if (!any || w->calm || !sim_chance(&w->rng, w->disk_full)) return false;
     cnode_crash(w, i);
+    count(w, COUNT_DISKS_FULL);
     sim_add(
         &w->queue,
         (sim_event){.at_us = w->now_us + DISK_RETRY_MS * SIM_MS, .kind = EVENT_START, .node = i});
@@ -223,10 +232,10 @@ static bool carry_out(cworld *w, uint32_t i) {
     for (size_t k = 0; k < n->out.n; k++) {
         const exo_cluster_action *a = &n->out.items[k];
         if (is_persist(a)) continue;
-        if (crashes_here(w, i)) return false;
         if (w->d.trace) trace(w, i, a);
         if (a->kind == EXO_CLUSTER_SEND) cworld_send(w, i, a);
-        if (a->kind == EXO_CLUSTER_APPLIED && a->tag != 0) rules_acknowledged(w, a->tag);
+        if (a->kind == EXO_CLUSTER_APPLIED && a->tag != 0) clients_hear(w, i, a->tag);
+        if (crashes_behind(w, i, a)) return false;
     }
     for (size_t k = 0; k < n->out.n && late; k++) {
         if (is_persist(&n->out.items[k])) persist(w, n, n->out.items[k]);

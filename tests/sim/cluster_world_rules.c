@@ -5,6 +5,7 @@
 #include "sim/cluster_world_impl.h"
 
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,38 @@ void cworld_broken(cworld *w, const char *fmt, ...) {
     vsnprintf(w->result->why, sizeof w->result->why, fmt, args);
     va_end(args);
 }
+
+/* ---- how often ---- */
+
+static const char *const count_names[N_COUNTS] = {
+    [COUNT_EVENTS] = "events",
+    [COUNT_MESSAGES] = "messages",
+    [COUNT_LOST] = "lost",
+    [COUNT_TWICE] = "twice",
+    [COUNT_LATE] = "late",
+    [COUNT_REORDERED] = "out of order",
+    [COUNT_LAST_WORDS] = "of the dead",
+    [COUNT_CUTS] = "networks cut",
+    [COUNT_CUTS_ONE_WAY] = "cut one way",
+    [COUNT_STALLS] = "stalls",
+    [COUNT_STALLS_UNLINKED] = "links lost to stalls",
+    [COUNT_CRASHES] = "crashes",
+    [COUNT_CRASHES_IN_STEP] = "between two actions",
+    [COUNT_DISKS_FULL] = "disks full",
+    [COUNT_DISKS_LOST] = "disks lost",
+    [COUNT_DISKS_DAMAGED] = "disks damaged",
+    [COUNT_CLOCKS_OFF] = "clocks off",
+    [COUNT_MASTERS] = "masters",
+    [COUNT_FORKS] = "provisional masters",
+    [COUNT_COMMANDS] = "commands",
+    [COUNT_COMMANDS_ELSEWHERE] = "on another node",
+    [COUNT_COMMANDS_CUT_OFF] = "node gone",
+    [COUNT_COMMANDS_NO_MASTER] = "no master",
+    [COUNT_COMMANDS_TIMED_OUT] = "client waited no longer",
+    [COUNT_ACKNOWLEDGED] = "acknowledged",
+};
+
+const char *world_count_name(world_count c) { return count_names[c]; }
 
 /* ---- a map ---- */
 
@@ -59,6 +92,20 @@ static bool always(sim_map *m, uint64_t a, uint64_t b, uint64_t value) {
 
 /* ---- after every step ---- */
 
+/* Of what a state holds in memory; unused bytes of it are zero wherever it came from. */
+static uint64_t hash_lists(const exo_state *s) {
+    uint64_t h = exo_hash64(s->nodes, s->n_nodes * sizeof *s->nodes, s->last_slot);
+    for (size_t i = 0; i < s->n_instances; i++) { /* cuts come last */
+        const exo_state_instance *k = &s->instances[i];
+        h = exo_hash64(k, offsetof(exo_state_instance, cuts) + k->n_cuts * sizeof *k->cuts, h);
+    }
+    h = exo_hash64(s->downloads, s->n_downloads * sizeof *s->downloads, h);
+    h = exo_hash64(s->deleted, s->n_deleted * sizeof *s->deleted, h);
+    const uint64_t rest[] = {s->parent, s->fork_slot, s->n_parent_voters};
+    h = exo_hash64(s->parent_voters, s->n_parent_voters * sizeof *s->parent_voters, h);
+    return exo_hash64(rest, sizeof rest, h);
+}
+
 static uint64_t hash_state(const exo_state *s) {
     static exo_buf bytes; /* kept: one simulation runs at a time */
     exo_buf_clear(&bytes);
@@ -74,8 +121,8 @@ static void check_master(cworld *w, uint32_t i) {
     if (n->checked_log == log && n->checked_term == term) return;
     n->checked_log = log;
     n->checked_term = term;
-    w->result->n_masters++;
-    if (exo_cluster_provisional(n->cluster)) w->result->n_forks++;
+    count(w, COUNT_MASTERS);
+    if (exo_cluster_provisional(n->cluster)) count(w, COUNT_FORKS);
     if (!always(&w->leaders, log, exo_raft_term(r), n->id)) {
         cworld_broken(w, "node %u leads term %llu of log %llx as well as another node", i,
                       U(exo_raft_term(r)), U(log));
@@ -97,18 +144,9 @@ void rules_after_step(cworld *w, uint32_t i) {
     n->shown_member = n->disk.member;
     n->shown_index = index;
     if (w->n_nodes > 100) return; /* a state of 1,000 nodes takes longer to hash than to change */
-    if (!always(&w->states, log, index, hash_state(exo_cluster_state_of(n->cluster)))) {
+    if (!always(&w->states, log, index, hash_lists(exo_cluster_state_of(n->cluster)))) {
         cworld_broken(w, "node %u has another state behind entry %llu of log %llx", i, U(index),
                       U(log));
-    }
-}
-
-void rules_acknowledged(cworld *w, uint64_t tag) {
-    sim_request *q = &w->requests[(tag - 1) / 2];
-    uint64_t *at = tag % 2 == 1 ? &q->created : &q->deleted;
-    if (*at == 0) {
-        *at = w->now_us;
-        w->result->n_acknowledged++;
     }
 }
 
@@ -156,17 +194,5 @@ void rules_final(cworld *w) {
         cworld_broken(w, "%s", why);
         return;
     }
-    const exo_state *s = exo_cluster_state_of(w->nodes[0].cluster);
-    for (uint32_t k = 0; k < w->n_requests && !w->lossy; k++) {
-        const sim_request *q = &w->requests[k];
-        char id[EXO_CLUSTER_INSTANCE_BYTES];
-        snprintf(id, sizeof id, "i%u", k);
-        bool there = exo_state_instance_of(s, id) != NULL;
-        if (q->created != 0 && !q->delete_asked && !there) {
-            cworld_broken(w, "instance %s was acknowledged and is gone", id);
-        }
-        if (q->deleted != 0 && there) {
-            cworld_broken(w, "instance %s was deleted, acknowledged, and is there", id);
-        }
-    }
+    clients_final(w);
 }

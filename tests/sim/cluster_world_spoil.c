@@ -8,6 +8,7 @@
 
 static const char *const names[N_SPOILS] = {
     [SPOIL_NONE] = "none",
+    [SPOIL_VOTE_NOT_PERSISTED] = "vote-not-persisted",
     [SPOIL_TERM_NOT_PERSISTED] = "term-not-persisted",
     [SPOIL_ENTRIES_NOT_PERSISTED] = "entries-not-persisted",
     [SPOIL_TRUNCATION_NOT_PERSISTED] = "truncation-not-persisted",
@@ -29,9 +30,10 @@ static const char *const names[N_SPOILS] = {
     [SPOIL_ENTRY_CHANGED] = "entry-changed",
     [SPOIL_IMAGE_LOSES_INSTANCE] = "image-loses-instance",
     [SPOIL_LOGS_MIXED_UP] = "logs-mixed-up",
+    [SPOIL_STALE_REPLY_COUNTED] = "stale-reply-counted",
 };
 
-const char *world_spoil_name(world_spoil s) { return s < N_SPOILS ? names[s] : "unknown"; }
+const char *world_spoil_name(uint32_t s) { return s < N_SPOILS ? names[s] : NULL; }
 
 /* ---- disk ---- */
 
@@ -120,6 +122,8 @@ static uint64_t term_at(const sim_disk *k, uint64_t index) {
 static void spoil_received(const sim_node *to, exo_raft_message *m, world_spoil s) {
     const exo_raft *r = exo_cluster_raft(to->cluster);
     uint64_t last = exo_raft_last_index(r);
+    bool reply = m->type == EXO_RAFT_VOTE_REPLY || m->type == EXO_RAFT_APPEND_REPLY;
+    if (s == SPOIL_STALE_REPLY_COUNTED && reply) m->term = exo_raft_term(r);
     if (m->type != EXO_RAFT_APPEND) return;
     exo_raft_entry *e = (exo_raft_entry *)m->entries;
     if (s == SPOIL_GAP_SKIPPED && m->index > last && m->n_entries > 0) {

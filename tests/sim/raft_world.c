@@ -237,7 +237,9 @@ static void ask(world *w, uint32_t who) {
 static void set_up(world *w) {
     sim_rng *r = &w->rng;
     r->state = w->d.seed * 0x2545F4914F6CDD1Du + 1;
-    w->n_nodes = w->d.n_nodes != 0 ? w->d.n_nodes : (uint32_t)between(w, 1, 7);
+    uint32_t min = w->d.min_nodes != 0 ? w->d.min_nodes : 1;
+    uint32_t max = w->d.min_nodes != 0 ? w->d.max_nodes : 7;
+    w->n_nodes = min < max ? (uint32_t)between(w, min, max) : min;
     w->loss = w->d.peace ? 0 : (double)sim_below(r, 20) / 100.0;
     w->twice = w->d.peace ? 0 : (double)sim_below(r, 10) / 100.0;
     w->delay_us = w->d.peace ? CALM_DELAY_US : between(w, 1, 60) * MS;

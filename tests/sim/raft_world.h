@@ -44,14 +44,13 @@ typedef enum {
     PLANT_ENTRY_CHANGED_ON_THE_WAY,
     N_PLANTS,
 } world_plant;
-const char *world_plant_name(world_plant p);
 
 typedef struct {
     uint64_t seed;
-    uint32_t n_nodes; /* 0 = drawn, 1 to 7 */
-    uint64_t run_ms;  /* with faults; 0 = 20,000 */
-    uint64_t calm_ms; /* without, until all agree; 0 = 20,000 */
-    bool peace;       /* no faults at all */
+    uint32_t min_nodes, max_nodes; /* 0 = 1 to 7; drawn */
+    uint64_t run_ms;               /* with faults; 0 = 20,000 */
+    uint64_t calm_ms;              /* without, until all agree; 0 = 20,000 */
+    bool peace;                    /* no faults at all */
     world_plant plant;
     bool trace; /* print every event */
 } world_desc;

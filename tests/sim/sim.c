@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define WAYS 4 /* children of one item in the heap: fewer cache lines than with two */
+
 uint64_t sim_draw(sim_rng *r) { /* splitmix64 */
     uint64_t z = r->state += 0x9E3779B97F4A7C15u;
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
@@ -30,10 +32,19 @@ void sim_add(sim_queue *q, sim_event e) {
     }
     e.order = q->n_added++;
     size_t i = q->n++;
-    for (; i > 0 && before(&e, &q->items[(i - 1) / 2]); i = (i - 1) / 2) {
-        q->items[i] = q->items[(i - 1) / 2];
+    for (; i > 0 && before(&e, &q->items[(i - 1) / WAYS]); i = (i - 1) / WAYS) {
+        q->items[i] = q->items[(i - 1) / WAYS];
     }
     q->items[i] = e;
+}
+
+/* The one that comes first; q->n or more: there is none. */
+static size_t first_child(const sim_queue *q, size_t i) {
+    size_t best = WAYS * i + 1;
+    for (size_t k = best + 1; k <= WAYS * i + WAYS && k < q->n; k++) {
+        if (before(&q->items[k], &q->items[best])) best = k;
+    }
+    return best;
 }
 
 bool sim_next(sim_queue *q, sim_event *out) {
@@ -41,8 +52,7 @@ bool sim_next(sim_queue *q, sim_event *out) {
     *out = q->items[0];
     sim_event last = q->items[--q->n];
     size_t i = 0, child;
-    while ((child = 2 * i + 1) < q->n) {
-        if (child + 1 < q->n && before(&q->items[child + 1], &q->items[child])) child++;
+    while ((child = first_child(q, i)) < q->n) {
         if (!before(&q->items[child], &last)) break;
         q->items[i] = q->items[child];
         i = child;

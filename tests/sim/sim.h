@@ -31,7 +31,7 @@ typedef struct {
 } sim_event;
 
 typedef struct {
-    sim_event *items; /* a binary heap */
+    sim_event *items; /* a heap */
     size_t n, cap;
     uint64_t n_added;
 } sim_queue;

@@ -8,6 +8,12 @@
  * system does not tell stays as it was. */
 void exo_cpu_info(exo_device_info *out);
 
+/* How many threads of the whole system, the caller among them, want a core now; 0 where it does not
+ * tell.  Does not allocate. */
+uint32_t exo_cpu_wanted(void);
+/* Cores that this process may use now. */
+uint32_t exo_cpu_usable(void);
+
 /* True for an ARM processor with dot product instructions. */
 bool exo_cpu_has_dotprod(void);
 

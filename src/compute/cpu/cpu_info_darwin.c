@@ -23,6 +23,10 @@ static uint64_t available_memory(void) {
 
 bool exo_cpu_has_dotprod(void) { return read_number("hw.optional.arm.FEAT_DotProd") != 0; }
 
+uint32_t exo_cpu_wanted(void) { return 0; }
+
+uint32_t exo_cpu_usable(void) { return (uint32_t)read_number("hw.activecpu"); }
+
 void exo_cpu_info(exo_device_info *out) {
     size_t n = sizeof out->name;
     if (sysctlbyname("machdep.cpu.brand_string", out->name, &n, NULL, 0) != 0) out->name[0] = 0;

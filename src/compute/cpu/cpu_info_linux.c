@@ -7,6 +7,7 @@
 #include "compute/cpu/cpu_info.h"
 
 #ifdef __linux__
+#include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,7 +84,20 @@ static void read_temperature(exo_device_info *out) {
     }
 }
 
-static uint32_t usable_cores(void) {
+/* "0.20 0.18 0.12 2/342 11206": the fourth is runnable/all. */
+uint32_t exo_cpu_wanted(void) {
+    char text[128];
+    int fd = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
+    if (fd >= 0) close(fd);
+    if (n <= 0) return 0;
+    text[n] = '\0';
+    const char *slash = strchr(text, '/');
+    while (slash != NULL && slash > text && slash[-1] >= '0' && slash[-1] <= '9') slash--;
+    return slash != NULL ? (uint32_t)strtoul(slash, NULL, 10) : 0;
+}
+
+uint32_t exo_cpu_usable(void) {
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) == 0) return (uint32_t)CPU_COUNT(&set);
     long n = sysconf(_SC_NPROCESSORS_ONLN);
@@ -96,6 +110,6 @@ void exo_cpu_info(exo_device_info *out) {
     read_cpuinfo(out);
     read_meminfo(out);
     read_temperature(out);
-    out->compute_units = usable_cores();
+    out->compute_units = exo_cpu_usable();
 }
 #endif

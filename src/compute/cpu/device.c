@@ -170,6 +170,16 @@ static exo_status cpu_weight_unpack(exo_device *d, const exo_weight *w, void *ds
 
 static size_t cpu_weight_bytes(const exo_weight *w) { return w->memory_bytes; }
 
+static const void *cpu_weight_packed(const exo_weight *w, size_t *bytes) {
+    *bytes = w->memory_bytes;
+    return w->memory;
+}
+
+static exo_status cpu_weight_adopt(exo_device *d, const exo_packed *p, exo_weight **out,
+                                   exo_error *err) {
+    return exo_weight_adopt(d->pool, p, out, err);
+}
+
 /* One kernel serves rows of both classes. */
 static bool has_classes(const exo_plan *p) {
     (void)p;
@@ -195,6 +205,9 @@ const exo_backend exo_backend_cpu = {
     .weight_destroy = cpu_weight_destroy,
     .weight_unpack = cpu_weight_unpack,
     .weight_bytes = cpu_weight_bytes,
+    .weight_layout = EXO_WEIGHT_LAYOUT,
+    .weight_packed = cpu_weight_packed,
+    .weight_adopt = cpu_weight_adopt,
     .plan_create = exo_cpu_plan_create,
     .plan_has_classes = has_classes,
     .plan_run = exo_cpu_plan_run,

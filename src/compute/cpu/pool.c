@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "compute/cpu/cpu_info.h"
 #include "compute/cpu/shed.h"
 
 #include <pthread.h>
@@ -45,6 +46,8 @@ struct exo_pool {
     uint32_t n_threads, n_running;
     bool spin;
     exo_shed shed;
+    uint64_t looked_ns; /* when the system was last asked what others do */
+    exo_cores cores;
     atomic_uint spin_us; /* now allowed; halves when in vain, doubles when it helped */
     exo_pool_fn fn;
     void *ud;
@@ -54,6 +57,8 @@ struct exo_pool {
     atomic_uint arrived;   /* at the barrier */
     worker workers[];      /* (n_threads - 1): thread i + 1 */
 };
+
+#define LOOK_NS 40000000u /* between two looks at what others do */
 
 /* How long this thread has slept at barriers. */
 static _Thread_local uint64_t slept_ns;
@@ -177,12 +182,26 @@ static uint64_t run_on(exo_pool *p, exo_pool_fn fn, void *ud, uint32_t n) {
 
 void exo_pool_run(exo_pool *p, exo_pool_fn fn, void *ud) { (void)run_on(p, fn, ud, p->n_threads); }
 
+/* Whether a core is free for one more thread; asked only while one is missing. */
+static exo_cores look(exo_pool *p, uint64_t now) {
+    if (p->shed.n_now == p->shed.n_max) return EXO_CORES_UNKNOWN;
+    if (now - p->looked_ns < LOOK_NS) return p->cores;
+    p->looked_ns = now;
+    uint32_t wanted = exo_cpu_wanted(), cores = exo_cpu_usable();
+    bool is_free = wanted - 1 + p->shed.n_now < cores; /* this thread is one of each */
+    p->cores = wanted == 0 || cores == 0 ? EXO_CORES_UNKNOWN
+               : is_free                 ? EXO_CORES_FREE
+                                         : EXO_CORES_BUSY;
+    return p->cores;
+}
+
 void exo_pool_run_some(exo_pool *p, exo_pool_fn fn, void *ud, uint64_t work) {
     uint64_t begin = exo_now_ns();
     exo_shed_run r = {.work = work};
     r.lost_ns = run_on(p, fn, ud, p->shed.n_now);
     r.now_ns = exo_now_ns();
     r.wall_ns = r.now_ns - begin;
+    r.cores = look(p, r.now_ns);
     if (!exo_shed_report(&p->shed, &r)) return;
     exo_debug("CPU: %u of %u threads from now on, for what others do on their cores", p->shed.n_now,
               p->n_threads);

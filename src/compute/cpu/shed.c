@@ -5,31 +5,37 @@
 #define WINDOW_NS     (40 * MS)
 #define FIRST_WAIT_NS (500 * MS)
 #define MAX_WAIT_NS   (4000 * MS)
-#define KEEP_NS       (2000 * MS)
+#define MIN_KEEP_NS   (500 * MS)
+#define FREE_WINDOWS  2
 #define LOST_PERCENT  10 /* of one thread's time, all threads together */
 #define WORSE_PERCENT 110
 
 void exo_shed_init(exo_shed *s, uint32_t n_threads) {
     *s = (exo_shed){.n_max = n_threads, .n_now = n_threads, .wait_ns = FIRST_WAIT_NS};
+    s->hold_ns = MIN_KEEP_NS;
 }
 
-static void new_window(exo_shed *s) { s->window_ns = s->lost_ns = s->n_runs = 0; }
+static void new_window(exo_shed *s) { s->window_ns = s->lost_ns = s->n_runs = s->slowest_ns = 0; }
 
 /* Back to more threads: the time was lost to something that fewer threads do not escape. */
 static bool was_worse(exo_shed *s, uint64_t now, uint64_t run_ns) {
     uint64_t before = s->before_ns;
     s->before_ns = 0;
     if (before == 0 || s->work != s->before_work) return false;
-    if (run_ns * 100 <= before * WORSE_PERCENT) return false;
+    if (run_ns * 100 <= before * WORSE_PERCENT) {
+        s->hold_ns = MIN_KEEP_NS;
+        return false;
+    }
     s->n_now = s->before_n;
-    s->keep_ns = now + KEEP_NS;
+    s->keep_ns = now + s->hold_ns;
+    s->hold_ns = s->hold_ns * 2 < MAX_WAIT_NS ? s->hold_ns * 2 : MAX_WAIT_NS;
     return true;
 }
 
-static bool give_up(exo_shed *s, uint64_t now, uint64_t run_ns) {
+static bool give_up(exo_shed *s, uint64_t now) {
     uint64_t lost = (s->lost_ns + s->window_ns / 2) / s->window_ns; /* threads' worth of time */
     if (lost == 0) lost = 1;
-    s->before_ns = run_ns;
+    s->before_ns = s->slowest_ns;
     s->before_work = s->work;
     s->before_n = s->n_now;
     s->n_now = lost < s->n_now ? s->n_now - (uint32_t)lost : 1;
@@ -40,19 +46,33 @@ static bool give_up(exo_shed *s, uint64_t now, uint64_t run_ns) {
         s->wait_ns = s->wait_ns * 2 < MAX_WAIT_NS ? s->wait_ns * 2 : MAX_WAIT_NS;
     }
     s->retry_ns = now + s->wait_ns;
-    s->trial = false;
+    s->not_free = s->early;
+    s->trial = s->early = false;
+    s->n_free = 0;
     return true;
 }
 
-static bool decide(exo_shed *s, uint64_t now) {
+/* Whether the time has come to see if one more thread helps. */
+static bool is_time(exo_shed *s, uint64_t now, exo_cores cores) {
+    s->n_free = cores == EXO_CORES_FREE ? s->n_free + 1 : 0;
+    s->early = !s->not_free && s->n_free >= FREE_WINDOWS;
+    uint64_t at = s->retry_ns; /* who keeps the cores busy may be where this process may not run */
+    if (cores == EXO_CORES_BUSY) at += MAX_WAIT_NS - s->wait_ns;
+    return s->early || now >= at;
+}
+
+static bool decide(exo_shed *s, uint64_t now, exo_cores cores) {
     uint64_t run_ns = s->window_ns / s->n_runs;
     if (was_worse(s, now, run_ns)) return true;
     bool loses = s->lost_ns * 100 > s->window_ns * LOST_PERCENT;
-    if (loses && s->n_now > 1 && now >= s->keep_ns) return give_up(s, now, run_ns);
-    if (!loses && s->trial) s->wait_ns = FIRST_WAIT_NS;
+    if (loses && s->n_now > 1 && now >= s->keep_ns) return give_up(s, now);
+    if (!loses && s->trial) {
+        s->wait_ns = FIRST_WAIT_NS;
+        s->not_free = false;
+    }
     bool go_on = s->trial && !loses; /* the next one at once */
     s->trial = false;
-    if (s->n_now == s->n_max || (now < s->retry_ns && !go_on)) return false;
+    if (s->n_now == s->n_max || (!is_time(s, now, cores) && !go_on)) return false;
     s->n_now++;
     s->trial = true;
     return true;
@@ -65,8 +85,9 @@ bool exo_shed_report(exo_shed *s, const exo_shed_run *r) {
     s->window_ns += r->wall_ns;
     s->lost_ns += r->lost_ns;
     s->n_runs++;
+    if (r->wall_ns > s->slowest_ns) s->slowest_ns = r->wall_ns;
     if (s->window_ns < WINDOW_NS) return false;
-    bool changed = decide(s, r->now_ns);
+    bool changed = decide(s, r->now_ns, r->cores);
     new_window(s);
     return changed;
 }

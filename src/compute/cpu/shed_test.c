@@ -16,6 +16,7 @@ typedef struct {
     uint64_t now_ns;
     uint32_t free_cores;
     bool everybody_loses; /* time is lost, but fewer threads lose no less */
+    bool tells;           /* whether the system says that a core is free */
 } machine;
 
 static void run(machine *m) {
@@ -23,6 +24,7 @@ static void run(machine *m) {
     uint64_t wall = 40 * MS / (n - over) + (over > 0 ? 10 * MS : 0);
     exo_shed_run r = {.wall_ns = wall, .lost_ns = wall * over, .work = 1};
     if (m->everybody_loses) r.lost_ns = wall / 4 * n;
+    if (m->tells) r.cores = n < m->free_cores ? EXO_CORES_FREE : EXO_CORES_BUSY;
     m->now_ns += wall;
     r.now_ns = m->now_ns;
     (void)exo_shed_report(&m->shed, &r);
@@ -55,6 +57,41 @@ static void test_busy_core(void **state) {
     assert_in_range(until(&m, 2, 10000), 0, 4500);
     for (int i = 0; i < 100; i++) run(&m);
     assert_int_equal(m.shed.n_now, 2);
+}
+
+/* Where the system tells, trials beside the neighbour are rarer, and its end is seen at once. */
+static void test_told(void **state) {
+    (void)state;
+    machine m = {.free_cores = 1, .tells = true};
+    exo_shed_init(&m.shed, 2);
+    assert_in_range(until(&m, 1, 1000), 1, 200);
+    uint64_t begin = m.now_ns, with_two = 0;
+    while (m.now_ns - begin < 20000 * MS) {
+        uint64_t before = m.now_ns;
+        bool two = m.shed.n_now == 2;
+        run(&m);
+        if (two) with_two += m.now_ns - before;
+    }
+    assert_in_range(with_two / MS, 1, 350);
+    m.free_cores = 2;
+    assert_in_range(until(&m, 2, 10000), 0, 200);
+    for (int i = 0; i < 100; i++) run(&m);
+    assert_int_equal(m.shed.n_now, 2);
+}
+
+/* A neighbour that begins within a window makes its mean faster than what comes after it: giving a
+ * thread up is not taken back for that. */
+static void test_begins_within_a_window(void **state) {
+    (void)state;
+    machine m = {.free_cores = 2};
+    exo_shed_init(&m.shed, 2);
+    for (int i = 0; i < 11; i++) run(&m); /* 20 ms each: one run into a window */
+    m.free_cores = 1;
+    assert_in_range(until(&m, 1, 1000), 1, 100);
+    for (int i = 0; i < 10; i++) {
+        run(&m);
+        assert_int_equal(m.shed.n_now, 1);
+    }
 }
 
 static void test_more_threads_than_cores(void **state) {
@@ -92,6 +129,8 @@ static void test_one_thread(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_busy_core),
+        cmocka_unit_test(test_told),
+        cmocka_unit_test(test_begins_within_a_window),
         cmocka_unit_test(test_more_threads_than_cores),
         cmocka_unit_test(test_lost_anyway),
         cmocka_unit_test(test_one_thread),

@@ -8,6 +8,7 @@
 #include "compute/cpu/weight.h"
 
 #include "base/mem.h"
+#include "compute/packed.h"
 
 #include <string.h>
 
@@ -256,9 +257,9 @@ static exo_status check_shape(exo_dtype type, uint32_t n_rows, uint32_t n_cols, 
     return EXO_OK;
 }
 
-exo_status exo_weight_pack(exo_pool *pool, exo_dtype type, uint32_t n_rows, uint32_t n_cols,
-                           const void *src, exo_weight **out, exo_error *err) {
-    *out = NULL;
+/* A weight of this shape; its bytes are still to come. */
+static exo_status shape_weight(exo_dtype type, uint32_t n_rows, uint32_t n_cols, exo_weight **out,
+                               exo_error *err) {
     exo_status st = check_shape(type, n_rows, n_cols, err);
     if (st != EXO_OK) return st;
     exo_weight *w = exo_calloc(1, sizeof *w);
@@ -271,8 +272,30 @@ exo_status exo_weight_pack(exo_pool *pool, exo_dtype type, uint32_t n_rows, uint
     w->n_blocks = n_cols / exo_dtype_get(type)->block_elems;
     w->group_quants = (size_t)w->n_blocks * l->quant_bytes;
     w->group_scales = (size_t)w->n_blocks * l->scale_bytes;
-    size_t quants = (w->n_groups * w->group_quants + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    w->memory_bytes = quants + w->n_groups * w->group_scales;
+    *out = w;
+    return EXO_OK;
+}
+
+static size_t quants_bytes(const exo_weight *w) {
+    return (w->n_groups * w->group_quants + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+static size_t all_bytes(const exo_weight *w) {
+    return quants_bytes(w) + w->n_groups * w->group_scales;
+}
+
+static void place_planes(exo_weight *w, const uint8_t *base) {
+    w->quants = base;
+    w->scales = base + quants_bytes(w);
+}
+
+exo_status exo_weight_pack(exo_pool *pool, exo_dtype type, uint32_t n_rows, uint32_t n_cols,
+                           const void *src, exo_weight **out, exo_error *err) {
+    exo_weight *w = NULL;
+    *out = NULL;
+    exo_status st = shape_weight(type, n_rows, n_cols, &w, err);
+    if (st != EXO_OK) return st;
+    w->memory_bytes = all_bytes(w);
     w->memory = exo_pages_alloc(w->memory_bytes);
     if (w->memory == NULL) {
         size_t bytes = w->memory_bytes;
@@ -281,17 +304,64 @@ exo_status exo_weight_pack(exo_pool *pool, exo_dtype type, uint32_t n_rows, uint
     }
     exo_pages_prefer_huge(w->memory, w->memory_bytes);
     uint8_t *base = w->memory;
-    w->quants = base;
-    w->scales = base + quants;
-    pack_job job = {w, base, base + quants, src, exo_pool_threads(pool)};
+    place_planes(w, base);
+    pack_job job = {w, base, base + quants_bytes(w), src, exo_pool_threads(pool)};
     exo_pool_run(pool, pack_groups, &job);
+    *out = w;
+    return EXO_OK;
+}
+
+typedef struct {
+    const uint8_t *bytes;
+    size_t n_bytes, n_pieces;
+    uint64_t *sums; /* (n_pieces) */
+    uint32_t n_threads;
+} sum_job;
+
+static void sum_pieces(void *ud, uint32_t thread) {
+    const sum_job *j = ud;
+    for (size_t i = thread; i < j->n_pieces; i += j->n_threads) {
+        j->sums[i] = exo_packed_piece_sum(j->bytes, j->n_bytes, i);
+    }
+}
+
+/* exo_packed_sum() by all threads. */
+static exo_status check_sum(exo_pool *pool, const exo_packed *p, exo_error *err) {
+    sum_job j = {p->bytes, p->n_bytes, exo_packed_pieces(p->n_bytes), NULL, exo_pool_threads(pool)};
+    j.sums = exo_malloc(j.n_pieces * sizeof *j.sums);
+    if (j.sums == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for a checksum");
+    exo_pool_run(pool, sum_pieces, &j);
+    uint64_t sum = exo_packed_join(j.sums, j.n_pieces);
+    exo_free(j.sums);
+    if (sum == p->sum) return EXO_OK;
+    return exo_error_set(err, EXO_EFORMAT, "its checksum is wrong");
+}
+
+exo_status exo_weight_adopt(exo_pool *pool, const exo_packed *p, exo_weight **out, exo_error *err) {
+    exo_weight *w = NULL;
+    *out = NULL;
+    exo_status st = shape_weight(p->type, p->n_rows, p->n_cols, &w, err);
+    if (st != EXO_OK) return st;
+    if (all_bytes(w) != p->n_bytes) {
+        st = exo_error_set(err, EXO_EFORMAT, "%zu packed bytes instead of %zu", p->n_bytes,
+                           all_bytes(w));
+    }
+    if (st == EXO_OK) st = check_sum(pool, p, err);
+    if (st != EXO_OK) {
+        exo_free(w);
+        return st;
+    }
+    w->memory = (void *)p->bytes;
+    w->memory_bytes = p->n_bytes;
+    w->borrowed = true;
+    place_planes(w, p->bytes);
     *out = w;
     return EXO_OK;
 }
 
 void exo_weight_free(exo_weight *w) {
     if (w == NULL) return;
-    exo_pages_free(w->memory, w->memory_bytes);
+    if (!w->borrowed) exo_pages_free(w->memory, w->memory_bytes);
     exo_free(w);
 }
 

@@ -48,13 +48,19 @@ struct exo_weight {
     const uint8_t *quants, *scales;
     void *memory;
     size_t memory_bytes;
+    bool borrowed; /* the memory is somebody else's */
 };
+
+/* Changes when the same matrix would be packed to other bytes. */
+#define EXO_WEIGHT_LAYOUT 1
 
 bool exo_weight_supported(exo_dtype type);
 
 /* Packs (n_rows, n_cols) file bytes; the pool's threads share the work. */
 exo_status exo_weight_pack(exo_pool *pool, exo_dtype type, uint32_t n_rows, uint32_t n_cols,
                            const void *src, exo_weight **out, exo_error *err);
+/* Over bytes that were packed before; see weight_adopt in compute/backend.h. */
+exo_status exo_weight_adopt(exo_pool *pool, const exo_packed *p, exo_weight **out, exo_error *err);
 void exo_weight_free(exo_weight *w); /* NULL is allowed */
 
 /* The file's bytes of one block of one row; row < 16 * n_groups. */

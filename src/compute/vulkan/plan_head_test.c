@@ -4,29 +4,9 @@
 #include "base/mem.h"
 #include "compute/vulkan/golden_head.h"
 #include "compute/vulkan/plan.h"
-#include "compute/vulkan/testing.h"
+#include "compute/vulkan/testing_bench.h"
 
 #include <math.h>
-
-typedef struct {
-    exo_vk_instance *instance;
-    exo_vk_device *vk;
-    exo_device *device;
-} bench;
-
-static bench open_bench(const char *driver) {
-    bench b;
-    exo_error err = {0};
-    b.instance = exo_vk_test_instance(driver);
-    b.vk = exo_vk_test_open(b.instance, NULL);
-    exo_vk_test_ok(exo_vk_device_wrap(b.vk, &b.device, &err), &err);
-    return b;
-}
-
-static void close_bench(bench *b) {
-    exo_vk_device_unwrap(b->device);
-    exo_vk_test_close(b->instance, b->vk);
-}
 
 static void check(bench *b, const exo_vk_head_case *c) {
     exo_error err = {.message = ""};

@@ -2,33 +2,9 @@
  * the same bits for every cut of the steps, agrees with the device, records and allocates nothing
  * while it runs, and fails cleanly. */
 #define _GNU_SOURCE /* dl_iterate_phdr */
-#include "compute/cpu/testing_net.h"
 #include "compute/vulkan/golden.h"
-#include "compute/vulkan/host.h"
 #include "compute/vulkan/plan_host.h"
-#include "compute/vulkan/testing.h"
-
-typedef struct {
-    exo_vk_instance *instance;
-    exo_vk_device *vk;
-    exo_device *device;
-} bench;
-
-static bench open_bench(const char *driver) {
-    bench b;
-    exo_error err = {0};
-    test_backend = &exo_backend_vulkan;
-    b.instance = exo_vk_test_instance(driver);
-    b.vk = exo_vk_test_open(b.instance, NULL);
-    exo_vk_test_ok(exo_vk_device_wrap(b.vk, &b.device, &err), &err);
-    b.device->host_desc.n_threads = 2;
-    return b;
-}
-
-static void close_bench(bench *b) {
-    exo_vk_device_unwrap(b->device);
-    exo_vk_test_close(b->instance, b->vk);
-}
+#include "compute/vulkan/testing_plan.h"
 
 /* Absent kernels and how many host points they make of the plan of test_net. */
 typedef struct {
@@ -71,7 +47,7 @@ static void set_absent(bench *b, const split *s) {
 static void test_each_split(void **state) {
     enum { N = 60 };
     static float device[N][VOCAB];
-    bench b = open_bench(*state);
+    bench b = open_bench_of_plans(*state);
     test_net n;
     test_make_net_on(&n, b.device, test_mixed_types);
     assert_null(n.plan->host);
@@ -100,7 +76,7 @@ static void test_all_on_the_cpu(void **state) {
     test_make_net(&n, NULL, 2, false);
     uint64_t want = test_run_tokens(&n, 13, false, TOKENS);
     test_free_net(&n);
-    bench b = open_bench(*state);
+    bench b = open_bench_of_plans(*state);
     for (int k = 0; k < EXO_VK_N_KERNELS; k++) {
         b.device->absent[k] = k != EXO_VK_KERNEL_elementwise;
     }
@@ -115,7 +91,7 @@ static void test_all_on_the_cpu(void **state) {
 /* Rows in and rows out, as a stage in the middle of a pipeline has them. */
 static void test_a_stage_of_rows(void **state) {
     static float x[4][EMBD], want[4][EMBD], got[4][EMBD];
-    bench b = open_bench(*state);
+    bench b = open_bench_of_plans(*state);
     exo_row rows[4];
     for (uint32_t i = 0; i < 4; i++) rows[i] = test_row(0, i);
     for (int i = 0; i < 4 * EMBD; i++) x[i / EMBD][i % EMBD] = (float)(i % 17) * 0.1f - 0.8f;
@@ -146,7 +122,7 @@ static void test_a_stage_of_rows(void **state) {
 }
 
 static void test_steps_only_submit(void **state) {
-    bench b = open_bench(*state);
+    bench b = open_bench_of_plans(*state);
     set_absent(&b, &splits[1]);
     test_net n;
     test_make_net_on(&n, b.device, test_mixed_types);
@@ -165,7 +141,7 @@ static void test_steps_only_submit(void **state) {
 /* A type without kernels is kept in the CPU's layout and comes back as it was. */
 static void test_weights_of_the_cpu(void **state) {
     enum { ROWS = 19, COLS = 64, BYTES = ROWS * COLS * 4 };
-    bench b = open_bench(*state);
+    bench b = open_bench_of_plans(*state);
     static uint8_t file[BYTES], back[BYTES];
     for (int i = 0; i < BYTES; i++) file[i] = (uint8_t)(i * 7);
     b.device->absent[EXO_VK_KERNEL_matmul_f32] = true;
@@ -184,7 +160,7 @@ static void test_weights_of_the_cpu(void **state) {
 /* What kernels do not take goes to the CPU: heads of 6 elements, and f32 products without theirs.
  */
 static void test_golden_problems(void **state) {
-    bench b = open_bench(*state);
+    bench b = open_bench_of_plans(*state);
     exo_error err = {0};
     const exo_vk_attention_case heads = {.n_heads = 4,
                                          .n_kv_heads = 2,
@@ -267,7 +243,7 @@ static void test_experts(void **state) {
     exo_vk_test_ok(exo_backend_cpu.open(0, &one, &host, &err), &err);
     run_experts(host, x, want);
     exo_backend_cpu.close(host);
-    bench b = open_bench(*state);
+    bench b = open_bench_of_plans(*state);
     run_experts(b.device, x, got);
     const split s = {.name = "experts", .tolerance = 2e-3}; /* f16: a unit in the last place */
     expect_near(got[0], want[0], (size_t)4 * EMBD, &s);
@@ -275,7 +251,7 @@ static void test_experts(void **state) {
 }
 
 static void test_too_much_for_the_cpu(void **state) {
-    bench b = open_bench(*state);
+    bench b = open_bench_of_plans(*state);
     test_net n;
     b.device->absent[EXO_VK_KERNEL_matmul_q6_k] = true;
     test_make_net_on(&n, b.device, test_mixed_types);
@@ -293,61 +269,29 @@ static void test_too_much_for_the_cpu(void **state) {
     close_bench(&b);
 }
 
-/* Every heap allocation, then every Vulkan call of plan_create fails once. */
 static void test_creation_failures(void **state) {
-    bench b = open_bench(*state);
+    bench b = open_bench_of_plans(*state);
     test_net n;
     set_absent(&b, &splits[6]);
     set_absent(&b, &splits[0]);
     test_make_net_on(&n, b.device, test_mixed_types);
-    exo_plan_desc desc = test_plan_desc(&n);
-    desc.max_rows = 2;
-    desc.max_logit_rows = 1;
-    uint64_t held = b.vk->memory.stats.held_bytes;
-    for (int calls = 0; calls < 2; calls++) {
-        for (uint64_t k = 1;; k++) {
-            exo_plan *p;
-            if (calls == 0) exo_mem_fail_at(k);
-            if (calls == 1) exo_vk_fail_at(k, VK_ERROR_OUT_OF_HOST_MEMORY);
-            exo_status st = test_backend->plan_create(n.device, &desc, &p, NULL);
-            bool failed = calls == 0 ? exo_mem_failed() : exo_vk_failed();
-            exo_mem_fail_at(0);
-            exo_vk_fail_at(0, VK_SUCCESS);
-            if (st == EXO_OK) test_backend->plan_destroy(p);
-            if (!failed) {
-                assert_int_equal(st, EXO_OK);
-                break;
-            }
-            if (st != EXO_OK) assert_null(p);
-            assert_int_equal(b.vk->memory.stats.held_bytes, held);
-        }
-    }
+    fail_each_creation(&b, &n);
     test_free_net_on(&n);
     close_bench(&b);
 }
 
-/* A call that fails between two host points fails the step; the next step works. */
 static void test_run_failures(void **state) {
-    bench b = open_bench(*state);
+    bench b = open_bench_of_plans(*state);
     static float out[MAX_ROWS][VOCAB];
     test_net n;
     set_absent(&b, &splits[0]);
     test_make_net_on(&n, b.device, test_mixed_types);
-    exo_row row = test_row(0, 0);
-    exo_plan_args args = {.rows = &row, .n_rows = 1, .block_table = n.pages, .logits = out[0]};
-    uint64_t k = 1;
-    for (;; k++) {
-        exo_vk_fail_at(k, VK_ERROR_OUT_OF_DEVICE_MEMORY);
-        exo_status st = test_backend->plan_run(n.plan, &args, NULL);
-        bool failed = exo_vk_failed();
-        exo_vk_fail_at(0, VK_SUCCESS);
-        assert_int_equal(st, failed ? EXO_ENOMEM : EXO_OK);
-        assert_int_equal(test_backend->plan_run(n.plan, &args, NULL), EXO_OK);
-        if (!failed) break;
-    }
-    assert_true(k > 2 * (LAYERS + 1)); /* a submission and a wait for each piece */
+    /* a submission and a wait for each piece between two host points */
+    assert_true(fail_each_call_of_a_step(&n) >= 2 * (LAYERS + 1));
     atomic_bool cancel = true;
-    args.cancel = &cancel;
+    exo_row row = test_row(0, 0);
+    exo_plan_args args = {
+        .rows = &row, .n_rows = 1, .block_table = n.pages, .logits = out[0], .cancel = &cancel};
     assert_int_equal(test_backend->plan_run(n.plan, &args, NULL), EXO_ECANCELED);
     test_free_net_on(&n);
     close_bench(&b);

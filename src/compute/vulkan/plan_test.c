@@ -1,30 +1,7 @@
 /* Whole plans on a Vulkan device: the same bits for every cut of the steps, page layout, company
  * and variant of the kernels; nothing recorded or allocated by a step; refusals and failures. */
 #define _GNU_SOURCE /* dl_iterate_phdr */
-#include "compute/cpu/testing_net.h"
-#include "compute/vulkan/plan.h"
-#include "compute/vulkan/testing.h"
-
-typedef struct {
-    exo_vk_instance *instance;
-    exo_vk_device *vk;
-    exo_device *device;
-} bench;
-
-static bench open_bench(const char *driver) {
-    bench b;
-    exo_error err = {0};
-    test_backend = &exo_backend_vulkan;
-    b.instance = exo_vk_test_instance(driver);
-    b.vk = exo_vk_test_open(b.instance, NULL);
-    exo_vk_test_ok(exo_vk_device_wrap(b.vk, &b.device, &err), &err);
-    return b;
-}
-
-static void close_bench(bench *b) {
-    exo_vk_device_unwrap(b->device);
-    exo_vk_test_close(b->instance, b->vk);
-}
+#include "compute/vulkan/testing_plan.h"
 
 /* One device for the tests that leave it as they found it: its pipelines are made once. */
 static bench shared;
@@ -40,7 +17,7 @@ static int close_shared(void **state) {
 static bench share_bench(const char *driver) {
     if (shared_driver != NULL && strcmp(shared_driver, driver) == 0) return shared;
     (void)close_shared(NULL);
-    shared = open_bench(driver);
+    shared = open_bench_of_plans(driver);
     shared_driver = driver;
     return shared;
 }
@@ -124,7 +101,7 @@ static const exo_dtype one_type[LAYERS][N_W] = {
 
 /* As a GPU lays work over its lanes: compiling that takes a CPU longer, so fewer ways. */
 static void test_same_bits_of_a_gpu(void **state) {
-    bench b = open_bench(*state);
+    bench b = open_bench_of_plans(*state);
     test_net n;
     b.device->shaders.shape = exo_vk_shape_of(&b.vk->caps, VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU);
     for (int k = 0; k < EXO_VK_N_KERNELS; k++) {
@@ -177,7 +154,7 @@ static void test_same_bits_in_classes(void **state) {
 
 /* A variant differs from another in speed only. */
 static void test_variants_agree(void **state) {
-    bench b = open_bench(*state);
+    bench b = open_bench_of_plans(*state);
     uint64_t want = 0;
     for (int v = 0; v < EXO_VK_N_VARIANTS; v++) {
         if (!exo_vk_variant_possible(b.vk, EXO_VK_KERNEL_attention, (exo_vk_variant)v)) continue;
@@ -255,7 +232,7 @@ static void expect_refused(test_net *n, const exo_plan_desc *desc, exo_status wa
 }
 
 static void test_refusals(void **state) {
-    bench b = open_bench(*state);
+    bench b = open_bench_of_plans(*state);
     test_net n;
     test_make_net_on(&n, b.device, test_mixed_types);
     exo_plan_desc desc = test_plan_desc(&n);
@@ -309,54 +286,20 @@ static void test_bad_input(void **state) {
 
 /* ---- failures ---- */
 
-/* Every heap allocation, then every Vulkan call of plan_create fails once. */
 static void test_creation_failures(void **state) {
-    bench b = open_bench(*state);
+    bench b = open_bench_of_plans(*state);
     test_net n;
     test_make_net_on(&n, b.device, test_mixed_types);
-    exo_plan_desc desc = test_plan_desc(&n);
-    desc.max_rows = 2;
-    desc.max_logit_rows = 1;
-    uint64_t held = b.vk->memory.stats.held_bytes;
-    for (int calls = 0; calls < 2; calls++) {
-        for (uint64_t k = 1;; k++) {
-            exo_plan *p;
-            if (calls == 0) exo_mem_fail_at(k);
-            if (calls == 1) exo_vk_fail_at(k, VK_ERROR_OUT_OF_HOST_MEMORY);
-            exo_status st = test_backend->plan_create(n.device, &desc, &p, NULL);
-            bool failed = calls == 0 ? exo_mem_failed() : exo_vk_failed();
-            exo_mem_fail_at(0);
-            exo_vk_fail_at(0, VK_SUCCESS);
-            if (st == EXO_OK) test_backend->plan_destroy(p);
-            if (!failed) {
-                assert_int_equal(st, EXO_OK);
-                break;
-            }
-            if (st != EXO_OK) assert_null(p);
-            assert_int_equal(b.vk->memory.stats.held_bytes, held);
-        }
-    }
+    fail_each_creation(&b, &n);
     test_free_net_on(&n);
     close_bench(&b);
 }
 
-/* A failed submission fails the step; the next step works. */
 static void test_run_failures(void **state) {
     bench b = share_bench(*state);
-    static float out[MAX_ROWS][VOCAB];
     test_net n;
     test_make_net_on(&n, b.device, test_mixed_types);
-    exo_row row = test_row(0, 0);
-    exo_plan_args args = {.rows = &row, .n_rows = 1, .block_table = n.pages, .logits = out[0]};
-    for (uint64_t k = 1;; k++) {
-        exo_vk_fail_at(k, VK_ERROR_OUT_OF_DEVICE_MEMORY);
-        exo_status st = test_backend->plan_run(n.plan, &args, NULL);
-        bool failed = exo_vk_failed();
-        exo_vk_fail_at(0, VK_SUCCESS);
-        assert_int_equal(st, failed ? EXO_ENOMEM : EXO_OK);
-        assert_int_equal(test_backend->plan_run(n.plan, &args, NULL), EXO_OK);
-        if (!failed) break;
-    }
+    assert_true(fail_each_call_of_a_step(&n) > 0);
     test_free_net_on(&n);
     leave_bench(&b);
 }
