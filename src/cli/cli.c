@@ -125,6 +125,19 @@ bool exo_cli_float(const exo_command *c, const char *name, const char *text, dou
     return true;
 }
 
+bool exo_cli_kv(const exo_command *c, const char *text, bool *f16, bool *q8_0) {
+    if (text == NULL) return true;
+    if (*f16) {
+        exo_cli_usage(c, "--kv %s and --kv-f16: one of them", text);
+        return false;
+    }
+    *f16 = strcmp(text, "f16") == 0;
+    *q8_0 = strcmp(text, "q8_0") == 0;
+    if (*f16 || *q8_0 || strcmp(text, "f32") == 0) return true;
+    exo_cli_usage(c, "--kv must be f32, f16 or q8_0, not %s", text);
+    return false;
+}
+
 bool exo_cli_device(const exo_command *c, const char *text) {
     if (text == NULL || exo_seat_is_gpu(text)) return true;
     size_t digits = strncmp(text, "cpu:", 4) == 0 ? strspn(text + 4, "0123456789") : 0;

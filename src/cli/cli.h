@@ -53,6 +53,8 @@ bool exo_cli_u64(const exo_command *c, const char *name, const char *text, uint6
 bool exo_cli_float(const exo_command *c, const char *name, const char *text, double min, double max,
                    float *out);
 
+/* --kv TYPE (NULL: as --kv-f16 left it): f32, f16 or q8_0; false after one line on stderr. */
+bool exo_cli_kv(const exo_command *c, const char *text, bool *f16, bool *q8_0);
 /* False after one line on stderr: not a device's name.  NULL is the default. */
 bool exo_cli_device(const exo_command *c, const char *text);
 
