@@ -97,7 +97,7 @@ void exo_pages_prefer_huge(void *p, size_t bytes) {
     if (bytes < HUGE_PAGE_FROM || madvise(p, bytes, MADV_HUGEPAGE) == 0) return;
     int why = errno; /* EINVAL: a kernel without them */
     if (!atomic_flag_test_and_set(&told)) {
-        exo_info("memory: huge pages are refused (error %d): small ones do, a little slower", why);
+        exo_warn("memory: huge pages are refused (error %d): small ones do, a little slower", why);
     }
 #else
     (void)p;

@@ -25,6 +25,11 @@ bool exo_cpu_has_dotprod(void) { return read_number("hw.optional.arm.FEAT_DotPro
 
 uint32_t exo_cpu_wanted(void) { return 0; }
 
+bool exo_cpu_pin(uint32_t i) {
+    (void)i;
+    return false;
+}
+
 uint32_t exo_cpu_usable(void) { return (uint32_t)read_number("hw.activecpu"); }
 
 void exo_cpu_info(exo_device_info *out) {

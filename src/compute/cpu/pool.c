@@ -48,6 +48,7 @@ struct exo_pool {
     exo_shed shed;
     uint64_t looked_ns; /* when the system was last asked what others do */
     exo_cores cores;
+    uint32_t told_cores; /* the last number said to be too small; 0: none */
     atomic_uint spin_us; /* now allowed; halves when in vain, doubles when it helped */
     exo_pool_fn fn;
     void *ud;
@@ -182,12 +183,25 @@ static uint64_t run_on(exo_pool *p, exo_pool_fn fn, void *ud, uint32_t n) {
 
 void exo_pool_run(exo_pool *p, exo_pool_fn fn, void *ud) { (void)run_on(p, fn, ud, p->n_threads); }
 
-/* Whether a core is free for one more thread; asked only while one is missing. */
+/* Cores can be taken away, and come back, while the process runs. */
+static void tell_cores(exo_pool *p, uint32_t cores) {
+    bool few = cores != 0 && cores < p->shed.n_max;
+    if (few && cores != p->told_cores) {
+        exo_warn("CPU: this process may use only %u core(s) now: %u of %u threads compute", cores,
+                 p->shed.n_now, p->n_threads);
+    }
+    p->told_cores = few ? cores : 0;
+}
+
+/* Whether a core is free for one more thread, while one is missing. */
 static exo_cores look(exo_pool *p, uint64_t now) {
-    if (p->shed.n_now == p->shed.n_max) return EXO_CORES_UNKNOWN;
     if (now - p->looked_ns < LOOK_NS) return p->cores;
     p->looked_ns = now;
-    uint32_t wanted = exo_cpu_wanted(), cores = exo_cpu_usable();
+    p->cores = EXO_CORES_UNKNOWN;
+    uint32_t cores = exo_cpu_usable();
+    tell_cores(p, cores);
+    if (p->shed.n_now == p->shed.n_max) return p->cores;
+    uint32_t wanted = exo_cpu_wanted();
     bool is_free = wanted - 1 + p->shed.n_now < cores; /* this thread is one of each */
     p->cores = wanted == 0 || cores == 0 ? EXO_CORES_UNKNOWN
                : is_free                 ? EXO_CORES_FREE
@@ -210,6 +224,22 @@ void exo_pool_run_some(exo_pool *p, exo_pool_fn fn, void *ud, uint64_t work) {
 void exo_pool_limit(exo_pool *p, uint32_t n) {
     n = n == 0 ? 1 : n;
     exo_shed_init(&p->shed, n < p->n_threads ? n : p->n_threads);
+}
+
+typedef struct {
+    atomic_bool refused;
+} pin_job;
+
+static void pin_worker(void *ud, uint32_t thread) {
+    pin_job *j = ud;
+    if (thread > 0 && !exo_cpu_pin(thread)) atomic_store(&j->refused, true);
+}
+
+bool exo_pool_pin(exo_pool *p) {
+    pin_job j;
+    atomic_init(&j.refused, false);
+    exo_pool_run(p, pin_worker, &j);
+    return !atomic_load(&j.refused);
 }
 
 uint32_t exo_pool_threads(const exo_pool *p) { return p->n_threads; }

@@ -33,6 +33,10 @@ void exo_pool_run_some(exo_pool *p, exo_pool_fn fn, void *ud, uint64_t work);
 /* No more than n threads take part in exo_pool_run_some() from now on; between runs only. */
 void exo_pool_limit(exo_pool *p, uint32_t n);
 
+/* Binds each worker to a core of its own, the fastest first; the caller's thread, which has other
+ * things to do, stays free.  False when the system refuses. */
+bool exo_pool_pin(exo_pool *p);
+
 /* Inside fn only: how many threads this run has; returns when all of them have called it. */
 uint32_t exo_pool_running(const exo_pool *p);
 void exo_pool_barrier(exo_pool *p);

@@ -5,6 +5,8 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -51,6 +53,39 @@ static void test_round_trip(void **state) {
     exo_pool_destroy(pool);
 }
 
+/* Bytes packed before make the same weight again; others are refused. */
+static void test_adopted(void **state) {
+    (void)state;
+    enum { ROWS = 37, COLS = 512 };
+    exo_pool *pool;
+    exo_weight *w, *again;
+    exo_error err;
+    size_t n = ROWS * exo_dtype_row_bytes(EXO_Q8_0, COLS);
+    uint8_t *file = malloc(n), *back = malloc(n);
+    assert_true(file != NULL && back != NULL);
+    for (size_t i = 0; i < n; i++) file[i] = (uint8_t)(i * 7 + i / 251);
+    assert_int_equal(exo_pool_create(2, false, &pool, NULL), EXO_OK);
+    assert_int_equal(exo_weight_pack(pool, EXO_Q8_0, ROWS, COLS, file, &w, &err), EXO_OK);
+    exo_packed p = {EXO_Q8_0, ROWS, COLS, w->memory, w->memory_bytes, 0};
+    p.sum = exo_packed_sum(p.bytes, p.n_bytes);
+    assert_int_equal(exo_weight_adopt(pool, &p, &again, &err), EXO_OK);
+    exo_weight_unpack(again, back);
+    assert_memory_equal(back, file, n);
+    exo_weight_free(again); /* the bytes stay w's */
+    exo_packed wrong[3] = {p, p, p};
+    wrong[0].sum++;
+    wrong[1].n_bytes--;
+    wrong[2].n_rows += EXO_GROUP_ROWS;
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(exo_weight_adopt(pool, &wrong[i], &again, &err), EXO_EFORMAT);
+        assert_null(again);
+    }
+    exo_weight_free(w);
+    exo_pool_destroy(pool);
+    free(file);
+    free(back);
+}
+
 static void test_refusals(void **state) {
     (void)state;
     static const uint8_t file[1024];
@@ -78,6 +113,7 @@ static void test_refusals(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_adopted),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
