@@ -139,7 +139,7 @@ endif()
 include(cmake/fuzz.cmake) # the corpora, replayed
 
 # Real processes, driven by pytest; they run the release binary unless EXO names another.
-foreach(suite cli api reasoning cluster election architectures hosts cross_device_discovery clients slow tiny pull safetensors convert mutants telemetry membership downloads own_api top)
+foreach(suite cli api reasoning cluster election architectures hosts cross_device_discovery clients slow tiny pull safetensors convert mutants telemetry membership downloads own_api top partition log_faults doctor)
     add_test(NAME integration_${suite}
         COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/integration/test_${suite}.py
         WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
@@ -147,7 +147,7 @@ foreach(suite cli api reasoning cluster election architectures hosts cross_devic
 endforeach()
 set_tests_properties(integration_pull PROPERTIES COST 250) # two minutes, nearly all of them waiting
 # Where answers have deadlines of seconds, nothing else may run.
-foreach(suite cli api reasoning cluster election hosts cross_device_discovery clients slow tiny)
+foreach(suite cli api reasoning cluster election hosts cross_device_discovery clients slow tiny partition)
     set_tests_properties(integration_${suite} PROPERTIES RUN_SERIAL TRUE)
 endforeach()
 
@@ -247,5 +247,13 @@ endforeach()
 add_test(NAME sim_seeds COMMAND raft_sim --seeds 1000)
 add_test(NAME sim_planted_bugs COMMAND raft_sim --plants --seeds 10000)
 add_test(NAME sim_clusters COMMAND cluster_sim --seeds 200)
-add_test(NAME sim_clusters_planted_bugs COMMAND cluster_sim --plants --seeds 200)
-set_tests_properties(sim_seeds sim_planted_bugs sim_clusters sim_clusters_planted_bugs PROPERTIES LABELS sim TIMEOUT 600)
+add_test(NAME sim_clusters_planted_bugs COMMAND tests/sim/plants.sh $<TARGET_FILE:cluster_sim>
+    WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+add_test(NAME sim_regressions COMMAND tests/sim/regressions.sh $<TARGET_FILE:cluster_sim>
+    WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+add_test(NAME sim_options COMMAND tests/sim/options.sh $<TARGET_FILE:cluster_sim>
+    $<TARGET_FILE:raft_sim> WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+add_test(NAME sim_election COMMAND tests/sim/election.sh WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+set_tests_properties(sim_seeds sim_planted_bugs sim_clusters sim_clusters_planted_bugs
+    sim_regressions sim_options sim_election PROPERTIES LABELS sim TIMEOUT 600
+    SKIP_RETURN_CODE 77)

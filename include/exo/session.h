@@ -17,6 +17,7 @@ typedef struct {                   /* all-zero = sensible defaults */
     uint32_t ctx_tokens;           /* 0 = the model's trained context, at most 8192 */
     uint32_t prefill_chunk;        /* tokens per step; 0 = chosen */
     bool kv_f16;                   /* keys and values in f16 instead of f32 */
+    bool kv_q8_0;                  /* or in q8_0: heads of a multiple of 32, CPU only */
     exo_progress_fn load_progress; /* bytes of weights */
     void *ud;
 } exo_session_desc;

@@ -14,6 +14,7 @@
 #include "api/testing.h"
 #include "base/buf.h"
 #include "base/clock.h"
+#include "node/node_impl.h"
 
 #include <arpa/inet.h>
 #include <sys/socket.h>
@@ -390,6 +391,47 @@ static void test_many_clients_come_and_go(void **ud) {
     test_whole_answer_and_stream(NULL);
 }
 
+/* ---- events ---- */
+
+typedef struct {
+    exo_loop_call call;
+    exo_latch *done;
+} flood_call;
+
+/* LOOP: far more than a connection's buffers hold. */
+static void flood(exo_node *n, exo_loop_call *call) {
+    exo_event e = {.type = EXO_EVENT_DOWNLOAD_STARTED, .node = 7};
+    memset(e.model_id, 'x', sizeof e.model_id - 1);
+    for (uint64_t i = 0; i < 40000; i++) {
+        exo_cluster_action a = {.log_id = 9, .index = 1000 + i, .event = &e};
+        exo_events_applied(n, &a);
+    }
+    exo_latch_set(((flood_call *)call)->done);
+}
+
+static void test_who_reads_events_too_slowly_is_cut_with_a_reason(void **ud) {
+    (void)ud;
+    exo_buf in = {0};
+    flood_call c = {.call = {.run = flood}};
+    int little = 4096, fd = dial();
+    assert_int_equal(exo_latch_create(&c.done, NULL), EXO_OK);
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &little, sizeof little);
+    write_request(fd, "GET", "/events?stream=true", "", true);
+    read_until(fd, &in, ": events\n\n");
+    exo_node_post(node.node, &c.call);
+    assert_true(exo_latch_wait(c.done, DEADLINE_S * 1000));
+    assert_serves(); /* nobody else waits for that client */
+    read_until(fd, &in, NULL);
+    close(fd);
+    const char *error = strstr(exo_buf_str(&in), "event: error\ndata: {\"error\":");
+    assert_non_null(error);
+    assert_non_null(strstr(error, "ask again with since"));
+    assert_true(in.n < 20u << 20 && strstr(exo_buf_str(&in), "\"index\":1000,") < error);
+    exo_buf_finish(&in);
+    exo_latch_destroy(c.done);
+    assert_replies("GET", "/events?since=40998", "", 200, "\"index\":40999,"); /* kept */
+}
+
 /* ---- instances and ends ---- */
 
 static void test_a_deleted_instance_ends_its_answers(void **ud) {
@@ -496,6 +538,7 @@ int main(void) {
         cmocka_unit_test(test_a_client_that_resets_is_gone_too),
         cmocka_unit_test(test_clients_that_leave_inside_a_request),
         cmocka_unit_test(test_many_clients_come_and_go),
+        cmocka_unit_test(test_who_reads_events_too_slowly_is_cut_with_a_reason),
         cmocka_unit_test(test_a_deleted_instance_ends_its_answers),
         cmocka_unit_test(test_stop_ends_open_connections),
         cmocka_unit_test(test_the_node_may_end_while_answers_run),

@@ -29,6 +29,27 @@ static void blocks_are_aligned_and_do_not_overlap(void **state) {
     assert_int_equal(a.used_bytes, 0);
 }
 
+static void what_is_cleared_keeps_one_block_for_the_next_use(void **state) {
+    (void)state;
+    exo_arena a = {.limit_bytes = 20000};
+    exo_arena_clear(&a); /* nothing in it yet */
+    for (size_t i = 0; i < 3; i++) assert_non_null(exo_arena_alloc(&a, 5000));
+    const exo_arena_block *newest = a.head;
+    exo_arena_clear(&a);
+    assert_ptr_equal(a.head, newest);
+    assert_int_equal(a.used_bytes, 0);
+    assert_int_equal(a.limit_bytes, 20000);
+    unsigned char *p = exo_arena_alloc(&a, 4000);
+    assert_non_null(p);
+    assert_ptr_equal(a.head, newest);
+    memset(p, 1, 4000);
+    assert_null(exo_arena_alloc(&a, 19000));
+    assert_false(exo_arena_ok(&a));
+    exo_arena_clear(&a);
+    assert_true(exo_arena_ok(&a));
+    exo_arena_finish(&a);
+}
+
 static void zeroed_memory_is_zero(void **state) {
     (void)state;
     exo_arena a = {0};
@@ -85,6 +106,7 @@ static void a_failed_allocation_is_remembered(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(blocks_are_aligned_and_do_not_overlap),
+        cmocka_unit_test(what_is_cleared_keeps_one_block_for_the_next_use),
         cmocka_unit_test(zeroed_memory_is_zero),
         cmocka_unit_test(strings_are_copied_with_their_length),
         cmocka_unit_test(the_limit_holds_and_survives_finish),

@@ -2,6 +2,7 @@
 #define _DEFAULT_SOURCE
 #include "cli/cli.h"
 
+#include "engine/pack_cache.h"
 #include "engine/seat.h"
 #include "model/arch.h"
 
@@ -124,12 +125,38 @@ bool exo_cli_float(const exo_command *c, const char *name, const char *text, dou
     return true;
 }
 
+bool exo_cli_kv(const exo_command *c, const char *text, bool *f16, bool *q8_0) {
+    if (text == NULL) return true;
+    if (*f16) {
+        exo_cli_usage(c, "--kv %s and --kv-f16: one of them", text);
+        return false;
+    }
+    *f16 = strcmp(text, "f16") == 0;
+    *q8_0 = strcmp(text, "q8_0") == 0;
+    if (*f16 || *q8_0 || strcmp(text, "f32") == 0) return true;
+    exo_cli_usage(c, "--kv must be f32, f16 or q8_0, not %s", text);
+    return false;
+}
+
 bool exo_cli_device(const exo_command *c, const char *text) {
     if (text == NULL || exo_seat_is_gpu(text)) return true;
     size_t digits = strncmp(text, "cpu:", 4) == 0 ? strspn(text + 4, "0123456789") : 0;
     if (digits > 0 && text[4 + digits] == '\0') return true;
     exo_cli_usage(c, "--device must be like cpu:0 or vulkan:0, not \"%s\"", text);
     return false;
+}
+
+bool exo_cli_keep_packed(const char *data_dir) {
+    char dir[1200];
+    exo_error err = {0};
+    snprintf(dir, sizeof dir, "%s/packed", data_dir);
+    exo_pack_settings s = {.dir = dir};
+    if (exo_pack_settings_read(getenv("EXO_PACK_CACHE"), &s, &err) != EXO_OK) {
+        exo_cli_fail(&err);
+        return false;
+    }
+    exo_pack_cache_set(&s);
+    return true;
 }
 
 const char *exo_cli_data_dir(void) {

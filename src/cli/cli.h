@@ -53,6 +53,8 @@ bool exo_cli_u64(const exo_command *c, const char *name, const char *text, uint6
 bool exo_cli_float(const exo_command *c, const char *name, const char *text, double min, double max,
                    float *out);
 
+/* --kv TYPE (NULL: as --kv-f16 left it): f32, f16 or q8_0; false after one line on stderr. */
+bool exo_cli_kv(const exo_command *c, const char *text, bool *f16, bool *q8_0);
 /* False after one line on stderr: not a device's name.  NULL is the default. */
 bool exo_cli_device(const exo_command *c, const char *text);
 
@@ -60,6 +62,9 @@ bool exo_cli_device(const exo_command *c, const char *text);
 
 /* EXO_HOME, or ~/.exo. */
 const char *exo_cli_data_dir(void);
+/* Packed weights are kept in this directory, as EXO_PACK_CACHE says; false after one line on
+ * stderr: it says nothing known. */
+bool exo_cli_keep_packed(const char *data_dir);
 /* Opens what -m names. */
 exo_status exo_cli_open_model(const char *name, exo_model **out, exo_error *err);
 /* The same as a bare file: its vocabulary is enough for some commands. */

@@ -19,7 +19,7 @@
 typedef struct {
     const char *model, *device;
     uint32_t pp, tg, batch, threads, depth;
-    bool kv_f16, times;
+    bool kv_f16, kv_q8_0, times;
 } bench_options;
 
 typedef struct {
@@ -69,10 +69,10 @@ static exo_status decode(bench_state *s, const bench_options *o, uint32_t pos, e
     return run_step(s, err);
 }
 
-/* Gives every sequence the pages of the first `depth` positions, as if they had been read: what is
- * in them does not change the speed of looking at it.  Pages are handed out one step at a time. */
+/* Gives every sequence the pages of the first `depth` positions, as if they had been read:
+ * any numbers, but in memory of their own.  Pages are handed out one step at a time. */
 static exo_status pretend(bench_state *s, const bench_options *o, exo_error *err) {
-    exo_status st = EXO_OK;
+    exo_status st = exo_shard_pretend_kv(s->shard, err);
     for (uint32_t pos = PAGE - 1; pos < o->depth && st == EXO_OK; pos += PAGE) {
         exo_step_clear(&s->step);
         for (uint32_t seq = 0; seq < o->batch; seq++) {
@@ -100,7 +100,7 @@ static exo_status load(bench_state *s, const bench_options *o, exo_error *err) {
     exo_shard_desc d = {.layer_end = h->n_layers,
                         .has_embedding = true,
                         .has_head = true,
-                        .kv_type = o->kv_f16 ? EXO_F16 : EXO_F32,
+                        .kv_type = exo_kv_type_of(o->kv_f16, o->kv_q8_0),
                         .ctx_tokens = ctx,
                         .max_seqs = o->batch,
                         .max_rows = CHUNK_ROWS,
@@ -197,23 +197,21 @@ static int print_result(const bench_state *s, const bench_options *o, bool as_js
 static int run(int argc, char **argv) {
     const exo_command *c = &exo_cmd_bench;
     bench_options o = {.device = "cpu:0", .pp = 512, .tg = 128, .batch = 1};
-    const char *pp = NULL, *tg = NULL, *batch = NULL, *threads = NULL, *depth = NULL;
+    const char *pp = NULL, *tg = NULL, *batch = NULL, *threads = NULL, *depth = NULL, *kv = NULL;
     bool as_json = false;
-    const exo_option options[] = {{.name = "m", .value = &o.model},
-                                  {.name = "pp", .value = &pp},
-                                  {.name = "tg", .value = &tg},
-                                  {.name = "depth", .value = &depth},
-                                  {.name = "batch", .value = &batch},
-                                  {.name = "device", .value = &o.device},
-                                  {.name = "threads", .value = &threads},
-                                  {.name = "kv-f16", .seen = &o.kv_f16},
-                                  {.name = "json", .seen = &as_json},
-                                  {.name = "times", .seen = &o.times},
-                                  {0}};
+    const exo_option options[] = {
+        {.name = "m", .value = &o.model},       {.name = "pp", .value = &pp},
+        {.name = "tg", .value = &tg},           {.name = "depth", .value = &depth},
+        {.name = "batch", .value = &batch},     {.name = "device", .value = &o.device},
+        {.name = "threads", .value = &threads}, {.name = "kv-f16", .seen = &o.kv_f16},
+        {.name = "json", .seen = &as_json},     {.name = "kv", .value = &kv},
+        {.name = "times", .seen = &o.times},    {0}};
     int rc = exo_cli_parse(c, argc, argv, options, NULL, 0);
     if (rc != EXO_EXIT_OK) return rc;
     if (o.model == NULL) return exo_cli_usage(c, "-m MODEL is missing");
-    if (!exo_cli_device(c, o.device)) return EXO_EXIT_USAGE;
+    if (!exo_cli_device(c, o.device) || !exo_cli_kv(c, kv, &o.kv_f16, &o.kv_q8_0)) {
+        return EXO_EXIT_USAGE;
+    }
     if (!exo_cli_u32(c, "pp", pp, 0, 1u << 20, &o.pp) ||
         !exo_cli_u32(c, "tg", tg, 0, 1u << 20, &o.tg) ||
         !exo_cli_u32(c, "depth", depth, 0, 1u << 20, &o.depth) ||
@@ -242,12 +240,13 @@ static int run(int argc, char **argv) {
 const exo_command exo_cmd_bench = {
     .name = "bench",
     .summary = "measure a model's speed on this machine",
-    .help = "usage: exo bench -m MODEL [--pp N] [--tg N] [--batch B] [--threads N] [--kv-f16]\n"
+    .help = "usage: exo bench -m MODEL [--pp N] [--tg N] [--batch B] [--threads N] [--kv TYPE]\n"
             "                 [--depth N] [--device D] [--json [--times]]\n\n"
             "  --pp N      prompt tokens (default 512)\n"
             "  --tg N      tokens to decode after it (default 128)\n"
             "  --batch B   sequences decoded together (default 1)\n"
             "  --depth N   decode behind N positions that count as read (default: behind --pp)\n"
+            "  --kv TYPE   keys and values in f32 (default), f16 or q8_0; --kv-f16 is --kv f16\n"
             "  --times     with --json: when each step of decoding ended (seconds since boot)\n\n"
             "read_gbps is the rate at which decoding reads weights; peak_read_gbps is what plain\n"
             "reading reaches on this machine with as many threads, measured in the same run.\n\n"

@@ -163,8 +163,11 @@ static void judge_dialled(const json_t *d, findings *f) {
     }
 }
 
-static void show(const json_t *d, bool runs) {
+static void show(const json_t *d, const json_t *state) {
     findings f = {0};
+    bool runs = state != NULL;
+    const char *trouble = text_of(json_object_get(state, "log"), "trouble");
+    if (*trouble != '\0') find(&f, "%s", trouble);
     size_t used = show_interfaces(d, runs, &f);
     const char *off = text_of(d, "off"), *dns_sd = text_of(d, "dns_sd_off");
     printf("\nways\n  beacon     %s\n  DNS-SD     %s\n", *off == '\0' ? "UDP port 52417" : off,
@@ -242,7 +245,7 @@ static int doctor(int argc, char **argv) {
         rc = exo_cli_print_json(json_incref(d));
     } else if (st == EXO_OK) {
         show_node(state, d, data_dir);
-        show(d, state != NULL);
+        show(d, state);
     } else {
         rc = exo_cli_fail(&err);
     }

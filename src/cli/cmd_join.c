@@ -83,7 +83,9 @@ static int join(int argc, char **argv) {
     json_decref(state);
     if (st == EXO_EINVAL) return exo_cli_usage(c, "%s", err.message);
     if (st != EXO_OK) return exo_cli_fail(&err);
-    printf("joined the cluster of %s%s\n", offer.name,
+    bool usual = strcmp(offer.name_space, EXO_DEFAULT_NAMESPACE) == 0;
+    printf("joined the cluster of %s%s%s%s\n", offer.name, usual ? "" : ", namespace ",
+           usual ? "" : offer.name_space,
            exo_cli_node_runs(data_dir) ? "" : "; start `exo` to take part");
     return EXO_EXIT_OK;
 }

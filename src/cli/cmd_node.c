@@ -23,10 +23,13 @@ typedef struct {
     const char *listen, *port, *api_port, *data_dir, *name, *name_space;
     const char *threads, *ctx, *parallel, *chunk;
     bool kv_f16, wire_f16, no_discovery;
+    const char *kv;
 } node_options;
 
 static bool numbers(const exo_command *c, const node_options *o, exo_node_desc *d) {
-    return exo_cli_u32(c, "threads", o->threads, 1, 1024, &d->n_threads) &&
+    d->kv_f16 = o->kv_f16;
+    return exo_cli_kv(c, o->kv, &d->kv_f16, &d->kv_q8_0) &&
+           exo_cli_u32(c, "threads", o->threads, 1, 1024, &d->n_threads) &&
            exo_cli_u32(c, "ctx", o->ctx, 2, 1u << 24, &d->ctx_tokens) &&
            exo_cli_u32(c, "parallel", o->parallel, 1, 256, &d->max_seqs) &&
            exo_cli_u32(c, "chunk", o->chunk, 1, 2048, &d->chunk_tokens);
@@ -64,6 +67,7 @@ static int run_until_signal(const exo_node_desc *d, uint16_t api_port, const cha
     exo_api *api = NULL;
     load_state state = {0};
     block_signals(&signals);
+    if (!exo_cli_keep_packed(d->data_dir)) return EXO_EXIT_USAGE;
     exo_status st = exo_node_start(d, &node, &err);
     if (st != EXO_OK) return exo_cli_fail(&err);
     if (load != NULL) {
@@ -105,6 +109,7 @@ static int serve(int argc, char **argv) {
                                   {.name = "ctx", .value = &o.ctx},
                                   {.name = "parallel", .value = &o.parallel},
                                   {.name = "chunk", .value = &o.chunk},
+                                  {.name = "kv", .value = &o.kv},
                                   {.name = "kv-f16", .seen = &o.kv_f16},
                                   {0}};
     int rc = exo_cli_parse(c, argc, argv, options, NULL, 0);
@@ -114,8 +119,7 @@ static int serve(int argc, char **argv) {
     exo_node_desc d = {.data_dir = o.data_dir != NULL ? o.data_dir : exo_cli_data_dir(),
                        .device = o.devices[0],
                        .models = &model,
-                       .n_models = 1,
-                       .kv_f16 = o.kv_f16};
+                       .n_models = 1};
     if (!exo_cli_device(c, d.device) || !numbers(c, &o, &d) ||
         !exo_cli_u32(c, "port", o.port, 0, 65535, &port)) {
         return EXO_EXIT_USAGE;
@@ -151,6 +155,7 @@ static int node(int argc, char **argv) {
                                   {.name = "ctx", .value = &o.ctx},
                                   {.name = "parallel", .value = &o.parallel},
                                   {.name = "chunk", .value = &o.chunk},
+                                  {.name = "kv", .value = &o.kv},
                                   {.name = "kv-f16", .seen = &o.kv_f16},
                                   {.name = "wire-f16", .seen = &o.wire_f16},
                                   {0}};
@@ -175,7 +180,6 @@ static int node(int argc, char **argv) {
                        .device = o.devices[0],
                        .models = o.models,
                        .n_models = o.n_models,
-                       .kv_f16 = o.kv_f16,
                        .wire_f16 = o.wire_f16};
     if (!exo_cli_device(c, d.device) || !numbers(c, &o, &d) ||
         !exo_cli_u32(c, "port", o.port, 0, 65535, &port) ||
@@ -197,7 +201,7 @@ const exo_command exo_cmd_serve = {
             "  --ctx N        context in tokens (default: the model's, at most 8192)\n"
             "  --threads N    default: all cores\n"
             "  --chunk N      prompt tokens per step (default: sized to 100 ms)\n"
-            "  --kv-f16       keep keys and values in f16\n"
+            "  --kv TYPE      keys and values in f32 (default), f16 or q8_0; --kv-f16 is --kv f16\n"
             "  --device D     default cpu:0; the CPU takes over where a GPU cannot be used\n"
             "  --data-dir D   identity and models (default: EXO_HOME or ~/.exo)\n\n"
             "  exo serve -m tiny --port 8080\n"
@@ -223,7 +227,7 @@ const exo_command exo_cmd_node = {
             "  --name N         what people call this node (default: the host name)\n"
             "  --namespace S    keeps clusters on one network apart\n"
             "  --device D       default cpu:0; the CPU takes over where a GPU cannot be used\n"
-            "  --threads N --ctx N --parallel N --chunk N --kv-f16   as in `exo serve`\n"
+            "  --threads N --ctx N --parallel N --chunk N --kv TYPE   as in `exo serve`\n"
             "  --wire-f16       send activations in f16\n"
             "  --no-discovery   only --peer finds nodes\n\n"
             "  EXO_CLUSTER_KEY='correct horse battery' exo node -m tiny\n",

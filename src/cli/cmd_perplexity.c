@@ -72,18 +72,24 @@ static int print_score(const score *s, bool as_json) {
 
 static int run(int argc, char **argv) {
     const exo_command *c = &exo_cmd_perplexity;
-    const char *model = NULL, *threads = NULL, *ctx = NULL, *chunk = NULL, *file[1];
+    const char *model = NULL, *threads = NULL, *ctx = NULL, *chunk = NULL, *kv = NULL, *file[1];
     bool as_json = false;
     exo_session_desc d = {0};
-    const exo_option options[] = {
-        {.name = "m", .value = &model},         {.name = "json", .seen = &as_json},
-        {.name = "device", .value = &d.device}, {.name = "threads", .value = &threads},
-        {.name = "ctx", .value = &ctx},         {.name = "chunk", .value = &chunk},
-        {.name = "kv-f16", .seen = &d.kv_f16},  {0}};
+    const exo_option options[] = {{.name = "m", .value = &model},
+                                  {.name = "json", .seen = &as_json},
+                                  {.name = "device", .value = &d.device},
+                                  {.name = "threads", .value = &threads},
+                                  {.name = "ctx", .value = &ctx},
+                                  {.name = "chunk", .value = &chunk},
+                                  {.name = "kv-f16", .seen = &d.kv_f16},
+                                  {.name = "kv", .value = &kv},
+                                  {0}};
     int rc = exo_cli_parse(c, argc, argv, options, file, 1);
     if (rc != EXO_EXIT_OK) return rc;
     if (model == NULL || file[0] == NULL) return exo_cli_usage(c, "-m MODEL and FILE are needed");
-    if (!exo_cli_device(c, d.device)) return EXO_EXIT_USAGE;
+    if (!exo_cli_device(c, d.device) || !exo_cli_kv(c, kv, &d.kv_f16, &d.kv_q8_0)) {
+        return EXO_EXIT_USAGE;
+    }
     if (!exo_cli_u32(c, "threads", threads, 1, 1024, &d.n_threads) ||
         !exo_cli_u32(c, "ctx", ctx, 2, 1u << 24, &d.ctx_tokens) ||
         !exo_cli_u32(c, "chunk", chunk, 1, 2048, &d.prefill_chunk)) {
@@ -123,7 +129,7 @@ static int run(int argc, char **argv) {
 const exo_command exo_cmd_perplexity = {
     .name = "perplexity",
     .summary = "perplexity of a text, and the hash of all logits' bits",
-    .help = "usage: exo perplexity -m MODEL FILE [--ctx N] [--threads N] [--chunk N] [--kv-f16]\n"
+    .help = "usage: exo perplexity -m MODEL FILE [--ctx N] [--threads N] [--chunk N] [--kv TYPE]\n"
             "                      [--device D] [--json]\n\n"
             "The text is cut into windows of the context's length, each read from an empty cache;\n"
             "every token but a window's first counts.  Equal hashes mean equal computations.\n\n"

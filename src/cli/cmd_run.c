@@ -17,7 +17,7 @@
 
 typedef struct {
     const char *model, *prompt, *device;
-    bool raw, json, kv_f16;
+    bool raw, json, kv_f16, kv_q8_0;
     uint32_t threads, ctx, chunk;
     exo_request request;
 } run_options;
@@ -70,6 +70,7 @@ static exo_status open_session(run_state *s, const run_options *o, exo_error *er
                           .ctx_tokens = o->ctx,
                           .prefill_chunk = o->chunk,
                           .kv_f16 = o->kv_f16,
+                          .kv_q8_0 = o->kv_q8_0,
                           .load_progress = exo_cli_progress,
                           .ud = &bar};
     exo_status st = exo_cli_open_model(o->model, &s->model, err);
@@ -206,6 +207,8 @@ static int print_result(const run_state *s, const run_options *o) {
                             json_stringn(exo_buf_str(&s->reasoning), s->reasoning.n));
     }
     const char *reason = exo_session_device_reason(s->session);
+    json_object_set_new(j, "mapped_bytes",
+                        json_integer((json_int_t)exo_session_mapped_bytes(s->session)));
     json_object_set_new(j, "device", json_string(exo_session_device(s->session)));
     json_object_set_new(j, "device_reason", reason[0] != '\0' ? json_string(reason) : json_null());
     json_object_set(j, "profile_changes", s->moves);
@@ -222,7 +225,7 @@ static int print_result(const run_state *s, const run_options *o) {
 /* Texts of the options, before they are numbers. */
 typedef struct {
     const char *n, *temp, *seed, *threads, *ctx, *chunk, *top_k, *top_p, *min_p, *typical, *repeat,
-        *presence, *frequency;
+        *presence, *frequency, *kv;
     const char *stops[EXO_CLI_MAX_LIST];
     size_t n_stops;
 } run_texts;
@@ -279,6 +282,7 @@ static int run(int argc, char **argv) {
                                   {.name = "threads", .value = &t.threads},
                                   {.name = "ctx", .value = &t.ctx},
                                   {.name = "chunk", .value = &t.chunk},
+                                  {.name = "kv", .value = &t.kv},
                                   {.name = "kv-f16", .seen = &o.kv_f16},
                                   {.name = "top-k", .value = &t.top_k},
                                   {.name = "top-p", .value = &t.top_p},
@@ -296,7 +300,10 @@ static int run(int argc, char **argv) {
     if (o.model == NULL || o.prompt == NULL) {
         return exo_cli_usage(&exo_cmd_run, "-m MODEL and -p TEXT are needed");
     }
-    if (!exo_cli_device(&exo_cmd_run, o.device) || !numbers(&t, &o)) return EXO_EXIT_USAGE;
+    if (!exo_cli_device(&exo_cmd_run, o.device) || !numbers(&t, &o) ||
+        !exo_cli_kv(&exo_cmd_run, t.kv, &o.kv_f16, &o.kv_q8_0)) {
+        return EXO_EXIT_USAGE;
+    }
     exo_error err = {0};
     run_state s = {.moves = json_array()};
     exo_status st = answer(&s, &o, &err);
@@ -335,7 +342,7 @@ const exo_command exo_cmd_run = {
         "  --threads N        default: all cores\n"
         "  --ctx N            context in tokens (default: the model's, at most 8192)\n"
         "  --chunk N          prompt tokens per step\n"
-        "  --kv-f16           keep keys and values in f16\n\n"
+        "  --kv TYPE          keys and values in f32 (default), f16 or q8_0\n\n"
         "  exo run -m tiny -p \"What is exo?\" --temp 0\n",
     .run = run,
 };

@@ -22,7 +22,10 @@
 #define DEFAULT_LINES 24
 #define ESCAPE        "\x1b"
 #define ENTER         ESCAPE "[?1049h" ESCAPE "[?25l" ESCAPE "[?7l" ESCAPE "[H" ESCAPE "[2J"
-#define LEAVE         ESCAPE "[?7h" ESCAPE "[?25h" ESCAPE "[?1049l"
+/* Terminals that know the mode show the picture in one piece. */
+#define FRAME_BEGIN ESCAPE "[?2026h" ESCAPE "[H"
+#define FRAME_END   ESCAPE "[?2026l"
+#define LEAVE       ESCAPE "[?7h" ESCAPE "[?25h" ESCAPE "[?1049l"
 
 /* ---- one picture ---- */
 
@@ -154,28 +157,35 @@ static bool write_all(const char *bytes, size_t n) {
     return true;
 }
 
+/* One line of the screen.  It is cleared before it is written: behind a full line the cursor still
+ * stands on the last character.  The last one clears all below, too. */
+static void put_row(exo_buf *out, const char *text, size_t n, bool first, bool last) {
+    if (!first) exo_buf_puts(out, "\r\n");
+    exo_buf_puts(out, last ? ESCAPE "[J" : ESCAPE "[K");
+    exo_buf_append(out, text, n);
+}
+
 /* What fits of text, from the top; what does not is counted in the last line. */
 static bool draw(const char *text, int columns, int lines) {
-    exo_buf out = {0};
+    exo_buf out = {0}, more = {0};
     int total = 0, shown = 0;
     for (const char *c = text; *c != '\0'; c++) total += *c == '\n';
-    exo_buf_puts(&out, ESCAPE "[H");
-    while (*text != '\0' && shown < (total <= lines ? lines : lines - 1)) {
+    int room = total <= lines ? total : lines - 1;
+    exo_buf_puts(&out, FRAME_BEGIN);
+    for (; shown < room; shown++) {
         size_t n = strcspn(text, "\n");
-        if (shown++ > 0) exo_buf_puts(&out, "\r\n");
-        exo_buf_append(&out, text, n);
-        exo_buf_puts(&out, ESCAPE "[K");
+        put_row(&out, text, n, shown == 0, shown + 1 == total);
         text += n + (text[n] == '\n');
     }
-    if (*text != '\0') {
-        char more[64];
-        snprintf(more, sizeof more, "... %d more lines", total - shown);
-        if (shown > 0) exo_buf_puts(&out, "\r\n");
-        exo_put_columns(&out, more, columns);
-        exo_buf_puts(&out, ESCAPE "[K");
+    if (shown < total) {
+        char line[64];
+        snprintf(line, sizeof line, "... %d more lines", total - shown);
+        exo_put_columns(&more, line, columns);
+        put_row(&out, exo_buf_str(&more), more.n, shown == 0, true);
     }
-    exo_buf_puts(&out, ESCAPE "[J");
+    exo_buf_puts(&out, FRAME_END);
     bool ok = exo_buf_ok(&out) && write_all(exo_buf_str(&out), out.n);
+    exo_buf_finish(&more);
     exo_buf_finish(&out);
     return ok;
 }

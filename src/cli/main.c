@@ -4,12 +4,10 @@
 
 #include "base/log.h"
 #include "cli/devices_vulkan.h"
-#include "engine/pack_cache.h"
 
 #include <exo/version.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -42,26 +40,12 @@ static bool asks_for_help(int argc, char **argv) {
     return false;
 }
 
-/* Where packed weights are kept; false after one line on stderr. */
-static bool set_pack_cache(void) {
-    char dir[1200];
-    exo_error err = {0};
-    snprintf(dir, sizeof dir, "%s/packed", exo_cli_data_dir());
-    exo_pack_settings s = {.dir = dir};
-    if (exo_pack_settings_read(getenv("EXO_PACK_CACHE"), &s, &err) != EXO_OK) {
-        exo_cli_fail(&err);
-        return false;
-    }
-    exo_pack_cache_set(&s);
-    return true;
-}
-
 int main(int argc, char **argv) {
     exo_log_init();
     signal(SIGXFSZ, SIG_IGN); /* a file beyond the limit is an error of that write */
     int child;
     if (exo_cli_vulkan_child(argc, argv, &child)) _exit(child);
-    if (!set_pack_cache()) return EXO_EXIT_USAGE;
+    if (!exo_cli_keep_packed(exo_cli_data_dir())) return EXO_EXIT_USAGE;
     const char *name = argc > 1 ? argv[1] : "node";
     if (strcmp(name, "--version") == 0) {
         printf("exo %s (commit %s; %s)\n", EXO_VERSION, EXO_COMMIT, EXO_BUILD_OPTIONS);

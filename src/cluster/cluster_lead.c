@@ -39,8 +39,10 @@ void exo_cluster_on_join(exo_cluster *c, const exo_cluster_join *j) {
 /* Terms that people and devices have seen do not come back: ours is raised above the newcomer's.
  * True: this node does not lead any more. */
 static bool raise_term(exo_cluster *c, const exo_cluster_join *j) {
+    uint64_t theirs = j->term / EXO_CLUSTER_TERM_STEP, ours = exo_raft_term(c->raft);
     if (j->term <= exo_cluster_term(c)) return false;
-    exo_status st = exo_raft_raise_term(c->raft, j->term / EXO_CLUSTER_TERM_STEP, c->now_ms,
+    /* Of two forks in the same term the one with the higher number is ahead, too. */
+    exo_status st = exo_raft_raise_term(c->raft, theirs > ours ? theirs : ours + 1, c->now_ms,
                                         &c->raft_out, c->err);
     if (st != EXO_OK) exo_cluster_fail(c, st);
     exo_cluster_take(c);

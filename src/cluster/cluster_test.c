@@ -263,6 +263,67 @@ static void test_two_halves_that_went_on_alone_reconcile(void **state) {
     close_room(&r);
 }
 
+/* Its owner is in neither of two clusters that meet; whoever knows it brings it along. */
+static void test_an_instance_whose_owner_is_elsewhere_is_brought_along(void **state) {
+    (void)state;
+    room r = {.n = 4, .now_ms = 1000};
+    for (uint32_t i = 0; i < 4; i++) start(&r, i, false);
+    set_link(&r, 0, 1, true);
+    set_link(&r, 2, 3, true);
+    run(&r, 3000);
+    exo_event a = created("a", 999), b = created("b", 999);
+    propose(&r, 1, &a, 1);
+    propose(&r, 3, &b, 2);
+    run(&r, 1000);
+    assert_true(has(&r, 0, "a") && has(&r, 2, "b"));
+    for (uint32_t i = 0; i < 4; i++) {
+        for (uint32_t k = i + 1; k < 4; k++) set_link(&r, i, k, true);
+    }
+    run(&r, 15000);
+    assert_one_cluster(&r, 4, 4);
+    for (uint32_t i = 0; i < 4; i++) assert_true(has(&r, i, "a") && has(&r, i, "b"));
+    close_room(&r);
+}
+
+/* A node whose disk was lost counts its events from the start again; the log knows higher numbers
+ * of it.  What it says is done is done, whenever it was asked. */
+static void test_an_event_that_an_earlier_life_overtook_is_not_acknowledged(void **state) {
+    (void)state;
+    room r;
+    open_room(&r, 3);
+    run(&r, 3000);
+    exo_event before = created("before", id_of(1));
+    propose(&r, 1, &before, 1);
+    run(&r, 1000);
+    lose(&r, 1);
+    run(&r, 3000);
+    exo_cluster_destroy(r.c[1]);
+    exo_cluster_desc d = {.node = id_of(1),
+                          .name = "n1",
+                          .voter_ok = true,
+                          .seed = 4711,
+                          .session = 1,
+                          .unix_ms = 9000000};
+    assert_int_equal(exo_cluster_create(&d, r.now_ms, &r.c[1], NULL), EXO_OK);
+    step(&r, 1, (exo_cluster_input){.kind = EXO_CLUSTER_TICK});
+    set_link(&r, 0, 1, true);
+    set_link(&r, 1, 2, true);
+    char name[16];
+    for (uint32_t k = 0; k < 100; k++) {
+        snprintf(name, sizeof name, "i%u", k);
+        exo_event e = created(name, id_of(1));
+        propose(&r, 1, &e, 100 + k);
+        run(&r, 10);
+    }
+    run(&r, 10000);
+    assert_int_equal(r.last_tag, 199);
+    for (uint32_t k = 0; k < 100; k++) {
+        snprintf(name, sizeof name, "i%u", k);
+        for (uint32_t i = 0; i < 3; i++) assert_true(has(&r, i, name));
+    }
+    close_room(&r);
+}
+
 static void test_garbage_is_refused_and_changes_nothing(void **state) {
     (void)state;
     room r;
@@ -294,6 +355,8 @@ int main(void) {
         cmocka_unit_test(test_nodes_that_meet_are_one_cluster),
         cmocka_unit_test(test_a_dead_master_is_replaced_within_two_seconds),
         cmocka_unit_test(test_two_halves_that_went_on_alone_reconcile),
+        cmocka_unit_test(test_an_instance_whose_owner_is_elsewhere_is_brought_along),
+        cmocka_unit_test(test_an_event_that_an_earlier_life_overtook_is_not_acknowledged),
         cmocka_unit_test(test_garbage_is_refused_and_changes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -19,9 +19,14 @@ const exo_backend *const *exo_backends(size_t *n) {
     return backends;
 }
 
+bool exo_kv_type_fits(exo_dtype kv_type, uint32_t head_dim) {
+    const exo_dtype_info *type = exo_dtype_get(kv_type);
+    if (kv_type != EXO_F32 && kv_type != EXO_F16 && kv_type != EXO_Q8_0) return false;
+    return head_dim % type->block_elems == 0;
+}
+
 size_t exo_kv_page_bytes(exo_dtype kv_type, uint32_t n_kv_heads, uint32_t head_dim) {
-    size_t element = kv_type == EXO_F32 ? 4 : 2;
-    return (size_t)n_kv_heads * head_dim * EXO_KV_PAGE_TOKENS * element;
+    return exo_dtype_row_bytes(kv_type, (size_t)n_kv_heads * head_dim * EXO_KV_PAGE_TOKENS);
 }
 
 /* Splits "cpu:0"; false when it is not a name, a colon and a number. */

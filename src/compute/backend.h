@@ -113,7 +113,7 @@ typedef struct {
     const double *rope_inv_freq; /* (rope_dims / 2) host, borrowed for the plan's life */
     float rope_scale;            /* factor on cos and sin (yarn's attention factor); 1 otherwise */
     exo_buffer *k_pages, *v_pages; /* this layer's pool; layout: exo_kv_page_bytes */
-    exo_dtype kv_type;             /* EXO_F32 or EXO_F16 */
+    exo_dtype kv_type;             /* EXO_F32, EXO_F16; on the CPU also EXO_Q8_0 */
 } exo_op_rope_kv;
 
 typedef struct {
@@ -234,11 +234,15 @@ typedef struct {
     const atomic_bool *cancel; /* polled between operations; NULL = never */
 } exo_plan_args;
 
-/* Bytes of one page of K (or V) for one layer.  K is stored transposed:
+/* Bytes of one page of K (or V) for one layer.  The CPU stores K transposed:
  *   K page: (n_kv_heads, head_dim, EXO_KV_PAGE_TOKENS)
  *   V page: (n_kv_heads, EXO_KV_PAGE_TOKENS, head_dim)
- * so that scores and outputs are sums whose order does not depend on vector width. */
+ * so that scores and outputs are sums whose order does not depend on vector width.  In Q8_0 each
+ * head has its int8 elements first, then the f16 scales of blocks of 32 along head_dim:
+ *   K: (head_dim / 32, EXO_KV_PAGE_TOKENS), V: (EXO_KV_PAGE_TOKENS, head_dim / 32). */
 size_t exo_kv_page_bytes(exo_dtype kv_type, uint32_t n_kv_heads, uint32_t head_dim);
+/* Whether keys or values of this many elements can be kept in the type: whole blocks. */
+bool exo_kv_type_fits(exo_dtype kv_type, uint32_t head_dim);
 
 /* ---- packed weights that are kept ---- */
 

@@ -109,8 +109,11 @@ typedef struct {
 } pool;
 
 static exo_status check_pool(const where *at, const pool *p) {
-    if (p->type != EXO_F32 && p->type != EXO_F16) {
-        return refuse(at, "the KV type is not f32 or f16");
+    if (p->type != EXO_F32 && p->type != EXO_F16 && p->type != EXO_Q8_0) {
+        return refuse(at, "the KV type is not f32, f16 or q8_0");
+    }
+    if (!exo_kv_type_fits(p->type, p->k_dim) || !exo_kv_type_fits(p->type, p->v_dim)) {
+        return refuse(at, "q8_0 keys and values have heads of whole blocks of 32");
     }
     if (p->k == NULL || p->v == NULL) return refuse(at, "a page pool is missing");
     size_t k_bytes = at->objects->bytes(p->k), v_bytes = at->objects->bytes(p->v);

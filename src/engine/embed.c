@@ -30,7 +30,7 @@ static exo_status create_parts(exo_embedder *e, exo_model *m, const exo_session_
     const exo_shard_desc shard = {.layer_end = e->hparams->n_layers,
                                   .has_embedding = true,
                                   .embeddings = true,
-                                  .kv_type = d->kv_f16 ? EXO_F16 : EXO_F32,
+                                  .kv_type = exo_kv_type_of(d->kv_f16, d->kv_q8_0),
                                   .ctx_tokens = ctx,
                                   .max_seqs = 1,
                                   .max_rows = ctx};

@@ -53,7 +53,7 @@ static exo_status create_parts(exo_session *s, exo_model *model, const exo_sessi
                                 .shard = {.layer_end = exo_model_hparams(model)->n_layers,
                                           .has_embedding = true,
                                           .has_head = true,
-                                          .kv_type = d->kv_f16 ? EXO_F16 : EXO_F32,
+                                          .kv_type = exo_kv_type_of(d->kv_f16, d->kv_q8_0),
                                           .ctx_tokens = d->ctx_tokens,
                                           .max_seqs = 1,
                                           .max_rows = s->chunk,

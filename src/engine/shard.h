@@ -18,7 +18,7 @@ typedef struct {
     bool has_head;                   /* logits out; otherwise activations */
     bool embeddings;                 /* last layer, no head: activations after the final norm */
     uint32_t rank, n_ranks;          /* tensor parallel; 0 of 1 (0 of 0 means the same) */
-    exo_dtype kv_type;               /* EXO_F32 or EXO_F16; all-zero = F32 */
+    exo_dtype kv_type;               /* EXO_F32, EXO_F16 or EXO_Q8_0; all-zero = F32 */
     bool wire_f16;                   /* residual rounded to f16 after every layer */
     uint32_t ctx_tokens;             /* per sequence; 0 = the model's, at most 8192 */
     uint32_t max_seqs;               /* 0 = 8 */
@@ -26,6 +26,11 @@ typedef struct {
     uint32_t max_logit_rows;         /* rows of one step that may want logits; 0 = max_seqs */
     uint32_t n_pages;                /* 0 = enough for max_seqs / 2 full contexts, at least one */
 } exo_shard_desc;
+
+/* The KV type of the two settings that people have; q8_0 goes first. */
+static inline exo_dtype exo_kv_type_of(bool f16, bool q8_0) {
+    return q8_0 ? EXO_Q8_0 : f16 ? EXO_F16 : EXO_F32;
+}
 
 /* Fills every 0 of d with what will be used, from the model; EXO_EINVAL names what is wrong. */
 exo_status exo_shard_desc_resolve(const exo_model *m, exo_shard_desc *d, exo_error *err);
@@ -73,6 +78,10 @@ typedef struct {
     uint64_t n_asked, n_read; /* n_read counts rows read after they had asked, too */
 } exo_shard_rows;
 exo_shard_rows exo_shard_count_rows(const exo_shard *s);
+
+/* For measurements: fills every page with numbers such as keys and values have, so that reading
+ * them is reading memory.  What was in them is lost. */
+exo_status exo_shard_pretend_kv(exo_shard *s, exo_error *err);
 
 /* Forgets the pages of a slot: the next sequence in it must be given all of its own. */
 void exo_shard_clear_seq(exo_shard *s, uint32_t seq);

@@ -252,7 +252,7 @@ static void refuses_bad_descriptions(void **state) {
     refuse_desc(m, d, EXO_EINVAL, "head");
     d = good, d.rank = 1, d.n_ranks = 2;
     refuse_desc(m, d, EXO_EUNSUPPORTED, "tensor parallelism");
-    d = good, d.kv_type = EXO_Q8_0;
+    d = good, d.kv_type = EXO_Q4_0;
     refuse_desc(m, d, EXO_EUNSUPPORTED, "q8_0");
     d = good, d.ctx_tokens = h->ctx_train + 1;
     refuse_desc(m, d, EXO_EINVAL, "context");

@@ -38,6 +38,7 @@ typedef enum {
     EXO_MSG_REQUEST = 7,   /* JSON: a request for another node's instance, its tokens, its end */
     EXO_MSG_CLUSTER = 8,   /* body: a message of the cluster's log (cluster_message.c) */
     EXO_MSG_TELEMETRY = 9, /* JSON: an envelope of the telemetry protocol (cluster/telemetry.h) */
+    EXO_MSG_PROBE = 10,    /* JSON: a train of datagrams is agreed on (node/topology.c) */
     EXO_MSG_JOIN = 12,     /* JSON, links made with a join code only: offer, accept, welcome */
     EXO_MSG_KEYRING = 13,  /* JSON: removed nodes, and a new cluster key */
     EXO_MSG_LANE = 16,     /* JSON: this link becomes a tensor lane of an instance */

@@ -54,6 +54,7 @@ struct exo_consensus {
     size_t n_inputs;
     waiter *waiters;
     uint64_t shown_master, shown_term;
+    char refusal[EXO_ERROR_BYTES]; /* of the disk, while stopped */
 };
 
 uint64_t exo_node_number(const char *node_id) { return strtoull(node_id, NULL, 16); }
@@ -170,6 +171,7 @@ static void stop(exo_consensus *k, const char *why) {
     exo_warn("this node takes no part in the cluster's decisions for now, and goes on computing: "
              "%s",
              why);
+    snprintf(k->refusal, sizeof k->refusal, "%s", why);
     k->stopped = true;
     k->retry_at_ms = exo_now_ms() + RETRY_MS;
     exo_log_store_close(k->store);
@@ -427,6 +429,14 @@ uint64_t exo_consensus_master(const exo_node *n) {
     return k == NULL || k->stopped ? 0 : exo_cluster_master(k->cluster);
 }
 
+static json_t *log_json(const exo_consensus *k) {
+    const char *trouble = k->stopped         ? k->refusal
+                          : k->store != NULL ? exo_log_store_trouble(k->store)
+                                             : "";
+    return json_pack("{s:b, s:s?}", "kept", k->store != NULL, "trouble",
+                     trouble[0] != '\0' ? trouble : NULL);
+}
+
 /* The names that /state has for it, as members of s. */
 void exo_consensus_show(exo_node *n, json_t *s) {
     const exo_consensus *k = n->consensus;
@@ -449,4 +459,5 @@ void exo_consensus_show(exo_node *n, json_t *s) {
                       (int)exo_cluster_is_voter(k->cluster, m->node), "removed", (int)m->removed));
     }
     json_object_set_new(s, "members", members);
+    json_object_set_new(s, "log", log_json(k));
 }

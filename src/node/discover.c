@@ -16,8 +16,9 @@
 
 #define YIELD_MS       2000u /* the lower node id dials first; the other if nothing came */
 #define STAGGER_MS     400u  /* between addresses of one peer, the best first */
-#define ASK_MS         10000u
+#define ASK_MS         30000u
 #define ASK_SOON_MS    1000u
+#define WORSE_BY_MS    2.0 /* and twice: the way in use is worse than another was */
 #define ASKS_SOON      4
 #define CLONE_DIAL_MS  30000u
 #define PEERS_FILE_MAX 65536
@@ -221,18 +222,32 @@ static void start_finders(exo_node *n) {
 
 /* ---- time ---- */
 
-static bool ask_now(const exo_heard_peer *p, const exo_peer_address *a, uint64_t now_ms) {
+static bool ask_now(const exo_heard_peer *p, const exo_peer_address *a, bool worse,
+                    uint64_t now_ms) {
     if (a->udp_port == 0) return false;
     bool choice = p->n_addresses > 1; /* with one address the link's own pings are enough */
-    bool soon = a->rtt_us == 0 && a->n_unanswered < ASKS_SOON;
+    bool soon = (a->rtt_us == 0 && a->n_unanswered < ASKS_SOON) || (choice && worse);
     if (!choice && !soon) return false;
     return now_ms - a->asked_ms >= (soon ? ASK_SOON_MS : ASK_MS);
 }
 
-static void ask_addresses(exo_discover *d, exo_heard_peer *p, uint64_t now_ms) {
+/* By the link's own pings: an address that was measured is much better, or nothing comes back. */
+static bool is_worse(exo_node *n, const exo_heard_peer *p) {
+    const exo_peer *peer = exo_members_find(n, p->node_id);
+    if (peer == NULL) return false;
+    exo_link_quality q = exo_link_measured(peer->link);
+    bool worse = q.waits;
+    for (size_t i = 0; i < p->n_addresses && !worse; i++) {
+        double ms = p->addresses[i].rtt_us / 1000.0;
+        worse = ms > 0 && q.rtt_ms > 2 * ms && q.rtt_ms > ms + WORSE_BY_MS;
+    }
+    return worse;
+}
+
+static void ask_addresses(exo_discover *d, exo_heard_peer *p, bool worse, uint64_t now_ms) {
     for (size_t i = 0; i < p->n_addresses; i++) {
         exo_peer_address *a = &p->addresses[i];
-        if (!ask_now(p, a, now_ms)) continue;
+        if (!ask_now(p, a, worse, now_ms)) continue;
         a->asked_ms = now_ms;
         a->n_unanswered++; /* until the answer comes */
         exo_beacon_ask(d->beacon, a->host, a->udp_port);
@@ -242,13 +257,18 @@ static void ask_addresses(exo_discover *d, exo_heard_peer *p, uint64_t now_ms) {
 /* The lower node id, whose links both sides keep, moves to a much better address. */
 static void move_if_better(exo_node *n, exo_heard_peer *p) {
     exo_peer *peer = exo_members_find(n, p->node_id);
-    if (peer == NULL || !peer->outgoing || strcmp(exo_node_id(n), p->node_id) > 0) return;
-    const exo_link_ctx *ctx = exo_link_ud(peer->link);
-    if (ctx == NULL || ctx->address == NULL) return;
-    const exo_peer_address *better = exo_peer_better(p, ctx->address->host_port);
+    if (peer == NULL || strcmp(exo_node_id(n), p->node_id) > 0) return;
+    char ours[64], theirs[64];
+    const exo_peer_address *in_use = NULL;
+    exo_link_hosts(peer->link, ours, theirs);
+    for (size_t i = 0; i < p->n_addresses; i++) {
+        if (strcmp(p->addresses[i].host, theirs) == 0) in_use = &p->addresses[i];
+    }
+    if (in_use == NULL) return;
+    const exo_peer_address *better = exo_peer_better(p, in_use->host_port);
     if (better == NULL) return;
     exo_info("link to %s moves from %s to %s (%.1f ms there and back)", peer->name,
-             ctx->address->host_port, better->host_port, better->rtt_us / 1000.0);
+             in_use->host_port, better->host_port, better->rtt_us / 1000.0);
     exo_members_move(n, better->host_port, p->node_id);
 }
 
@@ -261,9 +281,10 @@ static void each_second(exo_node *n, uint64_t now_ms) {
     for (size_t i = 0; i < exo_peers_count(d->peers); i++) {
         exo_heard_peer *p = exo_peers_at(d->peers, i);
         if (!p->proven || p->verdict != EXO_HEARD_MEMBER) continue;
-        uint64_t asked = p->n_addresses > 0 ? p->addresses[0].asked_ms : 0;
-        ask_addresses(d, p, now_ms);
-        if (p->n_addresses > 0 && p->addresses[0].asked_ms != asked) move_if_better(n, p);
+        bool worse = is_worse(n, p);
+        /* The last round of answers is judged before the next one is asked for. */
+        if (p->n_addresses > 1 && ask_now(p, &p->addresses[0], worse, now_ms)) move_if_better(n, p);
+        ask_addresses(d, p, worse, now_ms);
     }
     exo_beacon_set_crowd(d->beacon, exo_peers_count(d->peers));
 }

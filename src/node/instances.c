@@ -93,12 +93,12 @@ static json_t *create_message(exo_instance *i, const exo_model *m) {
     const exo_node_desc *d = &i->node->d;
     char print[17];
     snprintf(print, sizeof print, "%016llx", (unsigned long long)fingerprint(m));
-    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:s, s:o, s:{s:i, s:i, s:i, s:b, s:b}}", "op",
+    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:s, s:o, s:{s:i, s:i, s:i, s:b, s:b, s:b}}", "op",
                      "create", "instance", i->id, "model_id", i->model_id, "epoch", (int)i->epoch,
                      "min_nodes", (int)i->min_nodes, "fingerprint", print, "shards", shards_json(i),
                      "settings", "ctx_tokens", (int)exo_node_ctx(i->node, m), "max_seqs",
                      (int)d->max_seqs, "chunk_tokens", (int)d->chunk_tokens, "kv_f16", d->kv_f16,
-                     "wire_f16", d->wire_f16);
+                     "kv_q8_0", d->kv_q8_0, "wire_f16", d->wire_f16);
 }
 
 /* ---- ending ---- */
@@ -208,7 +208,7 @@ exo_status exo_instance_start_worker(exo_instance *i, exo_model *m, const exo_in
                   .has_head = i->my_stage + 1 == i->n_stages,
                   .rank = p->rank,
                   .n_ranks = p->world_size,
-                  .kv_type = s->kv_f16 ? EXO_F16 : EXO_F32,
+                  .kv_type = exo_kv_type_of(s->kv_f16, s->kv_q8_0),
                   .wire_f16 = s->wire_f16,
                   .ctx_tokens = s->ctx_tokens,
                   .max_seqs = s->max_seqs},
@@ -487,6 +487,7 @@ exo_status exo_instances_begin(exo_node *n, const char *model_id, const exo_plac
                                       .max_seqs = n->d.max_seqs,
                                       .chunk_tokens = n->d.chunk_tokens,
                                       .kv_f16 = n->d.kv_f16,
+                                      .kv_q8_0 = n->d.kv_q8_0,
                                       .wire_f16 = n->d.wire_f16};
     st = exo_instance_start_worker(i, m, &settings, err);
     if (st != EXO_OK) goto done;

@@ -7,7 +7,7 @@
 /* What every stage of an instance must agree on, besides its layers. */
 typedef struct {
     uint32_t ctx_tokens, max_seqs, chunk_tokens;
-    bool kv_f16, wire_f16;
+    bool kv_f16, kv_q8_0, wire_f16;
 } exo_instance_settings;
 
 /* Names the instance that a lane in the making belongs to. */

@@ -119,6 +119,7 @@ exo_status exo_instance_from_json(const json_t *m, exo_instance *i, exo_instance
         return bad(err, "settings");
     }
     s->kv_f16 = json_is_true(json_object_get(settings, "kv_f16"));
+    s->kv_q8_0 = json_is_true(json_object_get(settings, "kv_q8_0"));
     s->wire_f16 = json_is_true(json_object_get(settings, "wire_f16"));
     return shards_from_json(json_object_get(m, "shards"), i, err);
 }

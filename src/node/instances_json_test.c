@@ -23,11 +23,11 @@ static json_t *shard(const char *node_id, int a, int b) {
 }
 
 static json_t *good_message(void) {
-    return json_pack("{s:s, s:s, s:i, s:i, s:{s:i, s:i, s:i, s:b, s:b}, s:[o, o, o]}", "instance",
-                     "0123456789abcdef", "model_id", "test", "epoch", 3, "min_nodes", 3, "settings",
-                     "ctx_tokens", 512, "max_seqs", 4, "chunk_tokens", 32, "kv_f16", 1, "wire_f16",
-                     0, "shards", shard(OTHER_ID, 0, 2), shard(own_id, 2, 3),
-                     shard("ffffffffffffffff", 3, 8));
+    return json_pack("{s:s, s:s, s:i, s:i, s:{s:i, s:i, s:i, s:b, s:b, s:b}, s:[o, o, o]}",
+                     "instance", "0123456789abcdef", "model_id", "test", "epoch", 3, "min_nodes", 3,
+                     "settings", "ctx_tokens", 512, "max_seqs", 4, "chunk_tokens", 32, "kv_f16", 0,
+                     "kv_q8_0", 1, "wire_f16", 0, "shards", shard(OTHER_ID, 0, 2),
+                     shard(own_id, 2, 3), shard("ffffffffffffffff", 3, 8));
 }
 
 static void a_good_message_is_taken_whole(void **state) {
@@ -50,7 +50,7 @@ static void a_good_message_is_taken_whole(void **state) {
     assert_int_equal(s.ctx_tokens, 512);
     assert_int_equal(s.max_seqs, 4);
     assert_int_equal(s.chunk_tokens, 32);
-    assert_true(s.kv_f16 && !s.wire_f16);
+    assert_true(!s.kv_f16 && s.kv_q8_0 && !s.wire_f16);
 }
 
 /* Replaces one member (of a shard, of the settings, or of the message) and expects its name. */

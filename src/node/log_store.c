@@ -35,6 +35,7 @@ struct exo_log_store {
     exo_cluster_stored found;
     bool damaged;
     char what[128]; /* is damaged */
+    char trouble[3 * EXO_ERROR_BYTES];
 };
 
 static const char *const schema =
@@ -337,9 +338,11 @@ static exo_status start_anew(exo_log_store *s, exo_error *err) {
         snprintf(from, sizeof from, "entry %llu",
                  (unsigned long long)(f->snapshot->index + f->n_entries));
     }
-    exo_warn("the cluster's log %s is damaged (%s); it was moved to %s, and this node goes on from "
-             "%s",
+    snprintf(s->trouble, sizeof s->trouble,
+             "the cluster's log %.240s is damaged (%s); it was moved to %.240s, and this node goes "
+             "on from %s",
              s->path, s->what, aside, from);
+    exo_warn("%s", s->trouble);
     return EXO_OK;
 }
 
@@ -414,6 +417,7 @@ void exo_log_store_close(exo_log_store *s) {
 }
 
 const exo_cluster_stored *exo_log_store_found(const exo_log_store *s) { return &s->found; }
+const char *exo_log_store_trouble(const exo_log_store *s) { return s->trouble; }
 uint64_t exo_log_store_session(const exo_log_store *s) { return s->session; }
 
 void exo_log_store_forget(exo_log_store *s) {

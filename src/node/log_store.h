@@ -24,8 +24,9 @@ void exo_log_store_close(exo_log_store *s); /* NULL is allowed */
 
 /* What was found; borrowed until forget or close. */
 const exo_cluster_stored *exo_log_store_found(const exo_log_store *s);
-void exo_log_store_forget(exo_log_store *s);            /* frees it */
-uint64_t exo_log_store_session(const exo_log_store *s); /* higher than at every earlier open */
+void exo_log_store_forget(exo_log_store *s);               /* frees it */
+const char *exo_log_store_trouble(const exo_log_store *s); /* what the warning of open said; "" */
+uint64_t exo_log_store_session(const exo_log_store *s);    /* higher than at every earlier open */
 
 /* Carries out all PERSIST actions of a step, all or none.  EXO_EIO says what the disk says; the
  * cluster must then be created anew from what is stored. */

@@ -19,6 +19,7 @@
 
 #define CLUSTER 77u
 
+static uint32_t kept_entries = 8;
 static char dir[64], file[96];
 
 /* A cluster of one whose log is kept, as the node drives it. */
@@ -43,7 +44,7 @@ static void begin(keeper *k) {
                           .voter_ok = true,
                           .alone = true,
                           .seed = 1,
-                          .kept_entries = 8,
+                          .kept_entries = kept_entries,
                           .session = exo_log_store_session(k->store),
                           .unix_ms = 1000,
                           .stored = *exo_log_store_found(k->store)};
@@ -190,6 +191,67 @@ static void test_garbage_is_moved_aside(void **state) {
     assert_int_equal(stat(aside, &info), 0);
 }
 
+static uint64_t bytes_of(const char *suffix) {
+    char path[128];
+    struct stat info;
+    snprintf(path, sizeof path, "%s%s", file, suffix);
+    return stat(path, &info) == 0 ? (uint64_t)info.st_size : 0;
+}
+
+/* A busy week of ten nodes, taken to be: each node comes back 20 times a day (phones sleep), 40
+ * placements an hour, each with its end, 20 downloads a day, each with its end.  The first hour is
+ * the same as any other: what counts is that the file stops growing. */
+static void test_a_week_of_ten_nodes_stays_small(void **state) {
+    (void)state;
+    enum { HOURS = 7 * 24, JOINS = 10 * 20 / 24 + 1, PLACEMENTS = 40 };
+    keeper k;
+    uint64_t n_events = 0, biggest = 0;
+    const char *given = getenv("EXO_TEST_WEEK"); /* "full": all of it, a minute or more */
+    kept_entries = 0;                            /* as a node has it */
+    int hours = 3;
+    kept_entries = 64;
+    if (given != NULL && strcmp(given, "full") == 0) {
+        hours = HOURS;
+        kept_entries = 0; /* as a node has it */
+    }
+    begin(&k);
+    for (int h = 0; h < hours; h++) {
+        for (int i = 0; i < JOINS; i++) {
+            uint64_t node = 100 + (uint64_t)(h * JOINS + i) % 9;
+            exo_event e = {.type = EXO_EVENT_NODE_JOINED,
+                           .node = node,
+                           .member = 1000 + (uint64_t)(h * JOINS + i)};
+            snprintf(e.name, sizeof e.name, "a-name-of-a-node");
+            exo_cluster_input in = {.kind = EXO_CLUSTER_PROPOSE, .event = &e};
+            assert_int_equal(step(&k, &in), EXO_OK);
+        }
+        for (int i = 0; i < PLACEMENTS; i++) {
+            assert_int_equal(create_instance(&k, h * PLACEMENTS + i), EXO_OK);
+            exo_event e = {.type = EXO_EVENT_INSTANCE_DELETED};
+            snprintf(e.instance, sizeof e.instance, "instance-%d", h * PLACEMENTS + i);
+            exo_cluster_input in = {.kind = EXO_CLUSTER_PROPOSE, .event = &e};
+            assert_int_equal(step(&k, &in), EXO_OK);
+        }
+        exo_event e = {.type = EXO_EVENT_DOWNLOAD_STARTED, .node = 5};
+        snprintf(e.model_id, sizeof e.model_id, "hf:owner/a-repository-of-%d:Q4_K_M", h);
+        exo_cluster_input in = {.kind = EXO_CLUSTER_PROPOSE, .event = &e};
+        assert_int_equal(step(&k, &in), EXO_OK);
+        e.type = EXO_EVENT_DOWNLOAD_ENDED;
+        assert_int_equal(step(&k, &in), EXO_OK);
+        n_events += JOINS + 2 * PLACEMENTS + 2;
+        uint64_t now = bytes_of("") + bytes_of("-wal");
+        if (now > biggest) biggest = now;
+    }
+    end(&k);
+    print_message("%d hours, %llu events: at most %llu bytes on disk\n", hours,
+                  (unsigned long long)n_events, (unsigned long long)biggest);
+    assert_true(biggest < 50u << 20);
+    begin(&k);
+    assert_int_equal(n_instances(&k), 0);
+    end(&k);
+    kept_entries = 8;
+}
+
 /* The disk refuses in the middle; what was promised before is there, and nothing else. */
 static void test_a_full_disk_is_an_error_and_loses_nothing(void **state) {
     (void)state;
@@ -222,6 +284,8 @@ int main(void) {
                                         remove_dir),
         cmocka_unit_test_setup_teardown(test_garbage_is_moved_aside, fresh_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_a_full_disk_is_an_error_and_loses_nothing, fresh_dir,
+                                        remove_dir),
+        cmocka_unit_test_setup_teardown(test_a_week_of_ten_nodes_stays_small, fresh_dir,
                                         remove_dir),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

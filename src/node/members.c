@@ -14,8 +14,11 @@
 
 #define DIAL_FIRST_MS 250u
 #define DIAL_MAX_MS   5000u
-#define DIAL_YIELD_MS 2000u /* of two nodes that hear of each other, the lower id dials first */
-#define RETIRE_MS     2000u /* what was sent on a link before both sides chose the other arrives */
+#define DIAL_RARE_MS  60000u /* the slowest rate: after so many tries in vain */
+#define EAGER_TRIES   28u    /* two minutes */
+#define FORGET_TRIES  40u    /* told by a peer, in vain for a quarter of an hour: forgotten */
+#define DIAL_YIELD_MS 2000u  /* of two nodes that hear of each other, the lower id dials first */
+#define RETIRE_MS     2000u  /* what was sent on a link before both sides chose the other arrives */
 #define MAX_ADDRESSES 1024
 #define QUIET_TRIES   3
 
@@ -66,11 +69,20 @@ static void dial(exo_node *n, exo_address *a, uint64_t now_ms) {
     exo_warn("cannot dial %s: %s", a->host_port, err.message);
 }
 
+/* Adds an address that nobody of this machine gave. */
+static exo_address *add_hearsay(exo_node *n, const char *host_port, const char *node_id,
+                                uint64_t dial_at_ms) {
+    exo_members_add_address(n, host_port, node_id, dial_at_ms);
+    exo_address *a = find_address(n, host_port);
+    if (a != NULL) a->hearsay = true;
+    return a;
+}
+
 void exo_members_heard(exo_node *n, const char *host_port, const char *node_id,
                        uint64_t dial_at_ms) {
     exo_address *a = find_address(n, host_port);
     if (a == NULL) {
-        exo_members_add_address(n, host_port, node_id, dial_at_ms);
+        add_hearsay(n, host_port, node_id, dial_at_ms);
     } else if (a->link == NULL && dial_at_ms < a->dial_at_ms) {
         a->dial_at_ms = dial_at_ms;
         a->backoff_ms = DIAL_FIRST_MS;
@@ -79,8 +91,8 @@ void exo_members_heard(exo_node *n, const char *host_port, const char *node_id,
 
 void exo_members_move(exo_node *n, const char *host_port, const char *node_id) {
     uint64_t now = exo_now_ms();
-    exo_members_add_address(n, host_port, node_id, now);
     exo_address *a = find_address(n, host_port);
+    if (a == NULL) a = add_hearsay(n, host_port, node_id, now);
     if (a != NULL && a->link == NULL) dial(n, a, now);
 }
 
@@ -95,7 +107,22 @@ void exo_members_forget(exo_node *n, const char *host_port) {
     }
 }
 
+/* What peers told, and nobody answered at: discovery forgets its own (peers.h), and what the user
+ * gave is dialled for good, at the slowest rate. */
+static void forget_in_vain(exo_node *n) {
+    for (exo_address **at = &n->addresses; *at != NULL;) {
+        exo_address *a = *at;
+        if (!a->hearsay || a->link != NULL || a->n_failed < FORGET_TRIES) {
+            at = &a->next;
+            continue;
+        }
+        *at = a->next;
+        exo_free(a);
+    }
+}
+
 void exo_members_tick(exo_node *n, uint64_t now_ms) {
+    forget_in_vain(n);
     for (exo_address *a = n->addresses; a != NULL; a = a->next) {
         bool known = a->node_id[0] != '\0', connected = known && exo_members_find(n, a->node_id);
         if (known && exo_keyring_is_removed(&n->keyring, a->node_id)) continue;
@@ -149,7 +176,7 @@ static void on_nodes(exo_node *n, exo_peer *from, json_t *m) {
         const char *own = exo_identity_node_id(n->identity);
         if (strcmp(id, own) == 0 || exo_members_find(n, id) != NULL) continue;
         uint32_t wait = strcmp(own, id) < 0 ? 0 : DIAL_YIELD_MS;
-        exo_members_add_address(n, listen, id, exo_now_ms() + wait);
+        if (find_address(n, listen) == NULL) add_hearsay(n, listen, id, exo_now_ms() + wait);
     }
 }
 
@@ -206,11 +233,13 @@ static void register_control(exo_node *n, exo_link *l, const exo_peer_info *info
     }
     p->link = l;
     p->outgoing = outgoing;
+    p->plan = (exo_path_plan){0}; /* another way, perhaps */
     snprintf(p->name, sizeof p->name, "%s", info->name);
     snprintf(p->listen, sizeof p->listen, "%s", info->listen);
     exo_admit_greet(n, l);
     exo_members_announce(n);
     exo_watch_greet(n, p);
+    exo_topology_greet(n);
     exo_consensus_peer(n, p->node_id, true);
 }
 
@@ -253,7 +282,7 @@ static void on_frame(void *ud, exo_link *l, const exo_frame *f) {
     if (f->type == EXO_MSG_CLUSTER) exo_consensus_on_frame(n, p, f);
     if (f->type == EXO_MSG_TELEMETRY) exo_watch_on_frame(n, p, f);
     if (f->type != EXO_MSG_KEYRING && f->type != EXO_MSG_NODES && f->type != EXO_MSG_INSTANCE &&
-        f->type != EXO_MSG_REQUEST) {
+        f->type != EXO_MSG_REQUEST && f->type != EXO_MSG_PROBE) {
         return; /* unknown types are skipped */
     }
     exo_error err = {0};
@@ -264,6 +293,7 @@ static void on_frame(void *ud, exo_link *l, const exo_frame *f) {
     }
     switch (f->type) {
     case EXO_MSG_NODES: on_nodes(n, p, m); break;
+    case EXO_MSG_PROBE: exo_topology_on_probe(n, p, m); break;
     case EXO_MSG_KEYRING: exo_admit_on_message(n, p, m); break;
     case EXO_MSG_INSTANCE: exo_instances_on_message(n, p, m); break;
     default: exo_routes_on_message(n, p, m); break;
@@ -281,6 +311,7 @@ static void drop_peer(exo_node *n, exo_peer *p, const char *why) {
     exo_routes_peer_lost(n, p->node_id, why);
     json_decref(p->record);
     exo_watch_forget(p);
+    exo_topology_forget(p);
     exo_free(p);
 }
 
@@ -297,7 +328,8 @@ static void redial_later(exo_address *a, exo_status status, const char *why) {
     if (status != EXO_OK) snprintf(a->why, sizeof a->why, "%s", why);
     a->n_failed++;
     a->dial_at_ms = exo_now_ms() + a->backoff_ms;
-    a->backoff_ms = a->backoff_ms * 2 > DIAL_MAX_MS ? DIAL_MAX_MS : a->backoff_ms * 2;
+    uint32_t most = a->n_failed >= EAGER_TRIES ? DIAL_RARE_MS : DIAL_MAX_MS;
+    a->backoff_ms = a->backoff_ms * 2 > most ? most : a->backoff_ms * 2;
     bool news = status == EXO_EAUTH || (status != EXO_OK && a->n_failed >= QUIET_TRIES);
     if (news && strcmp(a->last_reason, why) != 0) {
         exo_warn("link to %s: %s", a->host_port, why);
@@ -335,6 +367,7 @@ void exo_members_finish(exo_node *n) {
         next = p->next;
         json_decref(p->record);
         exo_watch_forget(p);
+        exo_topology_forget(p);
         exo_free(p);
     }
     for (exo_address *a = n->addresses, *next; a != NULL; a = next) {

@@ -49,6 +49,7 @@ static void on_tick(uv_timer_t *t) {
     exo_admit_tick(n, now);
     exo_discover_tick(n, now);
     exo_members_tick(n, now);
+    exo_topology_tick(n, now);
 }
 
 static void on_net_closed(void *ud) {
@@ -66,6 +67,7 @@ static void stop_on_loop(exo_node *n, exo_loop_call *c) {
     exo_await_stop(n, EXO_NODE_STOPPING);
     exo_routes_finish(n, EXO_NODE_STOPPING);
     exo_discover_stop(n);
+    exo_topology_stop(n);
     uv_timer_stop(&n->cluster_timer);
     exo_consensus_finish(n);
     exo_downloads_stop(n);
@@ -156,7 +158,8 @@ static exo_status start_net(exo_node *n, exo_error *err) {
     if (st != EXO_OK) return st;
     n->listen_port = exo_net_port(n->net);
     for (size_t i = 0; i < d->n_peers; i++) exo_members_add_address(n, d->peers[i], "", 0);
-    return exo_discover_start(n, err);
+    st = exo_topology_start(n, err);
+    return st == EXO_OK ? exo_discover_start(n, err) : st;
 }
 
 /* On failure there is no loop to unwind. */
@@ -192,6 +195,7 @@ static void free_node(exo_node *n) {
     exo_downloads_finish(n);
     exo_members_finish(n);
     exo_discover_finish(n);
+    exo_topology_finish(n);
     exo_admit_finish(n);
     exo_keyring_finish(&n->keyring);
     exo_mailbox_destroy(n->mailbox);

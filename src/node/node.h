@@ -48,7 +48,7 @@ typedef struct {
     uint32_t ctx_tokens;   /* 0 = the model's, at most 8192 */
     uint32_t max_seqs;     /* answers at once per instance; 0 = 8 */
     uint32_t chunk_tokens; /* prompt rows per step; 0 = sized by time */
-    bool kv_f16, wire_f16;
+    bool kv_f16, kv_q8_0, wire_f16;
     const char *sensors_root; /* where proc/ and sys/ are; NULL = this machine's */
     const exo_platform_sensors *platform_sensors; /* until start returns; NULL = none */
 } exo_node_desc;

@@ -13,6 +13,7 @@
  *   state.c      what GET /state shows
  *   watch.c      telemetry: this node's sensors, and what peers say of theirs
  *   watch_json.c telemetry as GET /state shows it
+ *   topology.c   how good the links are
  *   downloads.c  models that the cluster's log wants here, fetched
  *   consensus.c  the cluster's log: its steps carried out, its clock, who waits for it
  *   log_store.c  the log on disk
@@ -26,6 +27,7 @@
 #include "cluster/cluster.h"
 #include "cluster/placement.h"
 #include "cluster/telemetry.h"
+#include "cluster/topology.h"
 #include "net/keyring.h"
 #include "net/link.h"
 #include "node/log_store.h"
@@ -65,6 +67,7 @@ typedef struct exo_address {
     exo_link *link;                  /* being dialled or open, else NULL */
     uint64_t dial_at_ms;
     uint64_t opened_ms; /* when its link opened; 0 = it is not open */
+    bool hearsay;       /* nobody gave it: forgotten when nobody answers there */
     uint32_t backoff_ms;
     uint32_t n_failed;                 /* tries since it was last open for a while */
     char last_reason[EXO_ERROR_BYTES]; /* said once, not at every try */
@@ -90,6 +93,9 @@ typedef struct exo_peer {
     json_t *record;           /* the last thing it said of itself: devices, models, instances */
     exo_seen_device *devices; /* (n_devices) owned */
     size_t n_devices;
+    exo_path_plan plan;      /* of its bandwidth */
+    exo_link_metrics *links; /* (n_links) owned: what it says of its own */
+    size_t n_links;
     bool telemetry_blamed; /* for telemetry that could not be read: said once */
 } exo_peer;
 
@@ -278,6 +284,20 @@ void exo_await_cancel(exo_node *n, uint64_t handle);
 void exo_await_tick(exo_node *n, uint64_t now_ms);
 void exo_await_stop(exo_node *n, const char *reason);
 
+/* ---- topology ---- */
+
+typedef struct exo_topology exo_topology;
+exo_status exo_topology_start(exo_node *n, exo_error *err); /* once links are accepted */
+void exo_topology_tick(exo_node *n, uint64_t now_ms);
+void exo_topology_greet(exo_node *n); /* a peer has come: it hears of our links soon */
+exo_status exo_topology_on_message(exo_peer *from, const json_t *payload, exo_error *err);
+void exo_topology_on_probe(exo_node *n, exo_peer *from, const json_t *m);
+void exo_topology_forget(exo_peer *p);                     /* frees what it said */
+json_t *exo_topology_link(exo_node *n, const exo_peer *p); /* of GET /state's "links" */
+json_t *exo_topology_all(exo_node *n);                     /* and its "topology" */
+void exo_topology_stop(exo_node *n);
+void exo_topology_finish(exo_node *n); /* after the loop */
+
 /* ---- routes ---- */
 
 typedef enum { EXO_ROUTE_WAITING, EXO_ROUTE_LOCAL, EXO_ROUTE_REMOTE } exo_route_state;
@@ -337,6 +357,7 @@ struct exo_node {
     uv_timer_t tick, cluster_timer;
     exo_consensus *consensus;
     exo_watch *watch;
+    exo_topology *topology; /* NULL: no links */
     exo_downloads *downloads;
     pthread_t thread;
     bool stopping; /* LOOP takes on nothing new */

@@ -43,13 +43,6 @@ json_t *exo_node_record(exo_node *n) {
                      exo_downloads_record(n));
 }
 
-static json_t *link_json(exo_node *n, const exo_peer *p) {
-    return json_pack("{s:s, s:s, s:o, s:I, s:I}", "source", exo_node_id(n), "sink", p->node_id,
-                     "rtt_ms", json_real(exo_link_rtt_ms(p->link)), "bytes_sent",
-                     (json_int_t)exo_link_bytes_sent(p->link), "bytes_received",
-                     (json_int_t)exo_link_bytes_received(p->link));
-}
-
 /* What of the nodes' records is shown in one place for all. */
 typedef struct {
     json_t *nodes, *instances, *downloads;
@@ -91,13 +84,13 @@ json_t *exo_node_state_json(exo_node *n) {
         json_t *record = p->record != NULL ? json_copy(p->record) : json_object();
         json_object_set_new(record, "listen", json_string(p->listen));
         add_node(&g, p->node_id, record);
-        json_array_append_new(links, link_json(n, p));
+        json_array_append_new(links, exo_topology_link(n, p));
     }
     add_remembered(n, g.instances);
-    json_t *state =
-        json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "node_id", exo_node_id(n), "nodes", g.nodes,
-                  "instances", g.instances, "downloads", exo_downloads_json(n, g.downloads),
-                  "links", links, "discovery", exo_discover_json(n));
+    json_t *state = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "node_id", exo_node_id(n),
+                              "nodes", g.nodes, "instances", g.instances, "downloads",
+                              exo_downloads_json(n, g.downloads), "links", links, "topology",
+                              exo_topology_all(n), "discovery", exo_discover_json(n));
     json_decref(g.downloads);
     if (state != NULL) {
         exo_consensus_show(n, state);

@@ -309,6 +309,8 @@ static exo_status take(exo_node *n, exo_peer *from, const exo_frame *f, exo_erro
         st = on_registration(from, m.payload, err);
     } else if (st == EXO_OK && m.type == EXO_TELEMETRY_HEARTBEAT) {
         st = on_heartbeat(n, from, m.payload, err);
+    } else if (st == EXO_OK && m.type == EXO_TELEMETRY_TOPOLOGY) {
+        st = exo_topology_on_message(from, m.payload, err);
     }
     exo_telemetry_message_finish(&m);
     json_decref(j);

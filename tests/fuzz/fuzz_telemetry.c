@@ -1,6 +1,7 @@
 /* fuzz_telemetry.c - a telemetry message from bytes: what is taken is written, and read again to
  * the same; what is refused is refused with a reason. */
 #include "cluster/score.h"
+#include "cluster/topology.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,6 +59,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n) {
     if (exo_telemetry_parse_metrics(m.payload, &g, &err) == EXO_OK) {
         check_metrics(&g);
         check_again(exo_telemetry_create_metrics_message(&g), m.payload);
+    }
+    exo_link_metrics *links;
+    size_t n_links;
+    if (exo_telemetry_parse_topology(m.payload, &links, &n_links, &err) == EXO_OK) {
+        check_again(exo_telemetry_create_topology_message(0, links, n_links), NULL);
+        exo_topology_free(links, n_links);
+    } else {
+        CHECK(links == NULL);
     }
     exo_device_registration_finish(&r);
     exo_heartbeat_finish(&h);

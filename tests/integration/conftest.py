@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXO = os.environ.get("EXO", str(ROOT / "build" / "exo"))
 SHARED = ROOT.parent / "shared" / "data"
 KEY = "integration tests only"
+os.environ.setdefault("EXO_PACK_CACHE", "off")  # what is kept is nobody's but its own test's
 
 
 def free_port() -> int:

@@ -10,13 +10,15 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import KEY, wait_until
 from lan import Host, Lan, LanNode, lan  # noqa: F401 (a fixture)
 
 SAME_KEY = {"EXO_CLUSTER_KEY": KEY}
-BEACON_PORT, BEACON_BYTES = 52417, 148
+LINK_PORT, BEACON_PORT, BEACON_BYTES = 52416, 52417, 148
+TRAIN_BYTES = 1242  # a datagram that measures bandwidth: 16 of them after 10, 60 and each 600 s
 
 
 @pytest.fixture
@@ -59,9 +61,104 @@ def test_a_bad_cable_delays_nothing_but_itself(lan: Lan, tmp_path: Path) -> None
     wait_until("both see both", lambda: first.names() == second.names() == {"n1", "n2"}, 5)
     time.sleep(1)
     assert first.names() == {"n1", "n2"}
-    (link,) = first.state["links"]
-    assert 20 < link["rtt_ms"] < 2000  # a lost segment comes again after 200 ms or more
+    wait_until("the round trip is measured", lambda: 20 < only_link(first)["rtt_ms"] < 2000)
     assert " left: " not in first.log_text()
+
+
+def only_link(node: LanNode) -> dict[str, Any]:
+    links = node.state.get("links") or [{}]
+    assert len(links) == 1
+    return dict(links[0])
+
+
+def shows(node: LanNode, rtt_ms: float, mbps: float) -> bool:
+    link = only_link(node)
+    rate = link.get("bandwidth_mbps")
+    return abs(link.get("rtt_ms", 0) - rtt_ms) < rtt_ms / 4 and rate is not None \
+        and 0.6 * mbps < rate < 1.4 * mbps
+
+
+def test_a_link_is_measured_and_its_change_noticed(lan: Lan, tmp_path: Path) -> None:
+    a, b = lan.bad_cable("--delay-ms", "20", "--loss", "0.05", "--rate-mbit", "50")
+    first = lan.start(a, tmp_path / "a", env=SAME_KEY)
+    second = lan.start(b, tmp_path / "b", env=SAME_KEY)
+    for node in (first, second):
+        node.wait_healthy()
+    wait_until("both measured 40 ms and 50 Mbit/s",
+               lambda: shows(first, 40, 50) and shows(second, 40, 50), 30)
+    wait_until("the loss shows", lambda: 0 < (only_link(first).get("loss") or 0) < 0.25, 60)
+    link = only_link(first)
+    assert link["interface"] == "lan0" and link["link_type"] == "LAN"
+    assert link["address"] == b.addr or ":" in link["address"]
+    print(f"20 ms, 5 % loss, 50 Mbit/s: {link}")
+    lan.change("delay-ms 40 loss 0 rate-mbit 10")
+    wait_until("the change is noticed", lambda: shows(first, 80, 10) and shows(second, 80, 10), 60)
+    ids = first.state["node_id"], second.state["node_id"]
+    wait_until("the topology has both directions", lambda: {ids, ids[::-1]} == {
+        (t["source_node"], t["sink_node"]) for t in first.state["topology"]
+        if t["latency_ms"] and t["bandwidth_gbps"]})
+
+
+def test_a_link_takes_the_better_of_two_ways(lan: Lan, tmp_path: Path) -> None:
+    a, b = lan.bad_cable("--delay-ms", "5")
+    lan.bad_cable("--delay-ms", "15", device="lan1", network="10.78.0")
+    first = lan.start(a, tmp_path / "a", env=SAME_KEY)
+    second = lan.start(b, tmp_path / "b", env=SAME_KEY)
+    for node in (first, second):
+        node.wait_healthy()
+
+    def on(device: str) -> bool:
+        return all(n.names() == {"n1", "n2"} and only_link(n).get("interface") == device
+                   for n in (first, second))
+
+    wait_until("the shorter way is in use", lambda: on("lan0"), 30)
+    lan.change("delay-ms 80")
+    wait_until("the link moves when its way gets worse", lambda: on("lan1"), 60)
+    assert " left: " not in first.log_text() + second.log_text()
+    lan.change("delay-ms 5")
+    lan.change("loss 1", "lan1")
+    wait_until("the other way stands in for a cut one", lambda: on("lan0"), 30)
+
+
+class Counter:
+    """What a host's device carries from now on, by the two ends, both directions and all headers
+    together; beacons to everyone and trains are left out."""
+
+    def __init__(self, host: Host):
+        with host.inside():
+            self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        self.socket.settimeout(0.2)
+
+    def count(self, seconds: float) -> dict[frozenset[bytes], float]:
+        carried: dict[frozenset[bytes], float] = {}
+        begin = time.monotonic()
+        while time.monotonic() - begin < seconds:
+            try:
+                frame, (device, *_) = self.socket.recvfrom(65536)
+            except TimeoutError:
+                continue
+            if device == "lan0" and len(frame) < TRAIN_BYTES:
+                ends = frozenset((frame[0:6], frame[6:12]))
+                carried[ends] = carried.get(ends, 0) + len(frame)
+        took = time.monotonic() - begin
+        self.socket.close()
+        return {ends: n / took for ends, n in carried.items() if not any(e[0] & 1 for e in ends)}
+
+
+def test_an_idle_link_carries_little(lan: Lan, tmp_path: Path) -> None:
+    hosts = lan.switch(3)
+    nodes = [lan.start(h, tmp_path / h.name, env=SAME_KEY) for h in hosts]
+    for node in nodes:
+        node.wait_healthy()
+    wait_until("one cluster of three voters", lambda: all(
+        sum(m["voter"] for m in n.state.get("members", {}).values()) == 3 for n in nodes), 30)
+    for node in nodes:  # bandwidths are known: no more trains for ten minutes
+        wait_until("all is measured", lambda node=node: all(
+            x["bandwidth_mbps"] for x in node.state["links"]), 30)
+    time.sleep(2)
+    rates = Counter(hosts[0]).count(5)
+    print({n: round(r) for n, r in enumerate(rates.values())})
+    assert len(rates) == 2 and max(rates.values()) < 2 * 2000  # 2 kB/s in each direction
 
 
 def test_an_interface_that_comes_up_later_is_used(lan: Lan, tmp_path: Path) -> None:
@@ -204,6 +301,13 @@ def test_garbage_and_replays_change_nothing(lan: Lan, trio: list[Host], tmp_path
     for target in (a, b):
         for datagram in worst * 20:
             mouth.sendto(datagram, (target.host.addr, BEACON_PORT))
+            mouth.sendto(datagram, (target.host.addr, LINK_PORT))  # where trains arrive
+        stranger = b"EXOT" + bytes(1196)  # of a train that nobody agreed on
+        mouth.sendto(stranger, (target.host.addr, LINK_PORT))
+        with trio[2].inside(), socket.create_connection((target.host.addr, LINK_PORT), 5) as s:
+            s.sendall(os.urandom(4096))
+            while s.recv(4096):  # it says why, and closes
+                pass
     wait_until("garbage is counted", lambda: a.state["discovery"]["beacons"]["garbage"] >= 50)
     assert a.names() == b.names() == {"n1", "n2"}
     statuses = {h["status"] for h in a.state["discovery"]["heard"] if not h["proven"]}

@@ -3,8 +3,11 @@ memory apart from another's.  Real processes on loopback, with keys that are sto
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -15,13 +18,13 @@ from conftest import EXO, Process, free_port, wait_until
 class Device:
     """A node without a key from outside; it is started again with the same data directory."""
 
-    def __init__(self, root: Path, name: str):
-        self.root, self.name, self.port = root / name, name, free_port()
+    def __init__(self, root: Path, name: str, *options: str):
+        self.root, self.name, self.port, self.options = root / name, name, free_port(), options
         self.process: Process | None = None
 
     def start(self) -> "Device":
         self.process = Process(["node", "--name", self.name, "--port", str(self.port), "-m", "tiny",
-                                "--threads", "1"], self.root, {"EXO_CLUSTER_KEY": ""})
+                                "--threads", "1", *self.options], self.root, {"EXO_CLUSTER_KEY": ""})
         self.process.wait_healthy()
         return self
 
@@ -122,3 +125,52 @@ def test_a_node_that_does_not_run_changes_clusters(pair: tuple[Device, Device]) 
     b.start()
     wait_until("it is alone", lambda: one_picture([b]), 15)
     assert b.log.count("the log in ") == 1 and not b.state["instances"]
+
+
+def try_to_join(device: Device, code: str, other: Device) -> tuple[int, str]:
+    done = device.exo("join", code, "--yes", "--name", device.name, "--peer",
+                      f"127.0.0.1:{other.port}")
+    return done.returncode, done.stderr.decode()
+
+
+def test_a_code_that_races_lets_one_in(pair: tuple[Device, Device], tmp_path: Path) -> None:
+    a, b = pair
+    c = Device(tmp_path, "c")
+    c.root.mkdir()
+    code = a.invite()
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda d: try_to_join(d, code, a), (b, c)))
+    assert sorted(r[0] for r in results) == [0, 1], results
+    (refused,) = [text for rc, text in results if rc == 1]
+    assert "used already, by" in refused and refused.count("\n") == 1, refused
+    assert a.node.healthy()
+
+
+def test_codes_that_are_late_or_mistyped_are_named(pair: tuple[Device, Device]) -> None:
+    a, b = pair
+    code = a.invite()
+    file = a.root / "invites.json"
+    invites = json.loads(file.read_text())
+    invites[0]["expires"] = time.time() - 1  # ten minutes have passed
+    file.write_text(json.dumps(invites))
+    rc, text = try_to_join(b, code, a)
+    assert rc == 1 and "has expired" in text, text
+    words = code.split("-")
+    words[3] = words[3][:-1] + "x"
+    rc, text = try_to_join(b, "-".join(words), a)
+    assert rc == 2 and f'"{words[3]}" is no word of a join code' in text, text
+    rc, text = try_to_join(b, "-".join(words[:3]), a)
+    assert rc == 2 and "6 words" in text, text
+    assert one_picture([a]) and one_picture([b])
+
+
+def test_who_joins_is_in_the_namespace_of_the_cluster(tmp_path: Path) -> None:
+    a, b = Device(tmp_path, "a", "--namespace", "lab").start(), Device(tmp_path, "b").start()
+    try:
+        done = b.exo("join", a.invite(), "--yes", "--peer", f"127.0.0.1:{a.port}", "--name", "b")
+        assert done.returncode == 0 and b"namespace lab" in done.stdout, done
+        wait_until("one cluster", lambda: one_picture([a, b]), 15)
+        assert b.state["discovery"]["namespace"] == "lab"
+    finally:
+        a.node.stop()
+        b.node.stop()

@@ -188,7 +188,7 @@ def test_unknown_ids_are_not_found(pair: Cluster) -> None:
 
 def test_placing_names_what_is_wrong(pair: Cluster) -> None:
     for body, words in [
-            (b"", "JSON"), ({}, "model_id"), ({"model_id": "tiny", "min_nodes": 10 ** 30}, "JSON"),
+            (b"", "JSON"), ({}, "model_id"), ({"model_id": "tiny", "min_nodes": 10 ** 30}, "whole number"),
             ({"model_id": "tiny", "min_nodes": 65}, "1 to 64"),
             ({"model_id": "tiny", "min_nodes": 0}, "1 to 64"),
             ({"model_id": "tiny", "min_nodes": 3}, "3 nodes"),

@@ -32,7 +32,12 @@ def test_two_nodes_show_one_picture(cluster, tmp_path: Path) -> None:
     assert ("temperature_celsius" in d["score_without"]) == (heat is None)
     assert (d["thermal_state"] is None) == (heat is None)
     assert 0 < d["score"] <= 1
-    assert c.nodes[0].get("/state/telemetry/cluster/total_memory_bytes") == 2 * total
+    for node in c.nodes:  # the master adds up, and the other hears of it with a heartbeat
+        wait_until("the cluster's sum", lambda n=node: n.get(
+            "/state/telemetry/cluster/total_memory_bytes") == 2 * total)
+    wait_until("one adds up for both, the master", lambda: {
+        n.get("/state/telemetry/cluster/aggregated_by") for n in c.nodes} == {
+            c.nodes[0].get("/state/master")})
 
     wait_until("a load between two reads", lambda: c.nodes[0].get(
         f"/state/telemetry/devices/{second}/cpu:0/metrics/compute_utilization_percent") is not None)

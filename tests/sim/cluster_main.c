@@ -63,6 +63,25 @@ static int run_plants(cluster_world_desc d, uint64_t n) {
     return missed > 0;
 }
 
+/* Of the cluster that has settled. */
+static void print_traffic(const cluster_world_result *r, uint32_t n_nodes, uint64_t run_ms) {
+    static const char *const names[N_TRAFFIC] = {[TRAFFIC_RAFT_OTHER] = "votes and snapshots",
+                                                 [TRAFFIC_INFO] = "info",
+                                                 [TRAFFIC_JOIN] = "join",
+                                                 [TRAFFIC_EVENT] = "event",
+                                                 [TRAFFIC_APPEND] = "append",
+                                                 [TRAFFIC_APPEND_REPLY] = "append reply"};
+    if (run_ms <= CLUSTER_WORLD_SETTLED_MS) return;
+    double s = (double)(run_ms - CLUSTER_WORLD_SETTLED_MS) / 1000;
+    printf("after %d s, bytes/s sent per node:", CLUSTER_WORLD_SETTLED_MS / 1000);
+    for (int t = 1; t < N_TRAFFIC; t++) {
+        printf("%s %s %.1f", t > 1 ? "," : "", names[t], (double)r->traffic[t] / n_nodes / s);
+    }
+    printf("\nthe busiest node sends %.0f and receives %.0f bytes/s, the last one %.0f and %.0f\n",
+           (double)r->most_sent / s, (double)r->most_received / s, (double)r->least_sent / s,
+           (double)r->least_received / s);
+}
+
 static int run_peace(const sim_options *o, cluster_world_desc d) {
     double begin = sim_seconds();
     d.seed = o->one ? o->seed : 1;
@@ -70,12 +89,12 @@ static int run_peace(const sim_options *o, cluster_world_desc d) {
     if (d.run_ms == 0) d.run_ms = PEACE_MS;
     cluster_world_result r = cluster_world_run(&d);
     if (!r.ok) return fail(o, d.seed, &r);
-    double per = (double)r.n_bytes / d.max_nodes / ((double)d.run_ms / 1000);
     printf(
         "seed %llu: every rule held; %llu events, %llu messages, %llu bytes in %.1f s; one state "
-        "after %llu ms; %.1f bytes/s sent per node\n",
+        "after %llu ms\n",
         U(d.seed), U(r.counts[COUNT_EVENTS]), U(r.counts[COUNT_MESSAGES]), U(r.n_bytes),
-        sim_seconds() - begin, U(r.converged_ms), per);
+        sim_seconds() - begin, U(r.converged_ms));
+    print_traffic(&r, d.max_nodes, d.run_ms);
     return 0;
 }
 

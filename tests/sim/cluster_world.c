@@ -31,6 +31,12 @@ static void later(cworld *w, uint64_t in_ms, uint32_t kind, uint32_t who) {
 
 /* ---- messages ---- */
 
+static bool is_reply(const uint8_t *bytes, size_t n) {
+    return n > RAFT_TYPE_AT && bytes[0] == 1 &&
+           (bytes[RAFT_TYPE_AT] == EXO_RAFT_VOTE_REPLY ||
+            bytes[RAFT_TYPE_AT] == EXO_RAFT_APPEND_REPLY);
+}
+
 static void schedule(cworld *w, uint32_t from, uint32_t to, const uint8_t *bytes, size_t n) {
     sim_message *m = malloc(sizeof *m + n);
     sim_link *l = link_of(w, from, to);
@@ -39,13 +45,37 @@ static void schedule(cworld *w, uint32_t from, uint32_t to, const uint8_t *bytes
         .from = from, .to = to, .link_epoch = l->epoch, .number = ++l->sent[from > to], .n = n};
     memcpy(m->bytes, bytes, n);
     uint64_t delay_us = 200 + sim_below(&w->rng, w->delay_us);
-    if (w->late > 0 && sim_chance(&w->rng, w->late)) {
+    if (w->late > 0 && sim_chance(&w->rng, is_reply(bytes, n) ? w->late_replies : w->late)) {
         delay_us += sim_below(&w->rng, LATE_MS * SIM_MS);
         count(w, COUNT_LATE);
     }
     sim_add(
         &w->queue,
         (sim_event){.at_us = w->now_us + delay_us, .kind = EVENT_MESSAGE, .node = to, .data = m});
+}
+
+static void note_traffic(cworld *w, uint32_t from, uint32_t to, const exo_cluster_action *a) {
+    int type = a->bytes[0];
+    if (w->now_us < CLUSTER_WORLD_SETTLED_MS * SIM_MS) return;
+    if (type == TRAFFIC_RAFT_OTHER && a->bytes[RAFT_TYPE_AT] == EXO_RAFT_APPEND) {
+        type = TRAFFIC_APPEND;
+    } else if (type == TRAFFIC_RAFT_OTHER && a->bytes[RAFT_TYPE_AT] == EXO_RAFT_APPEND_REPLY) {
+        type = TRAFFIC_APPEND_REPLY;
+    }
+    w->result->traffic[type] += a->n_bytes;
+    w->nodes[from].sent_bytes += a->n_bytes;
+    w->nodes[to].received_bytes += a->n_bytes;
+}
+
+static void sum_traffic(cworld *w) {
+    cluster_world_result *r = w->result;
+    for (uint32_t i = 0; i < w->n_nodes; i++) {
+        const sim_node *n = &w->nodes[i];
+        if (n->sent_bytes > r->most_sent) r->most_sent = n->sent_bytes;
+        if (n->received_bytes > r->most_received) r->most_received = n->received_bytes;
+        r->least_sent = n->sent_bytes;
+        r->least_received = n->received_bytes;
+    }
 }
 
 void cworld_send(cworld *w, uint32_t from, const exo_cluster_action *a) {
@@ -55,6 +85,7 @@ void cworld_send(cworld *w, uint32_t from, const exo_cluster_action *a) {
     if (to < 0 || !link_of(w, from, (uint32_t)to)->up || w->cut[from * w->n_nodes + (uint32_t)to]) {
         return;
     }
+    if (w->d.peace) note_traffic(w, from, (uint32_t)to, a);
     size_t n = a->n_bytes;
     uint8_t *spoilt = spoil_message(w, &w->nodes[from], NULL, a->bytes, a->n_bytes, &n);
     const uint8_t *bytes = spoilt != NULL ? spoilt : a->bytes;
@@ -103,7 +134,7 @@ static void deliver(cworld *w, sim_event *e) {
 static void deliver_last_words(cworld *w, uint32_t dead, uint32_t to) {
     uint64_t epoch = link_of(w, dead, to)->epoch;
     if (!w->nodes[to].up || w->nodes[to].asleep || sim_chance(&w->rng, 0.3)) return;
-    for (size_t i = 0; i < w->queue.n; i++) {
+    for (size_t i = 0; i < w->queue.n && w->nodes[to].up; i++) { /* it may crash on one of them */
         sim_message *m = w->queue.items[i].data;
         bool last = w->queue.items[i].kind == EVENT_MESSAGE && m->from == dead && m->to == to &&
                     m->link_epoch == epoch;
@@ -330,6 +361,7 @@ static void draw_duel(cworld *w) {
     w->delay_us = between(w, 20, 150) * SIM_MS;
     w->fault_every_ms = between(w, 500, 3000);
     w->late = 0.03;
+    w->late_replies = 0.15;
     w->loss = 0.01;
     w->twice = 0.02;
     w->quick_restart = 0.9;
@@ -352,6 +384,7 @@ static void draw_world(cworld *w) {
     w->twice = sim_chance(&w->rng, 0.5) ? 0.0 : (double)between(w, 1, 50) / 1000;
     w->crash_between = (double)between(w, 0, 3) / 1000;
     w->late = sim_chance(&w->rng, 0.5) ? 0.0 : (double)between(w, 1, 20) / 1000;
+    w->late_replies = w->late;
     w->links_ms = sim_chance(&w->rng, 0.5) ? 25 : 5;
     w->relink = sim_chance(&w->rng, 0.5) ? 0.3 : 1.0;
     w->disk_full = sim_chance(&w->rng, 0.5) ? 0.0 : 0.002;
@@ -442,6 +475,7 @@ cluster_world_result cluster_world_run(const cluster_world_desc *d) {
         handle(w, &e, end_us - QUIET_MS * SIM_MS);
     }
     if (result.ok) rules_final(w);
+    sum_traffic(w);
     finish(w);
     free(w);
     return result;

@@ -89,12 +89,28 @@ typedef struct {
     bool trace;
 } cluster_world_desc;
 
+/* What nodes send each other; the first ones as cluster_message.c numbers its kinds. */
+typedef enum {
+    TRAFFIC_RAFT_OTHER = 1, /* votes, snapshots */
+    TRAFFIC_INFO,
+    TRAFFIC_JOIN,
+    TRAFFIC_EVENT,
+    TRAFFIC_APPEND,
+    TRAFFIC_APPEND_REPLY,
+    N_TRAFFIC,
+} world_traffic;
+
+#define CLUSTER_WORLD_SETTLED_MS 30000 /* in peace: from then on traffic is counted by type */
+
 typedef struct {
     bool ok;
     char why[256];
     uint64_t counts[N_COUNTS];
     uint64_t n_bytes;
-    uint64_t converged_ms; /* peace: when all first agreed */
+    uint64_t traffic[N_TRAFFIC];       /* bytes of each type */
+    uint64_t most_sent, most_received; /* bytes, of the node that has the most to say: the master */
+    uint64_t least_sent, least_received; /* and of the last node, a learner */
+    uint64_t converged_ms;               /* peace: when all first agreed */
 } cluster_world_result;
 
 cluster_world_result cluster_world_run(const cluster_world_desc *d);

@@ -12,6 +12,7 @@
 
 #define SIM_MS       1000u
 #define MAX_REQUESTS 4096
+#define RAFT_TYPE_AT 9 /* in a message: kind u8, log_id u64 come before */
 #define N_MODELS     7 /* that clients ask for */
 #define MAX_STAGES   3 /* nodes of one instance */
 
@@ -47,6 +48,7 @@ typedef struct {
     double clock_rate;
     int64_t clock_off_ms; /* of the time of day */
     uint64_t clock_zero_us, tick_at_us;
+    uint64_t sent_bytes, received_bytes; /* once all has settled */
     exo_raft_id shown_member;
     uint64_t shown_log, shown_index; /* the state that was last checked */
     uint64_t checked_term, checked_log;
@@ -99,7 +101,7 @@ typedef struct {
     uint32_t n_nodes;
     sim_link *links; /* (n_nodes, n_nodes), the lower index first */
     bool *cut;       /* (n_nodes, n_nodes): from, to */
-    double loss, twice, late, crash_between, quick_restart, disk_full, relink;
+    double loss, twice, late, late_replies, crash_between, quick_restart, disk_full, relink;
     uint64_t links_ms; /* between looks at which links can be */
     bool duel;         /* elections meet: see draw_duel */
     double crash_behind_vote;

@@ -8,7 +8,6 @@
 
 #define DISK_RETRY_MS 5000 /* as in src/node/consensus.c */
 #define DAY_MS        86400000u
-#define RAFT_TYPE_AT  9 /* in a message: kind u8, log_id u64 come before */
 
 uint8_t *sim_copy(const void *bytes, size_t n) {
     uint8_t *c = malloc(n > 0 ? n : 1);

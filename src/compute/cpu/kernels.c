@@ -51,7 +51,12 @@ exo_act_form exo_act_form_of(exo_dtype weight_type) {
     return exo_dtype_get(weight_type)->block_elems == 32 ? EXO_ACT_Q32 : EXO_ACT_Q256;
 }
 
+static size_t lanes_of(uint32_t v_dim) { return ((size_t)v_dim + 15) / 16 * 16; }
+
 size_t exo_attention_scratch(uint32_t v_dim) {
-    size_t lanes = ((size_t)v_dim + 15) / 16 * 16;
-    return EXO_ATTENTION_QUERIES * (EXO_ATTN_SPLIT_TOKENS + 2 * lanes);
+    size_t weights = EXO_ATTENTION_QUERIES * EXO_ATTN_SPLIT_TOKENS;
+    size_t rows = EXO_ATTENTION_QUERIES + 1 + EXO_ATTENTION_BATCH; /* parts, scales, totals */
+    return weights + rows * lanes_of(v_dim);
 }
+
+size_t exo_attention_part(uint32_t v_dim) { return lanes_of(v_dim) + 16; }

@@ -44,7 +44,12 @@ typedef struct {
     size_t ld_y;
 } exo_matmul_task;
 
-/* n_rows consecutive rows of one sequence, all query heads of one kv head. */
+/* n_rows consecutive rows of one sequence, all query heads of one kv head: query i is row
+ * i / group, head i % group of them.
+ * With parts, attention only computes splits [split, split + n_splits) of EXO_ATTN_SPLIT_TOKENS
+ * positions, as far as each query sees them, and leaves query i's part of split s at
+ * (i * ld_parts + s - parts_first) * exo_attention_part(v_dim); attention_join makes the output
+ * of them.  The bits are those of a task without parts. */
 typedef struct {
     const float *q; /* (n_rows, ld_q): first row of the task */
     float *out;     /* (n_rows, ld_out); may be q */
@@ -62,11 +67,15 @@ typedef struct {
     exo_dtype kv_type;
     const uint32_t *table; /* the sequence's page of each 32 positions */
     float *scratch;        /* exo_attention_scratch(v_dim) floats, 64-byte aligned */
+    float *parts;          /* NULL = none */
+    uint32_t split, n_splits, parts_first, ld_parts;
 } exo_attention_task;
 
-#define EXO_ATTENTION_QUERIES                                                                      \
-    4 /* query heads and rows that a kernel takes through a split at once */
+#define EXO_ATTENTION_QUERIES 4  /* queries that a kernel takes through a split at once */
+#define EXO_ATTENTION_BATCH   32 /* and one after another, before the next split */
 size_t exo_attention_scratch(uint32_t v_dim);
+/* Floats of one query's part of one split: v_dim in whole vectors, maximum, sum, padding. */
+size_t exo_attention_part(uint32_t v_dim);
 
 /* The outputs of a row's experts, and their weights. */
 typedef struct {
@@ -100,6 +109,7 @@ typedef struct {
     void (*softcap)(float *x, float cap, uint32_t n); /* in place */
     void (*rope)(float *head, const float *cos, const float *sin, uint32_t dims, bool neox);
     void (*attention)(const exo_attention_task *t);
+    void (*attention_join)(const exo_attention_task *t, uint32_t i); /* of query i */
     void (*round_f16)(float *x, uint32_t n);
     uint64_t (*read)(const void *p, size_t bytes); /* streams 64-byte aligned memory once */
 } exo_cpu_kernels;

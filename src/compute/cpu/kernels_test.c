@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#define MAX_N 33
+#define MAX_N 66 /* columns: from 64 on every type takes its way for many, if it has one */
 
 /* Calls fn with every other table that runs here; says so when there is none. */
 static void each_table(void (*fn)(const exo_cpu_kernels *k)) {
@@ -274,7 +274,7 @@ static void check_product(const exo_cpu_kernels *k, const exo_weight *w, const e
 }
 
 static void check_shape(exo_pool *pool, exo_dtype type, uint32_t rows, uint32_t cols) {
-    static const uint32_t columns[] = {1, 2, 3, 5, 7, 17, MAX_N};
+    static const uint32_t columns[] = {1, 2, 3, 5, 7, 17, 33, 64, 65, MAX_N};
     test_rng rng = {(uint64_t)type * 7919 + rows * 31 + cols};
     size_t bytes = rows * exo_dtype_row_bytes(type, cols);
     uint8_t *file = guarded(bytes);
@@ -330,26 +330,26 @@ static void check_fill(exo_pool *pool, exo_dtype type, int fill) {
     }
     exo_weight *w;
     assert_int_equal(exo_weight_pack(pool, type, 16, 512, file, &w, NULL), EXO_OK);
-    test_act a = make_act(&rng, exo_act_form_of(type), 2, 512);
-    for (uint32_t c = 0; c < 2; c++) {
+    test_act a = make_act(&rng, exo_act_form_of(type), MAX_N, 512);
+    for (uint32_t c = 0; c < MAX_N; c++) {
         float *x = a.x + c * a.act.ld_x, *d = a.d + c * a.act.ld_d;
         int8_t *q = a.q + c * a.act.ld_q;
-        for (uint32_t e = 0; e < 512; e++) x[e] = c == 0 ? 1 : -1;
+        for (uint32_t e = 0; e < 512; e++) x[e] = c % 2 == 0 ? 1 : -1;
         if (exo_act_form_of(type) == EXO_ACT_Q32) {
             (void)exo_ref_quantize32(x, 512, q, d, a.sum32 + c * a.act.ld_d);
         } else {
             (void)exo_ref_quantize256(x, 512, q, d, a.sums + c * a.act.ld_d * EXO_Q256_SUMS);
         }
     }
-    float want[32], got[32];
-    exo_matmul_task t = {w, &a.act, 2, 0, 1, want, 16};
+    static float want[MAX_N * EXO_GROUP_ROWS], got[MAX_N * EXO_GROUP_ROWS];
+    exo_matmul_task t = {w, &a.act, MAX_N, 0, 1, want, EXO_GROUP_ROWS};
     exo_ref_matmul(&t);
     size_t n;
     const exo_cpu_kernels *const *all = exo_kernels_all(&n);
     for (size_t k = 0; k < n; k++) {
-        if (all[k]->runs_here()) check_product(all[k], w, &a.act, 2, want, got);
+        if (all[k]->runs_here()) check_product(all[k], w, &a.act, MAX_N, want, got);
     }
-    free_act(&a, 2);
+    free_act(&a, MAX_N);
     exo_weight_free(w);
 }
 
@@ -370,7 +370,7 @@ static void test_extreme_quants(void **state) {
 
 /* ---- attention ---- */
 
-#define N_PAGES 24
+#define N_PAGES 160
 
 typedef struct {
     uint32_t head_dim, v_dim, n_kv_heads, group;
@@ -380,10 +380,39 @@ typedef struct {
     const float *sinks;
 } heads;
 
+/* n pages that do not lie in order. */
+static const uint32_t *page_table(uint32_t n) {
+    static uint32_t table[N_PAGES];
+    for (uint32_t i = 0; i < n; i++) table[i] = (i * 37 + 7) % n;
+    return table;
+}
+
+/* The task in runs of `step` splits, joined afterwards; 0: in one. */
+static void run_task(const exo_cpu_kernels *k, exo_attention_task t, uint32_t step) {
+    if (step == 0) {
+        k->attention(&t);
+        return;
+    }
+    uint32_t n = t.n_rows * t.group, last = t.pos[t.n_rows - 1] / EXO_ATTN_SPLIT_TOKENS;
+    uint32_t seen = t.window > 0 && t.pos[0] >= t.window ? t.pos[0] - t.window + 1 : 0;
+    t.parts_first = seen / EXO_ATTN_SPLIT_TOKENS;
+    t.ld_parts = last - t.parts_first + 1;
+    size_t n_parts = (size_t)n * t.ld_parts * exo_attention_part(t.v_dim);
+    t.parts = floats(n_parts);
+    t.n_splits = step;
+    for (t.split = t.parts_first; t.split <= last; t.split += step) k->attention(&t);
+    for (uint32_t i = 0; i < n; i++) k->attention_join(&t, i);
+    unguard(t.parts, n_parts * sizeof(float));
+}
+
+typedef struct {
+    const uint32_t *pos; /* ascending */
+    uint32_t n_rows, n_pages;
+    uint32_t step; /* splits that are computed together; 0 = all */
+} test_rows;
+
 static void run_attention(const exo_cpu_kernels *k, const heads *h, exo_kv_pool *pool,
-                          const float *q, float *out, const uint32_t *pos, uint32_t n_rows) {
-    static const uint32_t table[N_PAGES] = {7,  3,  0,  11, 5,  9, 1,  4,  20, 2,  15, 8,
-                                            10, 23, 12, 13, 14, 6, 16, 17, 18, 19, 21, 22};
+                          const float *q, float *out, const test_rows *rows) {
     size_t floats_needed = exo_attention_scratch(h->v_dim);
     float *scratch = floats(floats_needed);
     size_t n_heads = (size_t)h->n_kv_heads * h->group;
@@ -392,8 +421,8 @@ static void run_attention(const exo_cpu_kernels *k, const heads *h, exo_kv_pool 
                                 .out = out,
                                 .ld_q = n_heads * h->head_dim,
                                 .ld_out = n_heads * h->v_dim,
-                                .pos = pos,
-                                .n_rows = n_rows,
+                                .pos = rows->pos,
+                                .n_rows = rows->n_rows,
                                 .kv_head = head,
                                 .n_kv_heads = h->n_kv_heads,
                                 .group = h->group,
@@ -408,57 +437,70 @@ static void run_attention(const exo_cpu_kernels *k, const heads *h, exo_kv_pool 
                                 .k_page_bytes = pool->k_page_bytes,
                                 .v_page_bytes = pool->v_page_bytes,
                                 .kv_type = h->type,
-                                .table = table,
+                                .table = page_table(rows->n_pages),
                                 .scratch = scratch};
-        k->attention(&t);
+        run_task(k, t, rows->step);
     }
     unguard(scratch, floats_needed * sizeof(float));
 }
 
-static void fill_pool(const heads *h, exo_kv_pool *pool, test_rng *rng) {
+static void fill_pool(const heads *h, exo_kv_pool *pool, uint32_t n_pages, test_rng *rng) {
     uint32_t dim = h->head_dim > h->v_dim ? h->head_dim : h->v_dim;
     size_t width = (size_t)h->n_kv_heads * dim;
     float *kv = floats(width);
-    pool->k_pages = guarded(N_PAGES * pool->k_page_bytes);
-    pool->v_pages = guarded(N_PAGES * pool->v_page_bytes);
-    for (uint32_t i = 0; i < N_PAGES * EXO_KV_PAGE_TOKENS; i++) {
+    pool->k_pages = guarded(n_pages * pool->k_page_bytes);
+    pool->v_pages = guarded(n_pages * pool->v_page_bytes);
+    for (uint32_t i = 0; i < n_pages * EXO_KV_PAGE_TOKENS; i++) {
         test_floats(rng, kv, width);
         for (uint32_t head = 0; head < h->n_kv_heads; head++) {
             const float *row = kv + (size_t)head * dim;
-            exo_ref_kv_store(pool, i / EXO_KV_PAGE_TOKENS, i % EXO_KV_PAGE_TOKENS, head, row, row);
+            assert_true(exo_ref_kv_store(pool, i / EXO_KV_PAGE_TOKENS, i % EXO_KV_PAGE_TOKENS, head,
+                                         row, row));
         }
     }
     unguard(kv, width * sizeof(float));
 }
 
+static void fit_pool(const heads *h, exo_kv_pool *pool) {
+    *pool = (exo_kv_pool){.k_page_bytes = exo_kv_page_bytes(h->type, h->n_kv_heads, h->head_dim),
+                          .v_page_bytes = exo_kv_page_bytes(h->type, h->n_kv_heads, h->v_dim),
+                          .head_dim = h->head_dim,
+                          .v_dim = h->v_dim,
+                          .kv_type = h->type};
+}
+
+/* Every table gives the bits of the reference over all splits, whole, cut and in place. */
 static void check_heads(const heads *h, const uint32_t *pos, uint32_t n_rows) {
     test_rng rng = {h->head_dim * 101 + h->group};
     size_t n_heads = (size_t)h->n_kv_heads * h->group;
     size_t n_q = n_rows * n_heads * h->head_dim, n_out = n_rows * n_heads * h->v_dim;
-    exo_kv_pool pool = {.k_page_bytes = exo_kv_page_bytes(h->type, h->n_kv_heads, h->head_dim),
-                        .v_page_bytes = exo_kv_page_bytes(h->type, h->n_kv_heads, h->v_dim),
-                        .head_dim = h->head_dim,
-                        .v_dim = h->v_dim,
-                        .kv_type = h->type};
-    fill_pool(h, &pool, &rng);
+    exo_kv_pool pool;
+    fit_pool(h, &pool);
+    uint32_t n_pages = pos[n_rows - 1] / EXO_KV_PAGE_TOKENS + 1;
+    fill_pool(h, &pool, n_pages, &rng);
     float *q = floats(n_q), *want = floats(n_out), *got = floats(n_out);
     test_floats(&rng, q, n_q);
-    run_attention(&exo_kernels_reference, h, &pool, q, want, pos, n_rows);
+    test_rows rows = {pos, n_rows, n_pages, 0};
+    run_attention(&exo_kernels_reference, h, &pool, q, want, &rows);
     size_t n;
     const exo_cpu_kernels *const *all = exo_kernels_all(&n);
     for (size_t i = 0; i < n; i++) {
         if (!all[i]->runs_here()) continue;
-        memset(got, 0x55, n_out * sizeof(float));
-        run_attention(all[i], h, &pool, q, got, pos, n_rows);
-        assert_same(all[i], got, want, n_out * sizeof(float), "attention", h->head_dim, h->group);
+        for (rows.step = 0; rows.step < 3; rows.step += 2) {
+            memset(got, 0x55, n_out * sizeof(float));
+            run_attention(all[i], h, &pool, q, got, &rows);
+            assert_same(all[i], got, want, n_out * sizeof(float), "attention", h->head_dim,
+                        h->group);
+        }
         if (h->v_dim != h->head_dim) continue;
         memcpy(got, q, n_out * sizeof(float)); /* in place */
-        run_attention(all[i], h, &pool, got, got, pos, n_rows);
+        rows.step = 0;
+        run_attention(all[i], h, &pool, got, got, &rows);
         assert_same(all[i], got, want, n_out * sizeof(float), "attention in place", h->head_dim,
                     h->group);
     }
-    unguard(pool.k_pages, N_PAGES * pool.k_page_bytes);
-    unguard(pool.v_pages, N_PAGES * pool.v_page_bytes);
+    unguard(pool.k_pages, n_pages * pool.k_page_bytes);
+    unguard(pool.v_pages, n_pages * pool.v_page_bytes);
     unguard(q, n_q * sizeof(float));
     unguard(want, n_out * sizeof(float));
     unguard(got, n_out * sizeof(float));
@@ -469,23 +511,53 @@ static const uint32_t attention_rows[][8] = {{0, 1, 2, 3, 4, 5, 6, 7},
                                              {252, 253, 254, 255, 256, 257, 258, 259},
                                              {500, 510, 511, 512, 513, 600, 700, 767}};
 
+/* Every size of a group's tiles and heads with and without whole vectors and blocks. */
 static void test_attention(void **state) {
     (void)state;
-    static const uint32_t dims[] = {4, 8, 64, 72, 80, 128};
-    static const uint32_t groups[] = {1, 2, 3, 4, 7};
+    static const uint32_t dims[] = {4, 8, 32, 64, 72, 80, 96, 128, 256};
+    static const exo_dtype types[] = {EXO_F32, EXO_F16, EXO_Q8_0};
     for (size_t d = 0; d < sizeof dims / sizeof dims[0]; d++) {
-        for (size_t g = 0; g < sizeof groups / sizeof groups[0]; g++) {
-            heads h = {.head_dim = dims[d],
-                       .v_dim = dims[d],
-                       .n_kv_heads = 2,
-                       .group = groups[g],
-                       .type = (d + g) % 2 == 0 ? EXO_F32 : EXO_F16};
-            for (size_t r = 0; r < 4; r++) {
-                check_heads(&h, attention_rows[r], 1);
-                check_heads(&h, attention_rows[r], 8);
-            }
+        for (uint32_t group = 1; group <= 8; group += dims[d] > 100 ? 3 : 1) {
+            heads h = {.head_dim = dims[d], .v_dim = dims[d], .n_kv_heads = 2, .group = group};
+            h.type = types[(d + group) % 3];
+            if (!exo_kv_type_fits(h.type, h.head_dim)) h.type = EXO_F16;
+            check_heads(&h, attention_rows[(d + group) % 4], group == 3 ? 8 : 2);
+            check_heads(&h, attention_rows[(d + group + 1) % 4], 1);
         }
     }
+}
+
+/* Twenty splits, and more queries than one batch. */
+static void test_attention_long(void **state) {
+    (void)state;
+    static const uint32_t pos[] = {4992, 4993, 4994, 4995, 4996, 4997, 4998, 4999};
+    static const exo_dtype types[] = {EXO_F32, EXO_F16, EXO_Q8_0};
+    for (size_t i = 0; i < 3; i++) {
+        heads h = {.head_dim = 32, .v_dim = 32, .n_kv_heads = 1, .group = 5, .type = types[i]};
+        check_heads(&h, pos, i == 0 ? 8 : 1);
+        h.window = 700;
+        check_heads(&h, pos, 8);
+    }
+}
+
+/* What does not fit a block's f16 scale is refused, and so is what is not finite. */
+static void test_quantized_store(void **state) {
+    (void)state;
+    static const float bad[] = {1e9f, INFINITY, NAN};
+    heads h = {.head_dim = 64, .v_dim = 64, .n_kv_heads = 1, .type = EXO_Q8_0};
+    float row[64] = {0};
+    exo_kv_pool pool;
+    fit_pool(&h, &pool);
+    pool.k_pages = guarded(pool.k_page_bytes);
+    pool.v_pages = guarded(pool.v_page_bytes);
+    assert_int_equal(pool.k_page_bytes, 64 * 34);
+    assert_true(exo_ref_kv_store(&pool, 0, 31, 0, row, row));
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        row[63] = bad[i];
+        assert_false(exo_ref_kv_store(&pool, 0, 31, 0, row, row));
+    }
+    unguard(pool.k_pages, pool.k_page_bytes);
+    unguard(pool.v_pages, pool.v_page_bytes);
 }
 
 /* Windows that end within a split, at its edge and over it; caps, sinks, narrow values. */
@@ -510,10 +582,11 @@ static void test_attention_options(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_elements),  cmocka_unit_test(test_rope),
-        cmocka_unit_test(test_quantize),  cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_matmul),    cmocka_unit_test(test_extreme_quants),
-        cmocka_unit_test(test_attention), cmocka_unit_test(test_attention_options),
+        cmocka_unit_test(test_elements),       cmocka_unit_test(test_rope),
+        cmocka_unit_test(test_quantize),       cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_matmul),         cmocka_unit_test(test_extreme_quants),
+        cmocka_unit_test(test_attention),      cmocka_unit_test(test_attention_options),
+        cmocka_unit_test(test_attention_long), cmocka_unit_test(test_quantized_store),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,4 @@
-/* kquants_avx2.c - Q4_K and Q6_K products with AVX2.
+/* kquants_avx2.c - Q4_K and Q6_K products with AVX2, Q5_K's of one column.
  *
  * vpmaddubsw gives int16 pair sums of unsigned quants and signed activations; as many of them
  * are added as fit int16, and vpmaddwd then multiplies by the sub-block's scale instead of by
@@ -14,6 +14,7 @@
 /* Bytes ahead in the quants of a single column, as measured on Zen 2: records of 2 and 3 KiB are
  * too coarse for the hardware's own prefetching. */
 #define Q4_K_AHEAD 512
+#define Q5_K_AHEAD 2560
 #define Q6_K_AHEAD 3072
 
 EXO_INLINE void ahead(const uint8_t *p, const int lines, const int N) {
@@ -179,6 +180,63 @@ EXO_INLINE void tile_q4_k(const exo_tile t, const int R, const int N) {
     clear(f, R, N);
     for (uint32_t b = 0; b < t.n_blocks; b++) q4_k_block(&t, b, f, R, N);
     store(&t, f, R, N);
+}
+
+/* ---- Q5_K, one column: as Q4_K, with a fifth bit from a plane of its own ---- */
+
+/* Bit `bit` of each byte as 0x10. */
+EXO_INLINE __m256i q5_k_top(__m256i high, const int bit) {
+    __m256i v = bit < 4 ? _mm256_slli_epi16(high, 4 - bit) : _mm256_srli_epi16(high, bit - 4);
+    return _mm256_and_si256(v, _mm256_set1_epi8(0x10));
+}
+
+/* Sub-blocks 2p and 2p + 1 of both halves of a group; q and x at the pair.  Four pair sums of
+ * 31 * 127 * 2 fit int16. */
+EXO_INLINE void q5_k_dots_1(const uint8_t *q, const uint8_t *high, const int8_t *x,
+                            const __m256i word[2], __m256i isum[2][MAX_N], const int p) {
+    const __m256i low = _mm256_set1_epi8(15);
+    EXO_UNROLL for (int h = 0; h < 2; h++) {
+        const __m256i scale[2] = {byte_twice(word[h], 0), byte_twice(word[h], 1)};
+        EXO_UNROLL for (int i = 0; i < 8; i += 4) {
+            __m256i v[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+            EXO_UNROLL for (int k = i; k < i + 4; k++) {
+                __m256i z = load(q + k * 64 + h * 32), top = load(high + k * 64 + h * 32);
+                __m256i a = _mm256_or_si256(_mm256_and_si256(z, low), q5_k_top(top, 2 * p));
+                __m256i b = _mm256_and_si256(_mm256_srli_epi16(z, 4), low);
+                b = _mm256_or_si256(b, q5_k_top(top, 2 * p + 1));
+                __m256i x0 = spread4(x + k * 4), x1 = spread4(x + 32 + k * 4);
+                v[0] = in_order(_mm256_add_epi16(v[0], _mm256_maddubs_epi16(a, x0)));
+                v[1] = in_order(_mm256_add_epi16(v[1], _mm256_maddubs_epi16(b, x1)));
+            }
+            isum[h][0] = _mm256_add_epi32(isum[h][0], _mm256_madd_epi16(v[0], scale[0]));
+            isum[h][0] = _mm256_add_epi32(isum[h][0], _mm256_madd_epi16(v[1], scale[1]));
+        }
+    }
+}
+
+EXO_INLINE void q5_k_block(const exo_tile *t, uint32_t b, __m256 f[2][MAX_N]) {
+    const uint8_t *q = t->q + (size_t)b * 2560, *s = t->s + (size_t)b * 256;
+    const q4_k_scales u[2] = {q4_k_unpack(s + 64), q4_k_unpack(s + 96)};
+    __m256i isum[2][MAX_N];
+    isum[0][0] = isum[1][0] = _mm256_setzero_si256();
+    EXO_UNROLL for (int p = 0; p < 4; p++) {
+        const __m256i word[2] = {_mm256_srli_epi32(u[0].scale[p / 2], p % 2 * 16),
+                                 _mm256_srli_epi32(u[1].scale[p / 2], p % 2 * 16)};
+        ahead(q + Q5_K_AHEAD + p * 640, 10, 1);
+        q5_k_dots_1(q + p * 512, q + 2048, t->x + b * 256 + p * 64, word, isum, p);
+    }
+    EXO_UNROLL for (int h = 0; h < 2; h++) q4_k_add(s, h, t, b, &u[h], isum[h], f[h], 1);
+}
+
+void exo_avx2_q5_k_one(const exo_matmul_task *task) {
+    for (uint32_t g = 0; g < task->n_groups; g++) {
+        const exo_tile t = exo_tile_at(task, g, 1, 0);
+        __m256 f[2][MAX_N];
+        f[0][0] = f[1][0] = _mm256_setzero_ps();
+        for (uint32_t b = 0; b < t.n_blocks; b++) q5_k_block(&t, b, f);
+        _mm256_storeu_ps(t.y, f[0][0]);
+        _mm256_storeu_ps(t.y + 8, f[1][0]);
+    }
 }
 
 /* ---- Q6_K ---- */

@@ -22,8 +22,8 @@ void exo_avx2_q4_k(const exo_matmul_task *t);
 void exo_avx2_q6_k(const exo_matmul_task *t);
 void exo_avx2_unpacked(const exo_matmul_task *t); /* EXO_UNPACKED_TYPES */
 
-/* Q8_0, Q6_K and EXO_UNPACKED_TYPES; worth its preparation from so many columns on. */
-void exo_avx2_paired(const exo_matmul_task *t);
-#define EXO_AVX2_PAIRED 16
+/* The product where the type and so many columns gain by it (paired_avx2.h), else false. */
+bool exo_avx2_paired(const exo_matmul_task *t);
+void exo_avx2_q5_k_one(const exo_matmul_task *t); /* n = 1 */
 
 #endif

@@ -3,7 +3,7 @@
  * Every processor with AVX2 and FMA3 also has the F16C conversions. */
 #include "compute/cpu/matmul_x86.h"
 #include "compute/cpu/v16_avx2.h"
-#include "compute/cpu/v16_ops.h"
+#include "compute/cpu/v16_ops_attention.h"
 
 static bool runs_here(void) {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
@@ -32,6 +32,7 @@ const exo_cpu_kernels exo_kernels_avx2 = {
     .softcap = v16_softcap_row,
     .rope = v16_rope,
     .attention = v16_attention,
+    .attention_join = v16_attention_join,
     .round_f16 = v16_round_f16_row,
     .read = v16_read,
 };

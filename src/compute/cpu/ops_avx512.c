@@ -1,7 +1,7 @@
 /* ops_avx512.c - the table of AVX-512 kernels, for processors with VNNI (Ice Lake, Zen 4, ...). */
 #include "compute/cpu/matmul_x86.h"
 #include "compute/cpu/v16_avx512.h"
-#include "compute/cpu/v16_ops.h"
+#include "compute/cpu/v16_ops_attention.h"
 
 static bool runs_here(void) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -32,6 +32,7 @@ const exo_cpu_kernels exo_kernels_avx512 = {
     .softcap = v16_softcap_row,
     .rope = v16_rope,
     .attention = v16_attention,
+    .attention_join = v16_attention_join,
     .round_f16 = v16_round_f16_row,
     .read = v16_read,
 };

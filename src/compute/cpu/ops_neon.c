@@ -4,7 +4,7 @@
 #include "compute/cpu/cpu_info.h"
 #include "compute/cpu/matmul_arm.h"
 #include "compute/cpu/v16_neon.h"
-#include "compute/cpu/v16_ops.h"
+#include "compute/cpu/v16_ops_attention.h"
 
 static bool always(void) { return true; }
 
@@ -12,7 +12,8 @@ static bool always(void) { return true; }
     .norm = v16_norm, .quantize32 = v16_quantize32, .quantize256 = v16_quantize256,                \
     .layer_norm = v16_layer_norm, .silu_mul = v16_silu_mul, .gelu_mul = v16_gelu_mul,              \
     .swiglu_oai = v16_swiglu_oai, .softcap = v16_softcap_row, .rope = v16_rope,                    \
-    .attention = v16_attention, .mix = v16_mix, .round_f16 = v16_round_f16_row, .read = v16_read
+    .attention = v16_attention, .attention_join = v16_attention_join, .mix = v16_mix,              \
+    .round_f16 = v16_round_f16_row, .read = v16_read
 
 const exo_cpu_kernels exo_kernels_neon_dotprod = {
     .isa = "neon",

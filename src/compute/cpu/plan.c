@@ -23,6 +23,7 @@ typedef struct {
     size_t k_form[2]; /* of the widest Q32 and Q256 input */
     uint32_t v_dim;
     bool attention;
+    size_t parts;                           /* floats of all heads' parts of one split */
     uint32_t n_scores;                      /* most of a ROUTE */
     uint32_t n_experts;                     /* most of an EXPERTS */
     size_t pairs;                           /* most per row */
@@ -98,6 +99,7 @@ static needs gather(const exo_plan_desc *desc) {
             const exo_op_attention *a = &op->u.attention;
             uint32_t v_dim = a->v_dim != 0 ? a->v_dim : a->head_dim;
             if (v_dim > n.v_dim) n.v_dim = v_dim;
+            n.parts = max_size(n.parts, a->n_heads * exo_attention_part(v_dim));
         }
     }
     return n;
@@ -132,6 +134,14 @@ static void carve_chosen(carver *c, exo_plan *p, const needs *n) {
     p->chosen.sums = carve(c, rows * n->chosen_d[1] * EXO_Q256_SUMS, sizeof(int16_t));
 }
 
+/* Parts for one row at the end of the longest context, or as many of shorter ones. */
+static void carve_parts(carver *c, exo_plan *p, const needs *n) {
+    if (!n->attention || exo_pool_threads(p->device->pool) == 1) return;
+    size_t tokens = (size_t)p->desc.max_seq_pages * EXO_KV_PAGE_TOKENS;
+    p->parts_floats = n->parts * ((tokens + EXO_ATTN_SPLIT_TOKENS - 1) / EXO_ATTN_SPLIT_TOKENS);
+    p->parts = carve(c, p->parts_floats, sizeof *p->parts);
+}
+
 static void lay_out(carver *c, exo_plan *p, const needs *n) {
     const exo_plan_desc *d = &p->desc;
     uint32_t n_threads = exo_pool_threads(p->device->pool);
@@ -157,6 +167,7 @@ static void lay_out(carver *c, exo_plan *p, const needs *n) {
     }
     carve_act(c, p, n, d->max_rows, &p->act);
     carve_chosen(c, p, n);
+    carve_parts(c, p, n);
     for (uint32_t t = 0; t < n_threads; t++) {
         exo_thread_scratch s = {0};
         for (int i = 0; i < 2; i++) s.strip[i] = carve(c, p->strip_floats, sizeof(float));

@@ -69,6 +69,8 @@ struct exo_plan {
 
     /* one step */
     const exo_plan_args *args;
+    float *parts; /* of attention that is cut by splits; touched only where it is */
+    size_t parts_floats;
     uint32_t *pos;       /* (max_rows) */
     uint32_t *pos_end;   /* (max_rows) last position of the row's sequence in this step */
     uint32_t *pairs;     /* (max_rows * n_used) row * n_used + rank, by expert, then by row */

@@ -336,7 +336,9 @@ static void rope_group(const exo_run *r, const exo_op_rope_kv *o, const exo_kv_p
     uint32_t page =
         p->args
             ->block_table[(size_t)row->seq * p->desc.max_seq_pages + row->pos / EXO_KV_PAGE_TOKENS];
-    exo_ref_kv_store(pool, page, row->pos % EXO_KV_PAGE_TOKENS, kv_head, k, v);
+    if (!exo_ref_kv_store(pool, page, row->pos % EXO_KV_PAGE_TOKENS, kv_head, k, v)) {
+        exo_run_not_finite(r);
+    }
 }
 
 /* Split by kv heads first: a head's keys of neighbouring positions share cache lines. */
@@ -354,48 +356,6 @@ static void run_rope_kv(const exo_run *r, const exo_op_rope_kv *o) {
     for (uint32_t i = from; i < to; i++) rope_group(r, o, &pool, i % n_rows, i / n_rows);
 }
 
-static void attend_block(const exo_run *r, const exo_op_attention *a, const exo_row_block *b,
-                         uint32_t kv_head) {
-    const exo_plan *p = r->p;
-    uint32_t v_dim = a->v_dim != 0 ? a->v_dim : a->head_dim;
-    exo_attention_task t = {
-        .q = p->slots[a->q] + (size_t)b->row * p->slot_ld[a->q],
-        .out = p->slots[a->out] + (size_t)b->row * p->slot_ld[a->out],
-        .ld_q = p->slot_ld[a->q],
-        .ld_out = p->slot_ld[a->out],
-        .pos = (a->bidirectional ? p->pos_end : p->pos) + b->row,
-        .n_rows = b->n,
-        .kv_head = kv_head,
-        .n_kv_heads = a->n_kv_heads,
-        .group = a->n_heads / a->n_kv_heads,
-        .head_dim = a->head_dim,
-        .v_dim = v_dim,
-        .scale = a->scale,
-        .softcap = a->softcap,
-        .window = a->window,
-        .sinks = exo_run_vector(a->sinks),
-        .k_pages = a->k_pages->data,
-        .v_pages = a->v_pages->data,
-        .k_page_bytes = exo_kv_page_bytes(a->kv_type, a->n_kv_heads, a->head_dim),
-        .v_page_bytes = exo_kv_page_bytes(a->kv_type, a->n_kv_heads, v_dim),
-        .kv_type = a->kv_type,
-        .table = p->args->block_table + (size_t)p->args->rows[b->row].seq * p->desc.max_seq_pages,
-        .scratch = r->scratch->attention};
-    r->kernels->attention(&t);
-}
-
-/* Tasks cost more the later their rows stand, so they are handed out from the end. */
-static void run_attention(const exo_run *r, const exo_op_attention *a) {
-    exo_plan *p = r->p;
-    uint32_t n = p->n_blocks * a->n_kv_heads;
-    for (;;) {
-        uint32_t i = atomic_fetch_add_explicit(&p->taken[r->op], 1, memory_order_relaxed);
-        if (i >= n) return;
-        i = n - 1 - i;
-        attend_block(r, a, &p->blocks[i / a->n_kv_heads], i % a->n_kv_heads);
-    }
-}
-
 static void run_round(const exo_run *r, uint32_t slot) {
     const exo_plan *p = r->p;
     uint32_t from, to;
@@ -410,7 +370,7 @@ static void run_op(const exo_run *r, const exo_op *op) {
     case EXO_OP_EMBED: run_embed(r, &op->u.embed); break;
     case EXO_OP_MATMUL: run_matmul(r, &op->u.matmul); break;
     case EXO_OP_ROPE_KV: run_rope_kv(r, &op->u.rope_kv); break;
-    case EXO_OP_ATTENTION: run_attention(r, &op->u.attention); break;
+    case EXO_OP_ATTENTION: exo_run_attention(r, &op->u.attention); break;
     case EXO_OP_HEAD: run_head(r, &op->u.head); break;
     case EXO_OP_ROUND_F16: run_round(r, op->u.round_slot); break;
     case EXO_OP_NORM: run_norm(r, &op->u.norm); break;

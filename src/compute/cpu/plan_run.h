@@ -1,4 +1,5 @@
-/* plan_run.h - what the operations of a running plan share; private to plan_run.c and experts.c.
+/* plan_run.h - what the operations of a running plan share; private to plan_run.c, attend.c and
+ * experts.c.
  *
  * Every thread has its own exo_run and walks the same operations.
  * Thread: the pool's. */
@@ -47,6 +48,8 @@ void exo_run_prepare(const exo_run *r, const exo_run_input *in, uint32_t c, cons
 void exo_run_epilogue(const exo_run *r, exo_epilogue e, float *out, const float *y, const float *up,
                       uint32_t n);
 
+/* Meets the other threads in between where tasks are cut by splits. */
+void exo_run_attention(const exo_run *r, const exo_op_attention *a);
 void exo_run_route(const exo_run *r, const exo_op_route *o);
 void exo_run_experts(const exo_run *r, const exo_op_experts *e);
 void exo_run_mix(const exo_run *r, const exo_op_mix *m);

@@ -98,7 +98,7 @@ static void test_bad_plans(void **state) {
     WITH(n.ops[2].u.rope_kv.rope_dims = 63, "rope_dims");
     WITH(n.ops[2].u.rope_kv.rope_inv_freq = NULL, "rope frequencies");
     WITH(n.ops[2].u.rope_kv.n_kv_heads = 3, "do not divide");
-    WITH(n.ops[3].u.attention.kv_type = EXO_Q8_0, "KV type");
+    WITH(n.ops[3].u.attention.kv_type = EXO_Q4_0, "KV type");
     WITH(n.ops[3].u.attention.head_dim = 1024, "head_dim");
     WITH(n.ops[3].u.attention.v_pages = NULL, "page pool is missing");
     WITH(n.ops[3].u.attention.v_pages = n.norm, "page pool's size");

@@ -165,68 +165,135 @@ void exo_ref_round_f16(float *x, uint32_t n) {
 
 /* ---- KV pages and attention ---- */
 
-static float kv_load(const uint8_t *page, size_t i, exo_dtype type) {
-    if (type == EXO_F32) return ((const float *)(const void *)page)[i];
-    return exo_f16_to_f32(((const uint16_t *)(const void *)page)[i]);
-}
-
-static void kv_put(uint8_t *page, size_t i, exo_dtype type, float x) {
+static void kv_put(uint8_t *head, size_t i, exo_dtype type, float x) {
     if (type == EXO_F32) {
-        ((float *)(void *)page)[i] = x;
+        ((float *)(void *)head)[i] = x;
     } else {
-        ((uint16_t *)(void *)page)[i] = exo_f32_to_f16(x);
+        ((uint16_t *)(void *)head)[i] = exo_f32_to_f16(x);
     }
 }
 
-void exo_ref_kv_store(const exo_kv_pool *pool, uint32_t page, uint32_t slot, uint32_t kv_head,
+/* Where one position's n elements go: element i at i * step, the scale of block b at b * scales. */
+typedef struct {
+    uint8_t *head; /* of the kv head in its page */
+    size_t at, step;
+    size_t scale_at, scales;
+} kv_row;
+
+static bool put_quantized(const kv_row *r, uint32_t n, const float *x) {
+    int8_t *q = (int8_t *)r->head + r->at;
+    uint16_t *d = (uint16_t *)(void *)(r->head + (size_t)n * EXO_KV_PAGE_TOKENS) + r->scale_at;
+    for (uint32_t b = 0; b < n / 32; b++) {
+        int8_t block[32];
+        float scale;
+        int32_t sum;
+        if (!exo_ref_quantize32(x + b * 32, 32, block, &scale, &sum)) return false;
+        uint16_t half = exo_f32_to_f16(scale);
+        if (!finite_f32(exo_f16_to_f32(half))) return false;
+        d[b * r->scales] = half;
+        for (uint32_t i = 0; i < 32; i++) q[(b * 32 + i) * r->step] = block[i];
+    }
+    return true;
+}
+
+static bool put_row(const kv_row *r, uint32_t n, exo_dtype type, const float *x) {
+    if (type == EXO_Q8_0) return put_quantized(r, n, x);
+    for (uint32_t i = 0; i < n; i++) kv_put(r->head, r->at + i * r->step, type, x[i]);
+    return true;
+}
+
+bool exo_ref_kv_store(const exo_kv_pool *pool, uint32_t page, uint32_t slot, uint32_t kv_head,
                       const float *k, const float *v) {
+    const uint32_t hd = pool->head_dim, vd = pool->v_dim;
     uint8_t *k_page = pool->k_pages + page * pool->k_page_bytes;
     uint8_t *v_page = pool->v_pages + page * pool->v_page_bytes;
-    uint32_t hd = pool->head_dim, vd = pool->v_dim;
-    for (uint32_t d = 0; d < hd; d++) {
-        kv_put(k_page, ((size_t)kv_head * hd + d) * EXO_KV_PAGE_TOKENS + slot, pool->kv_type, k[d]);
-    }
-    for (uint32_t d = 0; d < vd; d++) {
-        kv_put(v_page, ((size_t)kv_head * EXO_KV_PAGE_TOKENS + slot) * vd + d, pool->kv_type, v[d]);
-    }
+    const kv_row k_row = {.head = k_page + kv_head * exo_kv_page_bytes(pool->kv_type, 1, hd),
+                          .at = slot,
+                          .step = EXO_KV_PAGE_TOKENS,
+                          .scale_at = slot,
+                          .scales = EXO_KV_PAGE_TOKENS};
+    const kv_row v_row = {.head = v_page + kv_head * exo_kv_page_bytes(pool->kv_type, 1, vd),
+                          .at = (size_t)slot * vd,
+                          .step = 1,
+                          .scale_at = (size_t)slot * (vd / 32),
+                          .scales = 1};
+    return put_row(&k_row, hd, pool->kv_type, k) && put_row(&v_row, vd, pool->kv_type, v);
 }
 
-static const uint8_t *k_page_of(const exo_attention_task *t, uint32_t p) {
-    return t->k_pages + t->table[p / EXO_KV_PAGE_TOKENS] * t->k_page_bytes;
+static float kv_get(const uint8_t *head, size_t i, exo_dtype type) {
+    if (type == EXO_F32) return ((const float *)(const void *)head)[i];
+    return exo_f16_to_f32(((const uint16_t *)(const void *)head)[i]);
 }
 
-static const uint8_t *v_page_of(const exo_attention_task *t, uint32_t p) {
-    return t->v_pages + t->table[p / EXO_KV_PAGE_TOKENS] * t->v_page_bytes;
+/* Element i of the quantised elements of a head, with scale s of those behind its n * 32. */
+static float kv_get_quantized(const uint8_t *head, size_t i, uint32_t n, size_t s) {
+    const uint8_t *scales = head + (size_t)n * EXO_KV_PAGE_TOKENS;
+    float d = exo_f16_to_f32(((const uint16_t *)(const void *)scales)[s]);
+    return (float)((const int8_t *)head)[i] * d;
 }
 
-/* Positions [p0, p1) of one split: *m, *l and o (v_dim). */
+static float key_of(const exo_attention_task *t, uint32_t p, uint32_t d) {
+    const uint32_t slot = p % EXO_KV_PAGE_TOKENS, hd = t->head_dim;
+    const uint8_t *page = t->k_pages + t->table[p / EXO_KV_PAGE_TOKENS] * t->k_page_bytes;
+    const uint8_t *head = page + t->kv_head * exo_kv_page_bytes(t->kv_type, 1, hd);
+    size_t i = (size_t)d * EXO_KV_PAGE_TOKENS + slot;
+    if (t->kv_type != EXO_Q8_0) return kv_get(head, i, t->kv_type);
+    return kv_get_quantized(head, i, hd, (size_t)(d / 32) * EXO_KV_PAGE_TOKENS + slot);
+}
+
+static float value_of(const exo_attention_task *t, uint32_t p, uint32_t d) {
+    const uint32_t slot = p % EXO_KV_PAGE_TOKENS, vd = t->v_dim;
+    const uint8_t *page = t->v_pages + t->table[p / EXO_KV_PAGE_TOKENS] * t->v_page_bytes;
+    const uint8_t *head = page + t->kv_head * exo_kv_page_bytes(t->kv_type, 1, vd);
+    size_t i = (size_t)slot * vd + d;
+    if (t->kv_type != EXO_Q8_0) return kv_get(head, i, t->kv_type);
+    return kv_get_quantized(head, i, vd, (size_t)slot * (vd / 32) + d / 32);
+}
+
+/* One query's sums over the splits so far, or over one. */
+typedef struct {
+    float max, sum;
+    float *o; /* (v_dim) */
+} sums;
+
+/* Positions [p0, p1) of one split. */
 static void attend_split(const exo_attention_task *t, const float *q, uint32_t p0, uint32_t p1,
-                         float *m, float *l, float *o) {
+                         sums *s) {
     float e[EXO_ATTN_SPLIT_TOKENS], lanes[16] = {0};
-    uint32_t hd = t->head_dim, vd = t->v_dim;
-    *m = -INFINITY;
+    s->max = -INFINITY;
     for (uint32_t p = p0; p < p1; p++) {
-        const uint8_t *k = k_page_of(t, p);
-        size_t at = (size_t)t->kv_head * hd * EXO_KV_PAGE_TOKENS + p % EXO_KV_PAGE_TOKENS;
         float score = 0;
-        for (uint32_t d = 0; d < hd; d++) {
-            score = fmaf(q[d], kv_load(k, at + (size_t)d * EXO_KV_PAGE_TOKENS, t->kv_type), score);
-        }
+        for (uint32_t d = 0; d < t->head_dim; d++) score = fmaf(q[d], key_of(t, p, d), score);
         e[p - p0] = score * t->scale;
         if (t->softcap > 0) exo_ref_softcap(&e[p - p0], t->softcap, 1);
-        if (e[p - p0] > *m) *m = e[p - p0];
+        if (e[p - p0] > s->max) s->max = e[p - p0];
     }
-    memset(o, 0, vd * sizeof *o);
+    memset(s->o, 0, t->v_dim * sizeof *s->o);
     for (uint32_t p = p0; p < p1; p++) {
-        const uint8_t *v = v_page_of(t, p);
-        size_t at = ((size_t)t->kv_head * EXO_KV_PAGE_TOKENS + p % EXO_KV_PAGE_TOKENS) * vd;
-        float weight = exo_ref_exp(e[p - p0] - *m);
+        float weight = exo_ref_exp(e[p - p0] - s->max);
         lanes[p % 16] += weight;
-        for (uint32_t d = 0; d < vd; d++) {
-            o[d] = fmaf(weight, kv_load(v, at + d, t->kv_type), o[d]);
-        }
+        for (uint32_t d = 0; d < t->v_dim; d++) s->o[d] = fmaf(weight, value_of(t, p, d), s->o[d]);
     }
-    *l = tree16(lanes);
+    s->sum = tree16(lanes);
+}
+
+static void join_split(const exo_attention_task *t, sums *total, const sums *part) {
+    float top = part->max > total->max ? part->max : total->max;
+    float a = exo_ref_exp(total->max - top), b = exo_ref_exp(part->max - top);
+    total->sum = fmaf(total->sum, a, part->sum * b);
+    for (uint32_t d = 0; d < t->v_dim; d++) total->o[d] = fmaf(total->o[d], a, part->o[d] * b);
+    total->max = top;
+}
+
+static void finish(const exo_attention_task *t, sums *total, uint32_t head, float *out) {
+    if (t->sinks != NULL) {
+        float top = t->sinks[head] > total->max ? t->sinks[head] : total->max;
+        float a = exo_ref_exp(total->max - top);
+        total->sum = fmaf(total->sum, a, exo_ref_exp(t->sinks[head] - top));
+        for (uint32_t d = 0; d < t->v_dim; d++) total->o[d] *= a;
+    }
+    float inv = 1.0f / total->sum;
+    for (uint32_t d = 0; d < t->v_dim; d++) out[d] = total->o[d] * inv;
 }
 
 /* The first position that a row sees. */
@@ -234,41 +301,57 @@ static uint32_t first_seen(const exo_attention_task *t, uint32_t pos) {
     return t->window > 0 && pos >= t->window ? pos - t->window + 1 : 0;
 }
 
-/* Query head `head` of row r.  The scratch holds the totals and a split's part, (v_dim) each. */
-static void attend(const exo_attention_task *t, uint32_t r, uint32_t head) {
-    const float *q = t->q + r * t->ld_q + (size_t)head * t->head_dim;
-    float *out = t->out + r * t->ld_out + (size_t)head * t->v_dim;
-    float *total = t->scratch, *part = t->scratch + t->v_dim;
-    uint32_t pos = t->pos[r], seen = first_seen(t, pos), n = EXO_ATTN_SPLIT_TOKENS;
-    float max = 0, sum = 0;
+/* Where query i's part of split s is left. */
+static sums part_of(const exo_attention_task *t, uint32_t i, uint32_t s) {
+    size_t width = exo_attention_part(t->v_dim);
+    float *at = t->parts + ((size_t)i * t->ld_parts + s - t->parts_first) * width;
+    return (sums){at[width - 16], at[width - 15], at};
+}
+
+static void leave_part(const exo_attention_task *t, const sums *part) {
+    size_t width = exo_attention_part(t->v_dim);
+    part->o[width - 16] = part->max;
+    part->o[width - 15] = part->sum;
+}
+
+/* Query i.  The scratch holds the totals and a split's part, (v_dim) each. */
+static void attend(const exo_attention_task *t, uint32_t i) {
+    const uint32_t row = i / t->group, head = t->kv_head * t->group + i % t->group;
+    const uint32_t pos = t->pos[row], seen = first_seen(t, pos), n = EXO_ATTN_SPLIT_TOKENS;
+    const float *q = t->q + row * t->ld_q + (size_t)head * t->head_dim;
+    sums total = {0, 0, t->scratch}, part = {0, 0, t->scratch + t->v_dim};
     for (uint32_t s0 = seen / n * n; s0 <= pos; s0 += n) {
         uint32_t p0 = s0 < seen ? seen : s0, p1 = pos + 1 - s0 < n ? pos + 1 : s0 + n;
-        float m, l;
-        if (p0 == seen) {
-            attend_split(t, q, p0, p1, &max, &sum, total);
-            continue;
+        if (t->parts != NULL) {
+            if (s0 / n < t->split || s0 / n >= t->split + t->n_splits) continue;
+            part = part_of(t, i, s0 / n);
+            attend_split(t, q, p0, p1, &part);
+            leave_part(t, &part);
+        } else if (p0 == seen) {
+            attend_split(t, q, p0, p1, &total);
+        } else {
+            attend_split(t, q, p0, p1, &part);
+            join_split(t, &total, &part);
         }
-        attend_split(t, q, p0, p1, &m, &l, part);
-        float top = m > max ? m : max;
-        float a = exo_ref_exp(max - top), b = exo_ref_exp(m - top);
-        sum = fmaf(sum, a, l * b);
-        for (uint32_t d = 0; d < t->v_dim; d++) total[d] = fmaf(total[d], a, part[d] * b);
-        max = top;
     }
-    if (t->sinks != NULL) {
-        float top = t->sinks[head] > max ? t->sinks[head] : max;
-        float a = exo_ref_exp(max - top);
-        sum = fmaf(sum, a, exo_ref_exp(t->sinks[head] - top));
-        for (uint32_t d = 0; d < t->v_dim; d++) total[d] *= a;
-    }
-    float inv = 1.0f / sum;
-    for (uint32_t d = 0; d < t->v_dim; d++) out[d] = total[d] * inv;
+    if (t->parts != NULL) return;
+    finish(t, &total, head, t->out + row * t->ld_out + (size_t)head * t->v_dim);
 }
 
 void exo_ref_attention(const exo_attention_task *t) {
-    for (uint32_t r = 0; r < t->n_rows; r++) {
-        for (uint32_t g = 0; g < t->group; g++) attend(t, r, t->kv_head * t->group + g);
+    for (uint32_t i = 0; i < t->n_rows * t->group; i++) attend(t, i);
+}
+
+void exo_ref_attention_join(const exo_attention_task *t, uint32_t i) {
+    const uint32_t row = i / t->group, head = t->kv_head * t->group + i % t->group;
+    const uint32_t pos = t->pos[row], n = EXO_ATTN_SPLIT_TOKENS;
+    uint32_t first = first_seen(t, pos) / n;
+    sums total = part_of(t, i, first);
+    for (uint32_t s = first + 1; s <= pos / n; s++) {
+        const sums part = part_of(t, i, s);
+        join_split(t, &total, &part);
     }
+    finish(t, &total, head, t->out + row * t->ld_out + (size_t)head * t->v_dim);
 }
 
 static uint64_t read_words(const void *p, size_t bytes) {
@@ -303,6 +386,7 @@ const exo_cpu_kernels exo_kernels_reference = {
     .softcap = exo_ref_softcap,
     .rope = exo_ref_rope,
     .attention = exo_ref_attention,
+    .attention_join = exo_ref_attention_join,
     .round_f16 = exo_ref_round_f16,
     .read = read_words,
 };

@@ -66,7 +66,9 @@
  * rope: c = (float)(cos(pos * inv_freq) * scale), s likewise, with the cosine of dmath.h; a pair
  *   (a, b) becomes (fma(a, c, -(b * s)), fma(a, s, b * c)).  A q/k norm comes first.
  *
- * KV store: f32, or f16 rounded to nearest even.
+ * KV store: f32; f16 rounded to nearest even; or q8_0: blocks of 32 elements of one head as
+ *   quantize32 has them, d rounded to f16; the step fails when that is not finite.  An element of
+ * it is q * d.
  *
  * attention: splits of 256 absolute positions, in order; in a split, over positions p <= pos, and
  *   p > pos - window where there is one; splits without such a p are left out
@@ -129,6 +131,7 @@ bool exo_ref_quantize32(const float *x, uint32_t n, int8_t *q, float *d, int32_t
 bool exo_ref_quantize256(const float *x, uint32_t n, int8_t *q, float *d, int16_t *sums);
 void exo_ref_rope(float *head, const float *cos, const float *sin, uint32_t dims, bool neox);
 void exo_ref_attention(const exo_attention_task *t);
+void exo_ref_attention_join(const exo_attention_task *t, uint32_t i);
 void exo_ref_round_f16(float *x, uint32_t n);
 void exo_ref_matmul(const exo_matmul_task *t);
 
@@ -143,8 +146,9 @@ typedef struct {
     exo_dtype kv_type;
 } exo_kv_pool;
 
-/* k (head_dim) and v (v_dim) of one kv head go to position `slot` of page `page`. */
-void exo_ref_kv_store(const exo_kv_pool *pool, uint32_t page, uint32_t slot, uint32_t kv_head,
+/* k (head_dim) and v (v_dim) of one kv head go to position `slot` of page `page`; false when they
+ * cannot be kept. */
+bool exo_ref_kv_store(const exo_kv_pool *pool, uint32_t page, uint32_t slot, uint32_t kv_head,
                       const float *k, const float *v);
 
 #endif

@@ -162,7 +162,7 @@ static void test_attention(void **state) {
     for (uint32_t i = 0; i < PAGES; i++) table[i] = (i * 3 + 1) % PAGES;
     for (uint32_t p = 0; p < N; p++) {
         for (int d = 0; d < HD; d++) k[p][d] = test_float(&rng), v[p][d] = test_float(&rng);
-        exo_ref_kv_store(&pool, table[p / 32], p % 32, 0, k[p], v[p]);
+        assert_true(exo_ref_kv_store(&pool, table[p / 32], p % 32, 0, k[p], v[p]));
     }
     for (int d = 0; d < HD; d++) q[d] = test_float(&rng) * 3;
     exo_attention_task t = {.q = q,

@@ -43,10 +43,7 @@ EXO_INLINE __m256i in_order(__m256i v) {
             name##_stream(t);                                                                      \
             return;                                                                                \
         }                                                                                          \
-        if (t->n >= EXO_AVX2_PAIRED) {                                                             \
-            exo_avx2_paired(t);                                                                    \
-            return;                                                                                \
-        }                                                                                          \
+        if (exo_avx2_paired(t)) return;                                                            \
         for (uint32_t g = 0; g < t->n_groups; g++) name##_columns_1(t, g);                         \
     }
 

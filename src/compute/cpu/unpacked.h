@@ -314,23 +314,6 @@ static columns columns_at(const exo_matmul_task *t, uint32_t g, uint32_t b, uint
     return at;
 }
 
-/* The scaled sums of one block of 256 are added to column k's results from row r on. */
-EXO_INLINE void add_256(const unpacked *u, const columns *t, int r, int k, iv isum,
-                        const bool minima) {
-    float dx = t->d[k * t->ld_d], *y = t->y + k * t->ld_y + r;
-    fv f = t->first ? fv_zero() : fv_load(y);
-    f = fv_fma(fv_of(isum), fv_scaled(fv_load(u->d[0] + r), dx), f);
-    if (minima) {
-        const int16_t *sums = t->sums + k * t->ld_d * EXO_Q256_SUMS + 8;
-        iv m = iv_zero();
-        EXO_UNROLL for (int i = 0; i < 8; i++) {
-            m = bv_sums(m, bv_load(u->min[i][r]), sums + 2 * i);
-        }
-        f = fv_fnma(fv_of(m), fv_scaled(fv_load(u->dmin[0] + r), dx), f);
-    }
-    fv_store(y, f);
-}
-
 EXO_INLINE void tile_256(const unpacked *u, const columns t, const int N, const int steps,
                          const bool minima) {
     for (int r = 0; r < EXO_GROUP_ROWS; r += BV_ROWS) {
@@ -339,7 +322,21 @@ EXO_INLINE void tile_256(const unpacked *u, const columns t, const int N, const 
         EXO_NO_UNROLL for (int j = 0; j < 16; j++) {
             bv_dot16(isum, u->q[4 * j][r], t.x + 16 * j, t.ld_q, bv_load(u->scale[j][r]), N, steps);
         }
-        EXO_UNROLL for (int k = 0; k < N; k++) add_256(u, &t, r, k, isum[k], minima);
+        fv dw = fv_load(u->d[0] + r);
+        EXO_UNROLL for (int k = 0; k < N; k++) {
+            float dx = t.d[k * t.ld_d], *y = t.y + k * t.ld_y + r;
+            fv f = t.first ? fv_zero() : fv_load(y);
+            f = fv_fma(fv_of(isum[k]), fv_scaled(dw, dx), f);
+            if (minima) {
+                const int16_t *sums = t.sums + k * t.ld_d * EXO_Q256_SUMS + 8;
+                iv m = iv_zero();
+                EXO_UNROLL for (int i = 0; i < 8; i++) {
+                    m = bv_sums(m, bv_load(u->min[i][r]), sums + 2 * i);
+                }
+                f = fv_fnma(fv_of(m), fv_scaled(fv_load(u->dmin[0] + r), dx), f);
+            }
+            fv_store(y, f);
+        }
     }
 }
 

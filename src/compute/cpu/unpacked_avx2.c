@@ -84,12 +84,12 @@ EXO_INLINE fv fv_fnma(fv a, fv b, fv c) { return _mm256_fnmadd_ps(a, b, c); }
 
 #include "compute/cpu/paired_avx2.h"
 
-void exo_avx2_paired(const exo_matmul_task *t) { paired_matmul(t); }
+bool exo_avx2_paired(const exo_matmul_task *t) { return paired_matmul(t); }
 
 void exo_avx2_unpacked(const exo_matmul_task *t) {
-    if (t->n >= EXO_AVX2_PAIRED) {
-        paired_matmul(t);
-    } else {
+    if (t->n == 1 && t->w->type == EXO_Q5_K) {
+        exo_avx2_q5_k_one(t);
+    } else if (!paired_matmul(t)) {
         unpacked_matmul(t);
     }
 }

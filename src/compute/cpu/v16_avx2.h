@@ -6,9 +6,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#define V16_QUERIES 4 /* query heads in one attention tile */
-#define V16_SCORES  1 /* vectors of positions in it */
-#define V16_VALUES  1 /* vectors of the value row in one tile */
+#define V16_QUERIES 4 /* queries in one attention tile */
+#define V16_ACCS    4 /* vectors of sums in it */
 
 typedef struct {
     __m256 lo, hi;
@@ -37,6 +36,11 @@ static inline v16 v16_load_f16_n(const uint16_t *p, uint32_t n) {
     uint16_t h[16] = {0};
     memcpy(h, p, n * sizeof *h);
     return v16_load_f16(h);
+}
+static inline v16 v16_load_i8(const int8_t *p) {
+    __m128i b = _mm_loadu_si128((const __m128i *)(const void *)p);
+    return (v16){_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(b)),
+                 _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(b, 8)))};
 }
 static inline void v16_store(float *p, v16 a) {
     _mm256_storeu_ps(p, a.lo);

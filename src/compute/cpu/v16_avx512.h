@@ -5,9 +5,8 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-#define V16_QUERIES 4 /* query heads in one attention tile */
-#define V16_SCORES  2 /* vectors of positions in it */
-#define V16_VALUES  4 /* vectors of the value row in one tile */
+#define V16_QUERIES 4  /* queries in one attention tile */
+#define V16_ACCS    16 /* vectors of sums in it */
 
 typedef __m512 v16;
 typedef __m512i v16i;
@@ -24,6 +23,10 @@ static inline v16 v16_load_f16(const uint16_t *p) {
 }
 static inline v16 v16_load_f16_n(const uint16_t *p, uint32_t n) {
     return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(v16_first(n), p));
+}
+static inline v16 v16_load_i8(const int8_t *p) {
+    return _mm512_cvtepi32_ps(
+        _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
 }
 static inline void v16_store(float *p, v16 a) { _mm512_storeu_ps(p, a); }
 static inline void v16_store_n(float *p, v16 a, uint32_t n) {

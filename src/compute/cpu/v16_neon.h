@@ -8,9 +8,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#define V16_QUERIES 2 /* query heads in one attention tile */
-#define V16_SCORES  2 /* vectors of positions in it */
-#define V16_VALUES  2 /* vectors of the value row in one tile */
+#define V16_QUERIES 2 /* queries in one attention tile */
+#define V16_ACCS    4 /* vectors of sums in it */
 
 typedef float32x4x4_t v16;
 typedef int32x4x4_t v16i;
@@ -42,6 +41,13 @@ static inline v16 v16_load_f16_n(const uint16_t *p, uint32_t n) {
     uint16_t h[16] = {0};
     memcpy(h, p, n * sizeof *h);
     return v16_load_f16(h);
+}
+static inline v16 v16_load_i8(const int8_t *p) {
+    int8x16_t b = vld1q_s8(p);
+    int16x8_t lo = vmovl_s8(vget_low_s8(b)), hi = vmovl_s8(vget_high_s8(b));
+    return (v16){
+        {vcvtq_f32_s32(vmovl_s16(vget_low_s16(lo))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(lo))),
+         vcvtq_f32_s32(vmovl_s16(vget_low_s16(hi))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(hi)))}};
 }
 static inline void v16_store(float *p, v16 a) {
     for (int i = 0; i < 4; i++) vst1q_f32(p + 4 * i, a.val[i]);

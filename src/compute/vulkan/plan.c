@@ -230,10 +230,23 @@ static exo_status allocate(exo_plan *p, exo_error *err) {
     return st;
 }
 
+/* Kernels read keys and values of f32 and f16 only. */
+static exo_status check_kv_types(const exo_plan_desc *desc, exo_error *err) {
+    for (size_t i = 0; i < desc->n_ops; i++) {
+        const exo_op *op = &desc->ops[i];
+        if (op->kind == EXO_OP_ATTENTION && op->u.attention.kv_type == EXO_Q8_0) {
+            return exo_error_set(err, EXO_EUNSUPPORTED,
+                                 "Vulkan keeps keys and values in f32 or f16, not q8_0");
+        }
+    }
+    return EXO_OK;
+}
+
 exo_status exo_vk_plan_create(exo_device *d, const exo_plan_desc *desc, exo_plan **out,
                               exo_error *err) {
     *out = NULL;
     exo_status st = exo_plan_check(desc, &objects, err);
+    if (st == EXO_OK) st = check_kv_types(desc, err);
     if (st != EXO_OK) return st;
     exo_plan *p = exo_calloc(1, sizeof *p);
     if (p == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for a plan");

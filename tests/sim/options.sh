@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# options.sh CLUSTER_SIM RAFT_SIM - what the simulators cannot do is one line and exit status 2.
+set -uo pipefail
+failed=0
+
+# refused WHAT_IT_SAYS COMMAND...
+refused() {
+    local says=$1 out status
+    shift
+    out=$("$@" 2>&1)
+    status=$?
+    if [ "$status" != 2 ] || [ "$(wc -l <<<"$out")" != 1 ] || ! grep -qF -- "$says" <<<"$out"; then
+        echo "$*: status $status, not 2 with '$says': $out"
+        failed=1
+    fi
+}
+
+for sim in "$1" "$2"; do
+    refused "is too much; at most" "$sim" --nodes 1001
+    refused "is too much; at most" "$sim" --nodes 99999999999999999999
+    refused "--nodes takes 1 to" "$sim" --nodes 0
+    refused "--nodes takes 1 to" "$sim" --nodes 9-3
+    refused "not a number: five" "$sim" --nodes five
+    refused "not a number: -3" "$sim" --seeds -3
+    refused "a value is missing behind --seed" "$sim" --seed
+    refused "no planted bug is called nothing" "$sim" --plant nothing
+    refused "unknown option --fast" "$sim" --fast
+done
+"$1" --seed 1 --nodes 2-3 >/dev/null || failed=1
+exit $failed
