@@ -8,9 +8,6 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
 jobs=$(nproc)
-# Tests at once: some of them mostly wait (for retries, for processes), and one more than there are
-# processors keeps these busy.  Where answers have deadlines of seconds, CTest runs a test alone.
-tests_at_once=$((jobs + 1))
 passed=0
 failed=0
 skipped=0
@@ -66,7 +63,7 @@ run_ctest() {
     shift 2
     log=$(mktemp)
     printf '== tests: %s\n' "$name"
-    ctest --test-dir "$dir" --output-on-failure --no-tests=error -j "$tests_at_once" "$@" 2>&1 | tee "$log" |
+    ctest --test-dir "$dir" --output-on-failure --no-tests=error -j "$jobs" "$@" 2>&1 | tee "$log" |
         grep -vE '^ *(Start|Test project|Internal ctest)' || true
     total=$(grep -oE 'tests failed out of [0-9]+' "$log" | grep -oE '[0-9]+$')
     lost=$(grep -oE '[0-9]+ tests failed out of' "$log" | grep -oE '^[0-9]+')
