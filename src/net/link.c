@@ -416,8 +416,7 @@ static void offer_memory(uv_handle_t *h, size_t suggested, uv_buf_t *buf) {
 void exo_link_wait_anew(exo_link *l) { l->since_us = exo_now_us(); }
 
 uint32_t exo_link_waited_ms(const exo_link *l) {
-    uint64_t now = exo_now_us(); /* behind since_us right after a delay of our own */
-    return now > l->since_us ? (uint32_t)((now - l->since_us) / 1000) : 0;
+    return (uint32_t)((exo_now_us() - l->since_us) / 1000);
 }
 
 static void take_open_tick(exo_link *l, uint32_t waited_ms) {
@@ -463,7 +462,10 @@ static void set_timer(exo_link *l) {
 static void on_tick(uv_timer_t *t) {
     exo_link *l = t->data;
     uint64_t now = exo_now_us();
-    if (now > l->tick_us + EXO_LINK_LATE_MS * 1000) l->since_us += now - l->tick_us;
+    if (now > l->tick_us + EXO_LINK_LATE_MS * 1000) {
+        l->since_us += now - l->tick_us;
+        if (l->since_us > now) l->since_us = now; /* bytes came meanwhile */
+    }
     take_tick(l);
     if (l->state != LINK_CLOSED) set_timer(l);
 }
