@@ -47,7 +47,7 @@ x86_64)
     avx2="-mavx2 -mfma -mf16c"
     avx512="-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mfma -mf16c"
     build native "${CC:-cc}" "ops_avx2.c:$avx2" "matmul_avx2.c:$avx2" "kquants_avx2.c:$avx2" \
-        "unpacked_avx2.c:$avx2" "unpacked_avx512.c:$avx512" \
+        "unpacked_avx2.c:$avx2" "unpacked_one_avx2.c:$avx2" "unpacked_avx512.c:$avx512" \
         "ops_avx512.c:$avx512" "matmul_avx512.c:$avx512" "kquants_avx512.c:$avx512"
     "$out/bits-native" > "$out/native.txt"
     ;;
