@@ -142,7 +142,7 @@ static exo_status start_net(exo_node *n, exo_error *err) {
     if (st == EXO_OK) st = exo_tls_ctx_create(n->keyring.key, n->keyring.name_space, &n->tls, err);
     if (st != EXO_OK) return st;
     exo_admit_guests(n);
-    n->hello_extra = json_object();
+    n->hello_extra = exo_kv_types_json();
     exo_net_desc nd = {.loop = &n->loop,
                        .tls = n->tls,
                        .identity = n->identity,
