@@ -228,7 +228,7 @@ static void f16_cache_hides_cuts_and_chunks(void **state) {
 /* In q8_0 rows of a page are quantised one by one, so that no cut of the steps shows. */
 static void q8_0_cache_hides_cuts_and_chunks(void **state) {
     (void)state;
-    exo_model *m = synth_model("test-256", "f16");
+    exo_model *m = synth_model("test-256", "q8_0");
     const exo_dtype q8 = EXO_Q8_0;
     const bits f16 = compute(m, &(way){.n_threads = 1, .chunk = 512, .kv_type = EXO_F16});
     const bits base =
