@@ -74,10 +74,10 @@ static exo_status decode(bench_state *s, const bench_options *o, uint32_t pos, e
  * any numbers, but in memory of their own.  Pages are handed out one step at a time. */
 static exo_status pretend(bench_state *s, const bench_options *o, exo_error *err) {
     exo_status st = exo_shard_pretend_kv(s->shard, err);
-    for (uint32_t pos = PAGE - 1; pos < o->depth && st == EXO_OK; pos += PAGE) {
+    for (uint32_t pos = 0; pos < o->depth && st == EXO_OK; pos += PAGE) {
         exo_step_clear(&s->step);
         for (uint32_t seq = 0; seq < o->batch; seq++) {
-            add_row(s, seq, pos / PAGE * PAGE, 0);
+            add_row(s, seq, pos, 0);
         }
         s->step.n_rows = 0;
         st = run_step(s, err);
