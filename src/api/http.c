@@ -7,6 +7,7 @@
 #include "api/call.h"
 #include "api/cluster.h"
 #include "api/openai.h"
+#include "api/site.h"
 #include "base/mem.h"
 
 #include <arpa/inet.h>
@@ -96,6 +97,19 @@ static void dispatch(exo_call *c, const char *method, const char *url) {
 
 /* ---- libmicrohttpd's call-backs ---- */
 
+static void answer(exo_call *c, struct MHD_Connection *connection, const char *method,
+                   const char *url) {
+    const char *host = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Host");
+    const char *origin = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Origin");
+    exo_error err;
+    if (exo_site_check(host, origin, &err) == EXO_OK) {
+        dispatch(c, method, url);
+    } else {
+        exo_call_reply_json(c, MHD_HTTP_FORBIDDEN,
+                            exo_error_json(EXO_EINVAL, err.message, NULL, NULL));
+    }
+}
+
 /* The state of one request between call-backs. */
 typedef struct {
     exo_call *call;
@@ -130,7 +144,7 @@ static enum MHD_Result on_request(void *ud, struct MHD_Connection *connection, c
             exo_call_reply_json(q->call, MHD_HTTP_CONTENT_TOO_LARGE,
                                 exo_error_json(EXO_EINVAL, "the body is too large", NULL, NULL));
         } else {
-            dispatch(q->call, method, url);
+            answer(q->call, connection, method, url);
         }
     }
     return exo_call_answer(q->call);

@@ -433,3 +433,19 @@ def test_a_name_is_written_as_prometheus_reads_it(start: Callable[..., Process])
     (labels,) = metrics(node)["exo_node_info"]
     shown = dict(labels)["node"].replace("\\\\", "\0").replace('\\"', '"').replace("\0", "\\")
     assert shown == node.get(f"/state/nodes/{node.get('/node_id')}/name")
+
+
+# ---- pages of the web ----
+
+@pytest.mark.parametrize("headers, status", [
+    ({"Host": "evil.example"}, 403), ({"Origin": "https://evil.example"}, 403), ({"Origin": "null"}, 403),
+    ({"Host": "localhost"}, 200), ({"Origin": "http://localhost:3000"}, 200)])
+def test_other_sites_pages_are_refused(pair: Cluster, headers: dict[str, str], status: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", pair.nodes[0].api_port, timeout=30)
+    connection.request("GET", "/state", headers=headers)
+    reply = connection.getresponse()
+    body = json.loads(reply.read())
+    assert reply.status == status
+    if status == 403:
+        assert "evil.example" in body["error"]["message"] or "null" in body["error"]["message"]
+    connection.close()
