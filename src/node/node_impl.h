@@ -228,6 +228,10 @@ void exo_instances_on_state(exo_node *n);
 /* Ends it for all, and in the cluster's memory. */
 void exo_instances_delete(exo_node *n, const char *id, exo_counted_fn fn, void *ud);
 uint32_t exo_instances_candidates(exo_node *n, const char *model_id, exo_place_candidate *out);
+/* {"kv_types": [...]}: what this node can keep keys and values in, for its hello; owned. */
+json_t *exo_kv_types_json(void);
+/* Whether the node that said this hello can. */
+bool exo_hello_has_kv(const json_t *hello, exo_dtype type);
 void exo_instances_end(exo_node *n, exo_instance *i, const char *reason);
 void exo_instances_on_message(exo_node *n, exo_peer *from, const json_t *m);
 void exo_instances_on_lane(exo_node *n, exo_link *l, const exo_frame *f);

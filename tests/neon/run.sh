@@ -11,9 +11,9 @@ out=${1:-$(mktemp -d)}
 mkdir -p "$out"
 flags="-std=c11 -O2 -DEXO_TEST_HOOKS -Isrc -Iinclude -Wall -Wextra -Werror
     -ffp-contract=off -fno-math-errno -fno-strict-aliasing -Wno-psabi"
-common="src/base/mem.c src/base/log.c src/base/error.c src/base/clock.c src/compute/backend.c
-    src/compute/dtype.c src/compute/blocks.c src/compute/blocks_codes.c src/compute/dmath.c
-    src/compute/plan_check.c"
+common="src/base/mem.c src/base/log.c src/base/error.c src/base/clock.c src/base/hash64.c
+    src/compute/backend.c src/compute/dtype.c src/compute/blocks.c src/compute/blocks_codes.c
+    src/compute/dmath.c src/compute/packed.c src/compute/plan_check.c"
 for f in src/compute/cpu/*.c; do
     case $f in *_test.c | *_avx2.c | *_avx512.c | *_neon.c) ;; *) common="$common $f" ;; esac
 done
@@ -47,7 +47,7 @@ x86_64)
     avx2="-mavx2 -mfma -mf16c"
     avx512="-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mfma -mf16c"
     build native "${CC:-cc}" "ops_avx2.c:$avx2" "matmul_avx2.c:$avx2" "kquants_avx2.c:$avx2" \
-        "unpacked_avx2.c:$avx2" "unpacked_avx512.c:$avx512" \
+        "unpacked_avx2.c:$avx2" "unpacked_one_avx2.c:$avx2" "unpacked_avx512.c:$avx512" \
         "ops_avx512.c:$avx512" "matmul_avx512.c:$avx512" "kquants_avx512.c:$avx512"
     "$out/bits-native" > "$out/native.txt"
     ;;

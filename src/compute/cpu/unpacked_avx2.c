@@ -87,9 +87,5 @@ EXO_INLINE fv fv_fnma(fv a, fv b, fv c) { return _mm256_fnmadd_ps(a, b, c); }
 bool exo_avx2_paired(const exo_matmul_task *t) { return paired_matmul(t); }
 
 void exo_avx2_unpacked(const exo_matmul_task *t) {
-    if (t->n == 1 && t->w->type == EXO_Q5_K) {
-        exo_avx2_q5_k_one(t);
-    } else if (!paired_matmul(t)) {
-        unpacked_matmul(t);
-    }
+    if (!exo_avx2_unpacked_one(t) && !paired_matmul(t)) unpacked_matmul(t);
 }
