@@ -283,7 +283,10 @@ exo_status exo_admit_check(void *node, const exo_peer_info *peer, exo_error *err
                              peer->node_id);
     }
     if (exo_keyring_is_removed(&n->keyring, peer->node_id)) {
-        return exo_error_set(err, EXO_EAUTH, "node %s was removed from the cluster", peer->name);
+        return exo_error_set(
+            err, EXO_EAUTH,
+            "node %s was removed from the cluster; a new code from `exo invite` lets it back in",
+            peer->name);
     }
     const exo_peer *p = exo_members_find(n, peer->node_id);
     if (p == NULL || strcmp(run_of(exo_link_peer(p->link)->hello), run) == 0) return EXO_OK;

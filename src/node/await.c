@@ -25,7 +25,7 @@ struct exo_await {
 
 /* The best that is there of it. */
 typedef struct {
-    char id[EXO_INSTANCE_ID_BYTES], state[16];
+    char id[EXO_INSTANCE_ID_BYTES], state[24];
     bool runs;
 } sight;
 
@@ -55,6 +55,13 @@ static sight look(exo_node *n, const exo_await *a) {
     for (const exo_peer *p = n->peers; p != NULL; p = p->next) {
         see(a, json_object_get(p->record, "instances"), &s);
     }
+    const exo_state *log = exo_consensus_state(n);
+    for (size_t k = 0; k < log->n_instances && s.id[0] == '\0'; k++) {
+        const exo_state_instance *i = &log->instances[k];
+        if (!is_it(a, i->id, i->model_id)) continue;
+        snprintf(s.id, sizeof s.id, "%s", i->id); /* remembered, but nobody runs it */
+        snprintf(s.state, sizeof s.state, "waiting for its nodes");
+    }
     return s;
 }
 
@@ -68,17 +75,18 @@ static void end(exo_await *a, exo_status status, const char *id, const char *mes
 static void end_late(exo_await *a, const sight *s) {
     exo_error err = {0};
     bool named = a->instance_id[0] != '\0';
-    char what[EXO_MODEL_ID_BYTES + 32];
-    snprintf(what, sizeof what, "%s \"%s\"", named ? "instance" : "no instance of model",
+    char what[EXO_MODEL_ID_BYTES + 48];
+    snprintf(what, sizeof what,
+             named ? "instance \"%s\" does not run" : "no instance of model \"%s\" runs",
              named ? a->instance_id : a->model_id);
     double s_waited = a->patience_ms / 1000.0;
     if (s->id[0] != '\0') {
-        exo_error_set(&err, EXO_ETIMEDOUT, "%s runs%s after %g s: %s is %s", what,
-                      named ? " not" : "", s_waited, s->id, s->state);
+        exo_error_set(&err, EXO_ETIMEDOUT, "%s after %g s: %s is %s", what, s_waited, s->id,
+                      s->state);
     } else {
         exo_error_set(&err, EXO_ETIMEDOUT,
-                      "%s runs%s after %g s: there is none; POST /place_instance makes one", what,
-                      named ? " not" : "", s_waited);
+                      "%s after %g s: there is none; POST /place_instance makes one", what,
+                      s_waited);
     }
     end(a, EXO_ETIMEDOUT, "", err.message);
 }

@@ -174,7 +174,7 @@ exo_status exo_instances_revive(exo_node *n, const char *model_id, exo_instance 
 
 static void start_again(exo_node *n, const exo_state_instance *i, uint64_t now_ms) {
     exo_place_candidate candidates[EXO_MAX_STAGES];
-    exo_retry *r = need_retry(n, i->id, now_ms);
+    exo_retry *r = need_retry(n, i->id, now_ms + RETRY_FIRST_MS);
     if (r == NULL || now_ms < r->at_ms) return;
     if (exo_instances_candidates(n, i->model_id, candidates) < i->min_nodes) return;
     r->at_ms = now_ms + r->wait_ms;
@@ -198,9 +198,12 @@ void exo_instances_remember_tick(exo_node *n, uint64_t now_ms) {
         i->logged = true;
         exo_instance_advance(i);
     }
-    /* One at a time: starting changes the list of what is remembered. */
+    /* One at a time: starting changes the list of what is remembered.  Without a master, and until
+     * that one has said how far the log is decided (RETRY_FIRST_MS), the list may be old: after a
+     * restart, what was deleted last would run for a while. */
     const exo_state *s = exo_consensus_state(n);
-    for (size_t k = 0; k < s->n_instances && !n->stopping; k++) {
+    bool may_start = !n->stopping && exo_consensus_master(n) != 0;
+    for (size_t k = 0; k < s->n_instances && may_start; k++) {
         const exo_state_instance *i = &s->instances[k];
         if (i->owner != own_number(n) || exo_instances_find(n, i->id) != NULL) continue;
         if (exo_instances_of_model(n, i->model_id) != NULL) continue; /* it is being replaced */
