@@ -139,7 +139,7 @@ endif()
 include(cmake/fuzz.cmake) # the corpora, replayed
 
 # Real processes, driven by pytest; they run the release binary unless EXO names another.
-foreach(suite cli api reasoning cluster election architectures hosts cross_device_discovery clients slow tiny pull safetensors convert mutants telemetry membership downloads own_api top partition log_faults doctor)
+foreach(suite cli api reasoning cluster election architectures hosts cross_device_discovery clients slow tiny pull safetensors convert mutants telemetry membership downloads own_api top partition log_faults doctor pack_cache threads)
     add_test(NAME integration_${suite}
         COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/integration/test_${suite}.py
         WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
@@ -147,7 +147,7 @@ foreach(suite cli api reasoning cluster election architectures hosts cross_devic
 endforeach()
 set_tests_properties(integration_pull PROPERTIES COST 250) # two minutes, nearly all of them waiting
 # Where answers have deadlines of seconds, nothing else may run.
-foreach(suite cli api reasoning cluster election hosts cross_device_discovery clients slow tiny partition)
+foreach(suite cli api reasoning cluster election hosts cross_device_discovery clients slow tiny partition threads)
     set_tests_properties(integration_${suite} PROPERTIES RUN_SERIAL TRUE)
 endforeach()
 

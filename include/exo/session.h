@@ -52,8 +52,9 @@ EXO_API uint64_t exo_session_weight_bytes(const exo_session *s);
 EXO_API uint64_t exo_session_kv_bytes(const exo_session *s);
 /* Bytes of the weights that are mapped from kept files instead of held in memory. */
 EXO_API uint64_t exo_session_mapped_bytes(const exo_session *s);
-/* Returns when packed weights are kept on disk for the next start, or will not be. */
-EXO_API void exo_session_settle(exo_session *s);
+/* Returns when packed weights are kept on disk for the next start, or will not be; or after so
+ * long: destroying the session ends it, and the next start goes on from there. */
+EXO_API void exo_session_settle(exo_session *s, uint64_t timeout_ms);
 /* The device that computes now, and why it is not the one asked for ("" while it is); borrowed,
  * valid until the next call. */
 EXO_API const char *exo_session_device(const exo_session *s);

@@ -203,7 +203,7 @@ static const figure link_figures[] = {
     {"exo_link_jitter_milliseconds", "gauge", "How far single round trips are from that.",
      "jitter_ms"},
     {"exo_link_loss_ratio", "gauge", "The part of what is sent that is lost, 0 to 1.", "loss"},
-    {"exo_link_bandwidth_gigabits", "gauge", "Gbit/s, as measured.", "bandwidth_gbps"},
+    {"exo_link_bandwidth_megabits", "gauge", "Mbit/s, as measured.", "bandwidth_mbps"},
     {"exo_link_sent_bytes_total", "counter", "Bytes sent on the control link.", "bytes_sent"},
     {"exo_link_received_bytes_total", "counter", "Bytes received on it.", "bytes_received"},
 };

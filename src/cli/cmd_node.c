@@ -163,6 +163,9 @@ static int node(int argc, char **argv) {
     if (rc != EXO_EXIT_OK) return rc;
     if (o.n_devices > 1) return exo_cli_usage(c, "one --device per node so far");
     if (!peers_are_addresses(c, &o)) return EXO_EXIT_USAGE;
+    if (o.name_space != NULL && o.name_space[0] == '\0') {
+        return exo_cli_usage(c, "--namespace is empty; leave it out for the usual one");
+    }
     const char *key = getenv("EXO_CLUSTER_KEY");
     if (key != NULL && *key == '\0') key = NULL;
     uint32_t port = LINK_PORT, api_port = API_PORT;

@@ -15,6 +15,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define SETTLE_MS 10000u /* after the answer, for weights to be kept for the next start */
+
 typedef struct {
     const char *model, *prompt, *device;
     bool raw, json, kv_f16, kv_q8_0;
@@ -314,7 +316,7 @@ static int run(int argc, char **argv) {
         rc = print_result(&s, &o);
     }
     fflush(stdout);
-    if (st == EXO_OK) exo_session_settle(s.session);
+    if (st == EXO_OK) exo_session_settle(s.session, SETTLE_MS);
     finish_run(&s);
     return rc;
 }

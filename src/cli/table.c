@@ -251,7 +251,7 @@ exo_status exo_table_of_links(const json_t *state, exo_table *out, exo_error *er
         if (json_number_value(json_object_get(l, "rtt_ms")) == 0) put_text(r->cells[2], "-");
         put_measured(r->cells[3], "%.2f ms", l, "jitter_ms", 1);
         put_measured(r->cells[4], "%.1f %%", l, "loss", 100);
-        put_measured(r->cells[5], "%.2f Gbit/s", l, "bandwidth_gbps", 1);
+        put_measured(r->cells[5], "%.0f Mbit/s", l, "bandwidth_mbps", 1);
         put_measured(r->cells[6], "%.1f MB", l, "bytes_sent", 1e-6);
         put_measured(r->cells[7], "%.1f MB", l, "bytes_received", 1e-6);
     }

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MIN_MATRIX_BYTES ((uint64_t)64 << 10) /* smaller ones are packed faster than opened */
@@ -47,7 +48,7 @@ struct exo_pack_cache {
     size_t n_damaged, n_small;
     pthread_t thread;
     bool started;
-    atomic_bool stop;
+    atomic_bool stop, done;
 };
 
 /* ---- settings ---- */
@@ -303,15 +304,14 @@ static exo_status write_notes(const exo_pack_cache *c, exo_error *err) {
     return st;
 }
 
-static void *keep_all(void *ud) {
-    exo_pack_cache *c = ud;
+static void keep_all(exo_pack_cache *c) {
     exo_error err = {0}, notes = {0};
     size_t n = 0;
     exo_status st = EXO_OK;
     exo_host_background_thread();
     if (!settings.always && !exo_pack_large_pages(settings.dir)) {
         exo_info("%s is kept in small pages: weights stay packed in memory", settings.dir);
-        return NULL;
+        return;
     }
     while (n < c->n_packed && st == EXO_OK) {
         st = keep_one(c, &c->packed[n], &err);
@@ -324,6 +324,12 @@ static void *keep_all(void *ud) {
                  "others again",
                  settings.dir, noted == EXO_OK ? n : 0, c->n_packed, err.message);
     }
+}
+
+static void *keeper(void *ud) {
+    exo_pack_cache *c = ud;
+    keep_all(c);
+    atomic_store(&c->done, true);
     return NULL;
 }
 
@@ -343,13 +349,14 @@ void exo_pack_cache_loaded(exo_pack_cache *c) {
         exo_warn("packed weights are not kept: %s: %s", settings.dir, strerror(errno));
         return;
     }
-    c->started = pthread_create(&c->thread, NULL, keep_all, c) == 0;
+    c->started = pthread_create(&c->thread, NULL, keeper, c) == 0;
 }
 
-void exo_pack_cache_wait(exo_pack_cache *c) {
+void exo_pack_cache_wait(exo_pack_cache *c, uint64_t timeout_ms) {
     if (c == NULL || !c->started) return;
-    pthread_join(c->thread, NULL);
-    c->started = false;
+    uint64_t deadline = exo_now_ms() + timeout_ms;
+    const struct timespec pause = {.tv_nsec = 2000000};
+    while (!atomic_load(&c->done) && exo_now_ms() < deadline) nanosleep(&pause, NULL);
 }
 
 /* ---- in use ---- */
@@ -371,7 +378,8 @@ exo_status exo_pack_cache_check(const exo_pack_cache *c, exo_error *err) {
 void exo_pack_cache_stop(exo_pack_cache *c) {
     if (c == NULL) return;
     atomic_store(&c->stop, true);
-    exo_pack_cache_wait(c);
+    if (c->started) pthread_join(c->thread, NULL);
+    c->started = false;
 }
 
 void exo_pack_cache_close(exo_pack_cache *c) {

@@ -41,13 +41,13 @@ exo_weight *exo_pack_cache_get(exo_pack_cache *c, const exo_tensor *t);
 void exo_pack_cache_keep(exo_pack_cache *c, const exo_tensor *t, const exo_weight *w);
 /* Everything is loaded: begins to write what was packed. */
 void exo_pack_cache_loaded(exo_pack_cache *c);
-/* Returns when that is done. */
-void exo_pack_cache_wait(exo_pack_cache *c);
+/* Returns when that is done, or has not been for so long. */
+void exo_pack_cache_wait(exo_pack_cache *c, uint64_t timeout_ms);
 /* Bytes of weights that are mapped. */
 uint64_t exo_pack_cache_mapped(const exo_pack_cache *c);
 /* EXO_EIO when a mapped file was cut, or its disk failed, since: what was computed is wrong. */
 exo_status exo_pack_cache_check(const exo_pack_cache *c, exo_error *err);
-/* Stops writing; what is whole stays.  Before its weights are destroyed. */
+/* Stops writing behind the matrix in hand; what is whole stays.  Before its weights are destroyed. */
 void exo_pack_cache_stop(exo_pack_cache *c);
 /* After that. */
 void exo_pack_cache_close(exo_pack_cache *c);

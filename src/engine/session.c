@@ -219,8 +219,8 @@ uint64_t exo_session_kv_bytes(const exo_session *s) {
 uint64_t exo_session_mapped_bytes(const exo_session *s) {
     return s->shard != NULL ? exo_shard_mapped_bytes(s->shard) : 0;
 }
-void exo_session_settle(exo_session *s) {
-    if (s != NULL && s->shard != NULL) exo_shard_settle(s->shard);
+void exo_session_settle(exo_session *s, uint64_t timeout_ms) {
+    if (s != NULL && s->shard != NULL) exo_shard_settle(s->shard, timeout_ms);
 }
 const char *exo_session_device(const exo_session *s) { return s->seat.device_id; }
 const char *exo_session_device_reason(const exo_session *s) { return s->seat.reason; }

@@ -280,7 +280,9 @@ uint64_t exo_shard_weight_bytes(const exo_shard *s) { return s->weights.bytes; }
 uint64_t exo_shard_mapped_bytes(const exo_shard *s) {
     return exo_pack_cache_mapped(s->weights.cache);
 }
-void exo_shard_settle(exo_shard *s) { exo_pack_cache_wait(s->weights.cache); }
+void exo_shard_settle(exo_shard *s, uint64_t timeout_ms) {
+    exo_pack_cache_wait(s->weights.cache, timeout_ms);
+}
 uint64_t exo_shard_kv_bytes(const exo_shard *s) { return s->kv_bytes; }
 const exo_model *exo_shard_model(const exo_shard *s) { return s->model; }
 bool exo_shard_has_classes(const exo_shard *s) { return s->backend->plan_has_classes(s->plan); }

@@ -47,8 +47,9 @@ const exo_model *exo_shard_model(const exo_shard *s);
 uint64_t exo_shard_weight_bytes(const exo_shard *s);
 /* Of them: in the page cache, mapped from kept files (engine/pack_cache.h). */
 uint64_t exo_shard_mapped_bytes(const exo_shard *s);
-/* Returns when nothing goes on in the background: what was packed is kept, or will not be. */
-void exo_shard_settle(exo_shard *s);
+/* Returns when nothing goes on in the background (what was packed is kept, or will not be), or
+ * something has for so long. */
+void exo_shard_settle(exo_shard *s, uint64_t timeout_ms);
 uint64_t exo_shard_kv_bytes(const exo_shard *s);
 
 /* True when its device computes rows with EXO_ROW_PROMPT by other kernels than the others. */

@@ -225,6 +225,28 @@ static void f16_cache_hides_cuts_and_chunks(void **state) {
     exo_model_unref(m);
 }
 
+/* In q8_0 rows of a page are quantised one by one, so that no cut of the steps shows. */
+static void q8_0_cache_hides_cuts_and_chunks(void **state) {
+    (void)state;
+    exo_model *m = synth_model("test-256", "q8_0");
+    const exo_dtype q8 = EXO_Q8_0;
+    const bits f16 = compute(m, &(way){.n_threads = 1, .chunk = 512, .kv_type = EXO_F16});
+    const bits base =
+        compute(m, &(way){.n_threads = 1, .chunk = 512, .kv_type = q8, .n_prompt = 300});
+    assert_string_not_equal(base.hex, f16.hex);
+    expect_same(m, &(way){.n_threads = 2, .chunk = 7, .kv_type = q8, .n_prompt = 300}, &base,
+                "a second thread with q8_0 cache");
+    expect_same(
+        m, &(way){.n_threads = 3, .chunk = 32, .kv_type = q8, .n_prompt = 300, .crowded = true},
+        &base, "company with q8_0 cache");
+    expect_same(m, &(way){.n_threads = 1, .chunk = 64, .cuts = {1}, .kv_type = q8, .n_prompt = 300},
+                &base, "a cut with q8_0 cache");
+    expect_same(
+        m, &(way){.isa = "reference", .n_threads = 2, .chunk = 32, .kv_type = q8, .n_prompt = 300},
+        &base, "the reference with q8_0 cache");
+    exo_model_unref(m);
+}
+
 /* ---- what is refused ---- */
 
 static void refuse_desc(const exo_model *m, exo_shard_desc d, exo_status expected,
@@ -262,6 +284,23 @@ static void refuses_bad_descriptions(void **state) {
     refuse_desc(m, d, EXO_EINVAL, "rows");
     d = good, d.n_pages = 1;
     refuse_desc(m, d, EXO_EINVAL, "pages");
+    exo_model_unref(m);
+}
+
+/* Heads of 48 are no whole blocks of q8_0, but go into the other types. */
+static void refuses_heads_that_do_not_fit(void **state) {
+    (void)state;
+    static const char *const settings[] = {"head_dim=48"};
+    const exo_synth_desc synth = {
+        .shape = "test-256", .type = "f32", .seed = 7, .settings = settings, .n_settings = 1};
+    exo_model *m = synth_model_from(&synth);
+    const exo_hparams *h = exo_model_hparams(m);
+    assert_int_equal(h->head_dim, 48);
+    exo_shard_desc d = {.layer_end = h->n_layers, .has_embedding = true, .has_head = true};
+    d.kv_type = EXO_Q8_0;
+    refuse_desc(m, d, EXO_EUNSUPPORTED, "keys of 48 and values of 48 elements");
+    d.kv_type = EXO_F16;
+    assert_int_equal(exo_shard_desc_resolve(m, &d, NULL), EXO_OK);
     exo_model_unref(m);
 }
 
@@ -487,6 +526,48 @@ static void names_an_unsupported_tensor(void **state) {
     exo_model_unref(m);
 }
 
+/* Logits of one row at the end of a context that nobody computed. */
+static void hash_pretended(exo_model *m, exo_dtype type, bool pretend, char hex[]) {
+    chain c;
+    exo_step step;
+    exo_error err = {0};
+    const exo_shard_desc desc = {
+        .kv_type = type, .ctx_tokens = CTX, .max_seqs = 1, .max_rows = 8, .n_pages = 11};
+    assert_true(chain_open(&c, m, &(exo_device_desc){.n_threads = 2}, no_cuts, desc));
+    if (pretend) check(exo_shard_pretend_kv(chain_last(&c), &err), &err);
+    assert_int_equal(exo_step_init(&step, 1, 11, NULL), EXO_OK);
+    for (uint32_t i = 0; i < 11; i++) step.pages[i] = (exo_page_entry){0, i, i};
+    step.n_pages = 11;
+    step.rows[0] = (exo_row){.pos = CTX - 1, .token = 5, .flags = EXO_ROW_LOGITS};
+    step.n_rows = 1;
+    chain_run(&c, &step); /* fails where a number is not finite */
+    exo_sha256 *hash = exo_sha256_create();
+    uint8_t digest[EXO_SHA256_BYTES];
+    size_t n_vocab = exo_model_hparams(m)->n_vocab;
+    exo_sha256_update(hash, exo_shard_logits(chain_last(&c), 0), n_vocab * sizeof(float));
+    exo_sha256_peek(hash, digest);
+    exo_hex(digest, sizeof digest, hex);
+    exo_sha256_destroy(hash);
+    exo_step_finish(&step);
+    chain_close(&c);
+}
+
+/* Pages of every type hold numbers that attention reads: other logits than of empty pages. */
+static void a_pretended_context_is_read(void **state) {
+    (void)state;
+    static const exo_dtype types[] = {EXO_F32, EXO_F16, EXO_Q8_0};
+    exo_model *m = synth_model("test-256", "q8_0");
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        char empty[EXO_SHA256_HEX_BYTES], full[EXO_SHA256_HEX_BYTES], again[EXO_SHA256_HEX_BYTES];
+        hash_pretended(m, types[i], false, empty);
+        hash_pretended(m, types[i], true, full);
+        hash_pretended(m, types[i], true, again);
+        assert_string_not_equal(empty, full);
+        assert_string_equal(full, again);
+    }
+    exo_model_unref(m);
+}
+
 static void failed_allocations_leave_nothing(void **state) {
     (void)state;
     exo_model *m = data_model("stories260K/stories260K-Q8_0.gguf");
@@ -569,12 +650,15 @@ int main(void) {
         cmocka_unit_test(same_bits_beyond_a_split),
         cmocka_unit_test(f16_wire_hides_cuts),
         cmocka_unit_test(f16_cache_hides_cuts_and_chunks),
+        cmocka_unit_test(q8_0_cache_hides_cuts_and_chunks),
         cmocka_unit_test(refuses_bad_descriptions),
+        cmocka_unit_test(refuses_heads_that_do_not_fit),
         cmocka_unit_test(fills_in_what_is_left_open),
         cmocka_unit_test(refuses_steps_beyond_its_tables),
         cmocka_unit_test(cancel_and_missing_activations),
         cmocka_unit_test(loads_its_own_range),
         cmocka_unit_test(names_an_unsupported_tensor),
+        cmocka_unit_test(a_pretended_context_is_read),
         cmocka_unit_test(failed_allocations_leave_nothing),
         cmocka_unit_test(a_step_allocates_nothing),
     };

@@ -20,20 +20,24 @@ static inline void check(exo_status st, const exo_error *err) {
 }
 
 /* A small random model; the file is gone from the folder before the test goes on. */
-/* n_layers: 0 = all of the shape */
-static inline exo_model *synth_model_of(const char *shape, const char *type, uint32_t n_layers) {
+static inline exo_model *synth_model_from(const exo_synth_desc *desc) {
     exo_error err = {0};
     char path[] = "/tmp/exo-test-XXXXXX.gguf";
     int fd = mkstemps(path, 5);
     assert_true(fd >= 0);
     close(fd);
-    const exo_synth_desc desc = {.shape = shape, .type = type, .seed = 7, .n_layers = n_layers};
     exo_model *m = NULL;
-    exo_status st = exo_synth_write(&desc, path, NULL, NULL, &err);
+    exo_status st = exo_synth_write(desc, path, NULL, NULL, &err);
     if (st == EXO_OK) st = exo_model_open(path, &m, &err);
     unlink(path);
     check(st, &err);
     return m;
+}
+
+/* n_layers: 0 = all of the shape */
+static inline exo_model *synth_model_of(const char *shape, const char *type, uint32_t n_layers) {
+    return synth_model_from(
+        &(exo_synth_desc){.shape = shape, .type = type, .seed = 7, .n_layers = n_layers});
 }
 
 static inline exo_model *synth_model(const char *shape, const char *type) {

@@ -11,21 +11,20 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
-bool exo_link_unacknowledged(const exo_link *l, uint32_t for_ms) {
+uint32_t exo_link_unacknowledged_ms(const exo_link *l) {
     struct tcp_info info = {0};
     socklen_t n = sizeof info;
     uv_os_fd_t fd;
-    if (uv_fileno((const uv_handle_t *)&l->tcp, &fd) != 0) return false;
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &n) != 0) return false;
-    return info.tcpi_unacked > 0 && info.tcpi_last_ack_recv >= for_ms;
+    if (uv_fileno((const uv_handle_t *)&l->tcp, &fd) != 0) return 0;
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &n) != 0) return 0;
+    return info.tcpi_unacked > 0 ? info.tcpi_last_ack_recv : 0;
 }
 
 #else
 
-bool exo_link_unacknowledged(const exo_link *l, uint32_t for_ms) {
+uint32_t exo_link_unacknowledged_ms(const exo_link *l) {
     (void)l;
-    (void)for_ms;
-    return false;
+    return 0;
 }
 
 #endif

@@ -43,7 +43,7 @@ void exo_link_detach(exo_link *l, exo_lane_fn done, void *ud) {
         return;
     }
     l->state = LINK_DETACHING;
-    l->waited_ms = 0;
+    exo_link_wait_anew(l);
     uv_read_stop((uv_stream_t *)&l->tcp);
     exo_link_try_detach(l);
 }

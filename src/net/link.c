@@ -8,6 +8,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "net/link_impl.h"
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "net/hello.h"
 
@@ -86,7 +87,7 @@ static void begin_ending(exo_link *l, bool say, const char *peer_hears) {
         return;
     }
     l->state = LINK_ENDING;
-    l->waited_ms = 0;
+    exo_link_wait_anew(l);
     finish_ending(l);
 }
 
@@ -286,7 +287,7 @@ static exo_status take_hello(exo_link *l, const exo_frame *f, exo_error *err) {
         return st;
     }
     l->state = LINK_OPEN;
-    l->waited_ms = 0;
+    exo_link_wait_anew(l);
     exo_link_set_half_open(l, false);
     exo_link_callbacks(l)->on_open(l->net->ud, l, &l->peer, l->outgoing);
     return EXO_OK;
@@ -395,7 +396,7 @@ static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *buf) {
         return;
     }
     l->bytes_received += (uint64_t)n;
-    if (l->state == LINK_OPEN) l->waited_ms = 0;
+    if (l->state == LINK_OPEN) exo_link_wait_anew(l);
     exo_status st = take_bytes(l, buf->base, (size_t)n, &err);
     if (st != EXO_OK) {
         exo_link_fail(l, st != EXO_EPEER, &err);
@@ -412,35 +413,66 @@ static void offer_memory(uv_handle_t *h, size_t suggested, uv_buf_t *buf) {
 
 /* ---- time ---- */
 
-static void on_tick(uv_timer_t *t) {
-    exo_link *l = t->data;
+void exo_link_wait_anew(exo_link *l) { l->since_us = exo_now_us(); }
+
+uint32_t exo_link_waited_ms(const exo_link *l) {
+    return (uint32_t)((exo_now_us() - l->since_us) / 1000);
+}
+
+static void take_open_tick(exo_link *l, uint32_t waited_ms) {
     exo_error err;
-    l->waited_ms += EXO_LINK_PING_MS;
-    if (l->state < LINK_OPEN && l->waited_ms >= EXO_LINK_OPEN_MS) {
+    exo_status st = EXO_OK;
+    if (exo_link_quiet_ms(l) >= EXO_LINK_LOST_MS) {
+        st = exo_error_set(&err, EXO_ETIMEDOUT, "nothing was heard or acknowledged for %d ms",
+                           EXO_LINK_LOST_MS);
+    } else if (waited_ms >= EXO_LINK_SILENT_MS) {
+        st = exo_error_set(&err, EXO_ETIMEDOUT, "nothing was heard for %d ms", EXO_LINK_SILENT_MS);
+    } else {
+        st = exo_link_ping(l, &err);
+    }
+    if (st != EXO_OK) exo_link_fail(l, false, &err);
+}
+
+static void take_tick(exo_link *l) {
+    exo_error err;
+    uint32_t waited_ms = exo_link_waited_ms(l);
+    if (l->state < LINK_OPEN && waited_ms >= EXO_LINK_OPEN_MS) {
         exo_error_set(&err, EXO_ETIMEDOUT, "no answer within %d ms (%s)", EXO_LINK_OPEN_MS,
                       stage[l->state]);
         exo_link_fail(l, false, &err);
-    } else if (l->state == LINK_OPEN && l->waited_ms >= EXO_LINK_LOST_MS &&
-               exo_link_unacknowledged(l, EXO_LINK_LOST_MS - EXO_LINK_PING_MS)) {
-        exo_error_set(&err, EXO_ETIMEDOUT, "nothing was heard or acknowledged for %d ms",
-                      EXO_LINK_LOST_MS);
-        exo_link_fail(l, false, &err);
-    } else if (l->state == LINK_OPEN && l->waited_ms >= EXO_LINK_SILENT_MS) {
-        exo_error_set(&err, EXO_ETIMEDOUT, "nothing was heard for %d ms", EXO_LINK_SILENT_MS);
-        exo_link_fail(l, false, &err);
     } else if (l->state == LINK_OPEN) {
-        if (exo_link_ping(l, &err) != EXO_OK) exo_link_fail(l, false, &err);
-    } else if (l->state == LINK_DETACHING && l->waited_ms >= EXO_LINK_DETACH_MS) {
+        take_open_tick(l, waited_ms);
+    } else if (l->state == LINK_DETACHING && waited_ms >= EXO_LINK_DETACH_MS) {
         exo_error_set(&err, EXO_ETIMEDOUT, "queued bytes did not leave within %d ms",
                       EXO_LINK_DETACH_MS);
         exo_link_fail(l, false, &err);
-    } else if (l->state == LINK_ENDING && l->waited_ms >= EXO_LINK_LINGER_MS) {
+    } else if (l->state == LINK_ENDING && waited_ms >= EXO_LINK_LINGER_MS) {
         exo_link_cut(l);
     }
 }
 
+static void on_tick(uv_timer_t *t);
+
+static void set_timer(exo_link *l) {
+    uint32_t ms = l->state == LINK_OPEN ? exo_link_next_tick_ms(l) : EXO_LINK_PING_MS;
+    l->tick_us = exo_now_us() + ms * 1000;
+    uv_timer_start(&l->timer, on_tick, ms, 0);
+}
+
+static void on_tick(uv_timer_t *t) {
+    exo_link *l = t->data;
+    uint64_t now = exo_now_us();
+    if (now > l->tick_us + EXO_LINK_LATE_MS * 1000) {
+        l->since_us += now - l->tick_us;
+        if (l->since_us > now) l->since_us = now; /* bytes came meanwhile */
+    }
+    take_tick(l);
+    if (l->state != LINK_CLOSED) set_timer(l);
+}
+
 void exo_link_start_clock(exo_link *l) {
-    uv_timer_start(&l->timer, on_tick, EXO_LINK_PING_MS, EXO_LINK_PING_MS);
+    exo_link_wait_anew(l);
+    set_timer(l);
 }
 
 void exo_link_begin(exo_link *l) {

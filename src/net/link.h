@@ -19,7 +19,7 @@
 #define EXO_PROTOCOL_MAX   1
 #define EXO_LINK_OPEN_MS   5000 /* TCP, TLS and hello together */
 #define EXO_LINK_PING_MS   250
-#define EXO_LINK_LOST_MS   1000 /* nothing heard, and nothing acknowledged: the machine is gone */
+#define EXO_LINK_LOST_MS   750  /* nothing heard, and nothing acknowledged: the machine is gone */
 #define EXO_LINK_SILENT_MS 4000 /* nothing heard: the program stands still for too long */
 
 typedef struct exo_net exo_net; /* one node's listener, key and identity */

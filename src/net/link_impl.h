@@ -12,8 +12,8 @@
  *   RESOLVE > CONNECT > TLS > HELLO > OPEN > DETACHING      (accepted links begin at TLS)
  *         any of them > ENDING (our last bytes leave) > CLOSED (handles closing) > freed
  *
- * One repeating timer per link counts its own ticks, not the clock: a loop that was held up for
- * seconds does not take its own sleep for the peer's silence. */
+ * One timer per link, set to the moment at which something is due.  What it comes late is taken off
+ * the peer's silence: a loop that was held up for seconds does not take its own sleep for it. */
 #ifndef EXO_NET_LINK_IMPL_H
 #define EXO_NET_LINK_IMPL_H
 
@@ -24,6 +24,9 @@
 #define EXO_LINK_MAX_UNSENT    (64u << 20)
 #define EXO_LINK_MAX_HELLO     (1u << 20) /* bytes held before the peer is known */
 #define EXO_LINK_MAX_HALF_OPEN 64         /* accepted and not yet open */
+#define EXO_LINK_DOUBT_MS      350        /* nothing heard: the peer is asked, again and again */
+#define EXO_LINK_ASK_MS        100        /* in doubt */
+#define EXO_LINK_LATE_MS       100        /* beyond, our own loop was held up */
 #define EXO_LINK_LINGER_MS     500        /* for a last word to arrive */
 #define EXO_LINK_DETACH_MS     5000       /* for queued bytes to leave */
 #define EXO_LINK_KEEP_BYTES    (1u << 20) /* scratch memory kept after a large frame */
@@ -75,7 +78,8 @@ struct exo_link {
     exo_link_state state;
     bool outgoing, half_open;       /* half_open: counted in the net */
     char where[EXO_HOST_BYTES + 8]; /* "host:port" as dialled, or as seen */
-    uint32_t waited_ms;             /* ticks since the state began, or since bytes came */
+    uint64_t since_us; /* when the state began, or bytes came; later by our own delays */
+    uint64_t tick_us;  /* when the next tick is due */
 
     uv_tcp_t tcp;
     uv_timer_t timer;
@@ -95,6 +99,7 @@ struct exo_link {
     exo_peer_info peer;             /* peer.hello is owned */
     uint64_t ping_seq, ping_us;     /* ping_us 0: none waits for its answer */
     uint64_t ticked_bytes;          /* bytes_sent at the last tick */
+    uint64_t second_us;             /* when an answer was wanted last, whatever else there was */
     uint32_t n_ticks;               /* of the open link */
     float times_ms[EXO_LINK_TIMES]; /* that pings took, a ring */
     size_t n_times;                 /* ever */
@@ -120,7 +125,9 @@ void exo_link_forget_dial(exo_link *l); /* cancels and frees what dialling needs
 
 /* link.c */
 void exo_link_start_clock(exo_link *l); /* the deadline of opening counts from here */
-void exo_link_begin(exo_link *l);       /* TCP is connected: TLS starts */
+void exo_link_wait_anew(exo_link *l);   /* a state begins, or bytes came */
+uint32_t exo_link_waited_ms(const exo_link *l);
+void exo_link_begin(exo_link *l); /* TCP is connected: TLS starts */
 /* Ends a link for a reason; the message gets the peer's name or address in front.  say: the peer
  * is told and may still read it; otherwise the connection is cut. */
 void exo_link_fail(exo_link *l, bool say, exo_error *err);
@@ -132,11 +139,16 @@ exo_status exo_link_put(exo_link *l, const exo_frame *f, exo_error *err); /* as 
 
 /* ping.c */
 exo_status exo_link_ping(exo_link *l, exo_error *err); /* a tick of an open link */
+uint32_t exo_link_next_tick_ms(const exo_link *l);
 exo_status exo_link_take_ping(exo_link *l, const exo_frame *f, exo_error *err);
 void exo_link_take_pong(exo_link *l, uint64_t seq);
 
-/* acks.c: something is on its way, and nothing was acknowledged for so long */
-bool exo_link_unacknowledged(const exo_link *l, uint32_t for_ms);
+/* How long nothing was heard, not even an acknowledgement of what is on its way; 0 when nothing
+ * is. */
+uint32_t exo_link_quiet_ms(const exo_link *l);
+
+/* acks.c: something is on its way, and the last acknowledgement came so long ago; 0: nothing is. */
+uint32_t exo_link_unacknowledged_ms(const exo_link *l);
 
 /* detach.c */
 void exo_link_try_detach(exo_link *l); /* DETACHING: makes the lane once all bytes have left */

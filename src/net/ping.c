@@ -3,7 +3,9 @@
  * The side that dialled sends something at every tick; TCP acknowledges it, which shows that the
  * machine is there.  One ping in a second wants an answer: that shows that the program runs, and
  * takes the time.  Other frames are signs of life as well and save the ping.  The other side
- * pings when it has heard nothing for two ticks.  So an idle link carries about 1 kB/s, both
+ * pings when nothing came of what was due.  Whoever hears nothing at all, no acknowledgement
+ * either, asks again and again before the peer is given up: many losses in a row are needed to
+ * take a machine for dead that is there.  So an idle link carries about 1 kB/s, both
  * directions and all headers together, where pings and answers both ways took 2.6.
  *
  * A ping that wants an answer tells the peer what was measured: {rtt_us u32, jitter_us u32},
@@ -18,12 +20,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#define TICKS_PER_SECOND (1000 / EXO_LINK_PING_MS)
-#define EAGER_TICKS      8 /* a new link is measured at every tick */
-#define WAIT_LONG_US     500000u
-#define KEPT_SEGMENTS    2000.0 /* beyond, old segments count less and less */
-#define ENOUGH_SEGMENTS  100.0  /* below, a loss says nothing */
-#define MEASURED_BYTES   8
+#define SECOND_US       (1000000u - EXO_LINK_PING_MS * 500u) /* the tick nearest to it */
+#define EAGER_TICKS     8 /* a new link is measured at every tick */
+#define WAIT_LONG_US    500000u
+#define KEPT_SEGMENTS   2000.0 /* beyond, old segments count less and less */
+#define ENOUGH_SEGMENTS 100.0  /* below, a loss says nothing */
+#define MEASURED_BYTES  8
 
 static void count_segments(exo_link *l) {
     exo_segments s;
@@ -45,14 +47,35 @@ void exo_link_note_loss(exo_link *l, uint32_t n_sent, uint32_t n_lost) {
 
 static uint32_t to_us(double ms) { return ms < 4e6 ? (uint32_t)(ms * 1000) : UINT32_MAX; }
 
+uint32_t exo_link_quiet_ms(const exo_link *l) {
+    uint32_t waited = exo_link_waited_ms(l), unacknowledged = exo_link_unacknowledged_ms(l);
+    return waited < unacknowledged ? waited : unacknowledged;
+}
+
+/* The side that was dialled hears something at every tick of the other: it looks when something is
+ * missing.  The side that dialled has acknowledgements, and looks when it pings. */
+uint32_t exo_link_next_tick_ms(const exo_link *l) {
+    uint32_t waited = exo_link_waited_ms(l), quiet = exo_link_quiet_ms(l);
+    uint32_t ms = quiet >= EXO_LINK_DOUBT_MS ? EXO_LINK_ASK_MS : EXO_LINK_PING_MS;
+    if (quiet < EXO_LINK_LOST_MS && EXO_LINK_LOST_MS - quiet < ms) ms = EXO_LINK_LOST_MS - quiet;
+    if (!l->outgoing && waited < EXO_LINK_DOUBT_MS && EXO_LINK_DOUBT_MS - waited < ms) {
+        ms = EXO_LINK_DOUBT_MS - waited;
+    }
+    return ms;
+}
+
 exo_status exo_link_ping(exo_link *l, exo_error *err) {
-    bool sent = l->bytes_sent != l->ticked_bytes, second = l->n_ticks % TICKS_PER_SECOND == 0;
+    uint64_t now = exo_now_us();
+    bool sent = l->bytes_sent != l->ticked_bytes, second = now - l->second_us >= SECOND_US;
     bool ask = second || l->n_ticks < EAGER_TICKS;
-    bool doubt = l->waited_ms > 2 * EXO_LINK_PING_MS && l->ping_us != 0;
-    bool silent = l->waited_ms >= 2 * EXO_LINK_PING_MS;
+    bool doubt = exo_link_waited_ms(l) > 2 * EXO_LINK_PING_MS && l->ping_us != 0;
+    bool silent = exo_link_waited_ms(l) >= EXO_LINK_DOUBT_MS;
     uint8_t body[MEASURED_BYTES];
     exo_status st = EXO_OK;
-    if (second) count_segments(l);
+    if (second) {
+        count_segments(l);
+        l->second_us = now;
+    }
     l->n_ticks++;
     if (l->unsent_bytes >= EXO_LINK_MAX_UNSENT) return EXO_OK; /* the peer has plenty to read */
     if (l->outgoing ? ask || doubt || !sent : silent) {

@@ -106,7 +106,7 @@ static void dial_all_again(exo_node *n) {
     uint64_t now = exo_now_ms();
     for (exo_address *a = n->addresses; a != NULL; a = a->next) {
         if (a->link != NULL) continue;
-        a->dial_at_ms = now;
+        a->redial.at_ms = now;
         a->last_reason[0] = '\0';
     }
 }

@@ -33,7 +33,8 @@ static void dial_reason(exo_node *n, const exo_heard_peer *p, char out[EXO_ERROR
     bool answers = false, asked = false;
     for (size_t i = 0; i < p->n_addresses; i++) {
         const exo_address *a = dialled(n, p->addresses[i].host_port);
-        if (a != NULL && a->why[0] != '\0' && (failed == NULL || a->n_failed > failed->n_failed)) {
+        if (a != NULL && a->why[0] != '\0' &&
+            (failed == NULL || a->redial.n_failed > failed->redial.n_failed)) {
             failed = a;
         }
         asked = asked || p->addresses[i].n_unanswered >= 3;
@@ -113,7 +114,7 @@ static json_t *address_json(const exo_node *n, const exo_peer_address *a) {
     return json_pack("{s:s, s:s, s:o, s:o, s:I, s:I, s:s?}", "address", a->host_port, "interface",
                      a->interface, "sources", sources_json(a->sources), "rtt_ms", rtt, "unanswered",
                      (json_int_t)a->n_unanswered, "n_failed",
-                     (json_int_t)(d != NULL ? d->n_failed : 0), "failure",
+                     (json_int_t)(d != NULL ? d->redial.n_failed : 0), "failure",
                      d != NULL && d->why[0] != '\0' ? d->why : NULL);
 }
 
@@ -162,13 +163,13 @@ static json_t *dialled_json(exo_node *n) {
                 heard = heard || strcmp(p->addresses[k].host_port, a->host_port) == 0;
             }
         }
-        bool works =
-            a->opened_ms != 0 || (a->node_id[0] != '\0' && exo_members_find(n, a->node_id) != NULL);
+        bool works = a->redial.opened_ms != 0 ||
+                     (a->node_id[0] != '\0' && exo_members_find(n, a->node_id) != NULL);
         if (heard || works) continue;
         json_array_append_new(list,
                               json_pack("{s:s, s:s, s:I, s:s?}", "address", a->host_port, "node_id",
-                                        a->node_id, "n_failed", (json_int_t)a->n_failed, "failure",
-                                        a->why[0] != '\0' ? a->why : NULL));
+                                        a->node_id, "n_failed", (json_int_t)a->redial.n_failed,
+                                        "failure", a->why[0] != '\0' ? a->why : NULL));
     }
     return list;
 }

@@ -424,6 +424,22 @@ static exo_status choose(exo_node *n, const exo_placement_wish *w, exo_place_can
     return EXO_OK;
 }
 
+/* A node that does not know the type would compute in another one: the settings of an instance
+ * are skipped where they are not understood. */
+static exo_status check_kv(exo_node *n, const exo_shard_place *places, uint32_t n_stages,
+                           exo_error *err) {
+    exo_dtype type = exo_kv_type_of(n->d.kv_f16, n->d.kv_q8_0);
+    for (uint32_t s = 0; s < n_stages; s++) {
+        const exo_peer *p = exo_members_find(n, places[s].node_id);
+        if (p == NULL || exo_hello_has_kv(exo_link_peer(p->link)->hello, type)) continue;
+        return exo_error_set(err, EXO_EUNSUPPORTED,
+                             "node %s (%s) does not know keys and values in %s: update exo there, "
+                             "or start this node with --kv f16",
+                             p->name, p->node_id, exo_dtype_get(type)->name);
+    }
+    return EXO_OK;
+}
+
 /* Which nodes take which layers. */
 static exo_status plan_stages(exo_node *n, const char *model_id, const exo_model *m,
                               const exo_placement_wish *wish, exo_shard_place *places,
@@ -434,10 +450,12 @@ static exo_status plan_stages(exo_node *n, const char *model_id, const exo_model
     exo_status st = choose(n, wish, candidates, &n_candidates, err);
     if (st != EXO_OK) return st;
     if (wish->n_cuts == 0) {
-        return exo_place_even(candidates, n_candidates, n_layers, wish->min_nodes, places, err);
+        st = exo_place_even(candidates, n_candidates, n_layers, wish->min_nodes, places, err);
+    } else {
+        st = exo_place_cuts(candidates, n_candidates, n_layers, wish->min_nodes, wish->cuts, places,
+                            err);
     }
-    return exo_place_cuts(candidates, n_candidates, n_layers, wish->min_nodes, wish->cuts, places,
-                          err);
+    return st == EXO_OK ? check_kv(n, places, wish->min_nodes, err) : st;
 }
 
 /* An instance of ours as planned; nothing runs yet. */

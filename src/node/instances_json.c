@@ -58,6 +58,31 @@ json_t *exo_instance_json(const exo_instance *i) {
                      (int)i->epoch, "min_nodes", (int)i->min_nodes, "shards", shards);
 }
 
+/* ---- what a node can keep keys and values in, in its hello ---- */
+
+json_t *exo_kv_types_json(void) {
+    static const exo_dtype types[] = {EXO_F32, EXO_F16, EXO_Q8_0};
+    json_t *names = json_array();
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        json_array_append_new(names, json_string(exo_dtype_get(types[i])->name));
+    }
+    return json_pack("{s:o}", "kv_types", names);
+}
+
+/* f32 and f16 are older than this member. */
+bool exo_hello_has_kv(const json_t *hello, exo_dtype type) {
+    if (type == EXO_F32 || type == EXO_F16) return true;
+    size_t i;
+    json_t *item;
+    json_array_foreach(json_object_get(hello, "kv_types"), i, item) {
+        const char *name = json_string_value(item);
+        if (name != NULL && strcmp(name, exo_dtype_get(type)->name) == 0) return true;
+    }
+    return false;
+}
+
+/* ---- messages in ---- */
+
 static exo_status bad(exo_error *err, const char *member) {
     return exo_error_set(err, EXO_EFORMAT, "an instance message with a wrong \"%s\"", member);
 }

@@ -117,6 +117,27 @@ static void shards_must_follow_each_other_and_hold_us(void **state) {
     expect_refusal("", "shards", too_many, "shards");
 }
 
+/* A hello without the member is one of a node that is older than q8_0. */
+static void a_hello_tells_the_types_of_keys_and_values(void **state) {
+    (void)state;
+    json_t *now = exo_kv_types_json(), *older = json_object();
+    json_t *odd[] = {json_pack("{s:s}", "kv_types", "q8_0"), json_pack("{s:[i, n]}", "kv_types", 8),
+                     json_pack("{s:[s, s]}", "kv_types", "f16", "q8_01")};
+    for (int t = 0; t < 2; t++) {
+        exo_dtype type = t == 0 ? EXO_F32 : EXO_F16;
+        assert_true(exo_hello_has_kv(now, type) && exo_hello_has_kv(older, type));
+    }
+    assert_true(exo_hello_has_kv(now, EXO_Q8_0));
+    assert_false(exo_hello_has_kv(older, EXO_Q8_0));
+    assert_false(exo_hello_has_kv(NULL, EXO_Q8_0));
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
+        assert_false(exo_hello_has_kv(odd[i], EXO_Q8_0));
+        json_decref(odd[i]);
+    }
+    json_decref(now);
+    json_decref(older);
+}
+
 static void stats_come_back_and_nonsense_is_zero(void **state) {
     (void)state;
     exo_worker_stats in = {1, 2, 3, 4, 5, 6, 7, 1ull << 40, 9, 10}, out;
@@ -185,6 +206,7 @@ int main(void) {
         cmocka_unit_test(a_good_message_is_taken_whole),
         cmocka_unit_test(wrong_members_are_named),
         cmocka_unit_test(shards_must_follow_each_other_and_hold_us),
+        cmocka_unit_test(a_hello_tells_the_types_of_keys_and_values),
         cmocka_unit_test(stats_come_back_and_nonsense_is_zero),
         cmocka_unit_test(the_state_shows_every_shard),
     };

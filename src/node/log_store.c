@@ -33,6 +33,7 @@ struct exo_log_store {
     uint64_t session;
     exo_arena arena; /* of found */
     exo_cluster_stored found;
+    bool was_there; /* the file, before it was opened */
     bool damaged;
     char what[128]; /* is damaged */
     char trouble[3 * EXO_ERROR_BYTES];
@@ -297,6 +298,7 @@ static void close_db(exo_log_store *s) {
 }
 
 static exo_status open_db(exo_log_store *s, exo_error *err) {
+    s->was_there = access(s->path, F_OK) == 0;
     exo_status st = make_private(s->path, err);
     if (st != EXO_OK) return st;
     if (sqlite3_open_v2(s->path, &s->db,
@@ -375,6 +377,10 @@ static exo_status note_session(exo_log_store *s, uint64_t before, uint64_t clust
 static exo_status look_inside(exo_log_store *s, uint64_t cluster, uint64_t *session,
                               exo_error *err) {
     *session = get_meta(s, "session");
+    if (*session == 0 && s->was_there) { /* SQLite takes an empty file, or journal, for a new one */
+        note_damage(s, "it is there, but nothing is in it");
+        return EXO_OK;
+    }
     uint64_t owner = get_meta(s, "cluster"); /* 0: of a version that did not note it */
     if (owner == 0 || owner == cluster) return read_all(s, err);
     s->damaged = false;
@@ -398,6 +404,9 @@ exo_status exo_log_store_open(const char *data_dir, uint64_t cluster, exo_log_st
     } else if (s->db != NULL && is_damage(s)) {
         note_damage(s, sqlite3_errmsg(s->db));
         st = EXO_OK;
+    } else if (st == EXO_EIO && !s->was_there) { /* not filled: no damage at the next start */
+        close_db(s);
+        unlink(s->path);
     }
     if (st == EXO_OK && s->damaged) st = start_anew(s, err);
     if (st == EXO_OK) st = note_session(s, session, cluster, err);

@@ -191,6 +191,21 @@ static void test_garbage_is_moved_aside(void **state) {
     assert_int_equal(stat(aside, &info), 0);
 }
 
+static void test_an_emptied_file_is_damage(void **state) {
+    (void)state;
+    keeper k;
+    begin(&k);
+    assert_string_equal(exo_log_store_trouble(k.store), "");
+    end(&k);
+    assert_int_equal(truncate(file, 0), 0);
+    begin(&k);
+    assert_non_null(strstr(exo_log_store_trouble(k.store), "nothing is in it"));
+    end(&k);
+    begin(&k);
+    assert_string_equal(exo_log_store_trouble(k.store), "");
+    end(&k);
+}
+
 static uint64_t bytes_of(const char *suffix) {
     char path[128];
     struct stat info;
@@ -283,6 +298,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_another_clusters_log_is_put_aside, fresh_dir,
                                         remove_dir),
         cmocka_unit_test_setup_teardown(test_garbage_is_moved_aside, fresh_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(test_an_emptied_file_is_damage, fresh_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_a_full_disk_is_an_error_and_loses_nothing, fresh_dir,
                                         remove_dir),
         cmocka_unit_test_setup_teardown(test_a_week_of_ten_nodes_stays_small, fresh_dir,

@@ -12,13 +12,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define DIAL_FIRST_MS 250u
-#define DIAL_MAX_MS   5000u
-#define DIAL_RARE_MS  60000u /* the slowest rate: after so many tries in vain */
-#define EAGER_TRIES   28u    /* two minutes */
-#define FORGET_TRIES  40u    /* told by a peer, in vain for a quarter of an hour: forgotten */
-#define DIAL_YIELD_MS 2000u  /* of two nodes that hear of each other, the lower id dials first */
-#define RETIRE_MS     2000u  /* what was sent on a link before both sides chose the other arrives */
+#define DIAL_YIELD_MS 2000u /* of two nodes that hear of each other, the lower id dials first */
+#define RETIRE_MS     2000u /* what was sent on a link before both sides chose the other arrives */
 #define MAX_ADDRESSES 1024
 #define QUIET_TRIES   3
 
@@ -34,15 +29,16 @@ void exo_members_add_address(exo_node *n, const char *host_port, const char *nod
                              uint64_t dial_at_ms) {
     size_t count = 0;
     for (exo_address *a = n->addresses; a != NULL; a = a->next, count++) {
-        if (strcmp(a->host_port, host_port) == 0) return;
+        if (strcmp(a->host_port, host_port) != 0) continue;
+        a->redial.hearsay = false; /* told before, and now given */
+        return;
     }
     if (count >= MAX_ADDRESSES || strlen(host_port) >= sizeof n->addresses->host_port) return;
     exo_address *a = exo_calloc(1, sizeof *a);
     if (a == NULL) return; /* told again with the next announcement */
     snprintf(a->host_port, sizeof a->host_port, "%s", host_port);
     snprintf(a->node_id, sizeof a->node_id, "%s", node_id);
-    a->dial_at_ms = dial_at_ms;
-    a->backoff_ms = DIAL_FIRST_MS;
+    exo_redial_start(&a->redial, dial_at_ms, false);
     a->next = n->addresses;
     n->addresses = a;
 }
@@ -65,7 +61,7 @@ static void dial(exo_node *n, exo_address *a, uint64_t now_ms) {
     if (st == EXO_OK) return;
     exo_free(ctx);
     a->link = NULL;
-    a->dial_at_ms = now_ms + DIAL_MAX_MS;
+    a->redial.at_ms = now_ms + EXO_REDIAL_MAX_MS;
     exo_warn("cannot dial %s: %s", a->host_port, err.message);
 }
 
@@ -74,7 +70,7 @@ static exo_address *add_hearsay(exo_node *n, const char *host_port, const char *
                                 uint64_t dial_at_ms) {
     exo_members_add_address(n, host_port, node_id, dial_at_ms);
     exo_address *a = find_address(n, host_port);
-    if (a != NULL) a->hearsay = true;
+    if (a != NULL) a->redial.hearsay = true;
     return a;
 }
 
@@ -83,9 +79,8 @@ void exo_members_heard(exo_node *n, const char *host_port, const char *node_id,
     exo_address *a = find_address(n, host_port);
     if (a == NULL) {
         add_hearsay(n, host_port, node_id, dial_at_ms);
-    } else if (a->link == NULL && dial_at_ms < a->dial_at_ms) {
-        a->dial_at_ms = dial_at_ms;
-        a->backoff_ms = DIAL_FIRST_MS;
+    } else if (a->link == NULL) {
+        exo_redial_soon(&a->redial, dial_at_ms);
     }
 }
 
@@ -100,7 +95,7 @@ void exo_members_forget(exo_node *n, const char *host_port) {
     for (exo_address **at = &n->addresses; *at != NULL; at = &(*at)->next) {
         exo_address *a = *at;
         if (strcmp(a->host_port, host_port) != 0) continue;
-        if (a->link != NULL) return;
+        if (a->link != NULL || !a->redial.hearsay) return;
         *at = a->next;
         exo_free(a);
         return;
@@ -112,7 +107,7 @@ void exo_members_forget(exo_node *n, const char *host_port) {
 static void forget_in_vain(exo_node *n) {
     for (exo_address **at = &n->addresses; *at != NULL;) {
         exo_address *a = *at;
-        if (!a->hearsay || a->link != NULL || a->n_failed < FORGET_TRIES) {
+        if (a->link != NULL || !exo_redial_in_vain(&a->redial)) {
             at = &a->next;
             continue;
         }
@@ -126,7 +121,7 @@ void exo_members_tick(exo_node *n, uint64_t now_ms) {
     for (exo_address *a = n->addresses; a != NULL; a = a->next) {
         bool known = a->node_id[0] != '\0', connected = known && exo_members_find(n, a->node_id);
         if (known && exo_keyring_is_removed(&n->keyring, a->node_id)) continue;
-        if (a->link == NULL && !connected && now_ms >= a->dial_at_ms) dial(n, a, now_ms);
+        if (a->link == NULL && !connected && now_ms >= a->redial.at_ms) dial(n, a, now_ms);
     }
     for (exo_link_ctx *c = n->retired; c != NULL; c = c->next) {
         if (now_ms >= c->close_at_ms) {
@@ -253,7 +248,7 @@ static void on_open(void *ud, exo_link *l, const exo_peer_info *peer, bool outgo
     }
     exo_address *a = ctx->address;
     snprintf(a->node_id, sizeof a->node_id, "%s", peer->node_id);
-    a->opened_ms = exo_now_ms();
+    a->redial.opened_ms = exo_now_ms();
     register_control(n, l, peer, true);
 }
 
@@ -318,19 +313,11 @@ static void drop_peer(exo_node *n, exo_peer *p, const char *why) {
 /* Nodes start and end in any order: a peer that does not answer is news at the third try, a key
  * that does not match at once. */
 static void redial_later(exo_address *a, exo_status status, const char *why) {
-    if (a->opened_ms != 0 && exo_now_ms() - a->opened_ms >= DIAL_MAX_MS) {
-        a->backoff_ms = DIAL_FIRST_MS; /* it lasted: not a peer that refuses us each time */
-        a->last_reason[0] = a->why[0] = '\0';
-        a->n_failed = 0;
-    }
-    a->opened_ms = 0;
+    bool lasted = exo_redial_ended(&a->redial, exo_now_ms());
+    if (lasted) a->last_reason[0] = a->why[0] = '\0';
     a->link = NULL;
     if (status != EXO_OK) snprintf(a->why, sizeof a->why, "%s", why);
-    a->n_failed++;
-    a->dial_at_ms = exo_now_ms() + a->backoff_ms;
-    uint32_t most = a->n_failed >= EAGER_TRIES ? DIAL_RARE_MS : DIAL_MAX_MS;
-    a->backoff_ms = a->backoff_ms * 2 > most ? most : a->backoff_ms * 2;
-    bool news = status == EXO_EAUTH || (status != EXO_OK && a->n_failed >= QUIET_TRIES);
+    bool news = status == EXO_EAUTH || (status != EXO_OK && a->redial.n_failed >= QUIET_TRIES);
     if (news && strcmp(a->last_reason, why) != 0) {
         exo_warn("link to %s: %s", a->host_port, why);
         snprintf(a->last_reason, sizeof a->last_reason, "%s", why);

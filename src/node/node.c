@@ -142,7 +142,7 @@ static exo_status start_net(exo_node *n, exo_error *err) {
     if (st == EXO_OK) st = exo_tls_ctx_create(n->keyring.key, n->keyring.name_space, &n->tls, err);
     if (st != EXO_OK) return st;
     exo_admit_guests(n);
-    n->hello_extra = json_object();
+    n->hello_extra = exo_kv_types_json();
     exo_net_desc nd = {.loop = &n->loop,
                        .tls = n->tls,
                        .identity = n->identity,
@@ -276,7 +276,7 @@ exo_status exo_node_stage_desc(const exo_node *n, const exo_model *m, uint32_t s
                             .layer_end = end_layer,
                             .has_embedding = start_layer == 0,
                             .has_head = end_layer == exo_model_hparams(m)->n_layers,
-                            .kv_type = n->d.kv_f16 ? EXO_F16 : EXO_F32,
+                            .kv_type = exo_kv_type_of(n->d.kv_f16, n->d.kv_q8_0),
                             .wire_f16 = n->d.wire_f16,
                             .ctx_tokens = exo_node_ctx(n, m),
                             .max_seqs = n->d.max_seqs};

@@ -33,6 +33,7 @@
 #include "node/log_store.h"
 #include "node/meter.h"
 #include "node/node.h"
+#include "node/redial.h"
 #include "node/worker.h"
 
 #define EXO_TICK_MS           250
@@ -65,11 +66,7 @@ typedef struct exo_address {
     char host_port[64];
     char node_id[EXO_NODE_ID_BYTES]; /* "" until somebody answered there */
     exo_link *link;                  /* being dialled or open, else NULL */
-    uint64_t dial_at_ms;
-    uint64_t opened_ms; /* when its link opened; 0 = it is not open */
-    bool hearsay;       /* nobody gave it: forgotten when nobody answers there */
-    uint32_t backoff_ms;
-    uint32_t n_failed;                 /* tries since it was last open for a while */
+    exo_redial redial;
     char last_reason[EXO_ERROR_BYTES]; /* said once, not at every try */
     char why[EXO_ERROR_BYTES];         /* of the last try, said or not */
 } exo_address;
@@ -231,6 +228,10 @@ void exo_instances_on_state(exo_node *n);
 /* Ends it for all, and in the cluster's memory. */
 void exo_instances_delete(exo_node *n, const char *id, exo_counted_fn fn, void *ud);
 uint32_t exo_instances_candidates(exo_node *n, const char *model_id, exo_place_candidate *out);
+/* {"kv_types": [...]}: what this node can keep keys and values in, for its hello; owned. */
+json_t *exo_kv_types_json(void);
+/* Whether the node that said this hello can. */
+bool exo_hello_has_kv(const json_t *hello, exo_dtype type);
 void exo_instances_end(exo_node *n, exo_instance *i, const char *reason);
 void exo_instances_on_message(exo_node *n, exo_peer *from, const json_t *m);
 void exo_instances_on_lane(exo_node *n, exo_link *l, const exo_frame *f);

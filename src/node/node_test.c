@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "node/node_impl.h"
 #include "node/testing.h"
 
 #define KEY     "correct horse battery"
@@ -80,10 +81,8 @@ static void wait_for_master(exo_node *n) {
     }
 }
 
-/* Two nodes that know each other's models. */
-static void start_two(exo_node *n[2]) {
-    n[0] = start("alpha", NULL);
-    n[1] = start("beta", n[0]);
+/* Two nodes of one cluster: until they know each other's models. */
+static void wait_for_each_other(exo_node *n[2]) {
     for (int i = 0; i < 2; i++) {
         wait_for(n[i], "nodes", 2);
         wait_for(n[i], "members", 2); /* of one log: what is placed is remembered by both */
@@ -96,6 +95,21 @@ static void start_two(exo_node *n[2]) {
             json_decref(j);
         }
     }
+}
+
+static void start_two(exo_node *n[2]) {
+    n[0] = start("alpha", NULL);
+    n[1] = start("beta", n[0]);
+    wait_for_each_other(n);
+}
+
+/* A node that keeps keys and values in q8_0. */
+static exo_node *start_q8_0(const char *name, const exo_node *peer) {
+    exo_node *n;
+    exo_error err = {0};
+    exo_node_desc d = {.listen_addr = "127.0.0.1", .cluster_key = KEY, .kv_q8_0 = true};
+    check(try_start(name, peer, d, &n, &err), &err);
+    return n;
 }
 
 /* ---- placing ---- */
@@ -180,6 +194,62 @@ static void two_nodes_answer_as_one(void **state) {
     asker_finish(&expected);
     asker_finish(&near);
     asker_finish(&far);
+}
+
+/* What one node keeps in q8_0 the other stage does, too, whatever its own setting is. */
+static void two_nodes_answer_as_one_in_q8_0(void **state) {
+    (void)state;
+    exo_node *n[2], *alone;
+    exo_error err = {0};
+    asker plain, expected, near;
+    check(try_start("plain", NULL, (exo_node_desc){0}, &alone, &err), &err);
+    ask(alone, 1, 20, &plain);
+    wait_for_end(&plain);
+    exo_node_stop(alone);
+    check(try_start("alone", NULL, (exo_node_desc){.kv_q8_0 = true}, &alone, &err), &err);
+    ask(alone, 1, 20, &expected);
+    wait_for_end(&expected);
+    exo_node_stop(alone);
+    assert_memory_not_equal(plain.logits_hash, expected.logits_hash, EXO_SHA256_BYTES);
+
+    n[0] = start("alpha", NULL);
+    n[1] = start_q8_0("beta", n[0]);
+    wait_for_each_other(n);
+    place_ok(n[1], 2);
+    ask(n[1], 1, 20, &near);
+    wait_for_end(&near);
+    expect_full_answer(&near, 20);
+    expect_same_answer(&near, &expected);
+    exo_node_stop(n[0]);
+    exo_node_stop(n[1]);
+    asker_finish(&plain);
+    asker_finish(&expected);
+    asker_finish(&near);
+}
+
+/* It would skip the setting and compute in f32. */
+static void a_node_older_than_q8_0_gets_no_stage_in_it(void **state) {
+    (void)state;
+    exo_node *n[2];
+    asker a;
+    n[0] = start("older", NULL);
+    json_object_del(n[0]->hello_extra, "kv_types");
+    wait_for(n[0], "nodes", 1); /* through its thread, which reads the hello from here on */
+    n[1] = start_q8_0("newer", n[0]);
+    wait_for_each_other(n);
+    placement p = place(n[1], "placed", 2);
+    assert_int_equal(p.status, EXO_EUNSUPPORTED);
+    if (strstr(p.message, "node older (") == NULL ||
+        strstr(p.message, "does not know keys and values in q8_0: update exo there") == NULL) {
+        fail_msg("%s", p.message);
+    }
+    ask(n[1], 1, 5, &a); /* by itself it can */
+    wait_for_end(&a);
+    expect_full_answer(&a, 5);
+    place_ok(n[0], 2); /* the other way round nobody asks for q8_0 */
+    exo_node_stop(n[0]);
+    exo_node_stop(n[1]);
+    asker_finish(&a);
 }
 
 static void the_state_has_the_members_of_the_design(void **state) {
@@ -404,6 +474,8 @@ static int remove_files(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_nodes_answer_as_one),
+        cmocka_unit_test(two_nodes_answer_as_one_in_q8_0),
+        cmocka_unit_test(a_node_older_than_q8_0_gets_no_stage_in_it),
         cmocka_unit_test(the_state_has_the_members_of_the_design),
         cmocka_unit_test(cancel_on_either_node),
         cmocka_unit_test(a_node_leaves_in_mid_answer),

@@ -109,6 +109,14 @@ def carry(ends: tuple[int, int], options: argparse.Namespace) -> None:
                 pass  # that end is down: the frame is lost, as on a real cable
 
 
+def be_punctual() -> None:
+    """A busy machine must not look like a bad cable."""
+    try:
+        os.nice(-15)
+    except PermissionError:
+        pass  # a container's root
+
+
 def main() -> None:
     p = argparse.ArgumentParser()
     p.add_argument("--a", required=True)
@@ -121,6 +129,7 @@ def main() -> None:
     p.add_argument("--rate-mbit", type=float, default=1000)
     p.add_argument("--seed", type=int, default=1)
     options = p.parse_args()
+    be_punctual()
     ends = (open_tap(options.a, options.device), open_tap(options.b, options.device))
     print("ready", flush=True)
     carry(ends, options)

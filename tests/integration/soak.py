@@ -127,6 +127,10 @@ def stalls(nodes: list[LanNode], n: int) -> None:
         nodes[1].process.send_signal(signal.SIGCONT)
         time.sleep(2)
     print(f"stopped for 3 s, taken for dead: {alarms(nodes) - before} of {n}", flush=True)
+    for node in nodes:
+        for line in node.log_text().splitlines():
+            if " left: " in line:
+                print(f"  n{node.host.number}: {line}")
 
 
 def main() -> None:

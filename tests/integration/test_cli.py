@@ -93,6 +93,9 @@ def test_version_names_commit_and_options() -> None:
     ["run", "-m", "tiny", "-p", "x", "--device", "gpu"], ["serve", "-m", "tiny", "--device", "vulkan:x"],
     ["bench", "-m", "tiny", "--device", "cpu:"],
     ["embed", "-m", "tiny"], ["embed", "-m", "tiny", "-p", "x", "--ids", "[1]"],
+    ["run", "-m", "tiny", "-p", "x", "--kv", "q4_0"], ["serve", "-m", "tiny", "--kv", "f64"],
+    ["node", "-m", "tiny", "--kv", ""], ["bench", "-m", "tiny", "--kv", "f16", "--kv-f16"],
+    ["perplexity", "-m", "tiny", "README.md", "--kv", "Q8_0"],
 ])
 def test_bad_usage_is_exit_2_and_one_line(arguments: list[str]) -> None:
     done = run(*arguments)
@@ -184,6 +187,68 @@ def test_perplexity_is_the_same_for_all_chunks_and_threads(models, tmp_path: Pat
             assert done.returncode == 0, done.stderr
             hashes.add(json.loads(done.stdout)["logits_sha256"])
     assert len(hashes) == 1
+
+
+def test_keys_and_values_are_kept_in_the_type_asked_for(models, tmp_path: Path) -> None:
+    """Each type gives the same bits for every number of threads, and not those of another type."""
+    text = tmp_path / "text.txt"
+    text.write_text("The node that holds the head draws the token. " * 12)
+    model = models("test-256", "q8_0")
+    hashes = {}
+    for options in (["--kv", "f32"], [], ["--kv", "f16"], ["--kv-f16"], ["--kv", "q8_0"]):
+        for threads in ("1", "2"):
+            done = run("perplexity", "-m", model, str(text), "--ctx", "512", "--threads", threads,
+                       *options, "--json")
+            assert done.returncode == 0 and done.stderr == b"", done.stderr
+            hashes[" ".join([*options, threads])] = json.loads(done.stdout)["logits_sha256"]
+    f32, f16, q8_0 = hashes["--kv f32 1"], hashes["--kv f16 1"], hashes["--kv q8_0 1"]
+    assert len({f32, f16, q8_0}) == 3
+    assert hashes == {"--kv f32 1": f32, "--kv f32 2": f32, "1": f32, "2": f32,
+                      "--kv f16 1": f16, "--kv f16 2": f16, "--kv-f16 1": f16, "--kv-f16 2": f16,
+                      "--kv q8_0 1": q8_0, "--kv q8_0 2": q8_0}
+
+
+@pytest.mark.parametrize("kind", ["f32", "f16", "q8_0"])
+def test_every_type_of_keys_and_values_answers(kind: str) -> None:
+    done = run("run", "-m", "tiny", "-p", "Tell me a story.", "-n", "20", "--temp", "0", "--json",
+               "--kv", kind)
+    assert done.returncode == 0 and done.stderr == b"", done.stderr
+    assert json.loads(done.stdout)["text"].strip() != ""
+    bench = run("bench", "-m", "tiny", "--pp", "8", "--tg", "24", "--depth", "300", "--json",
+                "--kv", kind)  # begins and ends within a page
+    assert bench.returncode == 0 and bench.stderr == b"", bench.stderr
+    assert json.loads(bench.stdout)["tg_tps"] > 0
+
+
+def test_q8_0_needs_heads_of_whole_blocks(tmp_path: Path) -> None:
+    model, text = str(tmp_path / "m.gguf"), tmp_path / "text"
+    made = run("synth", "--shape", "test-256", "--type", "q8_0", "--set", "head_dim=48", "-o",
+               model)
+    assert made.returncode == 0, made.stderr
+    text.write_text("a text of some words")
+    for command in (["run", "-p", "x", "--raw", "-n", "2"], ["bench", "--pp", "4", "--tg", "2"],
+                    ["perplexity", str(text)],
+                    ["serve", "--port", "0", "--data-dir", str(tmp_path / "data")]):
+        done = run(command[0], "-m", model, *command[1:], "--kv", "q8_0")
+        assert done.returncode == 1, (command, done.stderr)
+        assert done.stderr.count(b"\n") == 1, (command, done.stderr)
+        assert b"keys of 48" in done.stderr and b"blocks of 32: use f16" in done.stderr, command
+    assert run("run", "-m", model, "-p", "x", "--raw", "-n", "2", "--kv", "f16").returncode == 0
+
+
+def test_serve_answers_with_quantised_keys_and_values(start) -> None:
+    server = start("serve", "-m", "tiny", "--kv", "q8_0", "--threads", "2").wait_healthy()
+    body = {"model": "tiny", "prompt": "Once upon a time", "max_tokens": 20, "temperature": 0}
+    reply = server.post("/v1/completions", body)
+    assert reply.status == 200, reply.body
+    alone = run("run", "-m", "tiny", "--raw", "-p", body["prompt"], "-n", "20", "--temp", "0",
+                "--json", "--kv", "q8_0", "--threads", "1")
+    assert reply.json["choices"][0]["text"] == json.loads(alone.stdout)["text"]
+    (instance,) = server.get("/state")["instances"].values()
+    plain = start("serve", "-m", "tiny", "--threads", "1").wait_healthy()
+    assert plain.post("/v1/completions", body).status == 200
+    (other,) = plain.get("/state")["instances"].values()
+    assert instance["shards"][0]["kv_bytes"] * 128 == other["shards"][0]["kv_bytes"] * 34
 
 
 def test_an_embedding_is_a_vector_of_length_one(models) -> None:

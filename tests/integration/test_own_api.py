@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator
 
 import pytest
-from conftest import Cluster, Process, wait_until
+from conftest import Cluster, Process, run, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -416,6 +416,14 @@ def test_metrics_show_the_cluster(pair: Cluster) -> None:
         heat = node.get("/state/telemetry/cluster/average_temperature_celsius")
         assert (() in m.get("exo_cluster_average_temperature_celsius", {})) == (heat is not None)
     assert sum(metrics(n)["exo_is_master"][()] for n in pair.nodes) == 1
+
+
+def test_a_link_s_rate_is_where_people_look(pair: Cluster) -> None:
+    for node in pair.nodes:
+        rate = wait_until("a train that arrived", lambda n=node: metrics(n).get(
+            "exo_link_bandwidth_megabits"), 90)
+        assert all(v > 0 for v in rate.values())
+        assert b" Mbit/s " in run("top", "--once", "--data-dir", str(node.data_dir)).stdout
 
 
 def test_a_name_is_written_as_prometheus_reads_it(start: Callable[..., Process]) -> None:

@@ -80,8 +80,8 @@ def prompts(device: Any) -> list[Any]:
     return [t for t in device["trials"] if t["pipeline"].startswith("prompt_")]
 
 
-def ask(env: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
-    return run("run", *PROMPT, "--device", "vulkan:0", env=env, timeout=SELFTEST_S)
+def ask(env: dict[str, str], *options: str) -> subprocess.CompletedProcess[bytes]:
+    return run("run", *PROMPT, *options, "--device", "vulkan:0", env=env, timeout=SELFTEST_S)
 
 
 def answer(env: dict[str, str]) -> Any:
@@ -91,9 +91,9 @@ def answer(env: dict[str, str]) -> Any:
     return json.loads(done.stdout)
 
 
-def on_the_cpu(env: dict[str, str], *words: str) -> Any:
+def on_the_cpu(env: dict[str, str], *words: str, options: tuple[str, ...] = ()) -> Any:
     """One line says why, and the answer is the CPU's."""
-    done = ask(env)
+    done = ask(env, *options)
     said = done.stderr.decode()
     assert done.returncode == 0, (done.returncode, said)
     assert len(said.strip().splitlines()) == 1, said
@@ -101,7 +101,8 @@ def on_the_cpu(env: dict[str, str], *words: str) -> Any:
     assert got["device"] == "cpu:0"
     for word in words:
         assert word in said and word in got["device_reason"], (said, got)
-    assert got["ids"] == json.loads(run("run", *PROMPT, env=env).stdout)["ids"]
+    alone = json.loads(run("run", *PROMPT, *options, env=env).stdout)
+    assert got["ids"] == alone["ids"] and got["logits_sha256"] == alone["logits_sha256"]
     return got
 
 
@@ -140,6 +141,10 @@ def test_a_good_device_and_its_cached_verdict(good: Path) -> None:
     assert device["limits"]["max_storage_range_bytes"] >= 1 << 27
     assert not list((good / "vulkan").glob("*.marker"))
     assert len(answer(env)["ids"]) == 8
+
+
+def test_quantised_keys_and_values_are_the_cpus(good: Path) -> None:
+    on_the_cpu(environment(good), "vulkan:0", "q8_0", options=("--kv", "q8_0"))
 
 
 def test_each_fault_has_its_verdict_and_plainer_variants_give_the_same_bits(
