@@ -24,7 +24,8 @@ void exo_avx2_unpacked(const exo_matmul_task *t); /* EXO_UNPACKED_TYPES */
 
 /* The product where the type and so many columns gain by it (paired_avx2.h), else false. */
 bool exo_avx2_paired(const exo_matmul_task *t);
-/* The product of one column where the type has a kernel for that (unpacked_one_avx2.c), else false. */
+/* The product of one column where the type has a kernel for that (unpacked_one_avx2.c), else false.
+ */
 bool exo_avx2_unpacked_one(const exo_matmul_task *t);
 void exo_avx2_q5_k_one(const exo_matmul_task *t); /* n = 1 */
 

@@ -13,7 +13,11 @@
 #include "compute/blocks_iq.h"
 #include "compute/cpu/tile_avx2.h"
 
-#define MAX_R 4 /* streams side by side */
+#define MAX_R 2 /* streams side by side: as in tile_drive.h */
+
+/* Bytes ahead in the quants, as measured on Zen 2; LARGE_AHEAD is in records of 256 elements. */
+#define SMALL_AHEAD 640
+#define LARGE_AHEAD 2
 
 EXO_INLINE void ahead(const uint8_t *p, const int lines) {
     EXO_UNROLL for (int i = 0; i < lines; i++) {
@@ -137,6 +141,7 @@ EXO_INLINE void tile_small(const exo_tile t, const int R, const int8_t *table,
     for (uint32_t b = 0; b < t.n_blocks; b++) {
         __m256 dx = _mm256_set1_ps(t.d[b]);
         EXO_UNROLL for (int r = 0; r < R; r++) {
+            ahead(q + r * t.gq + SMALL_AHEAD, type.kind == FIFTH ? 5 : 4);
             __m256i dot[2], off = _mm256_set1_epi32(t.sum32[b] * type.offset);
             small_dots(q + r * t.gq, x, values, dot, type.kind);
             EXO_UNROLL for (int h = 0; h < 2; h++) {
@@ -170,116 +175,130 @@ SMALL(mxfp4, exo_mxfp4_values, 256, 16, CODES, 12, false)
 
 /* ---- blocks of 256: Q2_K, Q3_K ---- */
 
-/* Byte j of each row, twice as int16: unsigned, signed. */
-EXO_INLINE __m256i byte_twice(__m256i v, const int j) {
-    const char n = (char)0x80, a = (char)j, b = (char)(j + 4), c = (char)(j + 8), d = (char)(j + 12);
-    const __m128i at = _mm_setr_epi8(a, n, a, n, b, n, b, n, c, n, c, n, d, n, d, n);
-    return _mm256_shuffle_epi8(v, _mm256_broadcastsi128_si256(at));
-}
-EXO_INLINE __m256i signed_byte_twice(__m256i v, const int j) {
-    return _mm256_srai_epi16(_mm256_slli_epi16(byte_twice(v, j), 8), 8);
+/* The 16 scales of each row as int16: [even or odd][word]. */
+typedef struct {
+    __m256i of[2][4];
+} scales16;
+
+EXO_INLINE void put_scales(scales16 *to, const int word, __m256i v) {
+    to->of[0][word] = _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8);
+    to->of[1][word] = _mm256_srai_epi16(v, 8);
 }
 
-/* sum scale_j * sum_j over the 16 sub-blocks, of scales in 4 words: int8. */
-EXO_INLINE __m256i sums16(const __m256i w[4], const int16_t *sums) {
+/* The lower or the upper int16 of each row, twice. */
+EXO_INLINE __m256i twice(__m256i v, const int upper) {
+    const __m128i low = _mm_setr_epi8(0, 1, 0, 1, 4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13);
+    __m128i at = _mm_add_epi8(low, _mm_set1_epi8((char)(2 * upper)));
+    return _mm256_shuffle_epi8(v, _mm256_broadcastsi128_si256(at));
+}
+
+/* sum scale_j * sum_j over the 16 sub-blocks. */
+EXO_INLINE __m256i sums16(const scales16 *scale, const int16_t *sums) {
     __m256i m = _mm256_setzero_si256();
     EXO_UNROLL for (int i = 0; i < 4; i++) {
-        __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(w[i], 8), 8);
-        __m256i odd = _mm256_srai_epi16(w[i], 8);
-        m = _mm256_add_epi32(m, _mm256_madd_epi16(even, spread4(sums + 8 + i * 4)));
-        m = _mm256_add_epi32(m, _mm256_madd_epi16(odd, spread4(sums + 10 + i * 4)));
+        EXO_UNROLL for (int odd = 0; odd < 2; odd++) {
+            __m256i both = spread4(sums + 8 + i * 4 + odd * 2);
+            m = _mm256_add_epi32(m, _mm256_madd_epi16(scale->of[odd][i], both));
+        }
     }
     return m;
 }
 
-/* Quarter k of a half: 2 bits of each byte; with a third one of `high`, at bit k. */
+/* Quarter k of a half, whose 2 bits stay where they are in odd quarters: four times their value.
+ * `high` may have a third one: bit k. */
 EXO_INLINE __m256i quarter(__m256i low, __m256i high, const int k, const bool third) {
-    __m256i v = _mm256_and_si256(_mm256_srli_epi16(low, 2 * k), _mm256_set1_epi8(3));
+    const int up = k % 2 * 2, left = 2 + up - k;
+    __m256i v = k < 2 ? low : _mm256_srli_epi16(low, 4);
+    v = _mm256_and_si256(v, _mm256_set1_epi8((char)(3 << up)));
     if (!third) return v;
-    high = k == 3 ? _mm256_srli_epi16(high, 1) : _mm256_slli_epi16(high, 2 - k);
-    return _mm256_or_si256(v, _mm256_and_si256(high, _mm256_set1_epi8(4)));
+    high = _mm256_and_si256(_mm256_slli_epi16(high, left), _mm256_set1_epi8((char)(4 << up)));
+    return _mm256_or_si256(v, high);
 }
 
-/* isum += sum sc_j * dot_j over one sub-block of each quarter of a half, 8 rows; x at it.  scale:
- * byte 0 or, of quarters 1 and 3, byte 2.  Four pair sums of 7 * 127 * 2 fit int16. */
-EXO_INLINE __m256i quarter_dots(const uint8_t *low, const uint8_t *high, const int8_t *x,
-                                const __m256i scale[2], __m256i isum, const __m128i bit,
-                                const bool third) {
+/* isum[k % 2] += sum sc_j * dot_j over one sub-block of each quarter k of a half, 8 rows; x at it;
+ * the third bits, if any, from bit `by` on.  Four pair sums of 4 * 7 * 127 * 2 fit int16. */
+EXO_INLINE void quarter_dots(const uint8_t *low, const uint8_t *high, const int8_t *x,
+                             const __m256i scale[2], __m256i isum[2], const __m256i by,
+                             const bool third) {
     __m256i v[4];
     EXO_UNROLL for (int k = 0; k < 4; k++) v[k] = _mm256_setzero_si256();
     EXO_UNROLL for (int i = 0; i < 4; i++) {
         __m256i l = load(low + i * 64), h = l;
-        if (third) h = _mm256_srl_epi16(load(high + i * 64), bit);
+        if (third) h = _mm256_srlv_epi32(load(high + i * 64), by);
         EXO_UNROLL for (int k = 0; k < 4; k++) {
-            __m256i xv = spread4(x + k * 32 + i * 4);
-            __m256i p = _mm256_maddubs_epi16(quarter(l, h, k, third), xv);
+            __m256i q = quarter(l, h, k, third);
+            __m256i p = _mm256_maddubs_epi16(q, spread4(x + k * 32 + i * 4));
             v[k] = in_order(_mm256_add_epi16(v[k], p));
         }
     }
     EXO_UNROLL for (int k = 0; k < 4; k++) {
-        __m256i by = third ? signed_byte_twice(scale[k / 2], k % 2 * 2)
-                           : byte_twice(scale[k / 2], k % 2 * 2);
-        isum = in_order(_mm256_add_epi32(isum, _mm256_madd_epi16(v[k], by)));
+        __m256i p = _mm256_madd_epi16(v[k], twice(scale[k / 2], k % 2));
+        isum[k % 2] = in_order(_mm256_add_epi32(isum[k % 2], p));
     }
-    return isum;
 }
 
 /* The whole super-block of both halves of a group. */
-EXO_INLINE void quarters_block(const uint8_t *q, const int8_t *x, __m256i scale[2][4],
+EXO_INLINE void quarters_block(const uint8_t *q, const int8_t *x, const scales16 scale[2],
                                __m256i isum[2], const bool third) {
-    isum[0] = isum[1] = _mm256_setzero_si256();
-    EXO_NO_UNROLL for (int e = 0; e < 4; e++) { /* sub-blocks e % 2 of quarters of half e / 2 */
-        const __m128i bit = _mm_cvtsi32_si128(e / 2 * 4), at = _mm_cvtsi32_si128(e % 2 * 8);
-        const uint8_t *low = q + e * 256, *high = q + 1024 + e % 2 * 256;
-        ahead(q + (third ? 1536 * 2 + e * 384 : 1024 * 2 + e * 256), third ? 6 : 4);
+    __m256i part[2][2];
+    EXO_UNROLL for (int h = 0; h < 2; h++) part[h][0] = part[h][1] = _mm256_setzero_si256();
+    EXO_NO_UNROLL for (int e = 0; e < 4; e++) { /* sub-block e % 2 of the quarters of half e / 2 */
+        const __m256i by = _mm256_set1_epi32(e / 2 * 4);
+        const int bytes = third ? 384 : 256;
+        ahead(q + 4 * bytes * LARGE_AHEAD + e * bytes, bytes / 64);
         EXO_UNROLL for (int h = 0; h < 2; h++) {
-            const __m256i sc[2] = {_mm256_srl_epi32(scale[h][e / 2 * 2], at),
-                                   _mm256_srl_epi32(scale[h][e / 2 * 2 + 1], at)};
-            isum[h] = quarter_dots(low + h * 32, high + h * 32, x + e / 2 * 128 + e % 2 * 16, sc,
-                                   isum[h], bit, third);
+            const uint8_t *low = q + e * 256 + h * 32, *high = q + 1024 + e % 2 * 256 + h * 32;
+            quarter_dots(low, high, x + e / 2 * 128 + e % 2 * 16, &scale[h].of[e % 2][e / 2 * 2],
+                         part[h], by, third);
         }
+    }
+    EXO_UNROLL for (int h = 0; h < 2; h++) {
+        isum[h] = _mm256_add_epi32(part[h][0], _mm256_srai_epi32(part[h][1], 2));
     }
 }
 
 EXO_INLINE void q2_k_block(const exo_tile *t, int r, uint32_t b, __m256 f[2]) {
     const uint8_t *q = t->q + r * t->gq + (size_t)b * 1024;
     const uint8_t *s = t->s + r * t->gs + (size_t)b * 320;
-    __m256i scale[2][4], min[2][4], isum[2];
+    scales16 scale[2], min;
+    __m256i isum[2], m[2];
     EXO_UNROLL for (int h = 0; h < 2; h++) {
         EXO_UNROLL for (int i = 0; i < 4; i++) {
             __m256i v = load(s + 64 + i * 64 + h * 32);
-            scale[h][i] = nibbles(v, 0);
-            min[h][i] = nibbles(v, 1);
+            put_scales(&scale[h], i, nibbles(v, 0));
+            put_scales(&min, i, nibbles(v, 1));
         }
+        m[h] = sums16(&min, t->sums + b * EXO_Q256_SUMS);
     }
     quarters_block(q, t->x + b * 256, scale, isum, false);
     __m256 dx = _mm256_set1_ps(t->d[b]);
     EXO_UNROLL for (int h = 0; h < 2; h++) {
-        __m256i m = sums16(min[h], t->sums + b * EXO_Q256_SUMS);
         __m256 dmin = _mm256_mul_ps(load_f16(s + 32 + h * 16), dx);
         f[h] = scale_add(f[h], isum[h], load_f16(s + h * 16), dx);
-        f[h] = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(m), dmin, f[h]);
+        f[h] = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(m[h]), dmin, f[h]);
     }
 }
 
 EXO_INLINE void q3_k_block(const exo_tile *t, int r, uint32_t b, __m256 f[2]) {
     const uint8_t *q = t->q + r * t->gq + (size_t)b * 1536;
     const uint8_t *s = t->s + r * t->gs + (size_t)b * 224;
-    __m256i scale[2][4], isum[2];
+    scales16 scale[2];
+    __m256i isum[2], off[2];
     EXO_UNROLL for (int h = 0; h < 2; h++) {
         __m256i top = load(s + 160 + h * 32);
         EXO_UNROLL for (int i = 0; i < 4; i++) {
             __m256i low = nibbles(load(s + 32 + i % 2 * 64 + h * 32), i / 2);
             __m256i high = i == 3 ? _mm256_srli_epi16(top, 2) : _mm256_slli_epi16(top, 4 - 2 * i);
             high = _mm256_and_si256(high, _mm256_set1_epi8(0x30));
-            scale[h][i] = _mm256_sub_epi8(_mm256_or_si256(low, high), _mm256_set1_epi8(32));
+            low = _mm256_sub_epi8(_mm256_or_si256(low, high), _mm256_set1_epi8(32));
+            put_scales(&scale[h], i, low);
         }
+        off[h] = _mm256_slli_epi32(sums16(&scale[h], t->sums + b * EXO_Q256_SUMS), 2);
     }
     quarters_block(q, t->x + b * 256, scale, isum, true);
     __m256 dx = _mm256_set1_ps(t->d[b]);
     EXO_UNROLL for (int h = 0; h < 2; h++) {
-        __m256i off = _mm256_slli_epi32(sums16(scale[h], t->sums + b * EXO_Q256_SUMS), 2);
-        f[h] = scale_add(f[h], _mm256_sub_epi32(isum[h], off), load_f16(s + h * 16), dx);
+        f[h] = scale_add(f[h], _mm256_sub_epi32(isum[h], off[h]), load_f16(s + h * 16), dx);
     }
 }
 
@@ -300,7 +319,7 @@ EXO_INLINE void iq4_xs_block(const exo_tile *t, int r, uint32_t b, __m256 f[2]) 
         isum[h] = _mm256_setzero_si256();
     }
     EXO_NO_UNROLL for (int j = 0; j < 8; j++, q += 256, x += 32) {
-        ahead(q + 2048, 4);
+        ahead(q + LARGE_AHEAD * 2048, 4);
         EXO_UNROLL for (int h = 0; h < 2; h++) {
             __m256i scale = _mm256_and_si256(low[h], _mm256_set1_epi32(15));
             __m256i top = _mm256_and_si256(_mm256_slli_epi32(high[h], 4), _mm256_set1_epi32(0x30));
@@ -343,29 +362,24 @@ LARGE(iq4_xs)
 
 /* ---- the kernels, by type: how many streams of each, measured on Zen 2 ---- */
 
-#ifndef RS
-#define RS 4
-#define RL 1
-#endif
 #define ONE(name, R)                                                                               \
     EXO_TILE(name, tile_##name, 1, 1)                                                              \
     EXO_TILE_STREAM(name, tile_##name, R)
-ONE(q4_1, RS)
-ONE(q5_0, RS)
-ONE(q5_1, RS)
-ONE(iq4_nl, RS)
-ONE(mxfp4, RS)
-ONE(q2_k, RL)
-ONE(q3_k, RL)
-ONE(iq4_xs, RL)
+ONE(q4_1, 2)
+ONE(q5_0, 2)
+ONE(q5_1, 2)
+ONE(iq4_nl, 2)
+ONE(mxfp4, 2)
+ONE(q2_k, 1)
+ONE(q3_k, 1)
+ONE(iq4_xs, 1)
 #undef ONE
 
 bool exo_avx2_unpacked_one(const exo_matmul_task *t) {
     static void (*const streams[EXO_DTYPE_LIMIT])(const exo_matmul_task *t) = {
-        [EXO_Q4_1] = q4_1_stream,     [EXO_Q5_0] = q5_0_stream,   [EXO_Q5_1] = q5_1_stream,
-        [EXO_IQ4_NL] = iq4_nl_stream, [EXO_MXFP4] = mxfp4_stream, [EXO_Q2_K] = q2_k_stream,
-        [EXO_Q3_K] = q3_k_stream,     [EXO_Q5_K] = exo_avx2_q5_k_one,
-        [EXO_IQ4_XS] = iq4_xs_stream,
+        [EXO_Q4_1] = q4_1_stream,     [EXO_Q5_0] = q5_0_stream,       [EXO_Q5_1] = q5_1_stream,
+        [EXO_IQ4_NL] = iq4_nl_stream, [EXO_MXFP4] = mxfp4_stream,     [EXO_Q2_K] = q2_k_stream,
+        [EXO_Q3_K] = q3_k_stream,     [EXO_Q5_K] = exo_avx2_q5_k_one, [EXO_IQ4_XS] = iq4_xs_stream,
     };
     if (t->n != 1 || streams[t->w->type] == NULL) return false;
     streams[t->w->type](t);
