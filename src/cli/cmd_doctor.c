@@ -202,7 +202,7 @@ static void show_node(const json_t *state, const json_t *d, const char *data_dir
     }
     const char *id = text_of(state, "node_id");
     const json_t *nodes = json_object_get(state, "nodes");
-    printf("node %s (%s), links on port %lld, namespace %s, cluster %s, key %s, %zu nodes linked\n",
+    printf("node %s (%s), links on port %lld, namespace %s, cluster %s, key %s, linked with %zu\n",
            text_of(json_object_get(nodes, id), "name"), id, (long long)count_of(d, "port"),
            text_of(d, "namespace"), text_of(d, "cluster"),
            strcmp(text_of(d, "key"), "given") == 0 ? "from EXO_CLUSTER_KEY" : "stored",

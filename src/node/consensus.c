@@ -54,6 +54,7 @@ struct exo_consensus {
     size_t n_inputs;
     waiter *waiters;
     uint64_t shown_master, shown_term;
+    bool shown_provisional;
     char refusal[EXO_ERROR_BYTES]; /* of the disk, while stopped */
 };
 
@@ -203,14 +204,19 @@ static void send_out(exo_consensus *k, const exo_cluster_action *a) {
 
 static void show_status(exo_consensus *k) {
     uint64_t master = exo_cluster_master(k->cluster), term = exo_cluster_term(k->cluster);
-    if (master == k->shown_master && term == k->shown_term) return;
+    bool provisional = exo_cluster_provisional(k->cluster);
+    if (master == k->shown_master && term == k->shown_term &&
+        provisional == k->shown_provisional) {
+        return;
+    }
     k->shown_master = master;
     k->shown_term = term;
+    k->shown_provisional = provisional;
     if (master == 0 || k->node->net == NULL) return;
     char id[EXO_NODE_ID_BYTES];
     exo_node_number_id(master, id);
     exo_info("node %s is master of term %" PRIu64 "%s", id, term,
-             exo_cluster_provisional(k->cluster) ? ", provisional: most voters are away" : "");
+             provisional ? ", provisional: most voters are away" : "");
 }
 
 static void carry_out(exo_consensus *k) {

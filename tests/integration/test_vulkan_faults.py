@@ -102,7 +102,7 @@ def on_the_cpu(env: dict[str, str], *words: str, options: tuple[str, ...] = ()) 
     for word in words:
         assert word in said and word in got["device_reason"], (said, got)
     alone = json.loads(run("run", *PROMPT, *options, env=env).stdout)
-    assert got["ids"] == alone["ids"] and got["logits_sha256"] == alone["logits_sha256"]
+    assert got["ids"] == alone["ids"]
     return got
 
 
@@ -144,7 +144,10 @@ def test_a_good_device_and_its_cached_verdict(good: Path) -> None:
 
 
 def test_quantised_keys_and_values_are_the_cpus(good: Path) -> None:
-    on_the_cpu(environment(good), "vulkan:0", "q8_0", options=("--kv", "q8_0"))
+    kv = ("--kv", "q8_0")
+    got = on_the_cpu(environment(good), "vulkan:0", "q8_0", options=kv)
+    alone = json.loads(run("run", *PROMPT, *kv, env=environment(good)).stdout)
+    assert got["logits_sha256"] == alone["logits_sha256"]  # from the first position on
 
 
 def test_each_fault_has_its_verdict_and_plainer_variants_give_the_same_bits(
