@@ -96,6 +96,9 @@ function(exo_unit_test folder)
         if(source MATCHES "${EXO_VULKAN_SOURCES}")
             set_tests_properties(${name} PROPERTIES LABELS "unit;vulkan"
                 FIXTURES_REQUIRED vulkan ENVIRONMENT "${EXO_VULKAN_ENVIRONMENT}")
+            if(EXO_SANITIZE MATCHES "address") # opens SwiftShader, too: see exo_vulkan_entries
+                set_property(TEST ${name} APPEND PROPERTY ENVIRONMENT "ASAN_OPTIONS=detect_leaks=0")
+            endif()
         endif()
     endforeach()
 endfunction()
