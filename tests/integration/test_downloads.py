@@ -9,7 +9,7 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 import pytest
 from conftest import KEY, Process, free_port, run, wait_until
@@ -19,12 +19,9 @@ REF = "hf:owner/repo:Q8_0"
 FILE = "small-Q8_0.gguf"
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    path = tmp_path_factory.mktemp("downloads") / "m.gguf"
-    done = run("synth", "--shape", "stories-15m", "--type", "q8_0", "--layers", "2", "-o", str(path))
-    assert done.returncode == 0, done.stderr
-    return path.read_bytes()
+@pytest.fixture
+def model(models: Callable[..., str]) -> bytes:
+    return Path(models("stories-15m", "q8_0", 2)).read_bytes()
 
 
 @pytest.fixture

@@ -24,13 +24,10 @@ from gguf_edit import U32, Gguf  # noqa: E402
 MODEL = "small-Q8_0"
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+@pytest.fixture
+def model(models: Callable[..., str]) -> bytes:
     """A model of about 8 MB, so that there are several pieces."""
-    path = tmp_path_factory.mktemp("pull") / "m.gguf"
-    done = run("synth", "--shape", "stories-15m", "--type", "q8_0", "--layers", "2", "-o", str(path))
-    assert done.returncode == 0, done.stderr
-    return path.read_bytes()
+    return Path(models("stories-15m", "q8_0", 2)).read_bytes()
 
 
 @pytest.fixture
