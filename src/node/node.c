@@ -211,6 +211,7 @@ exo_status exo_node_start(const exo_node_desc *d, exo_node **out, exo_error *err
     exo_node *n = exo_calloc(1, sizeof *n);
     if (n == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for a node");
     copy_desc(n, d);
+    n->started_ms = exo_now_ms();
     exo_status st = start_loop(n, err);
     if (st != EXO_OK) {
         free_node(n);

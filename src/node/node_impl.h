@@ -225,7 +225,8 @@ exo_status exo_instances_revive(exo_node *n, const char *model_id, exo_instance 
 /* The cluster's log has said this; its state is another as a whole. */
 void exo_instances_on_event(exo_node *n, const exo_event *e);
 void exo_instances_on_state(exo_node *n);
-/* Ends it for all, and in the cluster's memory. */
+/* Ends it for all, and in the cluster's memory.  EXO_ENOTFOUND: nobody has it; EXO_EPEER: this node
+ * cannot tell yet. */
 void exo_instances_delete(exo_node *n, const char *id, exo_counted_fn fn, void *ud);
 uint32_t exo_instances_candidates(exo_node *n, const char *model_id, exo_place_candidate *out);
 /* {"kv_types": [...]}: what this node can keep keys and values in, for its hello; owned. */
@@ -338,6 +339,15 @@ typedef struct exo_retry {
     uint32_t wait_ms;
 } exo_retry;
 
+/* A deletion of an instance that is not known here, or not yet. */
+typedef struct exo_deletion {
+    struct exo_deletion *next;
+    char instance[EXO_INSTANCE_ID_BYTES];
+    uint64_t deadline_ms;
+    exo_counted_fn fn;
+    void *ud;
+} exo_deletion;
+
 struct exo_node {
     exo_node_desc d; /* strings below are copies */
     char data_dir[1024], name[64], listen_addr[64], api_addr[64], device[32];
@@ -371,6 +381,7 @@ struct exo_node {
     exo_link_ctx *retired; /* control links that only receive */
     exo_instance *instances;
     exo_retry *retries;
+    exo_deletion *deletions;
     exo_meter *meter;
     exo_events *events;
     exo_await *awaits;
@@ -378,7 +389,7 @@ struct exo_node {
     uint32_t n_routes;
     uint32_t next_epoch;
     bool record_changed;
-    uint64_t announced_ms;
+    uint64_t announced_ms, started_ms;
 };
 
 /* ANY: runs c on LOOP. */
