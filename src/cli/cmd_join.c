@@ -117,6 +117,11 @@ static int leave(int argc, char **argv) {
     if (rc != EXO_EXIT_OK) return rc;
     if (data_dir == NULL) data_dir = exo_cli_data_dir();
     exo_error err = {0};
+    if (!exo_cli_has_cluster(data_dir)) {
+        exo_error_set(&err, EXO_ENOTFOUND, "no exo has run with %s: there is no cluster to leave",
+                      data_dir);
+        return exo_cli_fail(&err);
+    }
     json_t *state = NULL;
     exo_status st = exo_cli_local_state(data_dir, &state, NULL);
     bool given = key_is_given(state);

@@ -190,14 +190,32 @@ static bool draw(const char *text, int columns, int lines) {
     return ok;
 }
 
-/* Shows what is there now; *text stays what was last known.  False: the terminal is gone. */
-static bool refresh(const char *data_dir) {
+/* False: a key says that it is enough, or nobody types any more. */
+static bool read_key(void) {
+    char c;
+    if (read(STDIN_FILENO, &c, 1) != 1) return errno == EINTR;
+    return c != 'q' && c != 'Q' && c != 3; /* Ctrl-C where the terminal makes no signal of it */
+}
+
+/* While the node is asked. */
+static bool go_on_asking(void *ud, bool readable) {
+    bool *wanted = ud;
+    if (readable && !read_key()) *wanted = false;
+    return *wanted && !exo_cli_interrupted();
+}
+
+/* Shows what is there now.  False: the terminal is gone, or a key says that it is enough. */
+static bool refresh(const char *data_dir, bool keys) {
     exo_error err = {0};
     exo_buf out = {0};
     json_t *state = NULL;
     int columns, lines;
     screen_size(&columns, &lines);
-    exo_status st = exo_cli_local_state(data_dir, &state, &err);
+    bool wanted = true;
+    const exo_cli_patience patience = {
+        .fd = keys ? STDIN_FILENO : -1, .go_on = go_on_asking, .ud = &wanted};
+    exo_status st = exo_cli_local_state_while(data_dir, &patience, &state, &err);
+    if (st == EXO_ECANCELED) return false;
     if (st == EXO_OK) st = picture(state, columns, &out, &err);
     if (st != EXO_OK) { /* it may come back */
         exo_buf_clear(&out);
@@ -212,14 +230,11 @@ static bool refresh(const char *data_dir) {
     return ok;
 }
 
-/* Waits for the next picture's time.  False: a key says that it is enough, or nobody types any
- * more. */
+/* Waits for the next picture's time.  False: a key says that it is enough. */
 static bool wait_for_key(bool keys) {
     struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
-    char c;
     if (poll(&p, keys ? 1 : 0, EVERY_MS) <= 0) return true; /* time, or a signal */
-    if (read(STDIN_FILENO, &c, 1) != 1) return errno == EINTR;
-    return c != 'q' && c != 'Q' && c != 3; /* Ctrl-C where the terminal makes no signal of it */
+    return read_key();
 }
 
 static int live(const char *data_dir) {
@@ -238,7 +253,7 @@ static int live(const char *data_dir) {
     }
     bool go_on = write_all(ENTER, strlen(ENTER));
     while (go_on && !exo_cli_interrupted()) {
-        go_on = refresh(data_dir);
+        go_on = refresh(data_dir, keys);
         if (resized) { /* at once, for the new size */
             resized = 0;
             continue;
