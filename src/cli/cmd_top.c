@@ -62,15 +62,18 @@ static void put_heads(exo_buf *out, const json_t *state, int columns) {
     exo_buf line = {0};
     if (master[0] != '\0') name_of(state, master, name, sizeof name);
     if (localtime_r(&t, &local) != NULL) strftime(now, sizeof now, "%H:%M:%S", &local);
-    exo_buf_printf(&line, "exo %s  %zu nodes  master %s%s  term %lld", now,
-                   json_object_size(json_object_get(state, "nodes")), name,
+    size_t n_nodes = json_object_size(json_object_get(state, "nodes"));
+    exo_buf_printf(&line, "exo %s  %zu node%s  master %s%s  term %lld", now, n_nodes,
+                   n_nodes == 1 ? "" : "s", name,
                    json_is_true(json_object_get(state, "provisional")) ? " (provisional)" : "",
                    (long long)json_integer_value(json_object_get(state, "term")));
     put_line(out, exo_buf_str(&line), columns);
     exo_buf_clear(&line);
     const json_t *used = json_object_get(c, "used_memory_bytes");
     const json_t *total = json_object_get(c, "total_memory_bytes");
-    put_known(&line, "%.0f devices  memory ", c, "device_count");
+    bool one = json_integer_value(json_object_get(c, "device_count")) == 1;
+    put_known(&line, one ? "%.0f device" : "%.0f devices", c, "device_count");
+    exo_buf_puts(&line, "  memory ");
     if (json_is_integer(used) && json_is_integer(total)) {
         exo_buf_printf(&line, "%.1f of %.1f GiB used", json_number_value(used) / 0x1p30,
                        json_number_value(total) / 0x1p30);

@@ -171,17 +171,23 @@ exo_status exo_cli_find_node(const json_t *state, const char *word, char out[EXO
         snprintf(out, EXO_NODE_ID_BYTES, "%s", word);
         return EXO_OK;
     }
-    json_object_foreach(json_object_get(state, "nodes"), id, node) {
+    /* Those that are linked, and those that the cluster remembers. */
+    json_t *all = json_copy(json_object_get(state, "members"));
+    if (all == NULL) all = json_object();
+    json_object_update(all, json_object_get(state, "nodes"));
+    json_object_foreach(all, id, node) {
         const char *name = json_string_value(json_object_get(node, "name"));
-        if (name == NULL || strcmp(name, word) != 0 || !exo_is_node_id(id)) continue;
+        bool removed = json_is_true(json_object_get(node, "removed"));
+        if (name == NULL || strcmp(name, word) != 0 || !exo_is_node_id(id) || removed) continue;
         snprintf(out, EXO_NODE_ID_BYTES, "%s", id);
         n++;
     }
+    json_decref(all);
     if (n == 1) return EXO_OK;
     return exo_error_set(err, EXO_ENOTFOUND,
-                         n == 0 ? "no node of this cluster is called \"%s\" (`exo doctor` lists "
-                                  "them)"
+                         n == 0 ? "no node of this cluster is called \"%s\" (`exo nodes` lists "
+                                  "those that are linked)"
                                 : "several nodes are called \"%s\": name one by its id (`exo "
-                                  "doctor` lists them)",
+                                  "nodes` lists them)",
                          word);
 }
