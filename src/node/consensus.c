@@ -446,6 +446,8 @@ uint64_t exo_consensus_master(const exo_node *n) {
     return k == NULL || k->stopped ? 0 : exo_cluster_master(k->cluster);
 }
 
+bool exo_consensus_is_stopped(const exo_node *n) { return n->consensus->stopped; }
+
 static json_t *log_json(const exo_consensus *k) {
     const char *trouble = k->stopped         ? k->refusal
                           : k->store != NULL ? exo_log_store_trouble(k->store)

@@ -49,6 +49,11 @@ static void propose_moved(exo_node *n, const char *id) {
 
 /* ---- placing ---- */
 
+/* Until when an instance waits to be remembered; where the disk takes no log, not at all. */
+static uint64_t log_by(const exo_node *n) {
+    return exo_now_ms() + (exo_consensus_is_stopped(n) ? 0 : LOG_BY_MS);
+}
+
 /* Instances of the model that this node owns, but for one: the new one takes their place. */
 static void forget_others(exo_node *n, const char *model_id, const char *but) {
     const exo_state *s = exo_consensus_state(n);
@@ -68,7 +73,7 @@ exo_status exo_instances_place(exo_node *n, const char *model_id, const exo_plac
     exo_status st = exo_instances_begin(n, model_id, wish, NULL, out, err);
     if (st != EXO_OK) return st;
     (*out)->fresh = true;
-    (*out)->log_by_ms = exo_now_ms() + LOG_BY_MS;
+    (*out)->log_by_ms = log_by(n);
     memcpy(id, (*out)->id, sizeof id);
     forget_others(n, model_id, id);
     propose_created(n, *out, wish);
@@ -87,6 +92,7 @@ static bool is_known(exo_node *n, const char *id) {
 static const char *why_not_sure(exo_node *n, const char *id, uint64_t now_ms) {
     const exo_state *s = exo_consensus_state(n);
     if (n->net == NULL || exo_state_was_deleted(s, id)) return NULL;
+    if (exo_consensus_is_stopped(n)) return "its disk takes no log (see GET /state)";
     if (exo_consensus_master(n) == 0) return "it knows no master";
     if (now_ms - n->started_ms < SETTLE_MS) return "it has just started";
     for (const exo_peer *p = n->peers; p != NULL; p = p->next) {
@@ -210,7 +216,7 @@ static exo_status resume(exo_node *n, const exo_state_instance *r, uint32_t n_no
     exo_status st = exo_instances_begin(n, copy.model_id, &wish, copy.id, out, err);
     if (st != EXO_OK) return st;
     (*out)->logged = copy.owner == own_number(n);
-    (*out)->log_by_ms = exo_now_ms() + LOG_BY_MS;
+    (*out)->log_by_ms = log_by(n);
     if (!(*out)->logged) propose_moved(n, copy.id);
     return EXO_OK;
 }
@@ -266,7 +272,9 @@ void exo_instances_remember_tick(exo_node *n, uint64_t now_ms) {
     judge_deletions(n, now_ms);
     for (exo_instance *i = n->instances; i != NULL; i = i->next) {
         if (!exo_instance_is_owned(i) || i->logged || now_ms < i->log_by_ms) continue;
-        exo_warn("instance %s serves, but the cluster has no master to remember it", i->id);
+        exo_warn("instance %s serves, but %s", i->id,
+                 exo_consensus_is_stopped(n) ? "it will not be remembered: the disk takes no log"
+                                             : "the cluster has no master to remember it");
         i->logged = true;
         exo_instance_advance(i);
     }

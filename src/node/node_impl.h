@@ -160,6 +160,7 @@ void exo_consensus_propose(exo_node *n, const exo_event *e, exo_counted_fn fn, v
 /* What all agree on: borrowed until LOOP goes on. */
 const exo_state *exo_consensus_state(const exo_node *n);
 uint64_t exo_consensus_master(const exo_node *n); /* a node's number; 0 = none now */
+bool exo_consensus_is_stopped(const exo_node *n); /* the disk refuses the log */
 void exo_consensus_show(exo_node *n, json_t *s);  /* adds members to /state */
 
 uint64_t exo_node_number(const char *node_id);
