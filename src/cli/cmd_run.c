@@ -19,7 +19,7 @@
 
 typedef struct {
     const char *model, *prompt, *device;
-    bool raw, json, kv_f16, kv_q8_0;
+    bool raw, json, kv_f16, kv_q8_0, pin, numa;
     uint32_t threads, ctx, chunk;
     exo_request request;
 } run_options;
@@ -282,6 +282,8 @@ static int run(int argc, char **argv) {
                                   {.name = "json", .seen = &o.json},
                                   {.name = "device", .value = &o.device},
                                   {.name = "threads", .value = &t.threads},
+                                  {.name = "pin", .seen = &o.pin},
+                                  {.name = "numa", .seen = &o.numa},
                                   {.name = "ctx", .value = &t.ctx},
                                   {.name = "chunk", .value = &t.chunk},
                                   {.name = "kv", .value = &t.kv},
@@ -303,7 +305,7 @@ static int run(int argc, char **argv) {
         return exo_cli_usage(&exo_cmd_run, "-m MODEL and -p TEXT are needed");
     }
     if (!exo_cli_device(&exo_cmd_run, o.device) || !numbers(&t, &o) ||
-        !exo_cli_kv(&exo_cmd_run, t.kv, &o.kv_f16, &o.kv_q8_0)) {
+        !exo_cli_kv(&exo_cmd_run, t.kv, &o.kv_f16, &o.kv_q8_0) || !exo_cli_place(o.pin, o.numa)) {
         return EXO_EXIT_USAGE;
     }
     exo_error err = {0};
@@ -342,6 +344,8 @@ const exo_command exo_cmd_run = {
         "  --device D         default cpu:0; vulkan:0 is the first GPU (see exo devices).  Where\n"
         "                     a GPU cannot be used the CPU computes, and says why\n"
         "  --threads N        default: all cores\n"
+        "  --pin              bind each thread but the first to a core of its own\n"
+        "  --numa             place threads and weights on all memory nodes\n"
         "  --ctx N            context in tokens (default: the model's, at most 8192)\n"
         "  --chunk N          prompt tokens per step\n"
         "  --kv TYPE          keys and values in f32 (default), f16 or q8_0\n\n"
