@@ -3,6 +3,8 @@
  * serve is a node without links: one machine, one model. */
 #define _DEFAULT_SOURCE
 #include "api/http.h"
+#include "base/host.h"
+#include "base/log.h"
 #include "cli/cli.h"
 #include "cli/local.h"
 #include "net/addr.h"
@@ -54,6 +56,9 @@ typedef struct {
 static void on_placed(void *ud, exo_status status, const char *instance_id, const char *message) {
     load_state *l = ud;
     (void)instance_id;
+    if (status == EXO_OK) {
+        exo_info("ready to answer %.2f s after exec", (double)exo_host_process_us() * 1e-6);
+    }
     if (status == EXO_OK || atomic_load(&l->ending)) return;
     fprintf(stderr, "exo: %s\n", message);
     atomic_store(&l->failed, true);

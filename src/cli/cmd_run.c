@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/host.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "engine/answer.h"
 #include "engine/sampler.h"
@@ -130,6 +131,12 @@ static void show(run_state *s, const run_options *o, size_t shown) {
     exo_buf_append(&s->reasoning, reasoning.s, reasoning.n);
 }
 
+static void tell_first_token(run_state *s) {
+    s->first_token_s = (double)exo_host_process_us() * 1e-6;
+    exo_info("first token %.2f s after exec: loading took %.2f s, the prompt %.2f s",
+             s->first_token_s, s->load_s, s->prompt_s);
+}
+
 static exo_status generate(run_state *s, const run_options *o, exo_error *err) {
     const exo_request *r = &o->request;
     uint32_t ctx = exo_session_ctx(s->session);
@@ -145,7 +152,7 @@ static exo_status generate(run_state *s, const run_options *o, exo_error *err) {
         st = draw(s, r, &d, err);
         if (st == EXO_OK) st = push_id(&s->ids, d.id, err);
         if (st != EXO_OK) break;
-        if (s->first_token_s == 0) s->first_token_s = (double)exo_host_process_us() * 1e-6;
+        if (s->first_token_s == 0) tell_first_token(s);
         size_t shown = s->text.n;
         st = exo_answer_push(s->answer, d.id, s->ids.n >= ctx, &s->text, &s->finish);
         if (st != EXO_OK) return exo_error_set(err, st, "out of memory for the answer");

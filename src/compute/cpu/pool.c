@@ -50,6 +50,7 @@ struct exo_pool {
     exo_shed shed;
     uint64_t looked_ns; /* when the system was last asked what others do */
     exo_cores cores;
+    uint32_t n_cores;    /* that this process may use, at the last look */
     uint32_t told_cores; /* the last number said to be too small; 0: none */
     exo_core_map map;    /* read when first needed */
     exo_node_split split;
@@ -227,7 +228,7 @@ static exo_cores look(exo_pool *p, uint64_t now) {
     if (now - p->looked_ns < LOOK_NS) return p->cores;
     p->looked_ns = now;
     p->cores = EXO_CORES_UNKNOWN;
-    uint32_t cores = exo_cores_usable();
+    uint32_t cores = p->n_cores = exo_cores_usable();
     tell_cores(p, cores);
     if (p->shed.n_now == p->shed.n_max) return p->cores;
     uint32_t wanted = exo_cpu_wanted();
@@ -257,6 +258,7 @@ void exo_pool_run_some(exo_pool *p, exo_pool_fn fn, void *ud, uint64_t work) {
     r.now_ns = exo_now_ns();
     r.wall_ns = r.now_ns - begin;
     r.cores = look(p, r.now_ns);
+    r.spare = p->n_cores > p->shed.n_now;
     r.met = !p->placed && have_met(p, core);
     if (!exo_shed_report(&p->shed, &r)) return;
     hold_threads(p);

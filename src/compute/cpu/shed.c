@@ -30,13 +30,14 @@ static void join(exo_shed *s, uint64_t now) {
 
 /* Whether threads that lose time should first be kept apart, or no longer be: those that met in
  * most runs lose it to each other. */
-static bool move_first(exo_shed *s, uint64_t now) {
+static bool move_first(exo_shed *s, uint64_t now, bool spare) {
     if (!s->apart) {
         s->apart = s->apart_new = now >= s->part_ns && s->n_met * 2 >= s->n_runs;
         return s->apart;
     }
+    bool in_vain = s->apart_new || !spare;
     join(s, now);
-    return !s->apart_new;
+    return !in_vain;
 }
 
 /* Back to more threads: the time was lost to something that fewer threads do not escape. */
@@ -83,12 +84,13 @@ static bool is_time(exo_shed *s, uint64_t now, exo_cores cores) {
     return s->early || now >= at;
 }
 
-static bool decide(exo_shed *s, uint64_t now, exo_cores cores) {
+static bool decide(exo_shed *s, const exo_shed_run *r) {
+    uint64_t now = r->now_ns;
     uint64_t run_ns = s->window_ns / s->n_runs;
     if (was_worse(s, now, run_ns)) return true;
     bool loses = s->lost_ns * 100 > s->window_ns * LOST_PERCENT;
     bool was_apart = s->apart;
-    if (loses && s->n_now > 1 && move_first(s, now)) return true;
+    if (loses && s->n_now > 1 && move_first(s, now, r->spare)) return true;
     s->apart_new = false;
     if (loses && s->n_now > 1 && now >= s->keep_ns) return give_up(s, now);
     if (was_apart && !s->apart) return true;
@@ -98,7 +100,7 @@ static bool decide(exo_shed *s, uint64_t now, exo_cores cores) {
     }
     bool go_on = s->trial && !loses; /* the next one at once */
     s->trial = false;
-    if (s->n_now == s->n_max || (!is_time(s, now, cores) && !go_on)) return false;
+    if (s->n_now == s->n_max || (!is_time(s, now, r->cores) && !go_on)) return false;
     s->n_now++;
     s->trial = true;
     return true;
@@ -114,7 +116,7 @@ bool exo_shed_report(exo_shed *s, const exo_shed_run *r) {
     if (r->met) s->n_met++;
     if (r->wall_ns > s->slowest_ns) s->slowest_ns = r->wall_ns;
     if (s->window_ns < WINDOW_NS) return false;
-    bool changed = decide(s, r->now_ns, r->cores);
+    bool changed = decide(s, r);
     new_window(s);
     return changed;
 }

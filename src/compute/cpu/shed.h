@@ -44,6 +44,7 @@ typedef struct {
     uint64_t now_ns, wall_ns, lost_ns, work;
     exo_cores cores; /* whether one more thread would have a core */
     bool met;        /* two threads ended it on one core, and may be kept apart */
+    bool spare;      /* there are more cores than threads took part */
 } exo_shed_run;
 
 void exo_shed_init(exo_shed *s, uint32_t n_threads);

@@ -17,6 +17,7 @@ typedef struct {
     uint32_t free_cores;
     bool everybody_loses; /* time is lost, but fewer threads lose no less */
     bool tells;           /* whether the system says that a core is free */
+    bool spare;           /* there are more cores, which threads that are free to go would find */
     bool meets;           /* threads that are free to go run on one core by turns */
 } machine;
 
@@ -31,6 +32,7 @@ static void run(machine *m) {
         wall = r.wall_ns;
     }
     if (m->tells) r.cores = n < m->free_cores ? EXO_CORES_FREE : EXO_CORES_BUSY;
+    r.spare = m->spare;
     m->now_ns += wall;
     r.now_ns = m->now_ns;
     (void)exo_shed_report(&m->shed, &r);
@@ -143,6 +145,7 @@ static void test_let_go_again(void **state) {
     assert_true(m.shed.apart);
     m.meets = false;
     m.free_cores = 1;
+    m.spare = true;
     bool let_go = false;
     for (uint64_t end = m.now_ns + 500 * MS; m.shed.n_now == 2 && m.now_ns < end;) {
         run(&m);
@@ -150,6 +153,19 @@ static void test_let_go_again(void **state) {
     }
     assert_true(let_go);
     assert_int_equal(m.shed.n_now, 1);
+    assert_false(m.shed.apart);
+}
+
+/* But not where there is no other core. */
+static void test_given_up_at_once(void **state) {
+    (void)state;
+    machine m = {.free_cores = 2, .meets = true};
+    exo_shed_init(&m.shed, 2);
+    for (int i = 0; i < 100; i++) run(&m);
+    assert_true(m.shed.apart);
+    m.meets = false;
+    m.free_cores = 1;
+    assert_in_range(until(&m, 1, 1000), 1, 100);
     assert_false(m.shed.apart);
 }
 
@@ -180,6 +196,7 @@ int main(void) {
         cmocka_unit_test(test_lost_anyway),
         cmocka_unit_test(test_kept_apart),
         cmocka_unit_test(test_let_go_again),
+        cmocka_unit_test(test_given_up_at_once),
         cmocka_unit_test(test_apart_in_vain),
         cmocka_unit_test(test_one_thread),
     };
