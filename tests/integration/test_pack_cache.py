@@ -78,6 +78,17 @@ def test_second_start_maps_what_the_first_packed(model: Path, expected: str, kep
     assert 0.9 * weights < mapped <= weights
 
 
+@pytest.mark.parametrize("cache", ["off", "always"])
+def test_weights_are_held_once(model: Path, kept: Path, cache: str) -> None:
+    """Resident: the weights, packed or mapped, and little else; not what they were packed from."""
+    done = subprocess.run([EXO, "bench", "-m", model, "--pp", "16", "--tg", "4", "--json"],
+                          capture_output=True, timeout=120, check=True,
+                          env={**os.environ, "EXO_HOME": str(kept), "EXO_PACK_CACHE": cache})
+    r = json.loads(done.stdout)
+    assert (r["mapped_bytes"] > 0.9 * r["weights_bytes"]) == (cache == "always")
+    assert 0.9 * r["weights_bytes"] < r["rss_bytes"] < 1.6 * r["weights_bytes"] + r["kv_bytes"]
+
+
 def test_damaged_files_are_packed_anew(model: Path, expected: str, kept: Path) -> None:
     whole = ask(model, kept)[1]
     flipped, cut, emptied, zeroed = sorted(packs(kept), key=lambda p: -p.stat().st_size)[:4]

@@ -143,6 +143,13 @@ def test_threads_take_the_fastest_cores_first(model: str, sysfs: Path, fastest: 
         process.wait()
 
 
+def test_time_to_the_first_token_is_told(model: str) -> None:
+    _, said = ask(model, EXO_LOG="info")
+    assert "first token" in said and "after exec" in said
+    done = run("bench", "-m", model, "--pp", "8", "--tg", "2")
+    assert b"from exec to the first token" in done.stdout
+
+
 def refuse_madvise() -> None:
     """As a kernel without huge pages does: madvise(..., MADV_HUGEPAGE) is invalid, for this process
     and its children, by a seccomp filter."""
