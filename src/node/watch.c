@@ -134,12 +134,12 @@ static void describe(exo_node *n, exo_device_registration *r) {
 
 /* ---- telling ---- */
 
-static void tell(const exo_peer *p, json_t *message_take) {
+typedef exo_status (*send_fn)(exo_link *l, uint16_t type, const json_t *header, exo_error *err);
+
+static void tell(const exo_peer *p, send_fn send, json_t *message_take) {
     exo_error err = {0};
     exo_status st = EXO_ENOMEM;
-    if (message_take != NULL) {
-        st = exo_link_send_json(p->link, EXO_MSG_TELEMETRY, message_take, &err);
-    }
+    if (message_take != NULL) st = send(p->link, EXO_MSG_TELEMETRY, message_take, &err);
     if (st != EXO_OK) exo_warn("cannot tell %s how we are: %s", p->name, err.message);
     json_decref(message_take);
 }
@@ -147,8 +147,9 @@ static void tell(const exo_peer *p, json_t *message_take) {
 void exo_watch_greet(exo_node *n, const exo_peer *p) {
     exo_seen_device *own = &n->watch->own;
     own->registration.port = n->listen_port; /* known since the listener is there */
-    tell(p, exo_telemetry_create_registration_message(&own->registration));
-    if (own->has_heartbeat) tell(p, exo_telemetry_create_heartbeat_message(&own->heartbeat));
+    tell(p, exo_link_send_json, exo_telemetry_create_registration_message(&own->registration));
+    if (!own->has_heartbeat) return;
+    tell(p, exo_link_send_json, exo_telemetry_create_heartbeat_message(&own->heartbeat));
 }
 
 /* What all sources know by now. */
@@ -180,7 +181,7 @@ static void beat(exo_watch *w, uint64_t now_ms) {
     h->extra = supply_of(&all);
     exo_watch_add_cluster(n, h, now_ms);
     for (const exo_peer *p = n->peers; p != NULL; p = p->next) {
-        tell(p, exo_telemetry_create_heartbeat_message(h));
+        tell(p, exo_link_send_json_later, exo_telemetry_create_heartbeat_message(h));
     }
 }
 
