@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "engine/seat.h"
 #include "node/node_impl.h"
+#include "node/record.h"
 #include "node/sensors_nvml.h"
 #include "node/sensors_reader.h"
 
@@ -23,7 +24,6 @@
 #define READ_MS        1500u  /* a beat waits so long for sensors that are being read */
 #define SILENT_MS      20000u /* a source that does not answer for so long is named */
 #define SECOND_BEAT_MS 1000u  /* load is a figure between two reads: soon after the first */
-#define MAX_DEVICE_ID  40     /* of a node's own name for a device */
 
 /* Where figures come from; each is read by itself. */
 enum { SYSTEM, NVML, PLATFORM, N_SOURCES };
@@ -244,8 +244,7 @@ static exo_seen_device *seen(exo_peer *p, const char *device_id, exo_error *err)
 
 /* A node names its own devices, without any node in the name. */
 static exo_status check_id(const char *id, const char *inner, exo_error *err) {
-    size_t n = strlen(id);
-    if (n == 0 || n > MAX_DEVICE_ID || strchr(id, '/') != NULL) {
+    if (!exo_device_id_is_own(id)) {
         return exo_error_set(err, EXO_EFORMAT, "\"%.64s\" is no device of a node", id);
     }
     if (inner == NULL || strcmp(id, inner) == 0) return EXO_OK;
