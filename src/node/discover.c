@@ -390,6 +390,7 @@ exo_status exo_discover_start(exo_node *n, exo_error *err) {
     exo_discover *d = exo_calloc(1, sizeof *d);
     if (d == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for discovery");
     n->discover = d;
+    d->started_ms = exo_now_ms();
     d->node = n;
     d->peers = exo_peers_create();
     if (d->peers == NULL || uv_random(NULL, NULL, &d->run, sizeof d->run, 0, NULL) != 0) {
