@@ -499,4 +499,8 @@ size_t exo_beacon_interfaces(const exo_beacon *b, const exo_beacon_interface **o
     return b->n_interfaces;
 }
 
-exo_beacon_stats exo_beacon_counts(const exo_beacon *b) { return b->stats; }
+exo_beacon_stats exo_beacon_counts(const exo_beacon *b) {
+    exo_beacon_stats s = b->stats;
+    s.interval_ms = usual_interval(b);
+    return s;
+}

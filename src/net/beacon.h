@@ -53,6 +53,7 @@ typedef struct {
 typedef struct {
     uint64_t n_heard, n_garbage, n_dropped; /* dropped: beyond the rate limit */
     uint64_t bytes_sent, bytes_heard;
+    uint32_t interval_ms; /* between beacons, the burst of a start apart */
 } exo_beacon_stats;
 
 typedef struct exo_beacon exo_beacon;

@@ -49,6 +49,13 @@ def test_two_nodes_are_one_cluster_within_two_seconds(lan: Lan, tmp_path: Path) 
     heard = first.heard("n2")
     assert heard["proven"] and heard["connected"] and heard["status"] == "member"
     assert any("beacon" in x["sources"] for x in heard["addresses"])
+    wait_until("beacons are rare where all are linked", lambda: beacon_interval(first) == 15)
+    second.stop()
+    wait_until("and frequent where one is missing", lambda: beacon_interval(first) == 5)
+
+
+def beacon_interval(node: LanNode) -> Any:
+    return node.state["discovery"]["beacons"]["interval_s"]
 
 
 def test_eight_nodes_have_one_picture_within_five_seconds(lan: Lan, tmp_path: Path) -> None:
