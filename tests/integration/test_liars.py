@@ -151,8 +151,11 @@ def test_broken_frames_of_a_member_end_its_link_only(honest: Cluster) -> None:
     damaged[16] ^= 1
     short = b"s\x02\x00\x00" + bytes(8)  # its hash is another
     large = {"self": {"models": [{"id": "m" * 200}] * 8000}}
+    oversized = bytearray(frame(PING))
+    oversized[28:32] = (1 << 30).to_bytes(4, "little")
     for wrong, said in ((bytes(damaged), "damaged frame"), (short, "damaged frame"),
-                        (b"GET / HTTP/1.1\r\n\r\n", "no exo frame"), (large, "bytes of what it")):
+                        (b"GET / HTTP/1.1\r\n\r\n", "no exo frame"), (large, "bytes of what it"),
+                        (bytes(oversized), "claims 0 header and 1073741824 body bytes")):
         peer = Peer("127.0.0.1", c.link_ports[0], name="broken")
         wait_until("it is a peer", lambda: peer.node_id in c.nodes[0].get("/state/nodes"))
         if isinstance(wrong, bytes):
@@ -161,7 +164,11 @@ def test_broken_frames_of_a_member_end_its_link_only(honest: Cluster) -> None:
             peer.tell(NODES, wrong)
         assert peer.ended.wait(20) and said in (peer.bye or ""), (said, peer.bye)
         peer.close()
-    assert all(len(n.get("/state/nodes")) == 2 for n in c.nodes)
+    cut = Peer("127.0.0.1", c.link_ports[0], name="cut")
+    wait_until("it is a peer", lambda: cut.node_id in c.nodes[0].get("/state/nodes"))
+    cut.send(frame(PING)[:20])
+    cut.close()
+    wait_until("all are gone", lambda: all(len(n.get("/state/nodes")) == 2 for n in c.nodes))
     assert "left" not in c.nodes[1].log.read_text()
 
 
