@@ -145,7 +145,7 @@ add_test(NAME apple_parse COMMAND ${CMAKE_SOURCE_DIR}/tests/apple/parse.sh)
 set_tests_properties(apple_parse PROPERTIES LABELS unit TIMEOUT 60 SKIP_RETURN_CODE 77)
 
 # Real processes, driven by pytest; they run the release binary unless EXO names another.
-foreach(suite cli api reasoning cluster election architectures hosts cross_device_discovery clients slow tiny pull safetensors convert mutants telemetry membership downloads own_api top partition log_faults doctor pack_cache threads)
+foreach(suite cli api reasoning cluster election architectures hosts cross_device_discovery clients slow tiny pull safetensors convert mutants telemetry membership downloads own_api top partition log_faults doctor liars pack_cache threads)
     add_test(NAME integration_${suite}
         COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/integration/test_${suite}.py
         WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})

@@ -93,7 +93,7 @@ typedef struct exo_peer {
     exo_path_plan plan;      /* of its bandwidth */
     exo_link_metrics *links; /* (n_links) owned: what it says of its own */
     size_t n_links;
-    bool telemetry_blamed; /* for telemetry that could not be read: said once */
+    bool telemetry_blamed, record_blamed; /* for what could not be read: said once */
 } exo_peer;
 
 #define EXO_NODE_STOPPING "this node is shutting down"
