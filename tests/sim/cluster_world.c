@@ -158,6 +158,9 @@ static void set_link(cworld *w, uint32_t a, uint32_t b, bool up) {
     exo_cluster_input_kind kind = up ? EXO_CLUSTER_PEER_UP : EXO_CLUSTER_PEER_DOWN;
     cnode_step(w, a, &(exo_cluster_input){.kind = kind, .node = w->nodes[b].id});
     cnode_step(w, b, &(exo_cluster_input){.kind = kind, .node = w->nodes[a].id});
+    memset(l->words, 0, sizeof l->words);
+    engine_peer(w, a, b, up);
+    engine_peer(w, b, a, up);
 }
 
 static void look_at_link(cworld *w, uint32_t a, uint32_t b) {
@@ -303,6 +306,7 @@ static void fault(cworld *w) {
 
 static void calm_down(cworld *w) {
     w->calm = true;
+    w->calm_us = w->now_us;
     w->loss = w->twice = w->late = 0;
     w->delay_us = 5 * SIM_MS;
     memset(w->cut, 0, (size_t)w->n_nodes * w->n_nodes * sizeof *w->cut);
@@ -315,7 +319,7 @@ static void calm_down(cworld *w) {
 
 /* ---- time ---- */
 
-static void handle(cworld *w, sim_event *e, uint64_t quiet_us) {
+static void handle(cworld *w, sim_event *e) {
     sim_node *n = &w->nodes[e->node];
     switch (e->kind) {
     case EVENT_TICK:
@@ -338,7 +342,7 @@ static void handle(cworld *w, sim_event *e, uint64_t quiet_us) {
     case EVENT_HEAL: memset(w->cut, 0, (size_t)w->n_nodes * w->n_nodes * sizeof *w->cut); break;
     case EVENT_LINKS: look_at_links(w); break;
     case EVENT_CLIENT:
-        clients_act(w, w->now_us >= quiet_us);
+        clients_act(w, w->now_us >= w->quiet_us);
         later(w, between(w, 20, 400), EVENT_CLIENT, 0);
         break;
     case EVENT_START:
@@ -349,6 +353,8 @@ static void handle(cworld *w, sim_event *e, uint64_t quiet_us) {
         if (w->duel) link_all(w, e->node);
         break;
     case EVENT_WAKE: n->asleep = false; break;
+    case EVENT_WORD: engine_word(w, e); break;
+    case EVENT_ENGINES: engine_tick(w); break;
     }
 }
 
@@ -374,6 +380,7 @@ static void draw_duel(cworld *w) {
 
 static void draw_world(cworld *w) {
     w->rng.state = w->d.seed * 0x2545F4914F6CDD1Du + 99;
+    w->engine_rng.state = w->d.seed * 0x9FB21C651E98DF25u + 7;
     uint32_t min = w->d.min_nodes != 0 ? w->d.min_nodes : 2;
     uint32_t max = w->d.min_nodes != 0 ? w->d.max_nodes : 7;
     w->n_nodes = min < max ? (uint32_t)between(w, min, max) : min;
@@ -426,15 +433,23 @@ static void begin(cworld *w) {
     later(w, 1, EVENT_LINKS, 0);
     later(w, between(w, 2000, 8000), EVENT_FAULT, 0);
     later(w, 1000, EVENT_CLIENT, 0);
+    later(w, 1000, EVENT_ENGINES, 0);
+}
+
+static void drop_event(sim_event *e) {
+    if (e->kind == EVENT_MESSAGE) free(e->data);
+    if (e->kind == EVENT_WORD) engine_drop_word(e->data);
 }
 
 static void finish(cworld *w) {
     sim_event e;
+    for (uint32_t i = 0; i < w->n_nodes; i++) engine_crash(w, i);
     while (sim_next(&w->queue, &e)) {
-        if (e.kind == EVENT_MESSAGE) free(e.data);
+        drop_event(&e);
     }
     sim_queue_finish(&w->queue);
     for (uint32_t i = 0; i < w->n_nodes; i++) cnode_free(&w->nodes[i]);
+    streams_finish(w);
     sim_map *maps[] = {&w->leaders, &w->masters, &w->states};
     for (size_t i = 0; i < 3; i++) {
         free(maps[i]->keys);
@@ -456,11 +471,12 @@ cluster_world_result cluster_world_run(const cluster_world_desc *d) {
     uint64_t calm_us = (d->run_ms != 0 ? d->run_ms : 40000) * SIM_MS;
     uint64_t end_us = calm_us + (d->peace ? 0 : (d->calm_ms != 0 ? d->calm_ms : 40000) * SIM_MS);
     uint64_t look_us = 0;
+    w->quiet_us = end_us - QUIET_MS * SIM_MS;
     begin(w);
     sim_event e;
     while (result.ok && sim_next(&w->queue, &e)) {
         if (e.at_us > end_us) {
-            if (e.kind == EVENT_MESSAGE) free(e.data);
+            drop_event(&e);
             break;
         }
         w->now_us = e.at_us;
@@ -472,7 +488,7 @@ cluster_world_result cluster_world_run(const cluster_world_desc *d) {
             look_us = w->now_us + 50 * SIM_MS;
             if (rules_agree(w, false, NULL, 0)) result.converged_ms = w->now_us / SIM_MS;
         }
-        handle(w, &e, end_us - QUIET_MS * SIM_MS);
+        handle(w, &e);
     }
     if (result.ok) rules_final(w);
     sum_traffic(w);

@@ -44,6 +44,16 @@ typedef enum {
     SPOIL_IMAGE_LOSES_INSTANCE,
     SPOIL_LOGS_MIXED_UP,
     SPOIL_STALE_REPLY_COUNTED,
+    SPOIL_HANDLES_REPEATED, /* from here on: of answers */
+    SPOIL_END_LOST_WITH_NODE,
+    SPOIL_WAITING_FORGOTTEN,
+    SPOIL_GUESTS_KEPT,
+    SPOIL_CANCEL_IGNORED,
+    SPOIL_CANCEL_NOT_SENT,
+    SPOIL_CANCELED_ROUTE_KEPT,
+    SPOIL_DELETE_IGNORED,
+    SPOIL_CREATE_IGNORED,
+    SPOIL_HISTORY_FORGOTTEN,
     N_SPOILS,
 } world_spoil;
 const char *world_spoil_name(uint32_t s); /* NULL: there is none */
@@ -75,6 +85,20 @@ typedef enum {
     COUNT_COMMANDS_NO_MASTER, /* the node said that it has no master, */
     COUNT_COMMANDS_TIMED_OUT, /* nothing was heard for as long as the client cared to wait */
     COUNT_ACKNOWLEDGED,
+    COUNT_WORDS,     /* what nodes, stages and threads tell each other about answers */
+    COUNT_INSTANCES, /* that came to run */
+    COUNT_INSTANCES_ENDED,
+    COUNT_INSTANCES_MOVED, /* taken over from an owner that is away */
+    COUNT_STEPS,           /* of all stages */
+    COUNT_PUT_BACK,        /* answers that made room, and were read again from their tokens */
+    COUNT_ANSWERS,
+    COUNT_ANSWERS_AGAIN,     /* asked again under the same name */
+    COUNT_ANSWERS_ELSEWHERE, /* attempts that another node computed */
+    COUNT_ANSWERED,
+    COUNT_ANSWERS_CANCELED,
+    COUNT_ANSWERS_FAILED,        /* attempts that ended with a typed error, */
+    COUNT_ANSWERS_FAILED_MIDWAY, /* behind a token, */
+    COUNT_ANSWERS_CUT_OFF,       /* or with the node that was asked */
     N_COUNTS,
 } world_count;
 const char *world_count_name(world_count c);

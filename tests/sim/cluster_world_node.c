@@ -102,6 +102,7 @@ void cnode_free(sim_node *n) {
     exo_cluster_actions_finish(&n->out);
     disk_clear(&n->disk);
     free(n->old_image);
+    free(n->engine);
 }
 
 void cnode_start(cworld *w, uint32_t i) {
@@ -141,6 +142,7 @@ void cnode_start(cworld *w, uint32_t i) {
     n->up = true;
     n->asleep = false;
     n->shown_log = n->checked_log = 0;
+    engine_start(w, i);
     cnode_step(w, i, &(exo_cluster_input){.kind = EXO_CLUSTER_TICK});
 }
 
@@ -153,6 +155,7 @@ void cnode_crash(cworld *w, uint32_t i) {
     n->epoch++;
     exo_cluster_destroy(n->cluster);
     n->cluster = NULL;
+    engine_crash(w, i);
     if (w->d.trace) printf("%.3f node %u crashes\n", (double)w->now_us / 1e6, i);
 }
 
@@ -234,6 +237,7 @@ static bool carry_out(cworld *w, uint32_t i) {
         if (is_persist(a)) continue;
         if (w->d.trace) trace(w, i, a);
         if (a->kind == EXO_CLUSTER_SEND) cworld_send(w, i, a);
+        engine_action(w, i, a);
         if (a->kind == EXO_CLUSTER_APPLIED && a->tag != 0) clients_hear(w, i, a->tag);
         if (crashes_behind(w, i, a)) return false;
     }
