@@ -353,6 +353,9 @@ static void handle(cworld *w, sim_event *e) {
         if (w->duel) link_all(w, e->node);
         break;
     case EVENT_WAKE: n->asleep = false; break;
+    case EVENT_CRASH:
+        if (e->epoch == n->epoch) cnode_crash(w, e->node);
+        break;
     case EVENT_WORD: engine_word(w, e); break;
     case EVENT_ENGINES: engine_tick(w); break;
     }

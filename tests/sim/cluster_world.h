@@ -5,11 +5,14 @@
  * or both ways; nodes that stall, crash between two actions, find their disk full, damaged or
  * empty; clocks that run fast or slow, or show another day.  Clients create and delete instances on
  * any node, and ask again elsewhere when no answer comes.  How often each of these happened is
- * counted: a fault that never happens tests nothing.
+ * counted: a fault that never happens tests nothing.  Instances compute, with a stand-in for the
+ * engine, and clients ask for answers on any node, cancel, and ask again.
  *
  * After every event: one leader in a term of a log, one master in a term as shown, the same state
- * behind the same entry of a log on every node.  At the end, without faults: one log, one master,
- * one state, and everything a client was told is done is done. */
+ * behind the same entry of a log on every node; no token of an answer twice, none out of order, none
+ * that is not its own, none behind its end.  At the end, without faults: one log, one master,
+ * one state, everything a client was told is done is done, every answer has ended, exact or with a
+ * typed error, and nobody holds anything of it. */
 #ifndef EXO_TESTS_CLUSTER_WORLD_H
 #define EXO_TESTS_CLUSTER_WORLD_H
 
@@ -44,8 +47,7 @@ typedef enum {
     SPOIL_IMAGE_LOSES_INSTANCE,
     SPOIL_LOGS_MIXED_UP,
     SPOIL_STALE_REPLY_COUNTED,
-    SPOIL_HANDLES_REPEATED, /* from here on: of answers */
-    SPOIL_END_LOST_WITH_NODE,
+    SPOIL_END_LOST_WITH_NODE, /* from here on: of answers */
     SPOIL_WAITING_FORGOTTEN,
     SPOIL_GUESTS_KEPT,
     SPOIL_CANCEL_IGNORED,
@@ -53,7 +55,9 @@ typedef enum {
     SPOIL_CANCELED_ROUTE_KEPT,
     SPOIL_DELETE_IGNORED,
     SPOIL_CREATE_IGNORED,
+    SPOIL_LOSS_NOT_TOLD,
     SPOIL_HISTORY_FORGOTTEN,
+    SPOIL_EVENT_SENT_TWICE,
     N_SPOILS,
 } world_spoil;
 const char *world_spoil_name(uint32_t s); /* NULL: there is none */
@@ -89,6 +93,7 @@ typedef enum {
     COUNT_INSTANCES, /* that came to run */
     COUNT_INSTANCES_ENDED,
     COUNT_INSTANCES_MOVED, /* taken over from an owner that is away */
+    COUNT_DELETED_DIES,    /* crashes of a node that ran what was deleted just then */
     COUNT_STEPS,           /* of all stages */
     COUNT_PUT_BACK,        /* answers that made room, and were read again from their tokens */
     COUNT_ANSWERS,

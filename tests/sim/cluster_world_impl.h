@@ -27,6 +27,7 @@ enum {
     EVENT_CLIENT,
     EVENT_START,
     EVENT_WAKE,
+    EVENT_CRASH,
     EVENT_WORD,
     EVENT_ENGINES
 };
@@ -166,6 +167,7 @@ void engine_start(cworld *w, uint32_t node);
 void engine_crash(cworld *w, uint32_t node);
 void engine_peer(cworld *w, uint32_t node, uint32_t peer, bool up);
 void engine_action(cworld *w, uint32_t node, const exo_cluster_action *a);
+void engine_deleted(cworld *w, const char *instance); /* a client has heard so */
 void engine_tick(cworld *w);
 void engine_word(cworld *w, sim_event *e);
 void engine_drop_word(void *word);

@@ -218,8 +218,13 @@ sim_instance *place_begin(cworld *w, uint32_t node, uint32_t model, uint32_t n_s
 static void join(cworld *w, const sim_word *m) {
     sim_instance *i = place_find(w, m->to, m->instance);
     if (i != NULL && w->d.spoil == SPOIL_CREATE_IGNORED) return;
-    if (i != NULL && i->owner == m->from && i->epoch == m->instance_epoch) return; /* told twice */
-    if (i != NULL) place_fail(w, i);
+    bool same_owner = i != NULL && i->owner == m->from;
+    if (same_owner && i->epoch == m->instance_epoch) return; /* told twice */
+    if (same_owner) {
+        place_end(w, i);
+    } else if (i != NULL) {
+        place_fail(w, i);
+    }
     i = add(w, m->to, m->instance);
     i->owner = m->from;
     i->model = m->model;
@@ -289,6 +294,11 @@ void place_peer_lost(cworld *w, uint32_t node, uint32_t peer) {
         next = i->next;
         bool uses = i->owner == peer;
         for (uint32_t s = 0; s < i->n_stages; s++) uses |= place_node(&i->places[s]) == peer;
-        if (uses) place_end(w, i);
+        if (!uses) continue;
+        if (w->d.spoil == SPOIL_LOSS_NOT_TOLD) {
+            place_end(w, i);
+        } else {
+            place_fail(w, i);
+        }
     }
 }

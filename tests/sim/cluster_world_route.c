@@ -9,6 +9,7 @@
 #define TICK_MS     250 /* as in src/node */
 #define LOOK_MS     50  /* between looks of clients */
 #define HANDLE_STEP 40  /* a node's handles begin at chance, in steps of 2^40 */
+#define DELETED_DIES 0.1
 
 static sim_route *find(cworld *w, uint32_t node, uint64_t handle) {
     sim_route *r = w->nodes[node].engine->routes;
@@ -173,6 +174,18 @@ static void on_submit(cworld *w, const sim_word *m) {
                                 .event = {.status = EXO_EPEER}});
 }
 
+/* LOOP of the node that computes, to the one that asked. */
+static void send_guest_event(cworld *w, const sim_word *m) {
+    sim_word on = {.kind = WORD_EVENT,
+                   .from = m->to,
+                   .to = m->stage,
+                   .handle = m->handle,
+                   .event = m->event};
+    word_to_peer(w, &on);
+    bool again = w->d.spoil == SPOIL_EVENT_SENT_TWICE && sim_chance(&w->engine_rng, 0.01);
+    if (again) word_to_peer(w, &on);
+}
+
 void route_on_word(cworld *w, const sim_word *m) {
     const sim_answer_event canceled = {.status = EXO_ECANCELED};
     exo_route_event e = {.handle = m->handle, .node = w->nodes[m->from].id};
@@ -192,13 +205,7 @@ void route_on_word(cworld *w, const sim_word *m) {
         e.kind = EXO_ROUTE_EVENT;
         step_all(w, m->to, &e, &m->event);
         break;
-    case WORD_GUEST_EVENT:
-        word_to_peer(w, &(sim_word){.kind = WORD_EVENT,
-                                    .from = m->to,
-                                    .to = m->stage,
-                                    .handle = m->handle,
-                                    .event = m->event});
-        break;
+    case WORD_GUEST_EVENT: send_guest_event(w, m); break;
     default: /* WORD_ROUTE_DONE */
         r = find(w, m->to, m->handle);
         if (r != NULL) drop(w, m->to, r);
@@ -219,9 +226,7 @@ void engine_start(cworld *w, uint32_t node) {
     free(n->engine->peer_models);
     *n->engine = (sim_engine){.peer_models = models};
     n->engine->next_epoch = (uint32_t)(n->disk.session << 8);
-    if (w->d.spoil != SPOIL_HANDLES_REPEATED) {
-        n->engine->last_handle = engine_between(w, 1, 1u << 20) << HANDLE_STEP;
-    }
+    n->engine->last_handle = engine_between(w, 1, 1u << 20) << HANDLE_STEP;
 }
 
 void engine_crash(cworld *w, uint32_t node) {
@@ -260,6 +265,22 @@ void engine_action(cworld *w, uint32_t node, const exo_cluster_action *a) {
     if (w->nodes[node].engine == NULL) return;
     if (a->kind == EXO_CLUSTER_APPLIED) remember_event(w, node, a->event);
     if (a->kind == EXO_CLUSTER_RESTORED) remember_state(w, node);
+}
+
+/* Now and then the power of a node that ran it fails at that very moment. */
+void engine_deleted(cworld *w, const char *instance) {
+    if (w->calm || !sim_chance(&w->engine_rng, DELETED_DIES)) return;
+    for (uint32_t k = 0; k < w->n_nodes; k++) {
+        if (!w->nodes[k].up || place_find(w, k, instance) == NULL) continue;
+        uint64_t at_us = w->now_us + engine_between(w, 1, 40) * SIM_MS;
+        count(w, COUNT_DELETED_DIES);
+        sim_add(&w->queue, (sim_event){.at_us = w->now_us,
+                                       .kind = EVENT_CRASH,
+                                       .node = k,
+                                       .epoch = w->nodes[k].epoch});
+        sim_add(&w->queue, (sim_event){.at_us = at_us, .kind = EVENT_START, .node = k});
+        return;
+    }
 }
 
 void engine_tick(cworld *w) {

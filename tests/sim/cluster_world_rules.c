@@ -53,6 +53,7 @@ static const char *const count_names[N_COUNTS] = {
     [COUNT_INSTANCES] = "instances run",
     [COUNT_INSTANCES_ENDED] = "ended",
     [COUNT_INSTANCES_MOVED] = "taken over",
+    [COUNT_DELETED_DIES] = "crashes behind a delete",
     [COUNT_STEPS] = "steps of stages",
     [COUNT_PUT_BACK] = "answers put back",
     [COUNT_ANSWERS] = "answers asked",

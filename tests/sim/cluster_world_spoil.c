@@ -31,7 +31,6 @@ static const char *const names[N_SPOILS] = {
     [SPOIL_IMAGE_LOSES_INSTANCE] = "image-loses-instance",
     [SPOIL_LOGS_MIXED_UP] = "logs-mixed-up",
     [SPOIL_STALE_REPLY_COUNTED] = "stale-reply-counted",
-    [SPOIL_HANDLES_REPEATED] = "handles-repeated",
     [SPOIL_END_LOST_WITH_NODE] = "end-lost-with-node",
     [SPOIL_WAITING_FORGOTTEN] = "waiting-forgotten",
     [SPOIL_GUESTS_KEPT] = "guests-kept",
@@ -40,7 +39,9 @@ static const char *const names[N_SPOILS] = {
     [SPOIL_CANCELED_ROUTE_KEPT] = "cancelled-route-kept",
     [SPOIL_DELETE_IGNORED] = "delete-ignored",
     [SPOIL_CREATE_IGNORED] = "create-ignored",
+    [SPOIL_LOSS_NOT_TOLD] = "loss-not-told",
     [SPOIL_HISTORY_FORGOTTEN] = "history-forgotten",
+    [SPOIL_EVENT_SENT_TWICE] = "event-sent-twice",
 };
 
 const char *world_spoil_name(uint32_t s) { return s < N_SPOILS ? names[s] : NULL; }

@@ -212,10 +212,23 @@ void streams_act(cworld *w) {
 
 /* ---- at the end ---- */
 
+/* Its owner runs it, and the log has not deleted it. */
+static void check_instance(cworld *w, const sim_instance *i) {
+    const exo_state *s = exo_cluster_state_of(w->nodes[i->node].cluster);
+    const sim_instance *at_owner = place_find(w, i->owner, i->id);
+    if (at_owner == NULL || at_owner->epoch != i->epoch) {
+        cworld_broken(w, "at the end node %u holds a stage of %s, which node %u does not run",
+                      i->node, i->id, i->owner);
+    } else if (exo_state_was_deleted(s, i->id)) {
+        cworld_broken(w, "at the end node %u runs %s, which was deleted", i->node, i->id);
+    }
+}
+
 static void check_node(cworld *w, uint32_t n) {
     const sim_engine *e = w->nodes[n].engine;
     if (e->routes != NULL) cworld_broken(w, "at the end node %u holds a route", n);
     for (const sim_instance *i = e->instances; i != NULL; i = i->next) {
+        check_instance(w, i);
         exo_sched_stats stats = {0};
         if (i->sched != NULL) exo_sched_get_stats(i->sched, &stats);
         if (i->live != NULL || stats.n_running + stats.n_waiting + stats.pages_used > 0) {

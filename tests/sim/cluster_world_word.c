@@ -56,6 +56,7 @@ void word_to_work(cworld *w, const sim_instance *i, const sim_word *m) {
     sim_word copy = *m;
     copy.from = copy.to = i->node;
     copy.uid = i->uid;
+    copy.epoch = w->nodes[i->node].epoch;
     uint64_t at_us = w->now_us + 20 + sim_below(&w->engine_rng, MAILBOX_US);
     if (m->depart_us > at_us) at_us = m->depart_us;
     send(w, &copy, (sim_order *)&i->work, at_us);
@@ -135,8 +136,13 @@ static uint64_t held_until(cworld *w, const sim_word *m) {
     return i != NULL && i->busy_until_us > w->now_us ? i->busy_until_us : 0;
 }
 
-/* A process that is gone does not know a lane that is still being opened; its machine says so. */
+/* A process that is gone does not know a lane that is still being opened; its machine says so.  A
+ * thread that stops ends the answers that wait in its mailbox. */
 static void lost(cworld *w, const sim_word *m) {
+    const sim_node *n = &w->nodes[m->to];
+    if (m->kind == WORD_WORK_SUBMIT && n->up && n->epoch == m->epoch) {
+        route_event(w, m->to, m->handle, &(sim_answer_event){.status = EXO_EPEER});
+    }
     if (m->lane != NULL && m->end == 1 && m->lane->uid[1] == 0) {
         m->lane->closed_us[1] = w->now_us;
         word_on_lane(w, m->lane, &(sim_word){.kind = WORD_CLOSED}, w->now_us);
