@@ -363,7 +363,9 @@ static void handle(cworld *w, sim_event *e) {
 
 /* A world in which elections meet: five voters, leaders that die all the time, messages on their
  * way for as long as an election takes, and voters that crash right behind their vote and are back
- * within milliseconds, asked by the next candidate before they hear of the first one. */
+ * within milliseconds, asked by the next candidate before they hear of the first one.  In half of
+ * them the deadlines are as short as the network is slow: candidates stand again and again, several
+ * at a time, and hear what was said in an earlier term. */
 static void draw_duel(cworld *w) {
     w->duel = true;
     if (w->d.min_nodes == 0) w->n_nodes = (uint32_t)between(w, 5, 6);
@@ -379,6 +381,10 @@ static void draw_duel(cworld *w) {
     w->disk_full = 0;
     w->links_ms = 5;
     w->relink = 1.0;
+    if (sim_chance(&w->rng, 0.5)) {
+        w->heartbeat_ms = (uint32_t)between(w, 15, 40);
+        w->election_ms = (uint32_t)between(w, 3, 5) * w->heartbeat_ms;
+    }
 }
 
 static void draw_world(cworld *w) {

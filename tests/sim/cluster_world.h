@@ -9,8 +9,8 @@
  * engine, and clients ask for answers on any node, cancel, and ask again.
  *
  * After every event: one leader in a term of a log, one master in a term as shown, the same state
- * behind the same entry of a log on every node; no token of an answer twice, none out of order, none
- * that is not its own, none behind its end.  At the end, without faults: one log, one master,
+ * behind the same entry of a log on every node; no token of an answer twice, none out of order,
+ * none that is not its own, none behind its end.  At the end, without faults: one log, one master,
  * one state, everything a client was told is done is done, every answer has ended, exact or with a
  * typed error, and nobody holds anything of it. */
 #ifndef EXO_TESTS_CLUSTER_WORLD_H

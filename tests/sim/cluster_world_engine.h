@@ -222,7 +222,8 @@ void stage_reference(const int32_t *prompt, uint32_t n_prompt, uint32_t stream, 
 
 /* route */
 void route_on_word(cworld *w, const sim_word *m);
-void route_event(cworld *w, uint32_t node, uint64_t handle, const sim_answer_event *e); /* COMPUTE */
+void route_event(cworld *w, uint32_t node, uint64_t handle,
+                 const sim_answer_event *e); /* COMPUTE */
 void route_instance(cworld *w, const sim_instance *i, bool runs);
 void route_peer_lost(cworld *w, uint32_t node, uint32_t peer);
 

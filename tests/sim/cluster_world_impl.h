@@ -120,6 +120,7 @@ typedef struct {
     uint64_t links_ms; /* between looks at which links can be */
     bool duel;         /* elections meet: see draw_duel */
     double crash_behind_vote;
+    uint32_t heartbeat_ms, election_ms; /* 0 = raft.h's */
     uint32_t kept_entries;
     uint64_t delay_us, fault_every_ms;
     sim_request requests[MAX_REQUESTS];

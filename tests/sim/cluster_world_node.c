@@ -121,6 +121,8 @@ void cnode_start(cworld *w, uint32_t i) {
         .seed = sim_draw(&w->rng),
         .session = k->session,
         .unix_ms = (uint64_t)((int64_t)(2 * DAY_MS + w->now_us / 1000) + n->clock_off_ms),
+        .heartbeat_ms = w->heartbeat_ms,
+        .election_ms = w->election_ms,
         .kept_entries = w->kept_entries,
         .stored = {.log_id = k->log_id,
                    .member = k->member,

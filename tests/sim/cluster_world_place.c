@@ -44,10 +44,9 @@ static uint32_t models_running(cworld *w, uint32_t node) {
 }
 
 void place_greet(cworld *w, uint32_t node, uint32_t peer) {
-    word_to_peer(w, &(sim_word){.kind = WORD_RECORD,
-                                .from = node,
-                                .to = peer,
-                                .models = models_running(w, node)});
+    word_to_peer(
+        w, &(sim_word){
+               .kind = WORD_RECORD, .from = node, .to = peer, .models = models_running(w, node)});
 }
 
 void place_announce(cworld *w, uint32_t node) {
@@ -202,10 +201,8 @@ sim_instance *place_begin(cworld *w, uint32_t node, uint32_t model, uint32_t n_s
     i->epoch = ++w->nodes[node].engine->next_epoch;
     i->n_stages = n_stages;
     memcpy(i->places, places, n_stages * sizeof *places);
-    sim_word m = {.kind = WORD_CREATE,
-                  .model = model,
-                  .instance_epoch = i->epoch,
-                  .n_stages = n_stages};
+    sim_word m = {
+        .kind = WORD_CREATE, .model = model, .instance_epoch = i->epoch, .n_stages = n_stages};
     memcpy(m.places, places, sizeof m.places);
     stage_start(w, i);
     tell_participants(w, i, m);

@@ -25,8 +25,8 @@ static void propose(cworld *w, uint32_t node, exo_event_type type, const char *i
     if (type != EXO_EVENT_INSTANCE_DELETED) e.node = w->nodes[node].id;
     snprintf(e.instance, sizeof e.instance, "%s", id);
     if (type == EXO_EVENT_INSTANCE_CREATED) snprintf(e.model_id, sizeof e.model_id, "m%u", model);
-    word_to_loop(
-        w, &(sim_word){.kind = WORD_PROPOSE, .to = node, .n_extra = sizeof e, .extra = &e});
+    word_to_loop(w,
+                 &(sim_word){.kind = WORD_PROPOSE, .to = node, .n_extra = sizeof e, .extra = &e});
 }
 
 /* ---- what is tried again ---- */

@@ -1,14 +1,14 @@
-/* cluster_world_route.c - answers asked on a simulated node, and a node's life as far as answers go:
- * the verdicts of src/cluster/route.h, carried out as src/node/routes.c does it. */
+/* cluster_world_route.c - answers asked on a simulated node, and a node's life as far as answers
+ * go: the verdicts of src/cluster/route.h, carried out as src/node/routes.c does it. */
 #include "sim/cluster_world_engine.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define TICK_MS     250 /* as in src/node */
-#define LOOK_MS     50  /* between looks of clients */
-#define HANDLE_STEP 40  /* a node's handles begin at chance, in steps of 2^40 */
+#define TICK_MS      250 /* as in src/node */
+#define LOOK_MS      50  /* between looks of clients */
+#define HANDLE_STEP  40  /* a node's handles begin at chance, in steps of 2^40 */
 #define DELETED_DIES 0.1
 
 static sim_route *find(cworld *w, uint32_t node, uint64_t handle) {
@@ -60,8 +60,7 @@ void route_event(cworld *w, uint32_t node, uint64_t handle, const sim_answer_eve
 static void to_work(cworld *w, uint32_t node, const sim_route *r, word_kind kind) {
     const sim_instance *i = place_find(w, node, r->seat.instance);
     if (i == NULL) return; /* its coordinator has ended it */
-    word_to_work(
-        w, i, &(sim_word){.kind = kind, .handle = r->seat.handle, .stream = r->stream});
+    word_to_work(w, i, &(sim_word){.kind = kind, .handle = r->seat.handle, .stream = r->stream});
 }
 
 static void to_peer(cworld *w, uint32_t node, const sim_route *r, word_kind kind) {
@@ -176,11 +175,8 @@ static void on_submit(cworld *w, const sim_word *m) {
 
 /* LOOP of the node that computes, to the one that asked. */
 static void send_guest_event(cworld *w, const sim_word *m) {
-    sim_word on = {.kind = WORD_EVENT,
-                   .from = m->to,
-                   .to = m->stage,
-                   .handle = m->handle,
-                   .event = m->event};
+    sim_word on = {
+        .kind = WORD_EVENT, .from = m->to, .to = m->stage, .handle = m->handle, .event = m->event};
     word_to_peer(w, &on);
     bool again = w->d.spoil == SPOIL_EVENT_SENT_TWICE && sim_chance(&w->engine_rng, 0.01);
     if (again) word_to_peer(w, &on);
@@ -291,8 +287,7 @@ void engine_tick(cworld *w) {
         if (w->nodes[k].engine->record_changed) place_announce(w, k);
     }
     streams_act(w);
-    sim_add(&w->queue,
-            (sim_event){.at_us = w->now_us + LOOK_MS * SIM_MS, .kind = EVENT_ENGINES});
+    sim_add(&w->queue, (sim_event){.at_us = w->now_us + LOOK_MS * SIM_MS, .kind = EVENT_ENGINES});
 }
 
 void engine_word(cworld *w, sim_event *e) { words_arrive(w, e); }

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STEP_PAGES   64
+#define STEP_PAGES    64
 #define LOAD_LEAST_MS 20
 #define LOAD_MOST_MS  600
 #define STEP_LEAST_US 200
@@ -254,8 +254,8 @@ static void submit(cworld *w, sim_instance *i, const sim_word *m) {
 void stage_start(cworld *w, sim_instance *i) {
     uint64_t load_ms = engine_between(w, LOAD_LEAST_MS, LOAD_MOST_MS);
     i->n_pages[i->my_stage] = (uint32_t)engine_between(w, SIM_SEQ_PAGES, SIM_MAX_PAGES);
-    word_to_work(
-        w, i, &(sim_word){.kind = WORD_WORK_LOADED, .depart_us = w->now_us + load_ms * SIM_MS});
+    word_to_work(w, i,
+                 &(sim_word){.kind = WORD_WORK_LOADED, .depart_us = w->now_us + load_ms * SIM_MS});
 }
 
 static void report(cworld *w, const sim_instance *i, word_kind kind) {
@@ -343,8 +343,7 @@ void stage_on_word(cworld *w, sim_instance *i, const sim_word *m) {
         if (l != NULL) turn(w, i);
         break;
     case WORD_ADMIT:
-        admit(w, i, m->seq, m->stream,
-              (exo_tokens){m->extra, m->n_extra / sizeof(int32_t)});
+        admit(w, i, m->seq, m->stream, (exo_tokens){m->extra, m->n_extra / sizeof(int32_t)});
         if (i->my_stage + 1 < i->n_stages) {
             sim_word on = *m;
             on.lane = NULL;

@@ -5,13 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ASKS         0.25 /* at each look, somebody asks for something new */
-#define MOST_PROMPT  72
-#define COMMON       40 /* tokens of a beginning that prompts of one model share */
-#define MOST_ANSWER  (SIM_CTX - MOST_PROMPT)
-#define MOST_TRIES   6
-#define CANCELS      0.2
-#define AGAIN_MS     600 /* at most, between an error and the next attempt */
+#define ASKS        0.25 /* at each look, somebody asks for something new */
+#define MOST_PROMPT 72
+#define COMMON      40 /* tokens of a beginning that prompts of one model share */
+#define MOST_ANSWER (SIM_CTX - MOST_PROMPT)
+#define MOST_TRIES  6
+#define CANCELS     0.2
+#define AGAIN_MS    600 /* at most, between an error and the next attempt */
 /* Once faults have stopped, and what they left on its way has arrived: */
 #define SETTLE_MS 2000
 #define HANG_MS   20000 /* an answer has ended by then */
@@ -76,11 +76,9 @@ static void ask(cworld *w, uint32_t k) {
     if (sim_chance(&w->engine_rng, CANCELS)) {
         s->cancel_us = w->now_us + engine_between(w, 0, 1500) * SIM_MS;
     }
-    word_to_loop(w, &(sim_word){.kind = WORD_ASK,
-                                .to = node,
-                                .handle = s->handle,
-                                .stream = k,
-                                .model = s->model});
+    word_to_loop(
+        w, &(sim_word){
+               .kind = WORD_ASK, .to = node, .handle = s->handle, .stream = k, .model = s->model});
 }
 
 /* ---- hearing ---- */
@@ -186,8 +184,7 @@ static void look(cworld *w, uint32_t k) {
     if (s->open && !s->cancel_asked && w->now_us >= s->cancel_us) {
         s->cancel_asked = true;
         s->cancel_us = w->now_us;
-        word_to_loop(w,
-                     &(sim_word){.kind = WORD_HANG_UP, .to = s->node, .handle = s->handle});
+        word_to_loop(w, &(sim_word){.kind = WORD_HANG_UP, .to = s->node, .handle = s->handle});
     }
     if (s->open || s->done || w->now_us < s->again_us) return;
     if (w->now_us < w->quiet_us) {

@@ -80,10 +80,7 @@ sim_lane *lane_dial(cworld *w, const sim_instance *i, uint32_t to) {
                     .node = {i->node, to},
                     .node_epoch = {w->nodes[i->node].epoch, w->nodes[to].epoch},
                     .uid = {i->uid, 0}};
-    sim_word m = {.kind = WORD_LANE,
-                  .end = 1,
-                  .instance_epoch = i->epoch,
-                  .stage = i->my_stage};
+    sim_word m = {.kind = WORD_LANE, .end = 1, .instance_epoch = i->epoch, .stage = i->my_stage};
     memcpy(m.instance, i->id, sizeof m.instance);
     word_on_lane(w, l, &m, w->now_us + HANDSHAKE_US);
     return l;
@@ -155,8 +152,8 @@ static void dispatch(cworld *w, sim_word *m) {
     } else if (m->kind <= WORD_CANCEL) {
         route_on_word(w, m);
     } else if (m->lane != NULL) {
-        bool unsent = m->lane->closed_us[1 - m->end] != 0 &&
-                      m->depart_us > m->lane->closed_us[1 - m->end];
+        bool unsent =
+            m->lane->closed_us[1 - m->end] != 0 && m->depart_us > m->lane->closed_us[1 - m->end];
         sim_instance *i = worker_of(w, m);
         if (m->kind == WORD_LANE) {
             if (!unsent) place_on_lane(w, m);
