@@ -241,7 +241,8 @@ static uint32_t leader_or_any(cworld *w) {
     return any;
 }
 
-/* The data directory is gone, with or without the node's key; or the end of the log is. */
+/* The data directory is gone, with or without the node's key; or the end of the log is; or its
+ * newest snapshot. */
 static void spoil_disk(cworld *w, uint32_t i) {
     sim_node *n = &w->nodes[i];
     bool planted = w->d.spoil == SPOIL_DISK_LOST_SAME_NAME || w->d.spoil == SPOIL_DAMAGE_IGNORED;
@@ -251,7 +252,11 @@ static void spoil_disk(cworld *w, uint32_t i) {
     w->lossy = true;
     later(w, between(w, 50, 2000), EVENT_START, i);
     if (w->d.spoil == SPOIL_DAMAGE_IGNORED || (!planted && sim_chance(&w->rng, 0.4))) {
-        disk_drop(&n->disk, n->disk.snapshot.index + 1 + n->disk.n / 2);
+        if (sim_chance(&w->rng, 0.4) && disk_lose_snapshot(&n->disk)) {
+            count(w, COUNT_SNAPSHOTS_LOST);
+        } else {
+            disk_drop(&n->disk, n->disk.snapshot.index + 1 + n->disk.n / 2);
+        }
         n->disk.damaged = n->disk.log_id != 0 && n->disk.snapshot.index > 0;
         count(w, COUNT_DISKS_DAMAGED);
         return;

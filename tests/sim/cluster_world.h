@@ -80,7 +80,8 @@ typedef enum {
     COUNT_DISKS_FULL,
     COUNT_DISKS_LOST,
     COUNT_DISKS_DAMAGED,
-    COUNT_CLOCKS_OFF, /* by a second in a minute or more */
+    COUNT_SNAPSHOTS_LOST, /* of them: the newest of two snapshots */
+    COUNT_CLOCKS_OFF,     /* by a second in a minute or more */
     COUNT_MASTERS,
     COUNT_FORKS,
     COUNT_COMMANDS,

@@ -43,8 +43,8 @@ typedef struct sim_stream sim_stream;
 typedef struct {
     uint64_t log_id, term, session;
     exo_raft_id member, vote;
-    exo_raft_snapshot snapshot; /* owned; index 0 = none */
-    exo_raft_entry *entries;    /* owned */
+    exo_raft_snapshot snapshot, older; /* the last two; owned; index 0 = none */
+    exo_raft_entry *entries;           /* owned */
     size_t n, cap;
     uint8_t *carry; /* owned */
     size_t n_carry;
@@ -147,6 +147,7 @@ void cnode_step(cworld *w, uint32_t i, const exo_cluster_input *in);
 void cnode_free(sim_node *n);
 void disk_clear(sim_disk *k);
 void disk_drop(sim_disk *k, uint64_t from); /* entries from there on */
+bool disk_lose_snapshot(sim_disk *k);       /* the newest; false: there is no other */
 uint64_t cnode_now_ms(const cworld *w, const sim_node *n);
 void cworld_send(cworld *w, uint32_t from, const exo_cluster_action *a);
 uint8_t *sim_copy(const void *bytes, size_t n);

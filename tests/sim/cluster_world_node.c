@@ -18,10 +18,10 @@ uint8_t *sim_copy(const void *bytes, size_t n) {
 
 /* ---- disk ---- */
 
-static void drop_snapshot(sim_disk *k) {
-    free((void *)k->snapshot.config);
-    free((void *)k->snapshot.image);
-    k->snapshot = (exo_raft_snapshot){0};
+static void drop_snapshot(exo_raft_snapshot *s) {
+    free((void *)s->config);
+    free((void *)s->image);
+    *s = (exo_raft_snapshot){0};
 }
 
 void disk_drop(sim_disk *k, uint64_t from) {
@@ -30,11 +30,22 @@ void disk_drop(sim_disk *k, uint64_t from) {
 
 void disk_clear(sim_disk *k) {
     uint64_t session = k->session;
-    drop_snapshot(k);
+    drop_snapshot(&k->snapshot);
+    drop_snapshot(&k->older);
     disk_drop(k, 0);
     free(k->entries);
     free(k->carry);
     *k = (sim_disk){.session = session};
+}
+
+/* Entries behind it do not follow the one before. */
+bool disk_lose_snapshot(sim_disk *k) {
+    if (k->older.index == 0) return false;
+    drop_snapshot(&k->snapshot);
+    k->snapshot = k->older;
+    k->older = (exo_raft_snapshot){0};
+    disk_drop(k, 0);
+    return true;
 }
 
 static void store_entries(sim_disk *k, const exo_cluster_action *a) {
@@ -52,7 +63,8 @@ static void store_entries(sim_disk *k, const exo_cluster_action *a) {
 
 static void store_snapshot(sim_disk *k, const exo_cluster_action *a) {
     const exo_raft_snapshot *s = a->snapshot;
-    drop_snapshot(k);
+    drop_snapshot(&k->older);
+    k->older = k->snapshot;
     k->snapshot = *s;
     k->snapshot.config = sim_copy(s->config, s->n_config);
     k->snapshot.image = sim_copy(s->image, s->n_image);

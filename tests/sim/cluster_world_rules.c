@@ -40,6 +40,7 @@ static const char *const count_names[N_COUNTS] = {
     [COUNT_DISKS_FULL] = "disks full",
     [COUNT_DISKS_LOST] = "disks lost",
     [COUNT_DISKS_DAMAGED] = "disks damaged",
+    [COUNT_SNAPSHOTS_LOST] = "newest snapshots damaged",
     [COUNT_CLOCKS_OFF] = "clocks off",
     [COUNT_MASTERS] = "masters",
     [COUNT_FORKS] = "provisional masters",
