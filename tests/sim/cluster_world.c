@@ -155,10 +155,10 @@ static void set_link(cworld *w, uint32_t a, uint32_t b, bool up) {
     l->up = up;
     l->epoch++;
     l->break_at_us = 0;
+    memset(l->words, 0, sizeof l->words);
     exo_cluster_input_kind kind = up ? EXO_CLUSTER_PEER_UP : EXO_CLUSTER_PEER_DOWN;
     cnode_step(w, a, &(exo_cluster_input){.kind = kind, .node = w->nodes[b].id});
     cnode_step(w, b, &(exo_cluster_input){.kind = kind, .node = w->nodes[a].id});
-    memset(l->words, 0, sizeof l->words);
     engine_peer(w, a, b, up);
     engine_peer(w, b, a, up);
 }
