@@ -6,7 +6,7 @@
 #include <string.h>
 
 #define MAX_EVENTS 60000000u
-#define LATE_MS    3000 /* at most: a message that was held up somewhere */
+#define LATE_MS    3000 /* at most: a message that was held up somewhere, in most worlds */
 #define SILENT_MS  1000 /* a cut is noticed after that */
 #define STALL_MS   5000 /* and a stall */
 #define DAY_MS     86400000
@@ -46,7 +46,7 @@ static void schedule(cworld *w, uint32_t from, uint32_t to, const uint8_t *bytes
     memcpy(m->bytes, bytes, n);
     uint64_t delay_us = 200 + sim_below(&w->rng, w->delay_us);
     if (w->late > 0 && sim_chance(&w->rng, is_reply(bytes, n) ? w->late_replies : w->late)) {
-        delay_us += sim_below(&w->rng, LATE_MS * SIM_MS);
+        delay_us += sim_below(&w->rng, w->late_ms * SIM_MS);
         count(w, COUNT_LATE);
     }
     sim_add(
@@ -370,7 +370,7 @@ static void handle(cworld *w, sim_event *e) {
  * way for as long as an election takes, and voters that crash right behind their vote and are back
  * within milliseconds, asked by the next candidate before they hear of the first one.  In half of
  * them the deadlines are as short as the network is slow: candidates stand again and again, several
- * at a time, and hear what was said in an earlier term. */
+ * at a time, voters live, and what comes late comes in the term behind. */
 static void draw_duel(cworld *w) {
     w->duel = true;
     if (w->d.min_nodes == 0) w->n_nodes = (uint32_t)between(w, 5, 6);
@@ -389,6 +389,9 @@ static void draw_duel(cworld *w) {
     if (sim_chance(&w->rng, 0.5)) {
         w->heartbeat_ms = (uint32_t)between(w, 15, 40);
         w->election_ms = (uint32_t)between(w, 3, 5) * w->heartbeat_ms;
+        w->late_ms = 4 * w->election_ms;
+        w->late_replies = 0.3;
+        w->crash_behind_vote = 0.02;
     }
 }
 
@@ -406,6 +409,7 @@ static void draw_world(cworld *w) {
     w->crash_between = (double)between(w, 0, 3) / 1000;
     w->late = sim_chance(&w->rng, 0.5) ? 0.0 : (double)between(w, 1, 20) / 1000;
     w->late_replies = w->late;
+    w->late_ms = LATE_MS;
     w->links_ms = sim_chance(&w->rng, 0.5) ? 25 : 5;
     w->relink = sim_chance(&w->rng, 0.5) ? 0.3 : 1.0;
     w->disk_full = sim_chance(&w->rng, 0.5) ? 0.0 : 0.002;

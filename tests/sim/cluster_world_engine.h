@@ -138,7 +138,7 @@ struct sim_instance {
     bool loaded[MAX_STAGES], ready[MAX_STAGES];
     uint32_t n_pages[MAX_STAGES], common_pages;
     bool logged, fresh, connect_now;
-    uint64_t log_by_us, deadline_us;
+    uint64_t log_by_us, begun_us;
     sim_lane *prev, *next_lane;
     /* its COMPUTE thread: */
     sim_order work;
@@ -163,6 +163,7 @@ typedef struct sim_route {
     struct sim_route *next;
     exo_route_seat seat;
     uint32_t stream, model;
+    uint64_t orphan_us; /* a guest whose node was not linked at that time; 0 = it was */
 } sim_route;
 
 struct sim_engine {

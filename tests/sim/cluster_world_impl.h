@@ -121,6 +121,7 @@ typedef struct {
     bool duel;         /* elections meet: see draw_duel */
     double crash_behind_vote;
     uint32_t heartbeat_ms, election_ms; /* 0 = raft.h's */
+    uint32_t late_ms;                   /* at most: a message that was held up somewhere */
     uint32_t kept_entries;
     uint64_t delay_us, fault_every_ms;
     sim_request requests[MAX_REQUESTS];

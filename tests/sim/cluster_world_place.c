@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PLACE_DEADLINE_MS 600000
-
 uint32_t place_node(const exo_shard_place *p) {
     return (uint32_t)strtoul(p->node_id, NULL, 16) - 1;
 }
@@ -180,7 +178,7 @@ static sim_instance *add(cworld *w, uint32_t node, const char *id) {
     snprintf(i->id, sizeof i->id, "%s", id);
     i->node = node;
     i->uid = ++w->n_uids;
-    i->deadline_us = w->now_us + PLACE_DEADLINE_MS * SIM_MS;
+    i->begun_us = w->now_us;
     i->next = e->instances;
     e->instances = i;
     return i;

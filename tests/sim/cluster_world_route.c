@@ -10,6 +10,8 @@
 #define LOOK_MS      50  /* between looks of clients */
 #define HANDLE_STEP  40  /* a node's handles begin at chance, in steps of 2^40 */
 #define DELETED_DIES 0.1
+#define STUCK_MS     20000
+#define ORPHAN_MS    1000
 
 static sim_route *find(cworld *w, uint32_t node, uint64_t handle) {
     sim_route *r = w->nodes[node].engine->routes;
@@ -279,10 +281,38 @@ void engine_deleted(cworld *w, const char *instance) {
     }
 }
 
+/* Guests of a node that is gone are cancelled; their coordinator needs a moment for it. */
+static void check_guests(cworld *w, uint32_t node) {
+    for (sim_route *r = w->nodes[node].engine->routes; r != NULL; r = r->next) {
+        if (r->seat.guest_of == 0) continue;
+        uint32_t peer = (uint32_t)cworld_index(w, r->seat.guest_of);
+        if (places_linked(w, node, peer) || w->nodes[node].asleep) {
+            r->orphan_us = 0;
+        } else if (r->orphan_us == 0) {
+            r->orphan_us = w->now_us;
+        } else if (w->now_us > r->orphan_us + ORPHAN_MS * SIM_MS) {
+            cworld_broken(w, "node %u computes an answer for node %u, which is gone", node, peer);
+        }
+    }
+}
+
+/* Longer than every loss takes to be noticed, whatever goes wrong. */
+static void check_instances(cworld *w, uint32_t node) {
+    for (const sim_instance *i = w->nodes[node].engine->instances; i != NULL; i = i->next) {
+        bool late = w->now_us > i->begun_us + STUCK_MS * SIM_MS;
+        if (i->owner == node && i->state != SIM_RUNNING && late) {
+            cworld_broken(w, "instance %s of node %u neither runs nor ends", i->id, node);
+        }
+    }
+}
+
 void engine_tick(cworld *w) {
     bool nodes_too = w->now_us / (LOOK_MS * SIM_MS) % (TICK_MS / LOOK_MS) == 0;
     for (uint32_t k = 0; k < w->n_nodes && nodes_too; k++) {
-        if (!w->nodes[k].up || w->nodes[k].asleep) continue;
+        if (!w->nodes[k].up) continue;
+        check_guests(w, k);
+        check_instances(w, k);
+        if (w->nodes[k].asleep) continue;
         remember_tick(w, k);
         if (w->nodes[k].engine->record_changed) place_announce(w, k);
     }

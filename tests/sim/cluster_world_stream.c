@@ -17,6 +17,7 @@
 #define HANG_MS   20000 /* an answer has ended by then */
 #define ACK_MS    1000  /* a cancelled one, too */
 #define HOLD_MS   1000  /* what has ended is held by nobody */
+#define PLACE_MS  9000  /* an instance runs, or has ended */
 
 struct sim_stream {
     uint32_t model, n_prompt, n_common, n_answer;
@@ -216,6 +217,9 @@ static void check_instance(cworld *w, const sim_instance *i) {
     if (at_owner == NULL || at_owner->epoch != i->epoch) {
         cworld_broken(w, "at the end node %u holds a stage of %s, which node %u does not run",
                       i->node, i->id, i->owner);
+    } else if (i->state != SIM_RUNNING && i->owner == i->node &&
+               w->now_us > i->begun_us + PLACE_MS * SIM_MS) {
+        cworld_broken(w, "at the end instance %s of node %u neither runs nor ends", i->id, i->node);
     } else if (exo_state_was_deleted(s, i->id)) {
         cworld_broken(w, "at the end node %u runs %s, which was deleted", i->node, i->id);
     }
