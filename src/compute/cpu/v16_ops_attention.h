@@ -162,7 +162,17 @@ static inline void v16_softmax(float *w, uint32_t from, uint32_t n, float *max, 
     for (uint32_t i = start; i < n; i += 16) top = v16_max(v16_seen(w, i, from, n, -INFINITY), top);
     *max = v16_top(top);
     v16 m = v16_set1(*max);
-    for (uint32_t i = start; i < n; i += 16) {
+    uint32_t i = start;
+    for (; i + V16_EXPS * 16 <= n; i += V16_EXPS * 16) {
+        v16 e[V16_EXPS];
+        EXO_UNROLL for (int k = 0; k < V16_EXPS; k++) e[k] = v16_sub(v16_load(w + i + k * 16), m);
+        v16_exps(e, V16_EXPS);
+        EXO_UNROLL for (int k = 0; k < V16_EXPS; k++) {
+            v16_store(w + i + k * 16, e[k]);
+            l = v16_add(l, i < from ? v16_seen(w, i + k * 16, from, n, 0) : e[k]);
+        }
+    }
+    for (; i < n; i += 16) {
         v16_store(w + i, v16_exp(v16_sub(v16_load(w + i), m)));
         l = v16_add(l, v16_seen(w, i, from, n, 0));
     }
@@ -342,11 +352,12 @@ static inline void v16_combine(v16_query *query, const float *part, uint32_t lan
         return;
     }
     float top = m > query->max ? m : query->max;
-    float a = v16_exp1(query->max - top), b = v16_exp1(m - top);
-    query->sum = fmaf(query->sum, a, l * b);
+    v16 e[2] = {v16_set1(query->max - top), v16_set1(m - top)};
+    v16_exps(e, 2);
+    query->sum = fmaf(query->sum, v16_first(e[0]), l * v16_first(e[1]));
     for (uint32_t d = 0; d < lanes; d += 16) {
-        v16 scaled = v16_mul(v16_load(part + d), v16_set1(b));
-        v16_store(total + d, v16_fma(v16_load(total + d), v16_set1(a), scaled));
+        v16 scaled = v16_mul(v16_load(part + d), e[1]);
+        v16_store(total + d, v16_fma(v16_load(total + d), e[0], scaled));
     }
     query->max = top;
 }
