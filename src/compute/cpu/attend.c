@@ -60,8 +60,8 @@ static exo_attention_task task_of(const exo_run *r, const exo_op_attention *a,
 /* ---- whole tasks ---- */
 
 /* They cost more the later their rows stand, so the last rows are handed out first; the heads of
- * a page in order, since hardware that reads ahead brings some of the next head's part along (Zen 2:
- * 3050 us from the last head to the first, 2690 in this order). */
+ * a page in order, since hardware that reads ahead brings some of the next head's part along (Zen
+ * 2, 16,000 positions in f16: 2690 us a layer in this order, 3050 in the other). */
 static void attend_whole(const exo_run *r, const exo_op_attention *a) {
     exo_plan *p = r->p;
     uint32_t n = p->n_blocks * a->n_kv_heads;

@@ -52,13 +52,13 @@ EXO_INLINE v16 v16_exp(v16 x) {
     return x;
 }
 
-static inline float v16_first(v16 x) {
+static inline float v16_lane0(v16 x) {
     float out[16];
     v16_store(out, x);
     return out[0];
 }
 
-static inline float v16_exp1(float x) { return v16_first(v16_exp(v16_set1(x))); }
+static inline float v16_exp1(float x) { return v16_lane0(v16_exp(v16_set1(x))); }
 
 static inline v16 v16_load_upto(const float *p, uint32_t n) {
     return n < 16 ? v16_load_n(p, n) : v16_load(p);
