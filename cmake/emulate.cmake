@@ -20,7 +20,9 @@ foreach(kernel ${kernels})
 endforeach()
 add_library(exo_emulated OBJECT ${emulated})
 target_include_directories(exo_emulated BEFORE PRIVATE tests/emulate src include)
-target_compile_options(exo_emulated PRIVATE ${EXO_WARNINGS} -Wno-psabi -mavx2 -mfma -mf16c -O1 -g0)
+# Tiles that are not unrolled compile in a sixth of the time.
+target_compile_options(exo_emulated PRIVATE ${EXO_WARNINGS} -Wno-psabi -mavx2 -mfma -mf16c -g0
+    -O1 -fno-tree-ter -fno-ivopts -fno-tree-loop-optimize)
 add_executable(compute_kernels_emulated_test src/compute/cpu/kernels_test.c tests/emulate/cpu_info.c
     $<TARGET_OBJECTS:exo_emulated>)
 target_link_libraries(compute_kernels_emulated_test PRIVATE exo_compute PkgConfig::CMOCKA)

@@ -161,16 +161,14 @@ EMULATED float emulated_reduce_max_ps(__m512 v) {
 }
 
 /* sum + the four products of unsigned a and signed b in each 32 bits; SIMDe's take half a minute to
- * compile.  Not inlined: tiles have hundreds of them. */
-__attribute__((noinline, unused)) static __m256i emulated_dpbusd(__m256i sum, __m256i a,
-                                                                 __m256i b) {
+ * compile. */
+EMULATED __m256i emulated_dpbusd(__m256i sum, __m256i a, __m256i b) {
     __m256i even = _mm256_madd_epi16(_mm256_and_si256(a, _mm256_set1_epi16(255)),
                                      _mm256_srai_epi16(_mm256_slli_epi16(b, 8), 8));
     __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(a, 8), _mm256_srai_epi16(b, 8));
     return _mm256_add_epi32(sum, _mm256_add_epi32(even, odd));
 }
-__attribute__((noinline, unused)) static __m512i emulated_dpbusd_512(__m512i sum, __m512i a,
-                                                                     __m512i b) {
+EMULATED __m512i emulated_dpbusd_512(__m512i sum, __m512i a, __m512i b) {
     emulated_i s = {.all = sum}, v = {.all = a}, w = {.all = b};
     return emulated_join(emulated_dpbusd(s.half[0], v.half[0], w.half[0]),
                          emulated_dpbusd(s.half[1], v.half[1], w.half[1]));
