@@ -16,7 +16,6 @@
 #include <simde/x86/avx512/and.h>
 #include <simde/x86/avx512/broadcast.h>
 #include <simde/x86/avx512/cast.h>
-#include <simde/x86/avx512/cmpeq.h>
 #include <simde/x86/avx512/div.h>
 #include <simde/x86/avx512/fmadd.h>
 #include <simde/x86/avx512/fnmadd.h>
@@ -25,8 +24,6 @@
 #include <simde/x86/avx512/max.h>
 #include <simde/x86/avx512/min.h>
 #include <simde/x86/avx512/mov.h>
-#include <simde/x86/avx512/mov_mask.h>
-#include <simde/x86/avx512/movm.h>
 #include <simde/x86/avx512/mul.h>
 #include <simde/x86/avx512/mullo.h>
 #include <simde/x86/avx512/or.h>
@@ -160,6 +157,38 @@ EMULATED float emulated_reduce_max_ps(__m512 v) {
     return top;
 }
 
+/* Masks of bytes, which SIMDe takes one by one. */
+EMULATED __mmask64 emulated_movepi8_mask(__m512i v) {
+    emulated_i from = {.all = v};
+    return (uint64_t)(uint32_t)_mm256_movemask_epi8(from.half[1]) << 32 |
+           (uint32_t)_mm256_movemask_epi8(from.half[0]);
+}
+EMULATED __m256i emulated_bytes_of(uint32_t mask) {
+    const __m256i byte =
+        _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+    const __m256i bit = _mm256_set1_epi64x((int64_t)0x8040201008040201);
+    __m256i v = _mm256_shuffle_epi8(_mm256_set1_epi32((int)mask), byte);
+    return _mm256_cmpeq_epi8(_mm256_and_si256(v, bit), bit);
+}
+EMULATED __m512i emulated_movm_epi8(__mmask64 mask) {
+    return emulated_join(emulated_bytes_of((uint32_t)mask),
+                         emulated_bytes_of((uint32_t)(mask >> 32)));
+}
+EMULATED __mmask64 emulated_cmpeq_epi8_mask(__m512i a, __m512i b) {
+    emulated_i v = {.all = a}, w = {.all = b};
+    return emulated_movepi8_mask(emulated_join(_mm256_cmpeq_epi8(v.half[0], w.half[0]),
+                                               _mm256_cmpeq_epi8(v.half[1], w.half[1])));
+}
+EMULATED __m512i emulated_mask_sub_epi8(__m512i src, __mmask64 mask, __m512i a, __m512i b) {
+    emulated_i from = {.all = src}, v = {.all = a}, w = {.all = b}, m;
+    m.all = emulated_movm_epi8(mask);
+    for (int i = 0; i < 2; i++) {
+        __m256i less = _mm256_sub_epi8(v.half[i], w.half[i]);
+        from.half[i] = _mm256_blendv_epi8(from.half[i], less, m.half[i]);
+    }
+    return from.all;
+}
+
 /* sum + the four products of unsigned a and signed b in each 32 bits; SIMDe's take half a minute to
  * compile. */
 EMULATED __m256i emulated_dpbusd(__m256i sum, __m256i a, __m256i b) {
@@ -183,26 +212,31 @@ EMULATED __m512i emulated_dpwssd_512(__m512i sum, __m512i a, __m512i b) {
                          emulated_dpwssd(s.half[1], v.half[1], w.half[1]));
 }
 
-#define _mm512_cvtepi8_epi32(v)            emulated_cvtepi8_epi32(v)
-#define _mm512_cvtepu8_epi32(v)            emulated_cvtepu8_epi32(v)
-#define _mm512_cvtepu16_epi32(v)           emulated_cvtepu16_epi32(v)
-#define _mm512_cvtepi32_epi8(v)            emulated_cvtepi32_epi8(v)
-#define _mm512_cvtepi32_ps(v)              emulated_cvtepi32_ps(v)
-#define _mm512_cvtps_epi32(v)              emulated_cvtps_epi32(v)
-#define _mm512_cvtph_ps(v)                 emulated_cvtph_ps(v)
-#define _mm512_cvtps_ph(v, nearest)        emulated_cvtps_ph_nearest(v)
-#define _mm512_srai_epi32(v, n)            emulated_srai_epi32(v, n)
-#define _mm512_extractf32x8_ps(v, which)   emulated_extractf32x8_ps(v, which)
-#define _mm512_maskz_loadu_ps(lanes, p)    emulated_maskz_loadu_ps(lanes, p)
-#define _mm256_maskz_loadu_epi16(lanes, p) emulated_maskz_loadu_epi16(lanes, p)
-#define _mm512_mask_storeu_ps(p, lanes, v) emulated_mask_storeu_ps(p, lanes, v)
-#define _mm512_reduce_add_epi32(v)         emulated_reduce_add_epi32(v)
-#define _mm512_reduce_add_epi64(v)         emulated_reduce_add_epi64(v)
-#define _mm512_reduce_max_epi32(v)         emulated_reduce_max_epi32(v)
-#define _mm512_reduce_max_ps(v)            emulated_reduce_max_ps(v)
-#define _mm256_dpbusd_avx_epi32(sum, a, b) emulated_dpbusd(sum, a, b)
-#define _mm256_dpwssd_avx_epi32(sum, a, b) emulated_dpwssd(sum, a, b)
-#define _mm512_dpbusd_epi32(sum, a, b)     emulated_dpbusd_512(sum, a, b)
-#define _mm512_dpwssd_epi32(sum, a, b)     emulated_dpwssd_512(sum, a, b)
+#undef _mm512_mask_sub_epi8
+#define _mm512_mask_sub_epi8(src, mask, a, b) emulated_mask_sub_epi8(src, mask, a, b)
+#define _mm512_movepi8_mask(v)                emulated_movepi8_mask(v)
+#define _mm512_movm_epi8(mask)                emulated_movm_epi8(mask)
+#define _mm512_cmpeq_epi8_mask(a, b)          emulated_cmpeq_epi8_mask(a, b)
+#define _mm512_cvtepi8_epi32(v)               emulated_cvtepi8_epi32(v)
+#define _mm512_cvtepu8_epi32(v)               emulated_cvtepu8_epi32(v)
+#define _mm512_cvtepu16_epi32(v)              emulated_cvtepu16_epi32(v)
+#define _mm512_cvtepi32_epi8(v)               emulated_cvtepi32_epi8(v)
+#define _mm512_cvtepi32_ps(v)                 emulated_cvtepi32_ps(v)
+#define _mm512_cvtps_epi32(v)                 emulated_cvtps_epi32(v)
+#define _mm512_cvtph_ps(v)                    emulated_cvtph_ps(v)
+#define _mm512_cvtps_ph(v, nearest)           emulated_cvtps_ph_nearest(v)
+#define _mm512_srai_epi32(v, n)               emulated_srai_epi32(v, n)
+#define _mm512_extractf32x8_ps(v, which)      emulated_extractf32x8_ps(v, which)
+#define _mm512_maskz_loadu_ps(lanes, p)       emulated_maskz_loadu_ps(lanes, p)
+#define _mm256_maskz_loadu_epi16(lanes, p)    emulated_maskz_loadu_epi16(lanes, p)
+#define _mm512_mask_storeu_ps(p, lanes, v)    emulated_mask_storeu_ps(p, lanes, v)
+#define _mm512_reduce_add_epi32(v)            emulated_reduce_add_epi32(v)
+#define _mm512_reduce_add_epi64(v)            emulated_reduce_add_epi64(v)
+#define _mm512_reduce_max_epi32(v)            emulated_reduce_max_epi32(v)
+#define _mm512_reduce_max_ps(v)               emulated_reduce_max_ps(v)
+#define _mm256_dpbusd_avx_epi32(sum, a, b)    emulated_dpbusd(sum, a, b)
+#define _mm256_dpwssd_avx_epi32(sum, a, b)    emulated_dpwssd(sum, a, b)
+#define _mm512_dpbusd_epi32(sum, a, b)        emulated_dpbusd_512(sum, a, b)
+#define _mm512_dpwssd_epi32(sum, a, b)        emulated_dpwssd_512(sum, a, b)
 
 #endif
