@@ -1,6 +1,7 @@
 # The AVX-512 and AVX-VNNI kernels once more, for an emulation of these instructions that runs on any
 # machine with AVX2 (tests/emulate): the same source files, the same tests, the same bits.
-if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" OR EXO_SANITIZE OR EXO_COVERAGE)
+if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" OR NOT CMAKE_C_COMPILER_ID STREQUAL "GNU"
+   OR EXO_SANITIZE OR EXO_COVERAGE)
     return()
 endif()
 find_path(EXO_SIMDE simde/x86/avx512/dpbusd.h)

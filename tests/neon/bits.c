@@ -8,7 +8,7 @@
 #include "compute/cpu/reference.h"
 #include "compute/cpu/testing_net.h"
 
-enum { COLUMNS = 9, ROWS = 50, K_MAX = 768, N_DIMS = 5 };
+enum { COLUMNS = 9, ROWS = 34, K_MAX = 768, N_DIMS = 5 };
 
 static float x[COLUMNS][K_MAX + 64], d[COLUMNS][K_MAX / 32];
 static int8_t q[COLUMNS][K_MAX + 64];
