@@ -23,7 +23,7 @@
 #define EACH(OP) OP(0) OP(1) OP(2) OP(3) OP(4) OP(5) OP(6) OP(7) OP(8) OP(9) OP(10) OP(11)
 
 #define VNNI(i)    __asm__ volatile("vpdpbusd %1, %1, %0" : "+v"(acc[i]) : "v"(x));
-#define VNNI256(i) __asm__ volatile("{vex} vpdpbusd %1, %1, %0" : "+x"(acc[i]) : "x"(x));
+#define VNNI256(i) __asm__ volatile("%{vex%} vpdpbusd %1, %1, %0" : "+x"(acc[i]) : "x"(x));
 #define FMA512(i)  __asm__ volatile("vfmadd231ps %1, %1, %0" : "+v"(acc[i]) : "v"(x));
 #define MADDUBS(i) __asm__ volatile("vpmaddubsw %1, %1, %0" : "=x"(acc[i]) : "x"(x));
 #define FMA256(i)  __asm__ volatile("vfmadd231ps %1, %1, %0" : "+x"(acc[i]) : "x"(x));
