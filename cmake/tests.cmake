@@ -136,6 +136,7 @@ if(EXO_VULKAN)
 \"api_version\": \"1.3.0\", \"implementation_version\": \"1\", \
 \"description\": \"tests of exo only\"}}\n")
 endif()
+include(cmake/emulate.cmake) # kernels for instructions that this machine may lack
 if(EXO_DAEMON)
     exo_unit_test(api)
 endif()
