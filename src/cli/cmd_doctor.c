@@ -16,6 +16,7 @@
 
 #define LISTEN_MS   2000u
 #define ENOUGH_SENT 3 /* beacons after which our own should have come back */
+#define SETTLED_S   5 /* between two beacons of a node: before, who is not heard may be there */
 
 typedef struct {
     exo_buf text;
@@ -178,7 +179,15 @@ static void show(const json_t *d, const json_t *state) {
     size_t heard = show_heard(d, runs, &f);
     if (*off != '\0') find(&f, "the beacon is off: %s", off);
     if (*off == '\0' && used == 0) find(&f, "no interface can carry beacons: is there a network?");
-    if (heard == 0 && used > 0) {
+    double listening_s = json_number_value(json_object_get(d, "listening_s"));
+    bool early = runs && *off == '\0' && listening_s < SETTLED_S;
+    if (early) {
+        find(&f,
+             "this node has only just begun to listen (%.1f s ago): others may still come; look "
+             "again in %d s",
+             listening_s, SETTLED_S);
+    }
+    if (heard == 0 && used > 0 && !early) {
         find(&f, "nobody was heard: other devices are off, in another network, or this network "
                  "keeps its devices apart (guest Wi-Fi often does); --peer HOST:PORT needs no "
                  "beacon");

@@ -17,7 +17,8 @@
 #include <string.h>
 
 /* A busy machine answers late; a death is noticed by the link, not by these, which then costs half
- * an election at most.  Two heartbeats a second keep a link to the master under 2 kB/s. */
+ * an election at most.  Heartbeats leave with the link's signs of life, up to EXO_LINK_PING_MS late
+ * on each way. */
 #define HEARTBEAT_MS 500u
 #define ELECTION_MS  1500u
 
@@ -209,7 +210,9 @@ static void send_out(exo_consensus *k, const exo_cluster_action *a) {
     if (p == NULL) return; /* the log sends again */
     exo_frame f = {.type = EXO_MSG_CLUSTER, .body = a->bytes, .body_bytes = (uint32_t)a->n_bytes};
     exo_error err = {0};
-    if (exo_link_send(p->link, &f, &err) != EXO_OK) {
+    exo_status st =
+        a->may_wait ? exo_link_send_later(p->link, &f, &err) : exo_link_send(p->link, &f, &err);
+    if (st != EXO_OK) {
         exo_debug("cannot tell %s about the log: %s", p->name, err.message);
     }
 }

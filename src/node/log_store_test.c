@@ -150,6 +150,63 @@ static void test_a_damaged_entry_ends_the_log_there(void **state) {
     end(&k);
 }
 
+/* One byte of the state in the newest snapshots; returns how many snapshots there are. */
+static int spoil_snapshots(int n_newest) {
+    static const char count[] = "SELECT count(*) FROM snapshots";
+    char change[200];
+    sqlite3 *db;
+    sqlite3_stmt *q;
+    snprintf(change, sizeof change,
+             "UPDATE snapshots SET image = CAST('x' || substr(image, 2) AS BLOB) WHERE idx IN "
+             "(SELECT idx FROM snapshots ORDER BY idx DESC LIMIT %d)",
+             n_newest);
+    assert_int_equal(sqlite3_open(file, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, change, NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, count, -1, &q, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(q), SQLITE_ROW);
+    int n = sqlite3_column_int(q, 0);
+    sqlite3_finalize(q);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+    return n;
+}
+
+static void test_the_last_good_snapshot_is_used(void **state) {
+    (void)state;
+    keeper k;
+    begin(&k);
+    for (int i = 0; i < 40; i++) create_instance(&k, i);
+    uint64_t log_id = exo_cluster_log_id(k.cluster);
+    end(&k);
+    assert_int_equal(spoil_snapshots(1), 2);
+    begin(&k);
+    assert_non_null(strstr(exo_log_store_trouble(k.store), "a snapshot does not have its"));
+    size_t n = n_instances(&k); /* of the one before: what came behind it is lost */
+    assert_true(n >= 40 - 3 * kept_entries && n < 40);
+    assert_int_not_equal(exo_cluster_log_id(k.cluster), log_id); /* a fork, under a new name */
+    assert_int_equal(create_instance(&k, 50), EXO_OK);
+    end(&k);
+    begin(&k);
+    assert_string_equal(exo_log_store_trouble(k.store), "");
+    assert_int_equal(n_instances(&k), n + 1);
+    end(&k);
+}
+
+static void test_without_a_good_snapshot_a_log_is_begun_anew(void **state) {
+    (void)state;
+    keeper k;
+    begin(&k);
+    for (int i = 0; i < 40; i++) create_instance(&k, i);
+    uint64_t session = exo_log_store_session(k.store);
+    end(&k);
+    assert_int_equal(spoil_snapshots(2), 2);
+    begin(&k);
+    assert_string_not_equal(exo_log_store_trouble(k.store), "");
+    assert_int_equal(n_instances(&k), 0);
+    assert_true(exo_log_store_session(k.store) > session);
+    assert_int_equal(create_instance(&k, 50), EXO_OK);
+    end(&k);
+}
+
 static void test_another_clusters_log_is_put_aside(void **state) {
     (void)state;
     keeper k;
@@ -403,6 +460,9 @@ int main(void) {
                                         remove_dir),
         cmocka_unit_test_setup_teardown(test_one_process_has_the_file, fresh_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_a_damaged_entry_ends_the_log_there, fresh_dir,
+                                        remove_dir),
+        cmocka_unit_test_setup_teardown(test_the_last_good_snapshot_is_used, fresh_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(test_without_a_good_snapshot_a_log_is_begun_anew, fresh_dir,
                                         remove_dir),
         cmocka_unit_test_setup_teardown(test_another_clusters_log_is_put_aside, fresh_dir,
                                         remove_dir),

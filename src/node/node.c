@@ -9,6 +9,7 @@
 #include "node/hub.h"
 #include "node/node_impl.h"
 
+#include <openssl/rand.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -210,6 +211,17 @@ static void free_node(exo_node *n) {
     exo_free(n);
 }
 
+/* Peers may still compute answers of an earlier run of this node: none of theirs has a name that
+ * this run gives. */
+static exo_status choose_handles(exo_node *n, exo_error *err) {
+    uint32_t random;
+    if (RAND_bytes((unsigned char *)&random, sizeof random) != 1) {
+        return exo_error_set(err, EXO_EIO, "no random numbers");
+    }
+    atomic_store(&n->next_handle, (uint64_t)random << 30); /* JSON's integers have 63 bits */
+    return EXO_OK;
+}
+
 exo_status exo_node_start(const exo_node_desc *d, exo_node **out, exo_error *err) {
     *out = NULL;
     exo_node *n = exo_calloc(1, sizeof *n);
@@ -222,6 +234,7 @@ exo_status exo_node_start(const exo_node_desc *d, exo_node **out, exo_error *err
         return st;
     }
     st = exo_identity_load(n->data_dir, &n->identity, err);
+    if (st == EXO_OK) st = choose_handles(n, err);
     if (st == EXO_OK) st = describe_device(n, err);
     if (st == EXO_OK) st = exo_models_create(n->data_dir, d->models, d->n_models, &n->models, err);
     if (st == EXO_OK) st = exo_watch_create(n, err);
@@ -321,7 +334,7 @@ exo_status exo_node_submit(exo_node *n, const char *model_id, const exo_request 
     if (st != EXO_OK) goto fail;
     snprintf(route->model_id, sizeof route->model_id, "%s", model_id);
     route->node = n;
-    route->handle = *handle = atomic_fetch_add(&n->next_handle, 1) + 1;
+    route->seat.handle = *handle = atomic_fetch_add(&n->next_handle, 1) + 1;
     route->fn = fn;
     route->ud = ud;
     c->call.run = submit_on_loop;

@@ -26,6 +26,7 @@
 #include "base/mailbox.h"
 #include "cluster/cluster.h"
 #include "cluster/placement.h"
+#include "cluster/route.h"
 #include "cluster/telemetry.h"
 #include "cluster/topology.h"
 #include "net/keyring.h"
@@ -93,7 +94,7 @@ typedef struct exo_peer {
     exo_path_plan plan;      /* of its bandwidth */
     exo_link_metrics *links; /* (n_links) owned: what it says of its own */
     size_t n_links;
-    bool telemetry_blamed; /* for telemetry that could not be read: said once */
+    bool telemetry_blamed, record_blamed; /* for what could not be read: said once */
 } exo_peer;
 
 #define EXO_NODE_STOPPING "this node is shutting down"
@@ -303,22 +304,17 @@ void exo_topology_finish(exo_node *n); /* after the loop */
 
 /* ---- routes ---- */
 
-typedef enum { EXO_ROUTE_WAITING, EXO_ROUTE_LOCAL, EXO_ROUTE_REMOTE } exo_route_state;
-
 /* An answer asked on this node (or by a peer, see routes.c). */
 typedef struct exo_route {
     exo_loop_call done; /* a LOCAL route's way to LOOP with its last event; first member */
     struct exo_route *next;
     exo_node *node;
-    uint64_t handle;
     char model_id[EXO_MODEL_ID_BYTES];
     exo_request request;
     exo_node_event_fn fn;
     void *ud;
     exo_meter_mark mark; /* of guests all-zero: they are counted where they were asked */
-    exo_route_state state;
-    char instance[EXO_INSTANCE_ID_BYTES]; /* LOCAL, WAITING: whose */
-    char peer[EXO_NODE_ID_BYTES];         /* REMOTE: the coordinator's node */
+    exo_route_seat seat; /* its handle, and what becomes of it */
 } exo_route;
 
 /* Takes r; its last event comes whatever happens. */
