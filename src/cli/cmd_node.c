@@ -83,7 +83,10 @@ static int run_until_signal(const exo_node_desc *d, uint16_t api_port, const cha
         st = exo_node_place(node, id, &wish, on_placed, &state, &err);
         json_decref(models);
     }
-    exo_api_desc ad = {.node = node, .addr = "127.0.0.1", .port = api_port};
+    exo_api_desc ad = {.node = node,
+                       .addr = "127.0.0.1",
+                       .port = api_port,
+                       .port_option = d->listen_addr != NULL ? "--api-port" : "--port"};
     if (st == EXO_OK) st = exo_api_start(&ad, &api, &err);
     if (st == EXO_OK) {
         printf("node %s", exo_node_id(node));
@@ -97,6 +100,7 @@ static int run_until_signal(const exo_node_desc *d, uint16_t api_port, const cha
         sigwait(&signals, &sig);
     }
     atomic_store(&state.ending, true);
+    exo_node_end_answers(node);
     exo_api_stop(api);
     exo_node_stop(node);
     if (st != EXO_OK) return exo_cli_fail(&err);
@@ -176,8 +180,8 @@ static int node(int argc, char **argv) {
     if (o.name_space != NULL && o.name_space[0] == '\0') {
         return exo_cli_usage(c, "--namespace is empty; leave it out for the usual one");
     }
-    const char *key = getenv("EXO_CLUSTER_KEY");
-    if (key != NULL && *key == '\0') key = NULL;
+    const char *key;
+    if (!exo_cli_cluster_key(c, &key)) return EXO_EXIT_USAGE;
     uint32_t port = LINK_PORT, api_port = API_PORT;
     char api_addr[32];
     exo_node_desc d = {.data_dir = o.data_dir != NULL ? o.data_dir : exo_cli_data_dir(),

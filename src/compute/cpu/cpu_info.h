@@ -12,7 +12,13 @@ void exo_cpu_info(exo_device_info *out);
  * tell.  Does not allocate. */
 uint32_t exo_cpu_wanted(void);
 
-/* True for an ARM processor with dot product instructions. */
+/* True for an ARM processor with dot product instructions; with those and int8 matrix products. */
 bool exo_cpu_has_dotprod(void);
+bool exo_cpu_has_i8mm(void);
+
+#if defined(__x86_64__)             /* cpu_info_x86.c */
+bool exo_cpu_has_avxvnni(void);     /* and AVX2, FMA */
+bool exo_cpu_has_avx512_vnni(void); /* and the parts of AVX-512 that kernels use */
+#endif
 
 #endif

@@ -19,8 +19,10 @@
 #define MAX_ZONES 32
 #ifdef __aarch64__
 #define DOTPROD_BIT (1ul << 20) /* HWCAP_ASIMDDP */
+#define I8MM_BIT    (1ul << 13) /* HWCAP2_I8MM */
 #else
 #define DOTPROD_BIT 0ul
+#define I8MM_BIT    0ul
 #endif
 
 /* Copies the text after "key : " to out when the line begins with key. */
@@ -99,6 +101,10 @@ uint32_t exo_cpu_wanted(void) {
 }
 
 bool exo_cpu_has_dotprod(void) { return (getauxval(AT_HWCAP) & DOTPROD_BIT) != 0; }
+
+bool exo_cpu_has_i8mm(void) {
+    return exo_cpu_has_dotprod() && (getauxval(AT_HWCAP2) & I8MM_BIT) != 0;
+}
 
 void exo_cpu_info(exo_device_info *out) {
     read_cpuinfo(out);
