@@ -5,6 +5,7 @@
  * old are null, as those that no sensor tells. */
 #define _DEFAULT_SOURCE
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "cluster/score.h"
 #include "node/node_impl.h"
@@ -60,7 +61,7 @@ static void add_health(json_t *out, const exo_seen_device *d) {
     }
     if (!d->has_registration) return;
     exo_device_score s = exo_score_device(m, &d->registration.capabilities);
-    json_object_set_new(out, "score", json_real(s.score));
+    json_object_set_new(out, "score", json_real(exo_json_rounded(s.score, 1e4)));
     json_object_set_new(out, "score_without", without(s.unknown));
 }
 
