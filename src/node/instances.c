@@ -676,6 +676,7 @@ void exo_instances_tick(exo_node *n, uint64_t now_ms) {
 }
 
 void exo_instances_finish(exo_node *n, const char *reason) {
+    exo_instances_drop_deletions(n, reason);
     while (n->instances != NULL) exo_instances_end(n, n->instances, reason);
     for (exo_retry *r = n->retries, *next; r != NULL; r = next) {
         next = r->next;

@@ -60,13 +60,17 @@ static void on_net_closed(void *ud) {
     uv_close((uv_handle_t *)&n->async, NULL);
 }
 
-static void stop_on_loop(exo_node *n, exo_loop_call *c) {
-    (void)c; /* part of n: stopping needs no memory */
+static void end_answers(exo_node *n) {
     n->stopping = true;
     exo_instances_finish(n, EXO_NODE_STOPPING);
     exo_events_stop(n, EXO_NODE_STOPPING);
     exo_await_stop(n, EXO_NODE_STOPPING);
     exo_routes_finish(n, EXO_NODE_STOPPING);
+}
+
+static void stop_on_loop(exo_node *n, exo_loop_call *c) {
+    (void)c; /* part of n: stopping needs no memory */
+    end_answers(n);
     exo_discover_stop(n);
     exo_topology_stop(n);
     uv_timer_stop(&n->cluster_timer);
@@ -223,6 +227,7 @@ exo_status exo_node_start(const exo_node_desc *d, exo_node **out, exo_error *err
     exo_node *n = exo_calloc(1, sizeof *n);
     if (n == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for a node");
     copy_desc(n, d);
+    n->started_ms = exo_now_ms();
     exo_status st = start_loop(n, err);
     if (st != EXO_OK) {
         free_node(n);
@@ -537,6 +542,15 @@ static exo_status call_and_wait(exo_node *n, void (*run)(exo_node *, exo_loop_ca
     release(c);
     if (st == EXO_ETIMEDOUT) exo_error_set(err, st, "the node did not answer within 2 s");
     return st;
+}
+
+static void end_answers_on_loop(exo_node *n, exo_loop_call *call) {
+    end_answers(n);
+    counted(call, EXO_OK, "");
+}
+
+void exo_node_end_answers(exo_node *n) {
+    if (n != NULL) call_and_wait(n, end_answers_on_loop, &(sync_call){0}, NULL, NULL);
 }
 
 exo_status exo_node_state(exo_node *n, json_t **out, exo_error *err) {

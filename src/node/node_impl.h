@@ -94,7 +94,7 @@ typedef struct exo_peer {
     exo_path_plan plan;      /* of its bandwidth */
     exo_link_metrics *links; /* (n_links) owned: what it says of its own */
     size_t n_links;
-    bool telemetry_blamed; /* for telemetry that could not be read: said once */
+    bool telemetry_blamed, record_blamed; /* for what could not be read: said once */
 } exo_peer;
 
 #define EXO_NODE_STOPPING "this node is shutting down"
@@ -161,6 +161,7 @@ void exo_consensus_propose(exo_node *n, const exo_event *e, exo_counted_fn fn, v
 /* What all agree on: borrowed until LOOP goes on. */
 const exo_state *exo_consensus_state(const exo_node *n);
 uint64_t exo_consensus_master(const exo_node *n); /* a node's number; 0 = none now */
+bool exo_consensus_is_stopped(const exo_node *n); /* the disk refuses the log */
 void exo_consensus_show(exo_node *n, json_t *s);  /* adds members to /state */
 
 uint64_t exo_node_number(const char *node_id);
@@ -226,7 +227,8 @@ exo_status exo_instances_revive(exo_node *n, const char *model_id, exo_instance 
 /* The cluster's log has said this; its state is another as a whole. */
 void exo_instances_on_event(exo_node *n, const exo_event *e);
 void exo_instances_on_state(exo_node *n);
-/* Ends it for all, and in the cluster's memory. */
+/* Ends it for all, and in the cluster's memory.  EXO_ENOTFOUND: nobody has it; EXO_EPEER: this node
+ * cannot tell yet. */
 void exo_instances_delete(exo_node *n, const char *id, exo_counted_fn fn, void *ud);
 uint32_t exo_instances_candidates(exo_node *n, const char *model_id, exo_place_candidate *out);
 /* {"kv_types": [...]}: what this node can keep keys and values in, for its hello; owned. */
@@ -334,6 +336,15 @@ typedef struct exo_retry {
     uint32_t wait_ms;
 } exo_retry;
 
+/* A deletion of an instance that is not known here, or not yet. */
+typedef struct exo_deletion {
+    struct exo_deletion *next;
+    char instance[EXO_INSTANCE_ID_BYTES];
+    uint64_t deadline_ms;
+    exo_counted_fn fn;
+    void *ud;
+} exo_deletion;
+
 struct exo_node {
     exo_node_desc d; /* strings below are copies */
     char data_dir[1024], name[64], listen_addr[64], api_addr[64], device[32];
@@ -367,6 +378,7 @@ struct exo_node {
     exo_link_ctx *retired; /* control links that only receive */
     exo_instance *instances;
     exo_retry *retries;
+    exo_deletion *deletions;
     exo_meter *meter;
     exo_events *events;
     exo_await *awaits;
@@ -374,7 +386,7 @@ struct exo_node {
     uint32_t n_routes;
     uint32_t next_epoch;
     bool record_changed;
-    uint64_t announced_ms;
+    uint64_t announced_ms, started_ms;
 };
 
 /* ANY: runs c on LOOP. */

@@ -6,7 +6,7 @@
  * taken two sub-blocks at a time (exo_sum32_at). */
 #include "compute/cpu/matmul_x86.h"
 
-#include "compute/cpu/tile_avx2.h"
+#include "compute/cpu/q4_k_avx2.h"
 
 #define MAX_H 8 /* registers of 8 rows: two a group */
 #define MAX_N 4
@@ -15,7 +15,7 @@
  * too coarse for the hardware's own prefetching. */
 #define Q4_K_AHEAD 512
 #define Q5_K_AHEAD 2560
-#define Q6_K_AHEAD 3072
+#define Q6_K_AHEAD 1536
 
 EXO_INLINE void ahead(const uint8_t *p, const int lines, const int N) {
     EXO_UNROLL for (int i = 0; i < lines && N == 1; i++) {
@@ -49,37 +49,6 @@ EXO_INLINE __m256i signed_byte_twice(__m256i v, const int j) {
 }
 
 /* ---- Q4_K ---- */
-
-typedef struct {
-    __m256i scale[2], min[2]; /* bytes of 32-bit lanes: sub-blocks 0-3 and 4-7 */
-} q4_k_scales;
-
-EXO_INLINE q4_k_scales q4_k_unpack(const uint8_t *s) {
-    const __m256i m6 = _mm256_set1_epi8(0x3F), m4 = _mm256_set1_epi8(0x0F);
-    const __m256i top = _mm256_set1_epi8(0x30);
-    __m256i w0 = load(s), w1 = load(s + 64), w2 = load(s + 128);
-    q4_k_scales u;
-    u.scale[0] = _mm256_and_si256(w0, m6);
-    u.min[0] = _mm256_and_si256(w1, m6);
-    u.scale[1] =
-        _mm256_or_si256(_mm256_and_si256(w2, m4), _mm256_and_si256(_mm256_srli_epi32(w0, 2), top));
-    u.min[1] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi32(w2, 4), m4),
-                               _mm256_and_si256(_mm256_srli_epi32(w1, 2), top));
-    return u;
-}
-
-/* sum m_j * sum_j over the 8 sub-blocks. */
-EXO_INLINE __m256i q4_k_minima(const q4_k_scales *u, const int16_t *sums) {
-    const __m256i even = _mm256_set1_epi32(0x00FF00FF);
-    __m256i m = _mm256_setzero_si256();
-    EXO_UNROLL for (int h = 0; h < 2; h++) {
-        __m256i e = _mm256_and_si256(u->min[h], even);
-        __m256i o = _mm256_and_si256(_mm256_srli_epi32(u->min[h], 8), even);
-        m = _mm256_add_epi32(m, _mm256_madd_epi16(e, spread4(sums + h * 4)));
-        m = _mm256_add_epi32(m, _mm256_madd_epi16(o, spread4(sums + h * 4 + 2)));
-    }
-    return m;
-}
 
 /* isum[h] += sum sc_j * dot_j of sub-blocks 2p (j 0) and 2p + 1 (j 1), for both halves of a group;
  * q and x at the pair.  Each column's sums of a sub-block are eight pair sums of at most
@@ -128,19 +97,6 @@ EXO_INLINE void q4_k_dots_1(const uint8_t *q, const int8_t *x, const __m256i wor
             __m256i scaled = _mm256_madd_epi16(v[h][j], byte_twice(word[h], j));
             isum[h][0] = _mm256_add_epi32(isum[h][0], scaled);
         }
-    }
-}
-
-/* The sub-blocks' sums of one half of a group, times their block's scales, added to f (N). */
-EXO_INLINE void q4_k_add(const uint8_t *s, const int h, const exo_tile *t, uint32_t b,
-                         const q4_k_scales *u, const __m256i isum[MAX_N], __m256 f[MAX_N],
-                         const int N) {
-    __m256 dw = load_f16(s + h * 16), dmin = load_f16(s + 32 + h * 16);
-    EXO_UNROLL for (int k = 0; k < N; k++) {
-        __m256 dx = _mm256_set1_ps(t->d[k * t->ld_d + b]);
-        __m256i m = q4_k_minima(u, t->sums + (k * t->ld_d + b) * EXO_Q256_SUMS);
-        f[k] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(isum[k]), _mm256_mul_ps(dw, dx), f[k]);
-        f[k] = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(m), _mm256_mul_ps(dmin, dx), f[k]);
     }
 }
 
@@ -287,21 +243,6 @@ EXO_INLINE void q6_k_dots(const uint8_t *low, const uint8_t *high, const int8_t 
     }
 }
 
-/* The same for one column and all quarters, one half of the group: each word is loaded once. */
-EXO_INLINE __m256i q6_k_dots_1(const uint8_t *low, const uint8_t *high, const int8_t *x,
-                               const __m256i scale[4], __m256i isum) {
-    EXO_UNROLL for (int i = 0; i < 4; i += 2) {
-        EXO_UNROLL for (int c = 0; c < 4; c++) {
-            const int8_t *xc = x + c * 32 + i * 4;
-            __m256i a = _mm256_maddubs_epi16(q6_k_quants(low, high, c, i), spread4(xc));
-            __m256i b = _mm256_maddubs_epi16(q6_k_quants(low, high, c, i + 1), spread4(xc + 4));
-            __m256i both = _mm256_madd_epi16(_mm256_add_epi16(a, b), scale[c]);
-            isum = in_order(_mm256_add_epi32(isum, both));
-        }
-    }
-    return isum;
-}
-
 /* The scales of sub-blocks e % 2 of the four quarters of half e / 2. */
 EXO_INLINE void q6_k_scales(const uint8_t *s, int e, __m256i scale[4]) {
     const __m128i up =
@@ -319,14 +260,49 @@ EXO_INLINE void q6_k_part(const uint8_t *q, const uint8_t *s, const int8_t *x, s
     const uint8_t *high = q + 2048 + e / 2 * 512 + e % 2 * 256;
     __m256i scale[2][4];
     x += e / 2 * 128 + e % 2 * 16;
-    EXO_UNROLL for (int h = 0; h < 2; h++) {
-        q6_k_scales(s + h * 32, e, scale[h]);
-        if (N > 1) continue;
-        isum[h][0] = q6_k_dots_1(low + h * 32, high + h * 32, x, scale[h], isum[h][0]);
-    }
-    EXO_UNROLL for (int c = 0; c < 4 && N > 1; c++) { /* quarters */
+    EXO_UNROLL for (int h = 0; h < 2; h++) q6_k_scales(s + h * 32, e, scale[h]);
+    EXO_UNROLL for (int c = 0; c < 4; c++) { /* quarters */
         const __m256i both[2] = {scale[0][c], scale[1][c]};
         q6_k_dots(low, high, x + c * 32, ld_q, both, isum, c, N);
+    }
+}
+
+/* One column: words 2p and 2p + 1 of all quarters of a half, one half of the group; each is loaded
+ * once. */
+EXO_INLINE __m256i q6_k_dots_1(const uint8_t *low, const uint8_t *high, const int8_t *x,
+                               const __m256i scale[4], __m256i isum) {
+    EXO_UNROLL for (int c = 0; c < 4; c++) {
+        __m256i a = _mm256_maddubs_epi16(q6_k_quants(low, high, c, 0), spread4(x + c * 32));
+        __m256i b = _mm256_maddubs_epi16(q6_k_quants(low, high, c, 1), spread4(x + c * 32 + 4));
+        __m256i both = _mm256_madd_epi16(_mm256_add_epi16(a, b), scale[c]);
+        isum = in_order(_mm256_add_epi32(isum, both));
+    }
+    return isum;
+}
+
+/* One column of a super-block of R groups.  Their records are read side by side, a line or two of
+ * each plane at a time in a loop: the hardware then reads ahead in all of them. */
+EXO_INLINE void q6_k_block_1(const exo_tile *t, uint32_t b, __m256i isum[MAX_H][MAX_N],
+                             const int R) {
+    const uint8_t *q = t->q + (size_t)b * 3072, *s = t->s + (size_t)b * 288;
+    const int8_t *x = t->x + b * 256;
+    __m256i scale[4][MAX_H][4];
+    EXO_NO_UNROLL for (int e = 0; e < 4; e++) {
+        EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
+            q6_k_scales(s + h / 2 * t->gs + h % 2 * 32, e, scale[e][h]);
+        }
+    }
+    EXO_NO_UNROLL for (int p = 0; p < 8; p++) { /* pairs of words: four a half */
+        const uint8_t *low = q + p / 4 * 1024 + p % 4 * 128, *high = q + 2048 + p * 128;
+        const int8_t *xp = x + p / 4 * 128 + p % 4 * 8;
+        EXO_UNROLL for (int r = 0; r < R; r++) {
+            ahead(q + r * t->gq + Q6_K_AHEAD + p * 384, 6, 1);
+            EXO_UNROLL for (int h = 0; h < 2; h++) {
+                size_t at = r * t->gq + (size_t)h * 32;
+                isum[2 * r + h][0] = q6_k_dots_1(low + at, high + at, xp, scale[p / 2][2 * r + h],
+                                                 isum[2 * r + h][0]);
+            }
+        }
     }
 }
 
@@ -338,9 +314,9 @@ EXO_INLINE void q6_k_block(const exo_tile *t, uint32_t b, __m256 f[MAX_H][MAX_N]
     EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
         EXO_UNROLL for (int k = 0; k < N; k++) isum[h][k] = _mm256_setzero_si256();
     }
-    EXO_NO_UNROLL for (int e = 0; e < 4; e++) {
+    if (N == 1) q6_k_block_1(t, b, isum, R);
+    EXO_NO_UNROLL for (int e = 0; e < 4 && N > 1; e++) {
         EXO_UNROLL for (int r = 0; r < R; r++) {
-            ahead(q + r * t->gq + Q6_K_AHEAD + e * 768, 12, N);
             q6_k_part(q + r * t->gq, s + r * t->gs, t->x + b * 256, t->ld_q, e, &isum[2 * r], N);
         }
     }
@@ -365,4 +341,4 @@ EXO_INLINE void tile_q6_k(const exo_tile t, const int R, const int N) {
 }
 
 EXO_TILE_DRIVE_1(exo_avx2_q4_k, tile_q4_k, 2, 4, 3)
-TILE_DRIVE_PAIRED(exo_avx2_q6_k, tile_q6_k, 1, 4, 3)
+TILE_DRIVE_PAIRED(exo_avx2_q6_k, tile_q6_k, 2, 4, 3)
