@@ -253,7 +253,7 @@ foreach(sim raft cluster)
 endforeach()
 add_test(NAME sim_seeds COMMAND raft_sim --seeds 1000)
 add_test(NAME sim_planted_bugs COMMAND raft_sim --plants --seeds 10000)
-add_test(NAME sim_clusters COMMAND cluster_sim --seeds 200)
+add_test(NAME sim_clusters COMMAND cluster_sim --seeds 120)
 add_test(NAME sim_clusters_planted_bugs COMMAND tests/sim/plants.sh $<TARGET_FILE:cluster_sim>
     WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 add_test(NAME sim_regressions COMMAND tests/sim/regressions.sh $<TARGET_FILE:cluster_sim>

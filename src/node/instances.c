@@ -7,13 +7,14 @@
  *
  *   EXO_MSG_INSTANCE   {"op": "create",  "instance", "model_id", "epoch", "min_nodes",
  *                       "fingerprint", "settings": {...}, "shards": [...]}   owner to participants
- *                      {"op": "loaded",  "instance", "stage", bytes, pages, device,
+ *                      {"op": "loaded",  "instance", "epoch", "stage", bytes, pages, device,
  *                       "has_classes"}                                       participant to owner
  *                      {"op": "connect", "instance", "n_pages"}              owner to participants
  *                      {"op": "ready",   the same; again when its device failed and the CPU of
  *                                        its node took over}                 participant to owner
  *                      {"op": "stats",   "instance", "stage", counters}      participant to owner
- *                      {"op": "failed",  "instance", "stage", "reason"}      participant to owner
+ *                      {"op": "failed",  "instance", "epoch", "stage", "reason"}
+ *                                                                            participant to owner
  *                      {"op": "delete",  "instance", "reason"}               owner to participants
  */
 #define _DEFAULT_SOURCE
@@ -136,8 +137,8 @@ static void fail(exo_instance *i, const char *reason) {
     exo_node *n = i->node;
     if (!exo_instance_is_owned(i)) {
         send_to(n, i->owner,
-                json_pack("{s:s, s:s, s:i, s:s}", "op", "failed", "instance", i->id, "stage",
-                          (int)i->my_stage, "reason", reason));
+                json_pack("{s:s, s:s, s:i, s:i, s:s}", "op", "failed", "instance", i->id, "epoch",
+                          (int)i->epoch, "stage", (int)i->my_stage, "reason", reason));
     }
     exo_instances_end(n, i, reason);
 }
@@ -147,6 +148,7 @@ static void fail(exo_instance *i, const char *reason) {
 typedef struct {
     exo_loop_call call;
     char instance[EXO_INSTANCE_ID_BYTES];
+    uint32_t epoch;
     exo_worker_report report;
 } report_call;
 
@@ -154,7 +156,7 @@ static void on_report(exo_node *n, exo_loop_call *c) {
     report_call *rc = (report_call *)c;
     exo_instance *i = exo_instances_find(n, rc->instance);
     const exo_worker_report *r = &rc->report;
-    if (i == NULL) goto done;
+    if (i == NULL || i->epoch != rc->epoch) goto done; /* it was placed anew meanwhile */
     if (r->event == EXO_WORKER_FAILED) {
         fail(i, r->message);
         goto done;
@@ -173,12 +175,12 @@ static void on_report(exo_node *n, exo_loop_call *c) {
         if (r->event == EXO_WORKER_MOVED) n->record_changed = true;
     } else {
         send_to(n, i->owner,
-                json_pack("{s:s, s:s, s:i, s:I, s:I, s:i, s:b, s:s, s:s}", "op",
-                          s->ready ? "ready" : "loaded", "instance", i->id, "stage",
-                          (int)i->my_stage, "weight_bytes", (json_int_t)s->weight_bytes, "kv_bytes",
-                          (json_int_t)s->kv_bytes, "n_pages", (int)s->n_pages, "has_classes",
-                          (int)s->has_classes, "device_id", s->place.device_id, "reason",
-                          s->reason));
+                json_pack("{s:s, s:s, s:i, s:i, s:I, s:I, s:i, s:b, s:s, s:s}", "op",
+                          s->ready ? "ready" : "loaded", "instance", i->id, "epoch", (int)i->epoch,
+                          "stage", (int)i->my_stage, "weight_bytes", (json_int_t)s->weight_bytes,
+                          "kv_bytes", (json_int_t)s->kv_bytes, "n_pages", (int)s->n_pages,
+                          "has_classes", (int)s->has_classes, "device_id", s->place.device_id,
+                          "reason", s->reason));
     }
 done:
     exo_free(rc);
@@ -186,11 +188,12 @@ done:
 
 /* COMPUTE. */
 static void post_report(void *ud, const exo_worker_report *r) {
-    exo_instance *i = ud; /* outlives its worker; id and node never change */
+    exo_instance *i = ud; /* outlives its worker; id, epoch and node never change */
     report_call *rc = exo_calloc(1, sizeof *rc);
     if (rc == NULL) return; /* the placement's deadline ends it */
     rc->call.run = on_report;
     memcpy(rc->instance, i->id, sizeof rc->instance);
+    rc->epoch = i->epoch;
     rc->report = *r;
     exo_node_post(i->node, &rc->call);
 }
@@ -574,11 +577,13 @@ void exo_instances_on_message(exo_node *n, exo_peer *from, const json_t *m) {
         if (i != NULL && !make_way(i, from, m)) return; /* told twice */
         if (exo_instances_join(n, from->node_id, m, &err) == EXO_OK) return;
         send_to(n, from->node_id,
-                json_pack("{s:s, s:s, s:i, s:s}", "op", "failed", "instance", id, "stage", -1,
-                          "reason", err.message));
+                json_pack("{s:s, s:s, s:O*, s:i, s:s}", "op", "failed", "instance", id, "epoch",
+                          json_object_get(m, "epoch"), "stage", -1, "reason", err.message));
         return;
     }
-    if (i == NULL) return; /* it ended meanwhile */
+    if (i == NULL) return;                             /* it ended meanwhile */
+    const json_t *epoch = json_object_get(m, "epoch"); /* none: from a node of an older version */
+    if (epoch != NULL && json_integer_value(epoch) != i->epoch) return; /* of an earlier plan */
     const char *reason = json_string_value(json_object_get(m, "reason"));
     if (exo_instance_is_owned(i)) {
         if (strcmp(op, "failed") == 0) {

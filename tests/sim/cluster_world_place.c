@@ -67,6 +67,7 @@ static void tell_owner(cworld *w, const sim_instance *i, word_kind kind) {
     sim_word m = {.kind = kind,
                   .from = i->node,
                   .to = i->owner,
+                  .instance_epoch = i->epoch,
                   .stage = i->my_stage,
                   .n_pages = i->n_pages[i->my_stage]};
     memcpy(m.instance, i->id, sizeof m.instance);
@@ -232,7 +233,7 @@ static void join(cworld *w, const sim_word *m) {
 
 static void on_report(cworld *w, const sim_word *m) {
     sim_instance *i = place_find(w, m->to, m->instance);
-    if (i == NULL) return;
+    if (i == NULL || i->epoch != m->instance_epoch) return;
     if (m->kind == WORD_REPORT_FAILED) {
         place_fail(w, i);
         return;
@@ -272,6 +273,7 @@ void place_on_word(cworld *w, const sim_word *m) {
     sim_instance *i = place_find(w, m->to, m->instance);
     if (i == NULL) return; /* it ended meanwhile */
     if (is_owned(i)) {
+        if (m->instance_epoch != i->epoch) return; /* of an earlier plan */
         if (m->kind == WORD_FAILED) {
             place_end(w, i);
         } else {

@@ -259,7 +259,10 @@ void stage_start(cworld *w, sim_instance *i) {
 }
 
 static void report(cworld *w, const sim_instance *i, word_kind kind) {
-    sim_word m = {.kind = kind, .to = i->node, .n_pages = i->n_pages[i->my_stage]};
+    sim_word m = {.kind = kind,
+                  .to = i->node,
+                  .instance_epoch = i->epoch,
+                  .n_pages = i->n_pages[i->my_stage]};
     memcpy(m.instance, i->id, sizeof m.instance);
     word_to_loop(w, &m);
 }

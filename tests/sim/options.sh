@@ -39,4 +39,5 @@ helps() {
 helps "$1"
 helps "$2"
 "$1" --seed 1 --nodes 2-3 >/dev/null || failed=1
+"$1" --peace --nodes 12 --ms 40000 | grep -q "every rule held" || failed=1
 exit $failed

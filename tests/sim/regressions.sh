@@ -15,3 +15,5 @@ once() {
 once an-instance-whose-owner-is-elsewhere-is-brought-along --seed 12 --nodes 5-50
 once an-event-that-an-earlier-life-overtook-is-not-acknowledged --seed 10
 once damage-that-was-found-is-not-forgotten-in-a-crash --seed 1489
+once a-participant-that-loses-a-node-tells-the-owner --seed 1094
+once another-owners-plan-takes-the-place-of-the-one-before --seed 434
