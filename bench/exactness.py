@@ -59,7 +59,7 @@ def ways_of_one(exo: str, root: Path, model: str) -> Iterator[tuple[str, Hash]]:
     for chunk in ("1", "7", "32", "512"):
         yield f"chunks of {chunk}", run("--chunk", chunk)
     yield "among 7 others", run(company=7)
-    for isa in ("avx2", "avx512"):
+    for isa in ("avx2", "avxvnni", "avx512"):
         yield isa, run(EXO_CPU_ISA=isa)
 
 

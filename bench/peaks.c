@@ -8,6 +8,7 @@
  * multiply-adds.  Each with one thread and with two; best of several runs of MS (default 100). */
 #include "base/clock.h"
 #include "compute/cpu/bandwidth.h"
+#include "compute/cpu/cpu_info.h"
 #include "compute/cpu/pool.h"
 
 #include <stdio.h>
@@ -22,6 +23,7 @@
 #define EACH(OP) OP(0) OP(1) OP(2) OP(3) OP(4) OP(5) OP(6) OP(7) OP(8) OP(9) OP(10) OP(11)
 
 #define VNNI(i)    __asm__ volatile("vpdpbusd %1, %1, %0" : "+v"(acc[i]) : "v"(x));
+#define VNNI256(i) __asm__ volatile("%{vex%} vpdpbusd %1, %1, %0" : "+x"(acc[i]) : "x"(x));
 #define FMA512(i)  __asm__ volatile("vfmadd231ps %1, %1, %0" : "+v"(acc[i]) : "v"(x));
 #define MADDUBS(i) __asm__ volatile("vpmaddubsw %1, %1, %0" : "=x"(acc[i]) : "x"(x));
 #define FMA256(i)  __asm__ volatile("vfmadd231ps %1, %1, %0" : "+x"(acc[i]) : "x"(x));
@@ -31,6 +33,13 @@ __attribute__((target("avx512f,avx512vnni"))) static void vnni(void *ud, uint32_
     __m512i acc[CHAINS] = {0}, x = _mm512_setzero_si512();
     for (int n = 0; n < ROUNDS; n++) {
         EACH(VNNI)
+    }
+}
+__attribute__((target("avx2"))) static void vnni256(void *ud, uint32_t thread) {
+    (void)ud, (void)thread;
+    __m256i acc[CHAINS] = {0}, x = _mm256_setzero_si256();
+    for (int n = 0; n < ROUNDS; n++) {
+        EACH(VNNI256)
     }
 }
 __attribute__((target("avx512f"))) static void fma512(void *ud, uint32_t thread) {
@@ -68,6 +77,7 @@ static void choose(loop *int8, loop *f32) {
     const double calls = (double)ROUNDS * CHAINS;
     if (__builtin_cpu_supports("avx2")) *int8 = (loop){maddubs, calls * 64};
     if (__builtin_cpu_supports("fma")) *f32 = (loop){fma256, calls * 16};
+    if (exo_cpu_has_avxvnni()) *int8 = (loop){vnni256, calls * 64};
     if (__builtin_cpu_supports("avx512vnni")) *int8 = (loop){vnni, calls * 128};
     if (__builtin_cpu_supports("avx512f")) *f32 = (loop){fma512, calls * 32};
 #endif

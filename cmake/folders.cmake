@@ -1,9 +1,9 @@
 # exo_folder(NAME LINK libs...): src/NAME/**/*.c without tests becomes the static library exo_NAME.
-# Files named *_avx2.c, *_avx512.c, *_neon.c are kernels for one instruction set (exo_kernels).
+# Files named *_avx2.c, *_avxvnni.c, *_avx512.c, *_neon.c are kernels for one instruction set (exo_kernels).
 function(exo_folder name)
     cmake_parse_arguments(F "" "" "LINK" ${ARGN})
     file(GLOB_RECURSE sources CONFIGURE_DEPENDS src/${name}/*.c)
-    list(FILTER sources EXCLUDE REGEX "_test\\.c$|_(avx2|avx512|neon)\\.c$")
+    list(FILTER sources EXCLUDE REGEX "_test\\.c$|_(avx2|avxvnni|avx512|neon)\\.c$")
     if(NOT EXO_VULKAN)
         list(FILTER sources EXCLUDE REGEX "${EXO_VULKAN_SOURCES}")
     endif()
@@ -33,17 +33,23 @@ function(exo_kernels target)
     endif()
     if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
         file(GLOB avx2 CONFIGURE_DEPENDS src/compute/cpu/*_avx2.c)
+        file(GLOB avxvnni CONFIGURE_DEPENDS src/compute/cpu/*_avxvnni.c)
         file(GLOB avx512 CONFIGURE_DEPENDS src/compute/cpu/*_avx512.c)
         set_source_files_properties(${avx2} PROPERTIES COMPILE_OPTIONS "-O2;-mavx2;-mfma;-mf16c;${plain}")
+        set_source_files_properties(${avxvnni} PROPERTIES COMPILE_OPTIONS
+            "-O2;-mavx2;-mfma;-mf16c;-mavxvnni;${plain}")
         set_source_files_properties(${avx512} PROPERTIES COMPILE_OPTIONS
             "-O2;-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512vnni;-mfma;-mf16c;${plain}")
-        target_sources(${target} PRIVATE ${avx2} ${avx512})
+        target_sources(${target} PRIVATE ${avx2} ${avxvnni} ${avx512})
     elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
         file(GLOB neon CONFIGURE_DEPENDS src/compute/cpu/*_neon.c)
         file(GLOB dotprod CONFIGURE_DEPENDS src/compute/cpu/*_dotprod_neon.c)
+        file(GLOB i8mm CONFIGURE_DEPENDS src/compute/cpu/*_i8mm_neon.c)
         set_source_files_properties(${neon} PROPERTIES COMPILE_OPTIONS "-O2;-march=armv8-a;${plain}")
         set_source_files_properties(${dotprod} PROPERTIES COMPILE_OPTIONS
             "-O2;-march=armv8.2-a+dotprod;${plain}")
+        set_source_files_properties(${i8mm} PROPERTIES COMPILE_OPTIONS
+            "-O2;-march=armv8.2-a+dotprod+i8mm;${plain}")
         target_sources(${target} PRIVATE ${neon})
     endif()
     # The plain C references must round as the vector files do: every fused step is an explicit fmaf,

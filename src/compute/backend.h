@@ -46,7 +46,7 @@ typedef struct {
 
 typedef struct {
     uint32_t n_threads; /* 0 = one per core this process may use; CPU only */
-    const char *isa;    /* NULL = best; "reference", "avx2", "avx512", "neon"; CPU only */
+    const char *isa;    /* NULL = best; "reference", "avx2", "neon" (kernels.h); CPU only */
     bool spin;          /* threads spin briefly between operations of a running plan; then a step
                          * of few rows has no more of them than there are cores */
 } exo_device_desc;

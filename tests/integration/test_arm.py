@@ -15,7 +15,7 @@ from conftest import EXO, KEY, ROOT, Process, free_port, wait_until
 
 QEMU = ["qemu-aarch64-static", "-L", str(ROOT / "build" / "aarch64-root")]
 ARM = str(ROOT / "build" / "aarch64" / "exo")
-PROCESSORS = {"max": "neon-dotprod", "cortex-a53": "neon"}  # qemu's name, exo's instruction set
+PROCESSORS = {"max": "neon-i8mm", "cortex-a53": "neon"}  # qemu's name, exo's instruction set
 
 
 def arm(processor: str = "max") -> list[str]:

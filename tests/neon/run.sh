@@ -15,7 +15,7 @@ common="src/base/mem.c src/base/log.c src/base/error.c src/base/clock.c src/base
     src/compute/backend.c src/compute/dtype.c src/compute/blocks.c src/compute/blocks_codes.c
     src/compute/dmath.c src/compute/packed.c src/compute/plan_check.c"
 for f in src/compute/cpu/*.c; do
-    case $f in *_test.c | *_avx2.c | *_avx512.c | *_neon.c) ;; *) common="$common $f" ;; esac
+    case $f in *_test.c | *_avx2.c | *_avxvnni.c | *_avx512.c | *_neon.c) ;; *) common="$common $f" ;; esac
 done
 
 # build NAME COMPILER KERNEL_FILE:FLAGS...
@@ -37,8 +37,11 @@ build() {
 build arm64 aarch64-linux-gnu-gcc \
     "ops_neon.c:-march=armv8-a" "matmul_neon.c:-march=armv8-a" "unpacked_neon.c:-march=armv8-a" \
     "matmul_dotprod_neon.c:-march=armv8.2-a+dotprod" \
-    "unpacked_dotprod_neon.c:-march=armv8.2-a+dotprod"
-qemu-aarch64-static -cpu max "$out/bits-arm64" > "$out/arm64.txt" &
+    "unpacked_dotprod_neon.c:-march=armv8.2-a+dotprod" \
+    "matmul_i8mm_neon.c:-march=armv8.2-a+dotprod+i8mm" \
+    "unpacked_i8mm_neon.c:-march=armv8.2-a+dotprod+i8mm"
+# What needs no instruction of a newer processor runs on the older one only.
+qemu-aarch64-static -cpu max "$out/bits-arm64" neon-i8mm neon-dotprod > "$out/arm64.txt" &
 with_dotprod=$!
 qemu-aarch64-static -cpu cortex-a53 "$out/bits-arm64" > "$out/arm64-plain.txt" &
 without=$!
@@ -48,7 +51,9 @@ x86_64)
     avx512="-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mfma -mf16c"
     build native "${CC:-cc}" "ops_avx2.c:$avx2" "matmul_avx2.c:$avx2" "kquants_avx2.c:$avx2" \
         "unpacked_avx2.c:$avx2" "unpacked_one_avx2.c:$avx2" "unpacked_avx512.c:$avx512" \
-        "ops_avx512.c:$avx512" "matmul_avx512.c:$avx512" "kquants_avx512.c:$avx512"
+        "ops_avx512.c:$avx512" "matmul_avx512.c:$avx512" "kquants_avx512.c:$avx512" \
+        "matmul_avxvnni.c:$avx2 -mavxvnni" "kquants_avxvnni.c:$avx2 -mavxvnni" \
+        "unpacked_avxvnni.c:$avx2 -mavxvnni"
     "$out/bits-native" > "$out/native.txt"
     ;;
 *) : > "$out/native.txt" ;;
@@ -58,11 +63,13 @@ wait "$without"
 
 cat "$out/native.txt" "$out/arm64.txt" "$out/arm64-plain.txt" > "$out/all.txt"
 awk '{ print $3 }' "$out/all.txt" | sort | uniq -c
-grep -q ' neon-dotprod$' "$out/arm64.txt" || { echo "the dot product kernels did not run"; exit 1; }
-if grep -q ' neon-dotprod$' "$out/arm64-plain.txt"; then
-    echo "dot product kernels were chosen on a processor without them"
-    exit 1
-fi
+for kernels in neon-i8mm neon-dotprod; do
+    grep -q " $kernels\$" "$out/arm64.txt" || { echo "the $kernels kernels did not run"; exit 1; }
+    if grep -q " $kernels\$" "$out/arm64-plain.txt"; then
+        echo "$kernels kernels were chosen on a processor without them"
+        exit 1
+    fi
+done
 different=$(awk '{ print $1, $2 }' "$out/all.txt" | sort -u | awk '{ print $1 }' | uniq -d)
 if [ -n "$different" ]; then
     echo "different bits:"

@@ -23,14 +23,11 @@ static uint64_t available_memory(void) {
 
 bool exo_cpu_has_dotprod(void) { return read_number("hw.optional.arm.FEAT_DotProd") != 0; }
 
-uint32_t exo_cpu_wanted(void) { return 0; }
-
-bool exo_cpu_pin(uint32_t i) {
-    (void)i;
-    return false;
+bool exo_cpu_has_i8mm(void) {
+    return exo_cpu_has_dotprod() && read_number("hw.optional.arm.FEAT_I8MM") != 0;
 }
 
-uint32_t exo_cpu_usable(void) { return (uint32_t)read_number("hw.activecpu"); }
+uint32_t exo_cpu_wanted(void) { return 0; }
 
 void exo_cpu_info(exo_device_info *out) {
     size_t n = sizeof out->name;

@@ -10,8 +10,10 @@
 static const exo_cpu_kernels *const tables[] = {
 #if defined(__x86_64__)
     &exo_kernels_avx512,
+    &exo_kernels_avxvnni,
     &exo_kernels_avx2,
 #elif defined(__aarch64__)
+    &exo_kernels_neon_i8mm,
     &exo_kernels_neon_dotprod,
     &exo_kernels_neon,
 #endif
@@ -23,7 +25,7 @@ const exo_cpu_kernels *const *exo_kernels_all(size_t *n) {
     return tables;
 }
 
-/* "neon" names every table of NEON: "neon" and "neon-plain". */
+/* "neon" names every table of NEON: "neon-i8mm", "neon-dotprod" and "neon-plain". */
 static bool is_named(const exo_cpu_kernels *k, const char *isa) {
     size_t n = strlen(isa);
     return strncmp(k->isa, isa, n) == 0 && (k->isa[n] == '\0' || k->isa[n] == '-');

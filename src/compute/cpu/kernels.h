@@ -94,7 +94,7 @@ typedef struct {
 /* Functions that return bool give false when an input is not finite.  gelu_mul's up may be NULL:
  * no gate. */
 typedef struct {
-    const char *isa;    /* "reference", "avx2", "avx512", "neon", "neon-plain": for desc.isa */
+    const char *isa;    /* "avx2", "avxvnni", "neon-dotprod" and the like: for desc.isa */
     const char *driver; /* what people see: "avx512-vnni" */
     bool (*runs_here)(void);
     void (*matmul[EXO_DTYPE_LIMIT])(const exo_matmul_task *t);
@@ -116,9 +116,9 @@ typedef struct {
 
 extern const exo_cpu_kernels exo_kernels_reference;
 #if defined(__x86_64__)
-extern const exo_cpu_kernels exo_kernels_avx2, exo_kernels_avx512;
+extern const exo_cpu_kernels exo_kernels_avx2, exo_kernels_avxvnni, exo_kernels_avx512;
 #elif defined(__aarch64__)
-extern const exo_cpu_kernels exo_kernels_neon, exo_kernels_neon_dotprod;
+extern const exo_cpu_kernels exo_kernels_neon, exo_kernels_neon_dotprod, exo_kernels_neon_i8mm;
 #endif
 
 /* The types without a kernel of their own share one (unpacked.h): entries of a table. */

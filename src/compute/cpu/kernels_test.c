@@ -9,18 +9,25 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 
 #include <cmocka.h>
 
 #define MAX_N 66 /* columns: from 64 on every type takes its way for many, if it has one */
 
-/* Calls fn with every other table that runs here; says so when there is none. */
+/* Every table that runs here; EXO_TEST_ISA: only the one of that name. */
+static bool is_tested(const exo_cpu_kernels *k) {
+    const char *only = getenv("EXO_TEST_ISA");
+    return k->runs_here() && (only == NULL || strcmp(only, k->isa) == 0);
+}
+
+/* Calls fn with each of them but the reference; says so when there is none. */
 static void each_table(void (*fn)(const exo_cpu_kernels *k)) {
     size_t n, tested = 0;
     const exo_cpu_kernels *const *all = exo_kernels_all(&n);
     for (size_t i = 0; i < n; i++) {
-        if (all[i] == &exo_kernels_reference || !all[i]->runs_here()) continue;
+        if (all[i] == &exo_kernels_reference || !is_tested(all[i])) continue;
         fn(all[i]);
         tested++;
     }
@@ -289,7 +296,7 @@ static void check_shape(exo_pool *pool, exo_dtype type, uint32_t rows, uint32_t 
     size_t n;
     const exo_cpu_kernels *const *all = exo_kernels_all(&n);
     for (size_t i = 0; i < n; i++) {
-        if (all[i] == &exo_kernels_reference || !all[i]->runs_here()) continue;
+        if (all[i] == &exo_kernels_reference || !is_tested(all[i])) continue;
         for (size_t c = 0; c < sizeof columns / sizeof columns[0]; c++) {
             check_product(all[i], w, &a.act, columns[c], want, got);
         }
@@ -347,7 +354,7 @@ static void check_fill(exo_pool *pool, exo_dtype type, int fill) {
     size_t n;
     const exo_cpu_kernels *const *all = exo_kernels_all(&n);
     for (size_t k = 0; k < n; k++) {
-        if (all[k]->runs_here()) check_product(all[k], w, &a.act, MAX_N, want, got);
+        if (is_tested(all[k])) check_product(all[k], w, &a.act, MAX_N, want, got);
     }
     free_act(&a, MAX_N);
     exo_weight_free(w);
@@ -485,7 +492,7 @@ static void check_heads(const heads *h, const uint32_t *pos, uint32_t n_rows) {
     size_t n;
     const exo_cpu_kernels *const *all = exo_kernels_all(&n);
     for (size_t i = 0; i < n; i++) {
-        if (!all[i]->runs_here()) continue;
+        if (!is_tested(all[i])) continue;
         for (rows.step = 0; rows.step < 3; rows.step += 2) {
             memset(got, 0x55, n_out * sizeof(float));
             run_attention(all[i], h, &pool, q, got, &rows);

@@ -6,7 +6,7 @@
  * taken two sub-blocks at a time (exo_sum32_at). */
 #include "compute/cpu/matmul_x86.h"
 
-#include "compute/cpu/tile_avx2.h"
+#include "compute/cpu/q4_k_avx2.h"
 
 #define MAX_H 8 /* registers of 8 rows: two a group */
 #define MAX_N 4
@@ -49,37 +49,6 @@ EXO_INLINE __m256i signed_byte_twice(__m256i v, const int j) {
 }
 
 /* ---- Q4_K ---- */
-
-typedef struct {
-    __m256i scale[2], min[2]; /* bytes of 32-bit lanes: sub-blocks 0-3 and 4-7 */
-} q4_k_scales;
-
-EXO_INLINE q4_k_scales q4_k_unpack(const uint8_t *s) {
-    const __m256i m6 = _mm256_set1_epi8(0x3F), m4 = _mm256_set1_epi8(0x0F);
-    const __m256i top = _mm256_set1_epi8(0x30);
-    __m256i w0 = load(s), w1 = load(s + 64), w2 = load(s + 128);
-    q4_k_scales u;
-    u.scale[0] = _mm256_and_si256(w0, m6);
-    u.min[0] = _mm256_and_si256(w1, m6);
-    u.scale[1] =
-        _mm256_or_si256(_mm256_and_si256(w2, m4), _mm256_and_si256(_mm256_srli_epi32(w0, 2), top));
-    u.min[1] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi32(w2, 4), m4),
-                               _mm256_and_si256(_mm256_srli_epi32(w1, 2), top));
-    return u;
-}
-
-/* sum m_j * sum_j over the 8 sub-blocks. */
-EXO_INLINE __m256i q4_k_minima(const q4_k_scales *u, const int16_t *sums) {
-    const __m256i even = _mm256_set1_epi32(0x00FF00FF);
-    __m256i m = _mm256_setzero_si256();
-    EXO_UNROLL for (int h = 0; h < 2; h++) {
-        __m256i e = _mm256_and_si256(u->min[h], even);
-        __m256i o = _mm256_and_si256(_mm256_srli_epi32(u->min[h], 8), even);
-        m = _mm256_add_epi32(m, _mm256_madd_epi16(e, spread4(sums + h * 4)));
-        m = _mm256_add_epi32(m, _mm256_madd_epi16(o, spread4(sums + h * 4 + 2)));
-    }
-    return m;
-}
 
 /* isum[h] += sum sc_j * dot_j of sub-blocks 2p (j 0) and 2p + 1 (j 1), for both halves of a group;
  * q and x at the pair.  Each column's sums of a sub-block are eight pair sums of at most
@@ -135,19 +104,6 @@ EXO_INLINE void q4_k_pair_1(const exo_tile *t, const uint8_t *q, const int8_t *x
     }
 }
 
-/* The sub-blocks' sums of one half of a group, times their block's scales, added to f (N). */
-EXO_INLINE void q4_k_add(const uint8_t *s, const int h, const exo_tile *t, uint32_t b,
-                         const q4_k_scales *u, const __m256i isum[MAX_N], __m256 f[MAX_N],
-                         const int N) {
-    __m256 dw = load_f16(s + h * 16), dmin = load_f16(s + 32 + h * 16);
-    EXO_UNROLL for (int k = 0; k < N; k++) {
-        __m256 dx = _mm256_set1_ps(t->d[k * t->ld_d + b]);
-        __m256i m = q4_k_minima(u, t->sums + (k * t->ld_d + b) * EXO_Q256_SUMS);
-        f[k] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(isum[k]), _mm256_mul_ps(dw, dx), f[k]);
-        f[k] = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(m), _mm256_mul_ps(dmin, dx), f[k]);
-    }
-}
-
 /* One super-block of R groups. */
 EXO_INLINE void q4_k_block(const exo_tile *t, uint32_t b, __m256 f[MAX_H][MAX_N], const int R,
                            const int N) {
@@ -162,8 +118,9 @@ EXO_INLINE void q4_k_block(const exo_tile *t, uint32_t b, __m256 f[MAX_H][MAX_N]
         const __m128i at = _mm_cvtsi32_si128(p % 2 * 16);
         const int8_t *x = t->x + b * 256 + p * 64;
         __m256i word[MAX_H];
-        EXO_UNROLL for (int h = 0; h < 2 * R; h++) word[h] =
-            _mm256_srl_epi32(u[h].scale[p / 2], at);
+        EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
+            word[h] = _mm256_srl_epi32(u[h].scale[p / 2], at);
+        }
         if (N == 1) q4_k_pair_1(t, q + p * 512, x, word, isum, R);
         EXO_UNROLL for (int r = 0; r < R && N > 1; r++) {
             q4_k_dots(q + r * t->gq + p * 512, x, t->ld_q, &word[2 * r], &isum[2 * r], N);
@@ -349,7 +306,7 @@ EXO_INLINE void q6_k_block_1(const exo_tile *t, uint32_t b, __m256i isum[MAX_H][
     }
 }
 
-/* One super-block of R groups, a part of each in turn, as q4_k_block has it. */
+/* One super-block of R groups. */
 EXO_INLINE void q6_k_block(const exo_tile *t, uint32_t b, __m256 f[MAX_H][MAX_N], const int R,
                            const int N) {
     const uint8_t *q = t->q + (size_t)b * 3072, *s = t->s + (size_t)b * 288;

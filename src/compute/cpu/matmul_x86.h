@@ -22,6 +22,12 @@ void exo_avx2_q4_k(const exo_matmul_task *t);
 void exo_avx2_q6_k(const exo_matmul_task *t);
 void exo_avx2_unpacked(const exo_matmul_task *t); /* EXO_UNPACKED_TYPES */
 
+void exo_avxvnni_q4_0(const exo_matmul_task *t);
+void exo_avxvnni_q8_0(const exo_matmul_task *t);
+void exo_avxvnni_q4_k(const exo_matmul_task *t);
+void exo_avxvnni_q6_k(const exo_matmul_task *t);
+void exo_avxvnni_unpacked(const exo_matmul_task *t); /* EXO_UNPACKED_TYPES */
+
 /* The product where the type and so many columns gain by it (paired_avx2.h), else false. */
 bool exo_avx2_paired(const exo_matmul_task *t);
 /* The product of one column where the type has a kernel for that (unpacked_one_avx2.c), else false.

@@ -1,18 +1,13 @@
 /* ops_avx512.c - the table of AVX-512 kernels, for processors with VNNI (Ice Lake, Zen 4, ...). */
+#include "compute/cpu/cpu_info.h"
 #include "compute/cpu/matmul_x86.h"
 #include "compute/cpu/v16_avx512.h"
 #include "compute/cpu/v16_ops_attention.h"
 
-static bool runs_here(void) {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
-}
-
 const exo_cpu_kernels exo_kernels_avx512 = {
     .isa = "avx512",
     .driver = "avx512-vnni",
-    .runs_here = runs_here,
+    .runs_here = exo_cpu_has_avx512_vnni,
     .matmul = {[EXO_F32] = exo_avx512_f32,
                [EXO_F16] = exo_avx512_f16,
                [EXO_BF16] = exo_avx512_bf16,

@@ -1,4 +1,4 @@
-/* ops_neon.c - the two tables of NEON kernels: they differ in the products only.
+/* ops_neon.c - the three tables of NEON kernels: they differ in the products only.
  *
  * Every ARM processor of 64 bits has what this file uses. */
 #include "compute/cpu/cpu_info.h"
@@ -15,8 +15,23 @@ static bool always(void) { return true; }
     .attention = v16_attention, .attention_join = v16_attention_join, .mix = v16_mix,              \
     .round_f16 = v16_round_f16_row, .read = v16_read
 
+const exo_cpu_kernels exo_kernels_neon_i8mm = {
+    .isa = "neon-i8mm",
+    .driver = "neon-i8mm",
+    .runs_here = exo_cpu_has_i8mm,
+    .matmul = {[EXO_F32] = exo_dotprod_f32,
+               [EXO_F16] = exo_dotprod_f16,
+               [EXO_BF16] = exo_dotprod_bf16,
+               [EXO_Q4_0] = exo_i8mm_q4_0,
+               [EXO_Q8_0] = exo_i8mm_q8_0,
+               [EXO_Q4_K] = exo_i8mm_q4_k,
+               [EXO_Q6_K] = exo_i8mm_q6_k,
+               EXO_UNPACKED_TYPES(exo_i8mm_unpacked)},
+    OPERATIONS,
+};
+
 const exo_cpu_kernels exo_kernels_neon_dotprod = {
-    .isa = "neon",
+    .isa = "neon-dotprod",
     .driver = "neon-dotprod",
     .runs_here = exo_cpu_has_dotprod,
     .matmul = {[EXO_F32] = exo_dotprod_f32,

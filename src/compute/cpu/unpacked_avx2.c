@@ -2,48 +2,8 @@
  *
  * vpmaddubsw multiplies unsigned by signed bytes and saturates at int16: weights lose their sign
  * to the activations, and no more pair sums are added than fit. */
+#include "compute/cpu/bv_avx2.h"
 #include "compute/cpu/matmul_x86.h"
-#include "compute/cpu/unroll.h"
-
-#include <immintrin.h>
-#include <string.h>
-
-#define BV_ROWS 8
-
-typedef __m256i bv;
-typedef __m256i iv;
-typedef __m256 fv;
-
-EXO_INLINE bv bv_load(const void *p) { return _mm256_loadu_si256(p); }
-EXO_INLINE void bv_store(void *p, bv v) { _mm256_storeu_si256(p, v); }
-EXO_INLINE bv bv_load_u16(const uint8_t *p) {
-    return _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
-}
-EXO_INLINE bv bv_load_u8(const uint8_t *p) {
-    return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
-}
-EXO_INLINE bv bv_bytes(int b) { return _mm256_set1_epi8((char)b); }
-EXO_INLINE bv bv_words(uint32_t w) { return _mm256_set1_epi32((int32_t)w); }
-EXO_INLINE bv bv_table(const int8_t t[16]) {
-    return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)t));
-}
-EXO_INLINE bv bv_and(bv a, bv b) { return _mm256_and_si256(a, b); }
-EXO_INLINE bv bv_or(bv a, bv b) { return _mm256_or_si256(a, b); }
-EXO_INLINE bv bv_sub8(bv a, bv b) { return _mm256_sub_epi8(a, b); }
-EXO_INLINE bv bv_same8(bv a, bv b) { return _mm256_cmpeq_epi8(a, b); }
-EXO_INLINE bv bv_sub32(bv a, bv b) { return _mm256_sub_epi32(a, b); }
-EXO_INLINE bv bv_shr(bv v, int n) { return _mm256_srli_epi32(v, n); }
-EXO_INLINE bv bv_shl(bv v, int n) { return _mm256_slli_epi32(v, n); }
-EXO_INLINE bv bv_sar(bv v, int n) { return _mm256_srai_epi32(v, n); }
-EXO_INLINE bv bv_pick(bv table, bv index) { return _mm256_shuffle_epi8(table, index); }
-
-EXO_INLINE iv iv_zero(void) { return _mm256_setzero_si256(); }
-
-EXO_INLINE bv spread4(const void *p) {
-    int32_t v;
-    memcpy(&v, p, sizeof v);
-    return _mm256_set1_epi32(v);
-}
 
 EXO_INLINE void bv_dot16(iv *sum, const int8_t *q, const int8_t *x, size_t ld, bv scale,
                          const int N, const int steps) {
@@ -67,18 +27,6 @@ EXO_INLINE void bv_dot16(iv *sum, const int8_t *q, const int8_t *x, size_t ld, b
 EXO_INLINE iv bv_sums(iv sum, bv min, const int16_t *x) {
     return _mm256_add_epi32(sum, _mm256_madd_epi16(min, spread4(x)));
 }
-
-EXO_INLINE fv fv_zero(void) { return _mm256_setzero_ps(); }
-EXO_INLINE fv fv_all(float x) { return _mm256_set1_ps(x); }
-EXO_INLINE fv fv_load(const float *p) { return _mm256_loadu_ps(p); }
-EXO_INLINE void fv_store(float *p, fv v) { _mm256_storeu_ps(p, v); }
-EXO_INLINE fv fv_load_f16(const uint8_t *p) {
-    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
-}
-EXO_INLINE fv fv_of(iv v) { return _mm256_cvtepi32_ps(v); }
-EXO_INLINE fv fv_scaled(fv v, float s) { return _mm256_mul_ps(v, _mm256_set1_ps(s)); }
-EXO_INLINE fv fv_fma(fv a, fv b, fv c) { return _mm256_fmadd_ps(a, b, c); }
-EXO_INLINE fv fv_fnma(fv a, fv b, fv c) { return _mm256_fnmadd_ps(a, b, c); }
 
 #include "compute/cpu/unpacked.h"
 

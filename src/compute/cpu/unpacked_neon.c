@@ -6,6 +6,7 @@ static inline int32x4_t dot4(int32x4_t acc, int8x16_t w, int8x16_t x) {
     return vaddq_s32(acc, vpaddq_s32(vpaddlq_s16(lo), vpaddlq_s16(hi)));
 }
 
+#include "compute/cpu/dot16_neon.h"
 #include "compute/cpu/unpacked_neon.h"
 
 void exo_neon_unpacked(const exo_matmul_task *t) { unpacked_matmul(t); }

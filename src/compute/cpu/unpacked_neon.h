@@ -1,7 +1,9 @@
 /* unpacked_neon.h - unpacked.h with NEON: four registers are 16 rows x 4 bytes.
  *
- * Included by unpacked_neon.c (plain ARMv8-A) and unpacked_dotprod_neon.c, which define before it
- *   dot4(acc, w, x)  acc[i] += w[4i] x[4i] + ... + w[4i+3] x[4i+3], int32 */
+ * Included by unpacked_neon.c (plain ARMv8-A), unpacked_dotprod_neon.c and unpacked_i8mm_neon.c,
+ * which define before it
+ *   dot16(dot, w, x, ld, N)  dot[k] = w . x[k * ld] of 16 elements for columns k < N, N <= 4; w:
+ * four words of 4 rows */
 #include "compute/cpu/matmul_arm.h"
 #include "compute/cpu/unroll.h"
 
@@ -47,23 +49,15 @@ EXO_INLINE bv bv_pick(bv table, bv index) { return vqtbl1q_u8(table, index); }
 
 EXO_INLINE iv iv_zero(void) { return vdupq_n_s32(0); }
 
-EXO_INLINE int8x16_t spread4(const int8_t *p) {
-    int32_t v;
-    memcpy(&v, p, sizeof v);
-    return vreinterpretq_s8_s32(vdupq_n_s32(v));
-}
-
 EXO_INLINE void bv_dot16(iv *sum, const int8_t *q, const int8_t *x, size_t ld, bv scale,
                          const int N, const int steps) {
     int8x16_t w[4];
+    iv dot[4];
     int32x4_t by = vshrq_n_s32(vreinterpretq_s32_u8(scale), 16);
     (void)steps; /* products are added as int32 */
     EXO_UNROLL for (int i = 0; i < 4; i++) w[i] = vld1q_s8(q + i * 64);
-    EXO_UNROLL for (int k = 0; k < N; k++) {
-        iv dot = vdupq_n_s32(0);
-        EXO_UNROLL for (int i = 0; i < 4; i++) dot = dot4(dot, w[i], spread4(x + k * ld + i * 4));
-        sum[k] = vmlaq_s32(sum[k], dot, by);
-    }
+    dot16(dot, w, x, ld, N);
+    EXO_UNROLL for (int k = 0; k < N; k++) sum[k] = vmlaq_s32(sum[k], dot[k], by);
 }
 
 EXO_INLINE iv bv_sums(iv sum, bv min, const int16_t *x) {
