@@ -278,7 +278,7 @@ EXO_INLINE __m512i quarters(const uint8_t *q, const int8_t *x, const __m512i sca
         const __m128i by = _mm_cvtsi32_si128(e / 2 * 4), up = _mm_cvtsi32_si128((1 - e % 2) * 8);
         __m512i v[4];
         EXO_UNROLL for (int k = 0; k < 4; k++) v[k] = _mm512_setzero_si512();
-        for (uint32_t i = 0; i < part; i += 64) ahead(q + (uint32_t)e * part + i, 1);
+        EXO_UNROLL for (uint32_t i = 0; i < part; i += 64) ahead(q + (uint32_t)e * part + i, 1);
         EXO_UNROLL for (int i = 0; i < 4; i++) {
             __m512i low = load(q + e * 256 + i * 64), high = low;
             if (third) high = _mm512_srl_epi16(load(q + 1024 + e % 2 * 256 + i * 64), by);
