@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Decoding while another process computes all the time: tokens/s per window of 100 ms.
 
-usage: bench/busy_neighbour.py [--exo build/exo] [--model FILE] [--rounds N]
+usage: bench/busy_neighbour.py [--exo build/exo] [--model FILE] [--rounds N] [--neighbours N]
+                               [--nice N] [--session]
 
 The neighbour begins in the middle of a run and ends before it does; runs with one thread and with
 two take turns.  Printed: the rate before, beside and after the neighbour, and how long after its
@@ -33,18 +34,21 @@ def now() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def run(exo: str, model: str, threads: int, tokens: int) -> dict[str, Any]:
-    """Ends of tokens, and when the neighbour began and ended."""
+def run(exo: str, model: str, threads: int, tokens: int, o: argparse.Namespace) -> dict[str, Any]:
+    """Ends of tokens, and when the neighbours began and ended."""
     bench = subprocess.Popen(
         [exo, "bench", "-m", model, "--pp", "0", "--tg", str(tokens), "--threads", str(threads),
          "--json", "--times"], stdout=subprocess.PIPE, text=True)
     time.sleep(BEFORE_S)
-    neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    busy = ["nice", "-n", str(o.nice), sys.executable, "-c", "while True: pass"]
+    neighbours = [subprocess.Popen(busy, start_new_session=o.session) for _ in range(o.neighbours)]
     begin = now()
     time.sleep(BESIDE_S)
-    neighbour.kill()
+    for n in neighbours:
+        n.kill()
     end = now()
-    neighbour.wait()
+    for n in neighbours:
+        n.wait()
     result = json.loads(bench.communicate()[0])
     return {"tokens": result["token_times_s"], "begin": begin, "end": end}
 
@@ -79,6 +83,10 @@ def main() -> int:
     p.add_argument("--exo", default="build/exo")
     p.add_argument("--model", help="default: llama-3.2-1b, q4_0, made by exo synth")
     p.add_argument("--rounds", type=int, default=2)
+    p.add_argument("--neighbours", type=int, default=1, help="busy processes at once (default 1)")
+    p.add_argument("--nice", type=int, default=0, help="their niceness (default 0)")
+    p.add_argument("--session", action="store_true", help="each in a session of its own: where "
+                   "Linux groups by sessions (autogroup), niceness counts within one only")
     o = p.parse_args()
     with tempfile.TemporaryDirectory() as root:
         model = o.model or harness.synth(o.exo, Path(root), "llama-3.2-1b", "q4_0")
@@ -86,7 +94,7 @@ def main() -> int:
         tokens = int(speed["tg_tps"] * (BEFORE_S + BESIDE_S + AFTER_S))
         print(harness.machine())
         for i in range(o.rounds):
-            one, two = (run(o.exo, model, n, tokens) for n in (1, 2))
+            one, two = (run(o.exo, model, n, tokens, o) for n in (1, 2))
             beside = rate(one["tokens"], one["begin"] + SETTLED_S, one["end"])
             before = rate(two["tokens"], two["tokens"][0], two["begin"])
             after_end = min(two["tokens"][-1], two["end"] + AFTER_S)

@@ -78,6 +78,11 @@ def measure_types(exo: str, models: Path, rows: Rows, quick: bool) -> None:
                      r["peak_read_gbps"])
             rows.add(f"{name}: decode", r["tg_tps"], "tokens/s")
             rows.add(f"{name}: prompt {pp}", r["pp_tps"], "tokens/s")
+            rows.add(f"{name}: resident memory", max(x["rss_bytes"] for x in runs) / 2**20, "MiB",
+                     "weights + KV + 128 MiB",
+                     (r["weights_bytes"] + r["kv_bytes"]) / 2**20 + 128)
+            rows.add(f"{name}: exec to the first token, best", min(
+                x["first_token_s"] for x in runs), "s")
 
 
 def ask(server: Server, model: str, tokens: int) -> float:

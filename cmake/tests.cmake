@@ -141,9 +141,12 @@ if(EXO_DAEMON)
     exo_unit_test(api)
 endif()
 include(cmake/fuzz.cmake) # the corpora, replayed
+# What no compiler here compiles.
+add_test(NAME apple_parse COMMAND ${CMAKE_SOURCE_DIR}/tests/apple/parse.sh)
+set_tests_properties(apple_parse PROPERTIES LABELS unit TIMEOUT 60 SKIP_RETURN_CODE 77)
 
 # Real processes, driven by pytest; they run the release binary unless EXO names another.
-foreach(suite cli api reasoning cluster election architectures hosts cross_device_discovery clients slow tiny pull safetensors convert mutants telemetry membership downloads own_api top partition log_faults doctor pack_cache threads)
+foreach(suite cli api reasoning cluster election architectures hosts cross_device_discovery clients slow tiny pull safetensors convert mutants telemetry membership downloads own_api top partition log_faults doctor liars pack_cache threads)
     add_test(NAME integration_${suite}
         COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/integration/test_${suite}.py
         WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
@@ -245,7 +248,7 @@ foreach(sim raft cluster)
     file(GLOB sim_sources CONFIGURE_DEPENDS tests/sim/${sim}_*.c)
     add_executable(${sim}_sim ${sim_sources} tests/sim/sim.c tests/sim/options.c)
     target_include_directories(${sim}_sim PRIVATE tests)
-    target_link_libraries(${sim}_sim PRIVATE exo_cluster)
+    target_link_libraries(${sim}_sim PRIVATE exo_cluster exo_engine)
     target_compile_options(${sim}_sim PRIVATE ${EXO_WARNINGS})
 endforeach()
 add_test(NAME sim_seeds COMMAND raft_sim --seeds 1000)

@@ -25,6 +25,9 @@
 #define WATCH_MS         50
 #define MAX_WATCHED      4096
 #define LARGE_BODY_BYTES (1u << 20) /* the parsed JSON is larger still */
+#define DRAIN_MS         500        /* for last words to be read when the server stops */
+/* 0.015 is no 0.014999999999999999: what a double surely holds of a decimal number. */
+#define NUMBERS JSON_REAL_PRECISION(15)
 
 typedef enum { REPLY_NONE, REPLY_WHOLE, REPLY_STREAM } reply_kind;
 
@@ -259,7 +262,8 @@ static void reply(exo_call *c, unsigned http_status, const char *type, const cha
 
 void exo_call_reply_json(exo_call *c, unsigned http_status, json_t *json_take) {
     exo_buf text = {0};
-    char *line = json_take != NULL ? json_dumps(json_take, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+    char *line =
+        json_take != NULL ? json_dumps(json_take, JSON_COMPACT | JSON_ENCODE_ANY | NUMBERS) : NULL;
     json_decref(json_take);
     if (line != NULL) exo_buf_printf(&text, "%s\n", line);
     bool good = line != NULL && exo_buf_ok(&text);
@@ -353,7 +357,7 @@ size_t exo_call_unread_bytes(exo_call *c) {
 }
 
 void exo_call_send_json(exo_call *c, json_t *json_take) {
-    char *text = json_take != NULL ? json_dumps(json_take, JSON_COMPACT) : NULL;
+    char *text = json_take != NULL ? json_dumps(json_take, JSON_COMPACT | NUMBERS) : NULL;
     json_decref(json_take);
     send_bytes(c, "data: ", text != NULL ? text : "{}", "\n\n");
     free(text);
@@ -465,7 +469,24 @@ exo_status exo_calls_create(exo_node *node, exo_calls **out, exo_error *err) {
     return EXO_OK;
 }
 
+/* Some reply is complete and its client has not read it all. */
+static bool has_last_words(exo_calls *all) {
+    bool any = false;
+    exo_lock_take(all->lock);
+    for (const exo_call *c = all->waiting; c != NULL && !any; c = c->next) {
+        any = !c->gone && (c->ended || c->kind == REPLY_WHOLE);
+    }
+    exo_lock_give(all->lock);
+    return any;
+}
+
+static void drain(exo_calls *all) {
+    uint64_t deadline = exo_now_ms() + DRAIN_MS;
+    while (has_last_words(all) && exo_now_ms() < deadline) poll(NULL, 0, 5);
+}
+
 void exo_calls_shut(exo_calls *c) {
+    drain(c);
     atomic_store(&c->stop, true);
     pthread_join(c->watcher, NULL);
     exo_lock_take(c->lock);

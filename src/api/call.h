@@ -19,7 +19,8 @@ typedef struct exo_call exo_call;
 typedef struct exo_calls exo_calls; /* all calls that wait, and the thread that watches them */
 
 exo_status exo_calls_create(exo_node *node, exo_calls **out, exo_error *err);
-/* Stops the watcher and resumes what waits, so that the server can stop. */
+/* Gives replies that are complete half a second to be read, then stops the watcher and resumes what
+ * waits, so that the server can stop. */
 void exo_calls_shut(exo_calls *c);
 /* Freed once the node has let go of the last call too.  NULL is allowed. */
 void exo_calls_destroy(exo_calls *c);

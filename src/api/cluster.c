@@ -48,7 +48,8 @@ void exo_cluster_state(exo_call *c) {
 static json_t *step_into(json_t *at, const char **path) {
     if (json_is_array(at)) {
         size_t n = strspn(*path, "0123456789");
-        if (n == 0 || n > 9 || ((*path)[n] != '/' && (*path)[n] != '\0')) return NULL;
+        bool padded = n > 1 && **path == '0';
+        if (n == 0 || n > 9 || padded || ((*path)[n] != '/' && (*path)[n] != '\0')) return NULL;
         size_t i = strtoul(*path, NULL, 10);
         *path += n;
         return json_array_get(at, i);

@@ -40,6 +40,7 @@ typedef struct {
 static const route routes[] = {
     {"GET", "/health", exo_cluster_health, NULL},
     {"GET", "/state", exo_cluster_state, NULL},
+    {"GET", "/state/", exo_cluster_state, NULL},
     {"GET", "/state/", NULL, exo_cluster_state_part},
     {"GET", "/node_id", exo_cluster_node_id, NULL},
     {"GET", "/events", exo_events_get, NULL},
@@ -64,13 +65,22 @@ static bool path_fits(const route *r, const char *url) {
     return strncmp(r->path, url, n) == 0 && url[n] != '\0';
 }
 
+/* A path with routes of its own is no other route's tail: /instance/await is no instance. */
+static bool has_own_route(const char *url) {
+    for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
+        if (routes[i].run != NULL && path_fits(&routes[i], url)) return true;
+    }
+    return false;
+}
+
 static void dispatch(exo_call *c, const char *method, const char *url) {
     if (strcmp(method, "HEAD") == 0) method = "GET";
     exo_error err;
     char allowed[32] = "";
+    bool own = has_own_route(url);
     for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
         const route *r = &routes[i];
-        if (!path_fits(r, url)) continue;
+        if ((own && r->run == NULL) || !path_fits(r, url)) continue;
         if (strcmp(r->method, method) != 0) {
             size_t n = strlen(allowed);
             bool told = strstr(allowed, r->method) != NULL;
@@ -200,8 +210,9 @@ static exo_status listen_on(const exo_api_desc *d, int *out, uint16_t *port, exo
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (bind(fd, &a.any, n) != 0 || listen(fd, 128) != 0 || getsockname(fd, &a.any, &n) != 0) {
         bool in_use = errno == EADDRINUSE;
-        exo_error_set(err, EXO_EIO, "cannot listen on %s port %u: %s%s", d->addr, d->port,
-                      strerror(errno), in_use ? "; choose another port" : "");
+        exo_error_set(err, EXO_EIO, "cannot listen on %s port %u: %s%s%s", d->addr, d->port,
+                      strerror(errno), in_use ? "; choose another port for the API with " : "",
+                      in_use ? d->port_option : "");
         close(fd);
         return EXO_EIO;
     }

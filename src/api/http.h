@@ -15,7 +15,8 @@ typedef struct {
     exo_node *node;   /* borrowed until stop */
     const char *addr; /* loopback only: "127.0.0.1", "::1"; others are refused until keys exist */
     uint16_t port;    /* 0 = any */
-    size_t max_body_bytes; /* 0 = 8 MiB */
+    const char *port_option; /* what sets it, for who reads that it is in use */
+    size_t max_body_bytes;   /* 0 = 8 MiB */
 } exo_api_desc;
 
 exo_status exo_api_start(const exo_api_desc *d, exo_api **out,

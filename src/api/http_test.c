@@ -187,6 +187,9 @@ static void test_routes(void **ud) {
     assert_replies("GET", "/v1/models/" TEST_MODEL, "", 200, "\"object\":\"model\"");
     assert_replies("GET", "/v1/models/no-such", "", 404, "no-such");
     assert_replies("GET", "/v1/models?x=1", "", 200, "\"list\"");
+    assert_replies("GET", "/state/", "", 200, exo_node_id(node.node));
+    assert_replies("GET", "/state/links", "", 200, "[]");
+    assert_replies("GET", "/state/nodes/", "", 200, exo_node_id(node.node));
 }
 
 static void test_there_is_no_such_route(void **ud) {
@@ -194,12 +197,18 @@ static void test_there_is_no_such_route(void **ud) {
     assert_replies("GET", "/nowhere", "", 404, "GET /nowhere");
     assert_replies("GET", "/v1/models/", "", 404, "no route");
     assert_replies("GET", "/healthy", "", 404, "no route");
+    assert_replies("GET", "/state/nodes/x", "", 404, "/state has no");
+    assert_replies("DELETE", "/instance/0123", "", 404, "not found");
     assert_replies("GET", CHAT, "", 405, "takes POST, not GET");
     assert_replies("POST", "/health", "{}", 405, "takes GET, not POST");
     assert_replies("DELETE", "/v1/models", "", 405, "takes GET, not DELETE");
     exo_buf reply = {0};
     assert_int_equal(ask("PUT", CHAT, "", &reply), 405);
     assert_non_null(strstr(exo_buf_str(&reply), "\r\nAllow: POST\r\n"));
+    assert_int_equal(ask("DELETE", "/instance/await", "", &reply), 405);
+    assert_non_null(strstr(exo_buf_str(&reply), "\r\nAllow: GET\r\n"));
+    assert_int_equal(ask("PUT", "/instance/0123", "", &reply), 405);
+    assert_non_null(strstr(exo_buf_str(&reply), "\r\nAllow: GET, DELETE\r\n"));
     exo_buf_finish(&reply);
 }
 
@@ -490,12 +499,35 @@ static void test_the_node_may_end_while_answers_run(void **ud) {
     start(ud);
 }
 
+/* Every stream and every reply that is waited for ends with the reason. */
+static void test_a_node_that_ends_says_so(void **ud) {
+    exo_buf in = {0};
+    int fds[] = {dial(), open_stream(), ask_for_answer(ENDLESS, false), dial()};
+    write_request(fds[0], "GET", "/events?stream=true", "", true);
+    read_until(fds[0], &in, ": events\n\n");
+    write_request(fds[3], "GET", "/instance/await?model_id=none", "", true);
+    wait_for_tokens(0);
+    exo_node_end_answers(node.node);
+    exo_api_stop(api);
+    test_node_stop(&node);
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++) {
+        exo_buf_clear(&in);
+        read_until(fds[i], &in, NULL);
+        close(fds[i]);
+        const char *said = strstr(exo_buf_str(&in), "this node is shutting down");
+        if (said == NULL) fail_msg("%zu: %s", i, exo_buf_str(&in));
+        if (i == 0) assert_non_null(strstr(exo_buf_str(&in), "event: error"));
+    }
+    exo_buf_finish(&in);
+    start(ud);
+}
+
 /* ---- addresses ---- */
 
 static void assert_no_api(const char *addr, uint16_t port, exo_status status, const char *text) {
     exo_api *other;
     exo_error err = {0};
-    exo_api_desc d = {.node = node.node, .addr = addr, .port = port};
+    exo_api_desc d = {.node = node.node, .addr = addr, .port = port, .port_option = "--its-option"};
     assert_int_equal(exo_api_start(&d, &other, &err), status);
     assert_null(other);
     if (strstr(err.message, text) == NULL) fail_msg("%s: %s", addr, err.message);
@@ -518,7 +550,8 @@ static void test_a_port_in_use_is_named(void **ud) {
     char port[16];
     snprintf(port, sizeof port, "port %u", exo_api_port(api));
     assert_no_api("127.0.0.1", exo_api_port(api), EXO_EIO, port);
-    assert_no_api("127.0.0.1", exo_api_port(api), EXO_EIO, "choose another port");
+    assert_no_api("127.0.0.1", exo_api_port(api), EXO_EIO,
+                  "choose another port for the API with --its-option");
 }
 
 int main(void) {
@@ -542,6 +575,7 @@ int main(void) {
         cmocka_unit_test(test_a_deleted_instance_ends_its_answers),
         cmocka_unit_test(test_stop_ends_open_connections),
         cmocka_unit_test(test_the_node_may_end_while_answers_run),
+        cmocka_unit_test(test_a_node_that_ends_says_so),
         cmocka_unit_test(test_other_addresses_than_loopback_are_refused),
         cmocka_unit_test(test_a_port_in_use_is_named),
     };

@@ -12,6 +12,13 @@
  * the system does not tell. */
 bool exo_host_large_bytes(const void *p, size_t n, size_t *out);
 
+/* Why the system gives this process no large pages although it takes the request; NULL where it
+ * gives some or does not tell. */
+const char *exo_host_no_large_pages(void);
+
+/* The folder with what the kernel tells of the machine: EXO_SYSFS in tests, else /sys. */
+const char *exo_host_sysfs(void);
+
 /* Time since this process was begun (exec), to 10 ms; 0 where the system does not tell. */
 uint64_t exo_host_process_us(void);
 

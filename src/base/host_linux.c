@@ -1,5 +1,5 @@
-/* host_linux.c - /proc/self/pagemap's scan (Linux 6.7), when a process began, and the niceness that
- * a thread has of its own there.
+/* host_linux.c - /proc/self/pagemap's scan (Linux 6.7), whether large pages are given, when a
+ * process began, and the niceness that a thread has of its own there.
  *
  * The request is written out: the system's headers may be older than the system. */
 #ifdef __linux__
@@ -10,9 +10,11 @@
 #ifdef __linux__
 #include <fcntl.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -57,6 +59,33 @@ bool exo_host_large_bytes(const void *p, size_t n, size_t *out) {
     }
     close(fd);
     return got >= 0;
+}
+
+const char *exo_host_sysfs(void) {
+    const char *other = getenv("EXO_SYSFS");
+    return other != NULL && *other != '\0' ? other : "/sys";
+}
+
+/* Whether "always [madvise] never" has the word in brackets. */
+static bool chosen(const char *file, const char *word) {
+    char path[512], text[128];
+    (void)snprintf(path, sizeof path, "%s/kernel/mm/transparent_hugepage/%s", exo_host_sysfs(),
+                   file);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
+    if (fd >= 0) close(fd);
+    text[n > 0 ? n : 0] = '\0';
+    return strstr(text, word) != NULL;
+}
+
+const char *exo_host_no_large_pages(void) {
+    static const char two_mib[] = "hugepages-2048kB/enabled"; /* may differ, from Linux 6.8 on */
+    if (prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) == 1) return "this process was started without them";
+    if (chosen("enabled", "[never]") && !chosen(two_mib, "[always]") &&
+        !chosen(two_mib, "[madvise]")) {
+        return "the system is set to give none";
+    }
+    return NULL;
 }
 
 /* The process began so many ticks after the machine did. */

@@ -33,6 +33,22 @@ static void what_fits_stays_an_integer(void **state) {
     assert_true(json_integer_value(json_array_get(j, 0)) == INT64_MAX);
     assert_true(json_integer_value(json_array_get(j, 1)) == INT64_MIN);
     json_decref(j);
+    j = load("[9223372036854775807, 9223372036854775808, -9223372036854775808, "
+             "-9223372036854775809, 1234567890123456789]",
+             NULL); /* also beside one that does not fit */
+    assert_true(json_integer_value(json_array_get(j, 0)) == INT64_MAX);
+    assert_true(json_real_value(json_array_get(j, 1)) == 0x1p63);
+    assert_true(json_integer_value(json_array_get(j, 2)) == INT64_MIN);
+    assert_true(json_real_value(json_array_get(j, 3)) == -0x1p63);
+    assert_true(json_integer_value(json_array_get(j, 4)) == 1234567890123456789);
+    json_decref(j);
+}
+
+static void figures_have_the_digits_that_were_measured(void **state) {
+    (void)state;
+    assert_true(exo_json_rounded(0.0428571428571429, 10000) == 0.0429);
+    assert_true(exo_json_rounded(-2443.14136125654, 1000) == -2443.141);
+    assert_true(exo_json_rounded(40, 1000) == 40 && isnan(exo_json_rounded(NAN, 1000)));
 }
 
 static void digits_in_strings_stay(void **state) {
@@ -60,6 +76,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(long_integers_are_the_nearest_double),
         cmocka_unit_test(what_fits_stays_an_integer),
+        cmocka_unit_test(figures_have_the_digits_that_were_measured),
         cmocka_unit_test(digits_in_strings_stay),
         cmocka_unit_test(what_is_wrong_is_refused_with_its_line),
     };

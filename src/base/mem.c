@@ -4,6 +4,7 @@
 #define _DEFAULT_SOURCE /* MAP_ANONYMOUS, MAP_NORESERVE */
 #include "base/mem.h"
 
+#include "base/host.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -93,11 +94,16 @@ void exo_pages_free(void *p, size_t bytes) {
 
 void exo_pages_prefer_huge(void *p, size_t bytes) {
 #ifdef MADV_HUGEPAGE
-    static atomic_flag told = ATOMIC_FLAG_INIT;
-    if (bytes < HUGE_PAGE_FROM || madvise(p, bytes, MADV_HUGEPAGE) == 0) return;
-    int why = errno; /* EINVAL: a kernel without them */
-    if (!atomic_flag_test_and_set(&told)) {
-        exo_warn("memory: huge pages are refused (error %d): small ones do, a little slower", why);
+    static atomic_flag looked = ATOMIC_FLAG_INIT, told = ATOMIC_FLAG_INIT;
+    const char *why = NULL;
+    if (bytes < HUGE_PAGE_FROM) return;
+    if (madvise(p, bytes, MADV_HUGEPAGE) != 0) { /* EINVAL: a kernel without them */
+        why = strerror(errno);
+    } else if (!atomic_flag_test_and_set(&looked)) {
+        why = exo_host_no_large_pages();
+    }
+    if (why != NULL && !atomic_flag_test_and_set(&told)) {
+        exo_warn("memory: huge pages are refused (%s): small ones do, a little slower", why);
     }
 #else
     (void)p;

@@ -2,6 +2,7 @@
 #define _DEFAULT_SOURCE
 #include "cli/cli.h"
 
+#include "compute/cpu/place.h"
 #include "engine/pack_cache.h"
 #include "engine/seat.h"
 #include "model/arch.h"
@@ -155,8 +156,14 @@ bool exo_cli_keep_packed(const char *data_dir) {
         exo_cli_fail(&err);
         return false;
     }
+    if (exo_place_numa()) s.dir = NULL; /* a mapped page lies where its file was read */
     exo_pack_cache_set(&s);
     return true;
+}
+
+bool exo_cli_place(bool pin, bool numa) {
+    exo_place_ask(pin, numa);
+    return !numa || exo_cli_keep_packed(exo_cli_data_dir());
 }
 
 const char *exo_cli_data_dir(void) {

@@ -55,6 +55,9 @@ bool exo_cli_float(const exo_command *c, const char *name, const char *text, dou
 
 /* --kv TYPE (NULL: as --kv-f16 left it): f32, f16 or q8_0; false after one line on stderr. */
 bool exo_cli_kv(const exo_command *c, const char *text, bool *f16, bool *q8_0);
+/* --pin and --numa, beside EXO_PIN and EXO_NUMA; before a model is loaded.  False after one line on
+ * stderr. */
+bool exo_cli_place(bool pin, bool numa);
 /* False after one line on stderr: not a device's name.  NULL is the default. */
 bool exo_cli_device(const exo_command *c, const char *text);
 

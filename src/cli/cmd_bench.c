@@ -200,14 +200,15 @@ static int run(int argc, char **argv) {
     const exo_command *c = &exo_cmd_bench;
     bench_options o = {.device = "cpu:0", .pp = 512, .tg = 128, .batch = 1};
     const char *pp = NULL, *tg = NULL, *batch = NULL, *threads = NULL, *depth = NULL, *kv = NULL;
-    bool as_json = false;
+    bool as_json = false, pin = false, numa = false;
     const exo_option options[] = {
         {.name = "m", .value = &o.model},       {.name = "pp", .value = &pp},
         {.name = "tg", .value = &tg},           {.name = "depth", .value = &depth},
         {.name = "batch", .value = &batch},     {.name = "device", .value = &o.device},
         {.name = "threads", .value = &threads}, {.name = "kv-f16", .seen = &o.kv_f16},
         {.name = "json", .seen = &as_json},     {.name = "kv", .value = &kv},
-        {.name = "times", .seen = &o.times},    {0}};
+        {.name = "times", .seen = &o.times},    {.name = "pin", .seen = &pin},
+        {.name = "numa", .seen = &numa},        {0}};
     int rc = exo_cli_parse(c, argc, argv, options, NULL, 0);
     if (rc != EXO_EXIT_OK) return rc;
     if (o.model == NULL) return exo_cli_usage(c, "-m MODEL is missing");
@@ -218,7 +219,7 @@ static int run(int argc, char **argv) {
         !exo_cli_u32(c, "tg", tg, 0, 1u << 20, &o.tg) ||
         !exo_cli_u32(c, "depth", depth, 0, 1u << 20, &o.depth) ||
         !exo_cli_u32(c, "batch", batch, 1, 64, &o.batch) ||
-        !exo_cli_u32(c, "threads", threads, 1, 1024, &o.threads)) {
+        !exo_cli_u32(c, "threads", threads, 1, 1024, &o.threads) || !exo_cli_place(pin, numa)) {
         return EXO_EXIT_USAGE;
     }
     exo_error err = {0};
@@ -243,12 +244,14 @@ const exo_command exo_cmd_bench = {
     .name = "bench",
     .summary = "measure a model's speed on this machine",
     .help = "usage: exo bench -m MODEL [--pp N] [--tg N] [--batch B] [--threads N] [--kv TYPE]\n"
-            "                 [--depth N] [--device D] [--json [--times]]\n\n"
+            "                 [--depth N] [--device D] [--pin] [--numa] [--json [--times]]\n\n"
             "  --pp N      prompt tokens (default 512)\n"
             "  --tg N      tokens to decode after it (default 128)\n"
             "  --batch B   sequences decoded together (default 1)\n"
             "  --depth N   decode behind N positions that count as read (default: behind --pp)\n"
             "  --kv TYPE   keys and values in f32 (default), f16 or q8_0; --kv-f16 is --kv f16\n"
+            "  --pin       bind each thread but the first to a core of its own\n"
+            "  --numa      place threads and weights on all memory nodes\n"
             "  --times     with --json: when each step of decoding ended (seconds since boot)\n\n"
             "read_gbps is the rate at which decoding reads weights; peak_read_gbps is what plain\n"
             "reading reaches on this machine with as many threads, measured in the same run.\n\n"

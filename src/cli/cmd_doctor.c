@@ -12,9 +12,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define LISTEN_MS   2000u
 #define ENOUGH_SENT 3 /* beacons after which our own should have come back */
+#define SETTLED_S   5 /* between two beacons of a node: before, who is not heard may be there */
 
 typedef struct {
     exo_buf text;
@@ -177,7 +179,15 @@ static void show(const json_t *d, const json_t *state) {
     size_t heard = show_heard(d, runs, &f);
     if (*off != '\0') find(&f, "the beacon is off: %s", off);
     if (*off == '\0' && used == 0) find(&f, "no interface can carry beacons: is there a network?");
-    if (heard == 0 && used > 0) {
+    double listening_s = json_number_value(json_object_get(d, "listening_s"));
+    bool early = runs && *off == '\0' && listening_s < SETTLED_S;
+    if (early) {
+        find(&f,
+             "this node has only just begun to listen (%.1f s ago): others may still come; look "
+             "again in %d s",
+             listening_s, SETTLED_S);
+    }
+    if (heard == 0 && used > 0 && !early) {
         find(&f, "nobody was heard: other devices are off, in another network, or this network "
                  "keeps its devices apart (guest Wi-Fi often does); --peer HOST:PORT needs no "
                  "beacon");
@@ -209,8 +219,8 @@ static void show_node(const json_t *state, const json_t *d, const char *data_dir
            json_object_size(nodes) > 0 ? json_object_size(nodes) - 1 : 0);
 }
 
-static exo_status look(const char *data_dir, const char *name_space, json_t **state, json_t **d,
-                       exo_error *err) {
+static exo_status look(const char *data_dir, const char *key, const char *name_space,
+                       json_t **state, json_t **d, exo_error *err) {
     exo_status st = exo_cli_local_state(data_dir, state, err);
     if (st == EXO_OK) {
         *d = json_incref(json_object_get(*state, "discovery"));
@@ -219,8 +229,6 @@ static exo_status look(const char *data_dir, const char *name_space, json_t **st
     }
     if (st != EXO_ENOTFOUND) return st;
     exo_keyring k;
-    const char *key = getenv("EXO_CLUSTER_KEY");
-    if (key != NULL && *key == '\0') key = NULL;
     st = exo_keyring_load(data_dir, key, name_space, &k, err);
     if (st == EXO_OK) st = exo_listen_lan(data_dir, &k, LISTEN_MS, d, err);
     exo_keyring_finish(&k);
@@ -229,7 +237,7 @@ static exo_status look(const char *data_dir, const char *name_space, json_t **st
 
 static int doctor(int argc, char **argv) {
     const exo_command *c = &exo_cmd_doctor;
-    const char *data_dir = NULL, *name_space = NULL;
+    const char *data_dir = NULL, *name_space = NULL, *key;
     bool json = false;
     const exo_option options[] = {{.name = "data-dir", .value = &data_dir},
                                   {.name = "namespace", .value = &name_space},
@@ -237,10 +245,15 @@ static int doctor(int argc, char **argv) {
                                   {0}};
     int rc = exo_cli_parse(c, argc, argv, options, NULL, 0);
     if (rc != EXO_EXIT_OK) return rc;
-    if (data_dir == NULL) data_dir = exo_cli_data_dir();
+    if (!exo_cli_cluster_key(c, &key)) return EXO_EXIT_USAGE;
     exo_error err = {0};
+    if (data_dir != NULL && access(data_dir, F_OK) != 0) { /* mistyped, or of another machine */
+        exo_error_set(&err, EXO_ENOTFOUND, "there is no directory %s", data_dir);
+        return exo_cli_fail(&err);
+    }
+    if (data_dir == NULL) data_dir = exo_cli_data_dir();
     json_t *state = NULL, *d = NULL;
-    exo_status st = look(data_dir, name_space, &state, &d, &err);
+    exo_status st = look(data_dir, key, name_space, &state, &d, &err);
     if (st == EXO_OK && json) {
         rc = exo_cli_print_json(json_incref(d));
     } else if (st == EXO_OK) {

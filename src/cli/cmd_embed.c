@@ -79,32 +79,36 @@ static int embed(const char *model, const char *text, const char *id_list, bool 
 static int run(int argc, char **argv) {
     const exo_command *c = &exo_cmd_embed;
     const char *model = NULL, *text = NULL, *ids = NULL, *threads = NULL;
-    bool as_json = false;
+    bool as_json = false, pin = false, numa = false;
     exo_session_desc d = {0};
     const exo_option options[] = {{.name = "m", .value = &model},
                                   {.name = "p", .value = &text},
                                   {.name = "ids", .value = &ids},
                                   {.name = "device", .value = &d.device},
                                   {.name = "threads", .value = &threads},
+                                  {.name = "pin", .seen = &pin},
+                                  {.name = "numa", .seen = &numa},
                                   {.name = "json", .seen = &as_json},
                                   {0}};
     int rc = exo_cli_parse(c, argc, argv, options, NULL, 0);
     if (rc != EXO_EXIT_OK) return rc;
     if (model == NULL) return exo_cli_usage(c, "-m MODEL is missing");
     if ((text == NULL) == (ids == NULL)) return exo_cli_usage(c, "give -p TEXT or --ids JSON");
-    if (!exo_cli_u32(c, "threads", threads, 1, 1024, &d.n_threads)) return EXO_EXIT_USAGE;
+    if (!exo_cli_u32(c, "threads", threads, 1, 1024, &d.n_threads) || !exo_cli_place(pin, numa)) {
+        return EXO_EXIT_USAGE;
+    }
     return embed(model, text, ids, as_json, &d);
 }
 
 const exo_command exo_cmd_embed = {
     .name = "embed",
     .summary = "turn a text into a vector",
-    .help =
-        "usage: exo embed -m MODEL (-p TEXT | --ids JSON) [--json] [--device D] [--threads N]\n\n"
-        "The embedding of a text by a model made for it (bert, nomic-bert, or a decoder whose\n"
-        "file names a pooling): one number a line, the vector has length 1.\n"
-        "  --ids    token ids instead of a text: '[101, 2023, 102]'\n"
-        "  --json   one object: prompt_ids and embedding\n\n"
-        "  exo embed -m nomic-embed-text -p 'search_query: what is a GPU?'\n",
+    .help = "usage: exo embed -m MODEL (-p TEXT | --ids JSON) [--json] [--device D] [--threads N]\n"
+            "                 [--pin] [--numa]\n\n"
+            "The embedding of a text by a model made for it (bert, nomic-bert, or a decoder whose\n"
+            "file names a pooling): one number a line, the vector has length 1.\n"
+            "  --ids    token ids instead of a text: '[101, 2023, 102]'\n"
+            "  --json   one object: prompt_ids and embedding\n\n"
+            "  exo embed -m nomic-embed-text -p 'search_query: what is a GPU?'\n",
     .run = run,
 };

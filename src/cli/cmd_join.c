@@ -92,8 +92,9 @@ static int join(int argc, char **argv) {
 
 /* ---- leave and rekey ---- */
 
+/* ud: it was more than a cluster of one. */
 static exo_status begin_anew(void *ud, exo_keyring *k, exo_error *err) {
-    (void)ud;
+    *(bool *)ud = k->joined;
     return exo_keyring_begin(k, err);
 }
 
@@ -117,6 +118,11 @@ static int leave(int argc, char **argv) {
     if (rc != EXO_EXIT_OK) return rc;
     if (data_dir == NULL) data_dir = exo_cli_data_dir();
     exo_error err = {0};
+    if (!exo_cli_has_cluster(data_dir)) {
+        exo_error_set(&err, EXO_ENOTFOUND, "no exo has run with %s: there is no cluster to leave",
+                      data_dir);
+        return exo_cli_fail(&err);
+    }
     json_t *state = NULL;
     exo_status st = exo_cli_local_state(data_dir, &state, NULL);
     bool given = key_is_given(state);
@@ -125,9 +131,11 @@ static int leave(int argc, char **argv) {
         exo_error_set(&err, EXO_EINVAL, GIVEN_KEY);
         return exo_cli_fail(&err);
     }
-    st = exo_keyring_change(data_dir, begin_anew, NULL, NULL, &err);
+    bool joined = false;
+    st = exo_keyring_change(data_dir, begin_anew, &joined, NULL, &err);
     if (st != EXO_OK) return exo_cli_fail(&err);
-    printf("left: this device is a cluster of its own now\n");
+    printf(joined ? "left: this device is a cluster of its own now\n"
+                  : "this device was a cluster of its own already; it has a new key now\n");
     return EXO_EXIT_OK;
 }
 
@@ -209,8 +217,9 @@ static int remove_node(int argc, char **argv) {
     }
     st = exo_keyring_change(data_dir, mark_removed, id, NULL, &err);
     if (st != EXO_OK) return exo_cli_fail(&err);
-    printf("removed %s (%s); it still knows the cluster's key: `exo rekey` makes a new one\n", word,
-           id);
+    bool by_id = strcmp(word, id) == 0;
+    printf("removed %s%s%s%s; it still knows the cluster's key: `exo rekey` makes a new one\n",
+           word, by_id ? "" : " (", by_id ? "" : id, by_id ? "" : ")");
     return EXO_EXIT_OK;
 }
 

@@ -3,6 +3,8 @@
  * serve is a node without links: one machine, one model. */
 #define _DEFAULT_SOURCE
 #include "api/http.h"
+#include "base/host.h"
+#include "base/log.h"
 #include "cli/cli.h"
 #include "cli/local.h"
 #include "net/addr.h"
@@ -22,7 +24,7 @@ typedef struct {
     size_t n_models, n_peers, n_devices;
     const char *listen, *port, *api_port, *data_dir, *name, *name_space;
     const char *threads, *ctx, *parallel, *chunk;
-    bool kv_f16, wire_f16, no_discovery;
+    bool kv_f16, wire_f16, no_discovery, pin, numa;
     const char *kv;
 } node_options;
 
@@ -32,7 +34,8 @@ static bool numbers(const exo_command *c, const node_options *o, exo_node_desc *
            exo_cli_u32(c, "threads", o->threads, 1, 1024, &d->n_threads) &&
            exo_cli_u32(c, "ctx", o->ctx, 2, 1u << 24, &d->ctx_tokens) &&
            exo_cli_u32(c, "parallel", o->parallel, 1, 256, &d->max_seqs) &&
-           exo_cli_u32(c, "chunk", o->chunk, 1, 2048, &d->chunk_tokens);
+           exo_cli_u32(c, "chunk", o->chunk, 1, 2048, &d->chunk_tokens) &&
+           exo_cli_place(o->pin, o->numa);
 }
 
 static void block_signals(sigset_t *set) {
@@ -53,6 +56,9 @@ typedef struct {
 static void on_placed(void *ud, exo_status status, const char *instance_id, const char *message) {
     load_state *l = ud;
     (void)instance_id;
+    if (status == EXO_OK) {
+        exo_info("ready to answer %.2f s after exec", (double)exo_host_process_us() * 1e-6);
+    }
     if (status == EXO_OK || atomic_load(&l->ending)) return;
     fprintf(stderr, "exo: %s\n", message);
     atomic_store(&l->failed, true);
@@ -77,7 +83,10 @@ static int run_until_signal(const exo_node_desc *d, uint16_t api_port, const cha
         st = exo_node_place(node, id, &wish, on_placed, &state, &err);
         json_decref(models);
     }
-    exo_api_desc ad = {.node = node, .addr = "127.0.0.1", .port = api_port};
+    exo_api_desc ad = {.node = node,
+                       .addr = "127.0.0.1",
+                       .port = api_port,
+                       .port_option = d->listen_addr != NULL ? "--api-port" : "--port"};
     if (st == EXO_OK) st = exo_api_start(&ad, &api, &err);
     if (st == EXO_OK) {
         printf("node %s", exo_node_id(node));
@@ -91,6 +100,7 @@ static int run_until_signal(const exo_node_desc *d, uint16_t api_port, const cha
         sigwait(&signals, &sig);
     }
     atomic_store(&state.ending, true);
+    exo_node_end_answers(node);
     exo_api_stop(api);
     exo_node_stop(node);
     if (st != EXO_OK) return exo_cli_fail(&err);
@@ -106,6 +116,8 @@ static int serve(int argc, char **argv) {
                                   {.name = "data-dir", .value = &o.data_dir},
                                   {.name = "device", .list = o.devices, .n_list = &o.n_devices},
                                   {.name = "threads", .value = &o.threads},
+                                  {.name = "pin", .seen = &o.pin},
+                                  {.name = "numa", .seen = &o.numa},
                                   {.name = "ctx", .value = &o.ctx},
                                   {.name = "parallel", .value = &o.parallel},
                                   {.name = "chunk", .value = &o.chunk},
@@ -152,6 +164,8 @@ static int node(int argc, char **argv) {
                                   {.name = "m", .list = o.models, .n_list = &o.n_models},
                                   {.name = "no-discovery", .seen = &o.no_discovery},
                                   {.name = "threads", .value = &o.threads},
+                                  {.name = "pin", .seen = &o.pin},
+                                  {.name = "numa", .seen = &o.numa},
                                   {.name = "ctx", .value = &o.ctx},
                                   {.name = "parallel", .value = &o.parallel},
                                   {.name = "chunk", .value = &o.chunk},
@@ -166,8 +180,8 @@ static int node(int argc, char **argv) {
     if (o.name_space != NULL && o.name_space[0] == '\0') {
         return exo_cli_usage(c, "--namespace is empty; leave it out for the usual one");
     }
-    const char *key = getenv("EXO_CLUSTER_KEY");
-    if (key != NULL && *key == '\0') key = NULL;
+    const char *key;
+    if (!exo_cli_cluster_key(c, &key)) return EXO_EXIT_USAGE;
     uint32_t port = LINK_PORT, api_port = API_PORT;
     char api_addr[32];
     exo_node_desc d = {.data_dir = o.data_dir != NULL ? o.data_dir : exo_cli_data_dir(),
@@ -203,6 +217,8 @@ const exo_command exo_cmd_serve = {
             "  --parallel N   answers at once (default 8)\n"
             "  --ctx N        context in tokens (default: the model's, at most 8192)\n"
             "  --threads N    default: all cores\n"
+            "  --pin          bind each thread but the first to a core of its own\n"
+            "  --numa         place threads and weights on all memory nodes\n"
             "  --chunk N      prompt tokens per step (default: sized to 100 ms)\n"
             "  --kv TYPE      keys and values in f32 (default), f16 or q8_0; --kv-f16 is --kv f16\n"
             "  --device D     default cpu:0; the CPU takes over where a GPU cannot be used\n"
@@ -230,7 +246,8 @@ const exo_command exo_cmd_node = {
             "  --name N         what people call this node (default: the host name)\n"
             "  --namespace S    keeps clusters on one network apart\n"
             "  --device D       default cpu:0; the CPU takes over where a GPU cannot be used\n"
-            "  --threads N --ctx N --parallel N --chunk N --kv TYPE   as in `exo serve`\n"
+            "  --threads N --pin --numa --ctx N --parallel N --chunk N --kv TYPE\n"
+            "                   as in `exo serve`\n"
             "  --wire-f16       send activations in f16\n"
             "  --no-discovery   only --peer finds nodes\n\n"
             "  EXO_CLUSTER_KEY='correct horse battery' exo node -m tiny\n",

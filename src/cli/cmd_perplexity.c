@@ -73,12 +73,14 @@ static int print_score(const score *s, bool as_json) {
 static int run(int argc, char **argv) {
     const exo_command *c = &exo_cmd_perplexity;
     const char *model = NULL, *threads = NULL, *ctx = NULL, *chunk = NULL, *kv = NULL, *file[1];
-    bool as_json = false;
+    bool as_json = false, pin = false, numa = false;
     exo_session_desc d = {0};
     const exo_option options[] = {{.name = "m", .value = &model},
                                   {.name = "json", .seen = &as_json},
                                   {.name = "device", .value = &d.device},
                                   {.name = "threads", .value = &threads},
+                                  {.name = "pin", .seen = &pin},
+                                  {.name = "numa", .seen = &numa},
                                   {.name = "ctx", .value = &ctx},
                                   {.name = "chunk", .value = &chunk},
                                   {.name = "kv-f16", .seen = &d.kv_f16},
@@ -92,7 +94,7 @@ static int run(int argc, char **argv) {
     }
     if (!exo_cli_u32(c, "threads", threads, 1, 1024, &d.n_threads) ||
         !exo_cli_u32(c, "ctx", ctx, 2, 1u << 24, &d.ctx_tokens) ||
-        !exo_cli_u32(c, "chunk", chunk, 1, 2048, &d.prefill_chunk)) {
+        !exo_cli_u32(c, "chunk", chunk, 1, 2048, &d.prefill_chunk) || !exo_cli_place(pin, numa)) {
         return EXO_EXIT_USAGE;
     }
     exo_error err = {0};
@@ -130,7 +132,7 @@ const exo_command exo_cmd_perplexity = {
     .name = "perplexity",
     .summary = "perplexity of a text, and the hash of all logits' bits",
     .help = "usage: exo perplexity -m MODEL FILE [--ctx N] [--threads N] [--chunk N] [--kv TYPE]\n"
-            "                      [--device D] [--json]\n\n"
+            "                      [--device D] [--pin] [--numa] [--json]\n\n"
             "The text is cut into windows of the context's length, each read from an empty cache;\n"
             "every token but a window's first counts.  Equal hashes mean equal computations.\n\n"
             "  exo perplexity -m tiny README.md\n",

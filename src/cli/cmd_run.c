@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/host.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "engine/answer.h"
 #include "engine/sampler.h"
@@ -19,7 +20,7 @@
 
 typedef struct {
     const char *model, *prompt, *device;
-    bool raw, json, kv_f16, kv_q8_0;
+    bool raw, json, kv_f16, kv_q8_0, pin, numa;
     uint32_t threads, ctx, chunk;
     exo_request request;
 } run_options;
@@ -130,6 +131,12 @@ static void show(run_state *s, const run_options *o, size_t shown) {
     exo_buf_append(&s->reasoning, reasoning.s, reasoning.n);
 }
 
+static void tell_first_token(run_state *s) {
+    s->first_token_s = (double)exo_host_process_us() * 1e-6;
+    exo_info("first token %.2f s after exec: loading took %.2f s, the prompt %.2f s",
+             s->first_token_s, s->load_s, s->prompt_s);
+}
+
 static exo_status generate(run_state *s, const run_options *o, exo_error *err) {
     const exo_request *r = &o->request;
     uint32_t ctx = exo_session_ctx(s->session);
@@ -145,7 +152,7 @@ static exo_status generate(run_state *s, const run_options *o, exo_error *err) {
         st = draw(s, r, &d, err);
         if (st == EXO_OK) st = push_id(&s->ids, d.id, err);
         if (st != EXO_OK) break;
-        if (s->first_token_s == 0) s->first_token_s = (double)exo_host_process_us() * 1e-6;
+        if (s->first_token_s == 0) tell_first_token(s);
         size_t shown = s->text.n;
         st = exo_answer_push(s->answer, d.id, s->ids.n >= ctx, &s->text, &s->finish);
         if (st != EXO_OK) return exo_error_set(err, st, "out of memory for the answer");
@@ -282,6 +289,8 @@ static int run(int argc, char **argv) {
                                   {.name = "json", .seen = &o.json},
                                   {.name = "device", .value = &o.device},
                                   {.name = "threads", .value = &t.threads},
+                                  {.name = "pin", .seen = &o.pin},
+                                  {.name = "numa", .seen = &o.numa},
                                   {.name = "ctx", .value = &t.ctx},
                                   {.name = "chunk", .value = &t.chunk},
                                   {.name = "kv", .value = &t.kv},
@@ -303,7 +312,7 @@ static int run(int argc, char **argv) {
         return exo_cli_usage(&exo_cmd_run, "-m MODEL and -p TEXT are needed");
     }
     if (!exo_cli_device(&exo_cmd_run, o.device) || !numbers(&t, &o) ||
-        !exo_cli_kv(&exo_cmd_run, t.kv, &o.kv_f16, &o.kv_q8_0)) {
+        !exo_cli_kv(&exo_cmd_run, t.kv, &o.kv_f16, &o.kv_q8_0) || !exo_cli_place(o.pin, o.numa)) {
         return EXO_EXIT_USAGE;
     }
     exo_error err = {0};
@@ -342,6 +351,8 @@ const exo_command exo_cmd_run = {
         "  --device D         default cpu:0; vulkan:0 is the first GPU (see exo devices).  Where\n"
         "                     a GPU cannot be used the CPU computes, and says why\n"
         "  --threads N        default: all cores\n"
+        "  --pin              bind each thread but the first to a core of its own\n"
+        "  --numa             place threads and weights on all memory nodes\n"
         "  --ctx N            context in tokens (default: the model's, at most 8192)\n"
         "  --chunk N          prompt tokens per step\n"
         "  --kv TYPE          keys and values in f32 (default), f16 or q8_0\n\n"

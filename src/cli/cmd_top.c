@@ -62,15 +62,18 @@ static void put_heads(exo_buf *out, const json_t *state, int columns) {
     exo_buf line = {0};
     if (master[0] != '\0') name_of(state, master, name, sizeof name);
     if (localtime_r(&t, &local) != NULL) strftime(now, sizeof now, "%H:%M:%S", &local);
-    exo_buf_printf(&line, "exo %s  %zu nodes  master %s%s  term %lld", now,
-                   json_object_size(json_object_get(state, "nodes")), name,
+    size_t n_nodes = json_object_size(json_object_get(state, "nodes"));
+    exo_buf_printf(&line, "exo %s  %zu node%s  master %s%s  term %lld", now, n_nodes,
+                   n_nodes == 1 ? "" : "s", name,
                    json_is_true(json_object_get(state, "provisional")) ? " (provisional)" : "",
                    (long long)json_integer_value(json_object_get(state, "term")));
     put_line(out, exo_buf_str(&line), columns);
     exo_buf_clear(&line);
     const json_t *used = json_object_get(c, "used_memory_bytes");
     const json_t *total = json_object_get(c, "total_memory_bytes");
-    put_known(&line, "%.0f devices  memory ", c, "device_count");
+    bool one = json_integer_value(json_object_get(c, "device_count")) == 1;
+    put_known(&line, one ? "%.0f device" : "%.0f devices", c, "device_count");
+    exo_buf_puts(&line, "  memory ");
     if (json_is_integer(used) && json_is_integer(total)) {
         exo_buf_printf(&line, "%.1f of %.1f GiB used", json_number_value(used) / 0x1p30,
                        json_number_value(total) / 0x1p30);
@@ -190,14 +193,32 @@ static bool draw(const char *text, int columns, int lines) {
     return ok;
 }
 
-/* Shows what is there now; *text stays what was last known.  False: the terminal is gone. */
-static bool refresh(const char *data_dir) {
+/* False: a key says that it is enough, or nobody types any more. */
+static bool read_key(void) {
+    char c;
+    if (read(STDIN_FILENO, &c, 1) != 1) return errno == EINTR;
+    return c != 'q' && c != 'Q' && c != 3; /* Ctrl-C where the terminal makes no signal of it */
+}
+
+/* While the node is asked. */
+static bool go_on_asking(void *ud, bool readable) {
+    bool *wanted = ud;
+    if (readable && !read_key()) *wanted = false;
+    return *wanted && !exo_cli_interrupted();
+}
+
+/* Shows what is there now.  False: the terminal is gone, or a key says that it is enough. */
+static bool refresh(const char *data_dir, bool keys) {
     exo_error err = {0};
     exo_buf out = {0};
     json_t *state = NULL;
     int columns, lines;
     screen_size(&columns, &lines);
-    exo_status st = exo_cli_local_state(data_dir, &state, &err);
+    bool wanted = true;
+    const exo_cli_patience patience = {
+        .fd = keys ? STDIN_FILENO : -1, .go_on = go_on_asking, .ud = &wanted};
+    exo_status st = exo_cli_local_state_while(data_dir, &patience, &state, &err);
+    if (st == EXO_ECANCELED) return false;
     if (st == EXO_OK) st = picture(state, columns, &out, &err);
     if (st != EXO_OK) { /* it may come back */
         exo_buf_clear(&out);
@@ -212,14 +233,11 @@ static bool refresh(const char *data_dir) {
     return ok;
 }
 
-/* Waits for the next picture's time.  False: a key says that it is enough, or nobody types any
- * more. */
+/* Waits for the next picture's time.  False: a key says that it is enough. */
 static bool wait_for_key(bool keys) {
     struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
-    char c;
     if (poll(&p, keys ? 1 : 0, EVERY_MS) <= 0) return true; /* time, or a signal */
-    if (read(STDIN_FILENO, &c, 1) != 1) return errno == EINTR;
-    return c != 'q' && c != 'Q' && c != 3; /* Ctrl-C where the terminal makes no signal of it */
+    return read_key();
 }
 
 static int live(const char *data_dir) {
@@ -238,7 +256,7 @@ static int live(const char *data_dir) {
     }
     bool go_on = write_all(ENTER, strlen(ENTER));
     while (go_on && !exo_cli_interrupted()) {
-        go_on = refresh(data_dir);
+        go_on = refresh(data_dir, keys);
         if (resized) { /* at once, for the new size */
             resized = 0;
             continue;

@@ -99,6 +99,7 @@ typedef struct {
     uint32_t n_entries;
     const exo_raft_entry *entries;
     const exo_raft_snapshot *snapshot;
+    bool may_wait; /* SEND: until something else is sent, for some hundred ms */
     const uint8_t *bytes;
     size_t n_bytes;
     const exo_event *event;

@@ -146,7 +146,7 @@ void exo_cluster_lead(exo_cluster *c);
 
 /* cluster_message.c */
 void exo_cluster_send_raft(exo_cluster *c, uint64_t node, const exo_raft_message *m);
-void exo_cluster_send_info(exo_cluster *c, uint64_t node, const exo_cluster_info *i);
+void exo_cluster_send_info(exo_cluster *c, uint64_t node, const exo_cluster_info *i, bool news);
 void exo_cluster_send_join(exo_cluster *c, uint64_t node);
 void exo_cluster_send_event(exo_cluster *c, uint64_t node, const exo_cluster_waiting_event *w);
 /* EXO_EFORMAT: what no node sends. */

@@ -19,13 +19,14 @@ static void begin(exo_cluster *c, uint8_t kind, uint64_t log_id) {
     exo_write_u64(&c->bytes, log_id);
 }
 
-static void send(exo_cluster *c, uint64_t node) {
+static void send(exo_cluster *c, uint64_t node, bool may_wait) {
     if (!exo_buf_ok(&c->bytes)) {
         exo_cluster_fail(c, EXO_ENOMEM);
         return;
     }
     exo_cluster_action *a = exo_cluster_emit(c, EXO_CLUSTER_SEND);
     a->node = node;
+    a->may_wait = may_wait;
     a->n_bytes = c->bytes.n;
     a->bytes = exo_cluster_keep(c, c->bytes.data, c->bytes.n);
 }
@@ -33,10 +34,10 @@ static void send(exo_cluster *c, uint64_t node) {
 void exo_cluster_send_raft(exo_cluster *c, uint64_t node, const exo_raft_message *m) {
     begin(c, KIND_RAFT, c->log_id);
     exo_raft_wire_write(m, &c->bytes);
-    send(c, node);
+    send(c, node, m->may_wait);
 }
 
-void exo_cluster_send_info(exo_cluster *c, uint64_t node, const exo_cluster_info *i) {
+void exo_cluster_send_info(exo_cluster *c, uint64_t node, const exo_cluster_info *i, bool news) {
     begin(c, KIND_INFO, i->log_id);
     exo_write_u64(&c->bytes, i->parent);
     exo_write_u64(&c->bytes, i->member);
@@ -45,7 +46,7 @@ void exo_cluster_send_info(exo_cluster *c, uint64_t node, const exo_cluster_info
     exo_write_u32(&c->bytes, i->n_members);
     exo_write_u8(&c->bytes, i->provisional);
     exo_write_u8(&c->bytes, i->voter_ok);
-    send(c, node);
+    send(c, node, !news);
 }
 
 void exo_cluster_send_join(exo_cluster *c, uint64_t node) {
@@ -54,14 +55,14 @@ void exo_cluster_send_join(exo_cluster *c, uint64_t node) {
     exo_write_u64(&c->bytes, exo_cluster_term(c));
     exo_write_u8(&c->bytes, c->voter_ok);
     exo_write_text(&c->bytes, c->name);
-    send(c, node);
+    send(c, node, false);
 }
 
 void exo_cluster_send_event(exo_cluster *c, uint64_t node, const exo_cluster_waiting_event *w) {
     exo_event_origin o = {c->node, c->session, w->number};
     begin(c, KIND_EVENT, c->log_id);
     exo_event_write(&o, &w->event, &c->bytes);
-    send(c, node);
+    send(c, node, false);
 }
 
 /* ---- in ---- */

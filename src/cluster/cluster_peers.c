@@ -131,8 +131,9 @@ void exo_cluster_tell(exo_cluster *c) {
         exo_cluster_peer *p = &c->peers[k];
         if (!news && c->now_ms < p->info_at_ms) continue;
         bool settled = i.n_members > MANY_MEMBERS && p->knows && p->info.log_id == c->log_id;
+        bool first = p->info_at_ms == 0;
         p->info_at_ms = c->now_ms + (settled ? INFO_SETTLED_MS : EXO_CLUSTER_INFO_MS);
-        exo_cluster_send_info(c, p->node, &i);
+        exo_cluster_send_info(c, p->node, &i, news || first);
     }
 }
 

@@ -29,7 +29,7 @@ typedef struct {
     uint32_t n;
     uint64_t now_ms;
     mail *first, *last;
-    size_t n_applied;
+    size_t n_applied, n_at_once, n_may_wait;
     uint64_t last_tag;
 } room;
 
@@ -43,6 +43,7 @@ static void act(room *r, uint32_t from) {
             if (a->tag != 0) r->last_tag = a->tag;
         }
         if (a->kind != EXO_CLUSTER_SEND) continue;
+        *(a->may_wait ? &r->n_may_wait : &r->n_at_once) += 1;
         uint32_t to = (uint32_t)(a->node - 100);
         if (!r->linked[from][to]) continue;
         mail *m = exo_malloc(sizeof *m + a->n_bytes);
@@ -210,6 +211,25 @@ static void test_nodes_that_meet_are_one_cluster(void **state) {
     }
 }
 
+/* In a cluster where nothing happens no message is urgent; of what happens, those are. */
+static void test_what_only_shows_that_a_node_is_there_may_wait(void **state) {
+    (void)state;
+    room r;
+    open_room(&r, 3);
+    run(&r, 5000);
+    assert_one_cluster(&r, 3, 3);
+    r.n_at_once = r.n_may_wait = 0;
+    run(&r, 5000);
+    assert_int_equal(r.n_at_once, 0);
+    assert_true(r.n_may_wait > 0);
+    exo_event e = created("a", id_of(1));
+    propose(&r, 1, &e, 9);
+    assert_true(r.n_at_once > 0);
+    run(&r, 5 * LINK_MS); /* to the master, to the voters and back, and that it counts */
+    assert_int_equal(r.last_tag, 9);
+    close_room(&r);
+}
+
 static void lose(room *r, uint32_t lost) {
     for (uint32_t i = 0; i < r->n; i++) {
         if (i != lost) set_link(r, i, lost, false);
@@ -353,6 +373,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_node_leads_itself_at_once),
         cmocka_unit_test(test_nodes_that_meet_are_one_cluster),
+        cmocka_unit_test(test_what_only_shows_that_a_node_is_there_may_wait),
         cmocka_unit_test(test_a_dead_master_is_replaced_within_two_seconds),
         cmocka_unit_test(test_two_halves_that_went_on_alone_reconcile),
         cmocka_unit_test(test_an_instance_whose_owner_is_elsewhere_is_brought_along),

@@ -91,6 +91,7 @@ typedef struct {
     uint64_t hint;     /* a refused APPEND: the last entry that may match */
     bool refused;      /* replies */
     bool hand_over;    /* VOTE: the leader itself asked for it */
+    bool may_wait; /* not sent: nothing becomes later by it, it shows that its sender is there */
     uint32_t n_entries;
     const exo_raft_entry *entries;     /* APPEND: consecutive, from index + 1 on */
     const exo_raft_snapshot *snapshot; /* SNAPSHOT */

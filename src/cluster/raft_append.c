@@ -85,8 +85,9 @@ static uint32_t entries_to_send(const exo_raft *r, const exo_raft_peer *p) {
     return n;
 }
 
-static void send_append(exo_raft *r, exo_raft_peer *p, uint32_t n) {
+static void send_append(exo_raft *r, exo_raft_peer *p, uint32_t n, bool may_wait) {
     exo_raft_message m = {.type = EXO_RAFT_APPEND,
+                          .may_wait = may_wait,
                           .to = p->id,
                           .term = r->term,
                           .index = p->next - 1,
@@ -116,8 +117,8 @@ void exo_raft_replicate(exo_raft *r, exo_raft_peer *p, bool heartbeat) {
     }
     if (p->probing && !heartbeat) return;
     uint32_t n = entries_to_send(r, p);
-    send_append(r, p, n);
-    while (!p->probing && (n = entries_to_send(r, p)) > 0) send_append(r, p, n);
+    send_append(r, p, n, heartbeat && n == 0);
+    while (!p->probing && (n = entries_to_send(r, p)) > 0) send_append(r, p, n, false);
 }
 
 void exo_raft_replicate_all(exo_raft *r) {
@@ -129,8 +130,12 @@ void exo_raft_replicate_all(exo_raft *r) {
 /* ---- a follower ---- */
 
 static void reply_append(exo_raft *r, const exo_raft_message *m, uint64_t index) {
-    exo_raft_message reply = {
-        .type = EXO_RAFT_APPEND_REPLY, .to = m->from, .term = r->term, .index = index};
+    bool beat = m->type == EXO_RAFT_APPEND && m->n_entries == 0;
+    exo_raft_message reply = {.type = EXO_RAFT_APPEND_REPLY,
+                              .to = m->from,
+                              .term = r->term,
+                              .index = index,
+                              .may_wait = beat && index <= m->commit};
     exo_raft_send(r, &reply);
 }
 
@@ -230,7 +235,7 @@ static void on_refusal(exo_raft *r, exo_raft_peer *p, const exo_raft_message *m)
     if (p->next <= r->log.snapshot.index) {
         send_snapshot(r, p);
     } else {
-        send_append(r, p, entries_to_send(r, p));
+        send_append(r, p, entries_to_send(r, p), false);
     }
 }
 

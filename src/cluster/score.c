@@ -1,6 +1,8 @@
 /* score.c - DeviceScorer and the aggregates; see score.h. */
 #include "cluster/score.h"
 
+#include "base/json.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -134,7 +136,9 @@ exo_aggregated_metrics exo_aggregate_metrics(const exo_gpu_metrics *const *m, si
     return a;
 }
 
-static json_t *number_or_null(double x) { return isnan(x) ? json_null() : json_real(x); }
+static json_t *number_or_null(double x) {
+    return isnan(x) ? json_null() : json_real(exo_json_rounded(x, 1e3));
+}
 
 static json_t *bytes_or_null(uint64_t n) {
     return n == EXO_BYTES_UNKNOWN ? json_null() : json_integer((json_int_t)n);

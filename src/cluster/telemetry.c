@@ -7,6 +7,8 @@
 #include <string.h>
 
 #define MAX_CELSIUS 1000.0
+#define MAX_UNITS   0x1p24
+#define MAX_MEMORY  0x1p50 /* bytes: a PiB */
 
 const char *exo_device_type_name(exo_device_type t) {
     static const char *const names[EXO_N_DEVICE_TYPES] = {
@@ -39,8 +41,8 @@ enum { UNKNOWN = EXO_FIELD_MAY_BE_UNKNOWN, ABSENT = EXO_FIELD_MAY_BE_ABSENT };
 #define AT(type, m) .name = #m, .offset = offsetof(type, m)
 #define TEXT(type, m, fl)                                                                          \
     { AT(type, m), .kind = EXO_FIELD_TEXT, .size = sizeof((type *)0)->m, .flags = fl }
-#define BYTES(type, m, fl)                                                                         \
-    { AT(type, m), .kind = EXO_FIELD_BYTES, .flags = fl }
+#define BYTES(type, m, high, fl)                                                                   \
+    { AT(type, m), .kind = EXO_FIELD_BYTES, .most = high, .flags = fl }
 #define REAL(type, m, low, high, fl)                                                               \
     { AT(type, m), .kind = EXO_FIELD_REAL, .least = low, .most = high, .flags = fl }
 #define BOOL(type, m, fl)                                                                          \
@@ -53,11 +55,16 @@ enum { UNKNOWN = EXO_FIELD_MAY_BE_UNKNOWN, ABSENT = EXO_FIELD_MAY_BE_ABSENT };
 
 #define C exo_device_capabilities
 static const exo_field capability_fields[] = {
-    TEXT(C, device_id, 0),          {AT(C, device_type), .kind = EXO_FIELD_DEVICE_TYPE},
-    TEXT(C, device_name, 0),        TEXT(C, vendor, 0),
-    BYTES(C, compute_units, 0),     REAL(C, memory_bandwidth_gbps, 0, 1e9, UNKNOWN),
-    BYTES(C, max_memory_bytes, 0),  TEXT(C, driver_version, 0),
-    BOOL(C, supports_fp64, ABSENT), BOOL(C, supports_tensor_cores, ABSENT),
+    TEXT(C, device_id, 0),
+    {AT(C, device_type), .kind = EXO_FIELD_DEVICE_TYPE},
+    TEXT(C, device_name, 0),
+    TEXT(C, vendor, 0),
+    BYTES(C, compute_units, MAX_UNITS, 0),
+    REAL(C, memory_bandwidth_gbps, 0, 1e9, UNKNOWN),
+    BYTES(C, max_memory_bytes, MAX_MEMORY, 0),
+    TEXT(C, driver_version, 0),
+    BOOL(C, supports_fp64, ABSENT),
+    BOOL(C, supports_tensor_cores, ABSENT),
 };
 static const exo_record_table capabilities = TABLE("capabilities", C, capability_fields);
 #undef C
@@ -66,8 +73,8 @@ static const exo_record_table capabilities = TABLE("capabilities", C, capability
 static const exo_field metric_fields[] = {
     TEXT(M, device_id, 0),
     REAL(M, timestamp, 0, 0, 0),
-    BYTES(M, memory_used_bytes, UNKNOWN),
-    BYTES(M, memory_total_bytes, UNKNOWN),
+    BYTES(M, memory_used_bytes, MAX_MEMORY, UNKNOWN),
+    BYTES(M, memory_total_bytes, MAX_MEMORY, UNKNOWN),
     REAL(M, compute_utilization_percent, 0, 100, UNKNOWN),
     REAL(M, power_watts, 0, 1e6, UNKNOWN),
     REAL(M, temperature_celsius, -273.15, MAX_CELSIUS, UNKNOWN),

@@ -28,7 +28,10 @@ static exo_status read_text(const place *at, const json_t *v, char *out) {
     size_t n = json_string_length(v);
     if (n >= at->field->size) return wrong(at, "is too long");
     if (strlen(text) != n) return wrong(at, "holds a NUL");
-    memcpy(out, text, n + 1);
+    for (size_t i = 0; i <= n; i++) { /* it may be shown on a terminal */
+        unsigned char c = (unsigned char)text[i];
+        out[i] = (c < 0x20 && i < n) || c == 0x7F ? '?' : text[i];
+    }
     return EXO_OK;
 }
 
@@ -78,7 +81,8 @@ static exo_status read_value(const place *at, const json_t *v, void *record) {
     if (json_is_null(v)) return read_unknown(at, to);
     switch (f->kind) {
     case EXO_FIELD_TEXT: return read_text(at, v, to);
-    case EXO_FIELD_BYTES: return read_whole(at, v, INT64_MAX, to);
+    case EXO_FIELD_BYTES:
+        return read_whole(at, v, f->most > 0 ? (json_int_t)f->most : INT64_MAX, to);
     case EXO_FIELD_PORT:
         st = read_whole(at, v, UINT16_MAX, &whole);
         *(uint16_t *)to = (uint16_t)whole;

@@ -32,7 +32,7 @@ typedef struct {
     exo_field_kind kind;
     uint32_t flags;
     size_t offset, size;           /* in the struct; size of TEXT */
-    double least, most;            /* REAL; both 0 = any */
+    double least, most;            /* REAL: both 0 = any.  BYTES: most */
     const exo_record_table *table; /* RECORD */
     size_t has_offset;             /* RECORD that may be null: a bool in the struct */
 } exo_field;

@@ -18,6 +18,7 @@
 #define CHANGED_FAST 4.0
 #define CHANGED_RTT  1.5
 #define RTT_NOISE_MS 2.0
+#define SAME_MS      3000u /* a change's trains: a short one, and a long one behind it */
 
 #define AT(m) .name = #m, .offset = offsetof(exo_link_metrics, m)
 #define TEXT(m, fl)                                                                                \
@@ -99,6 +100,7 @@ exo_status exo_telemetry_parse_topology(const json_t *payload, exo_link_metrics 
 /* ---- when a way is measured ---- */
 
 static const uint32_t pause_ms[] = {10000, 60000, 600000}; /* after the first measure, and on */
+enum { N_PAUSES = sizeof pause_ms / sizeof pause_ms[0] };
 
 static bool rtt_changed(const exo_path_plan *p, double rtt_ms) {
     if (p->rtt_ms == 0 || isnan(rtt_ms)) return false;
@@ -106,8 +108,21 @@ static bool rtt_changed(const exo_path_plan *p, double rtt_ms) {
     return high > low * CHANGED_RTT && high - low > RTT_NOISE_MS;
 }
 
+/* A change is looked into at once; where one follows the other (a busy machine, a moving phone),
+ * rarer and rarer, down to the usual pause: measuring must not be what the link is busy with. */
+static bool may_look(exo_path_plan *p, uint64_t now_ms) {
+    if (p->looked_ms != 0 && now_ms - p->looked_ms < SAME_MS) return true; /* into the same one */
+    if (now_ms < p->again_ms) return false;
+    p->looked_ms = now_ms;
+    if (now_ms - p->again_ms > pause_ms[N_PAUSES - 1]) p->n_changes = 0;
+    uint64_t wait = (uint64_t)pause_ms[1] << p->n_changes;
+    if (wait < pause_ms[N_PAUSES - 1]) p->n_changes++;
+    p->again_ms = now_ms + (wait < pause_ms[N_PAUSES - 1] ? wait : pause_ms[N_PAUSES - 1]);
+    return true;
+}
+
 bool exo_path_due(exo_path_plan *p, double rtt_ms, uint64_t now_ms) {
-    if (rtt_changed(p, rtt_ms)) {
+    if (rtt_changed(p, rtt_ms) && may_look(p, now_ms)) {
         p->rtt_ms = rtt_ms;
         p->n_done = 0;
         p->due_ms = now_ms;
@@ -120,8 +135,7 @@ bool exo_path_wants_long(const exo_path_plan *p) {
 }
 
 static void pause(exo_path_plan *p, uint64_t now_ms) {
-    uint32_t last = sizeof pause_ms / sizeof pause_ms[0] - 1;
-    p->due_ms = now_ms + pause_ms[p->n_done < last ? p->n_done : last];
+    p->due_ms = now_ms + pause_ms[p->n_done < N_PAUSES - 1 ? p->n_done : N_PAUSES - 1];
     p->n_done++;
 }
 
@@ -142,15 +156,22 @@ bool exo_path_measured(exo_path_plan *p, bool was_long, double bytes_per_s, doub
         return false;
     }
     p->at_ms = now_ms;
-    if (!was_long && bytes_per_s > FAST && (before == 0 || news)) {
+    bool rough = !was_long && bytes_per_s > FAST && (before == 0 || news);
+    bool look = before == 0 || (news && may_look(p, now_ms));
+    if (rough && !look) { /* a long one told more, not long ago */
+        pause(p, now_ms);
+        return false;
+    }
+    if (rough) {
         p->doubted = true; /* a long one tells more, now */
         p->due_ms = now_ms;
+        p->n_done = 0;
         if (before == 0) p->bytes_per_s = bytes_per_s;
         return before == 0;
     }
     p->doubted = false;
     if (was_long || news) p->bytes_per_s = bytes_per_s;
-    if (news) p->n_done = 0;
+    if (news && look) p->n_done = 0;
     pause(p, now_ms);
     return news;
 }

@@ -50,6 +50,9 @@ typedef struct {
     double rtt_ms;      /* when it was measured last; 0 = never */
     double bytes_per_s; /* 0 = not known */
     uint64_t at_ms;     /* of bytes_per_s */
+    uint64_t looked_ms; /* when a change was looked into last; 0 = never */
+    uint64_t again_ms;  /* and when another one is: some ways change all the time */
+    uint32_t n_changes; /* that were looked into, one soon after the other */
 } exo_path_plan;
 
 /* Soon after a change of the way's round trip, seldom otherwise.  rtt_ms may be NAN. */

@@ -93,11 +93,35 @@ static void a_way_is_measured_seldom_and_after_a_change(void **ud) {
     assert_true(exo_path_due(&p, NAN, 601000));
 }
 
+/* A busy machine's round trips and rates change all the time: an hour of that costs 20 trains or
+ * so, not one for each change. */
+static void a_way_that_changes_all_the_time_is_not_measured_all_the_time(void **ud) {
+    (void)ud;
+    exo_path_plan p = {0};
+    uint32_t n_short = 0, n_long = 0;
+    for (uint64_t s = 1; s <= 3600; s++) {
+        double rtt_ms = s / 3 % 2 == 0 ? 10 : 40, rate = s % 2 == 0 ? 5e6 : 200e6;
+        while (exo_path_due(&p, rtt_ms, s * 1000)) {
+            bool is_long = exo_path_wants_long(&p);
+            *(is_long ? &n_long : &n_short) += 1;
+            exo_path_measured(&p, is_long, rate, rtt_ms, s * 1000);
+            assert_true(n_short + n_long < 100);
+        }
+    }
+    assert_in_range(n_short, 6, 40);
+    assert_in_range(n_long, 3, 20);
+    assert_true(exo_path_due(&p, NAN, (3600 + 1200) * 1000));
+    p.n_done = 2;
+    p.due_ms = 10000000;
+    assert_true(exo_path_due(&p, 1000, (3600 + 1300) * 1000)); /* after a rest: at once again */
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_topology_comes_back_as_it_was),
         cmocka_unit_test(what_breaks_a_topology_is_named),
         cmocka_unit_test(a_way_is_measured_seldom_and_after_a_change),
+        cmocka_unit_test(a_way_that_changes_all_the_time_is_not_measured_all_the_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/host.h"
 #include "base/log.h"
+#include "base/mailbox.h"
 #include "base/map_guard.h"
 #include "base/mem.h"
 #include "engine/pack_file.h"
@@ -20,7 +21,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define MIN_MATRIX_BYTES ((uint64_t)64 << 10) /* smaller ones are packed faster than opened */
@@ -48,7 +48,8 @@ struct exo_pack_cache {
     size_t n_damaged, n_small;
     pthread_t thread;
     bool started;
-    atomic_bool stop, done;
+    exo_latch *done; /* the thread has written what it will */
+    atomic_bool stop;
 };
 
 /* ---- settings ---- */
@@ -119,7 +120,10 @@ exo_pack_cache *exo_pack_cache_open(const exo_gguf *g, const exo_backend *backen
     if (settings.dir[0] == '\0' || backend->weight_adopt == NULL) return NULL;
     if (load_bytes < settings.min_bytes) return NULL;
     exo_pack_cache *c = exo_calloc(1, sizeof *c);
-    if (c == NULL) return NULL;
+    if (c == NULL || exo_latch_create(&c->done, NULL) != EXO_OK) {
+        exo_free(c);
+        return NULL;
+    }
     c->file = g;
     c->backend = backend;
     c->device = device;
@@ -329,7 +333,7 @@ static void keep_all(exo_pack_cache *c) {
 static void *keeper(void *ud) {
     exo_pack_cache *c = ud;
     keep_all(c);
-    atomic_store(&c->done, true);
+    exo_latch_set(c->done);
     return NULL;
 }
 
@@ -354,9 +358,7 @@ void exo_pack_cache_loaded(exo_pack_cache *c) {
 
 void exo_pack_cache_wait(exo_pack_cache *c, uint64_t timeout_ms) {
     if (c == NULL || !c->started) return;
-    uint64_t deadline = exo_now_ms() + timeout_ms;
-    const struct timespec pause = {.tv_nsec = 2000000};
-    while (!atomic_load(&c->done) && exo_now_ms() < deadline) nanosleep(&pause, NULL);
+    (void)exo_latch_wait(c->done, timeout_ms < UINT32_MAX ? (uint32_t)timeout_ms : UINT32_MAX);
 }
 
 /* ---- in use ---- */
@@ -387,6 +389,7 @@ void exo_pack_cache_close(exo_pack_cache *c) {
     exo_pack_cache_stop(c);
     for (size_t i = 0; i < c->n_maps; i++) exo_pack_close(&c->maps[i]);
     for (size_t i = 0; i < c->n_memos; i++) exo_pack_memo_finish(&c->memos[i]);
+    exo_latch_destroy(c->done);
     exo_free(c->maps);
     exo_free(c->memos);
     exo_free(c->packed);

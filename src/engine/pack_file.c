@@ -27,6 +27,7 @@
 #define PROBE_BYTES ((size_t)4 << 20)
 #define SPARE_BYTES ((uint64_t)1 << 30) /* left free on the disk */
 #define MAX_FILES   65536
+#define TIME_STEP_S 2.0    /* a file's time may be so much earlier than when it was used */
 #define STALE_S     3600.0 /* an unfinished file that nobody writes any more */
 #define TEMPORARY   ".tmp-"
 
@@ -294,7 +295,7 @@ bool exo_pack_make_room(const char *dir, uint64_t need, uint64_t cap, double sin
     for (size_t i = 0; fits; i++) {
         bool enough = l.bytes <= cap - need && disk_has(dir, need);
         if (enough) break;
-        if (i == l.n || l.files[i].used >= since) fits = false;
+        if (i == l.n || l.files[i].used + TIME_STEP_S > since) fits = false;
         if (!fits || !path_of(dir, l.files[i].name, path) || unlink(path) != 0) continue;
         l.bytes -= l.files[i].bytes;
     }

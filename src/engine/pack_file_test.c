@@ -188,7 +188,7 @@ static void test_oldest_goes_first(void **state) {
     assert_true(exo_pack_touch(dir, &k[2]) && exo_pack_touch(dir, &k[3]));
     assert_false(exo_pack_make_room(dir, 100000, 99999, (double)now));
     used_at(2, now + 5); /* in use by this load: it stays */
-    used_at(3, now + 5);
+    used_at(3, now - 1); /* a disk's times have steps */
     assert_false(exo_pack_make_room(dir, 100000, 200000, (double)now));
     assert_int_equal(n_files(), 2);
     remove_one(2);

@@ -482,10 +482,16 @@ void exo_beacon_set_flags(exo_beacon *b, uint8_t flags) {
     exo_beacon_burst(b);
 }
 
-void exo_beacon_set_crowd(exo_beacon *b, size_t n_nodes) {
+void exo_beacon_set_crowd(exo_beacon *b, size_t n_nodes, bool settled) {
+    uint32_t usual = settled ? EXO_BEACON_SETTLED_MS : EXO_BEACON_INTERVAL_MS;
     uint32_t n = n_nodes < 10000 ? (uint32_t)n_nodes : 10000;
     uint32_t fair = n * EXO_BEACON_SHARE_MS;
-    b->interval_ms = fair > EXO_BEACON_INTERVAL_MS ? fair : EXO_BEACON_INTERVAL_MS;
+    uint32_t before = b->interval_ms;
+    b->interval_ms = fair > usual ? fair : usual;
+    if (b->interval_ms >= before) return;
+    uint64_t at = exo_now_ms() + b->interval_ms; /* somebody was lost: not later than that */
+    if (at < b->next_at_ms) b->next_at_ms = at;
+    schedule(b);
 }
 
 size_t exo_beacon_interfaces(const exo_beacon *b, const exo_beacon_interface **out) {
@@ -493,4 +499,8 @@ size_t exo_beacon_interfaces(const exo_beacon *b, const exo_beacon_interface **o
     return b->n_interfaces;
 }
 
-exo_beacon_stats exo_beacon_counts(const exo_beacon *b) { return b->stats; }
+exo_beacon_stats exo_beacon_counts(const exo_beacon *b) {
+    exo_beacon_stats s = b->stats;
+    s.interval_ms = usual_interval(b);
+    return s;
+}

@@ -1,10 +1,10 @@
 /* beacon.h - the UDP beacon: announces this node on every usable interface and hears others.
  *
  * IPv4 broadcast and multicast, IPv6 link-local multicast; never on loopback.  A burst at start
- * and after every change of the interfaces, then one beacon in 5 s, rarer where many nodes are
- * heard, so that a link carries less than 2 kB/s of beacons whatever their number.  Whoever is
- * new is answered at once.  What strangers send costs at most a MAC and is limited by rate.
- * Thread: LOOP; on_heard comes from reads. */
+ * and after every change of the interfaces, then one beacon in 5 s, rarer in a cluster whose nodes
+ * are all linked and where many are heard, so that a link carries little of them whatever their
+ * number.  Whoever is new is answered at once.  What strangers send costs at most a MAC and is
+ * limited by rate. Thread: LOOP; on_heard comes from reads. */
 #ifndef EXO_NET_BEACON_H
 #define EXO_NET_BEACON_H
 
@@ -17,8 +17,9 @@
 #define EXO_BEACON_GROUP_V4    "239.255.52.17"
 #define EXO_BEACON_GROUP_V6    "ff12::e0:5217"
 #define EXO_BEACON_INTERVAL_MS 5000u
-#define EXO_BEACON_SHARE_MS    300u  /* per node heard: the interval grows with the crowd */
-#define EXO_BEACON_INVITE_MS   1000u /* while a join code is open */
+#define EXO_BEACON_SETTLED_MS  15000u /* while all who were heard are linked */
+#define EXO_BEACON_SHARE_MS    300u   /* per node heard: the interval grows with the crowd */
+#define EXO_BEACON_INVITE_MS   1000u  /* while a join code is open */
 
 typedef struct {
     const exo_beacon_msg *msg;
@@ -52,6 +53,7 @@ typedef struct {
 typedef struct {
     uint64_t n_heard, n_garbage, n_dropped; /* dropped: beyond the rate limit */
     uint64_t bytes_sent, bytes_heard;
+    uint32_t interval_ms; /* between beacons, the burst of a start apart */
 } exo_beacon_stats;
 
 typedef struct exo_beacon exo_beacon;
@@ -63,7 +65,8 @@ void exo_beacon_close(exo_beacon *b, void (*done)(void *ud), void *ud);
 
 void exo_beacon_set_keys(exo_beacon *b, const exo_beacon_keys *keys);
 void exo_beacon_set_flags(exo_beacon *b, uint8_t flags); /* a change is announced at once */
-void exo_beacon_set_crowd(exo_beacon *b, size_t n_nodes);
+/* So many nodes are heard; settled: all of our cluster are linked, and there are some. */
+void exo_beacon_set_crowd(exo_beacon *b, size_t n_nodes, bool settled);
 void exo_beacon_burst(exo_beacon *b);
 /* One datagram to one sender: our announcement, or a question whose answer is timed. */
 void exo_beacon_tell(exo_beacon *b, const char *host, uint16_t udp_port);

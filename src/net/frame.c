@@ -11,10 +11,11 @@
 #include <string.h>
 
 /* The head up to the hash is hashed first, so a flipped length is noticed as well. */
-#define HASHED_HEAD_BYTES 32
+#define HASHED_HEAD_BYTES  32
+#define HASHED_SHORT_BYTES 8
 
-static uint64_t frame_hash(const uint8_t *head, const exo_frame *f) {
-    uint64_t h = exo_hash64(head, HASHED_HEAD_BYTES, 0);
+static uint64_t frame_hash(const uint8_t *head, size_t n_head, const exo_frame *f) {
+    uint64_t h = exo_hash64(head, n_head, 0);
     if (f->header_bytes > 0) h = exo_hash64(f->header, f->header_bytes, h);
     if (f->body_bytes > 0) h = exo_hash64(f->body, f->body_bytes, h);
     return h;
@@ -36,7 +37,7 @@ exo_status exo_frame_head(const exo_frame *f, uint8_t out[EXO_FRAME_BYTES], exo_
     exo_put_u64(out + 16, f->seq);
     exo_put_u32(out + 24, f->header_bytes);
     exo_put_u32(out + 28, f->body_bytes);
-    exo_put_u64(out + 32, frame_hash(out, f));
+    exo_put_u64(out + 32, frame_hash(out, HASHED_HEAD_BYTES, f));
     return EXO_OK;
 }
 
@@ -51,6 +52,23 @@ exo_status exo_frame_write(const exo_frame *f, exo_buf *out, exo_error *err) {
     }
     exo_buf_append(out, head, sizeof head);
     exo_buf_append(out, f->header, f->header_bytes);
+    exo_buf_append(out, f->body, f->body_bytes);
+    return EXO_OK;
+}
+
+exo_status exo_frame_write_small(const exo_frame *f, exo_buf *out, exo_error *err) {
+    bool fits = f->type <= UINT8_MAX && f->flags <= UINT8_MAX && f->seq <= UINT32_MAX &&
+                f->epoch == 0 && f->header_bytes == 0 && f->body_bytes <= UINT8_MAX;
+    if (!fits) return exo_frame_write(f, out, err);
+    uint8_t head[EXO_FRAME_SHORT] = {EXO_FRAME_SHORT_MARK, (uint8_t)f->type, (uint8_t)f->flags,
+                                     (uint8_t)f->body_bytes};
+    exo_put_u32(head + 4, (uint32_t)f->seq);
+    exo_put_u32(head + 8, (uint32_t)frame_hash(head, HASHED_SHORT_BYTES, f));
+    if (!exo_buf_reserve(out, EXO_FRAME_SHORT + f->body_bytes)) {
+        return exo_error_set(err, EXO_ENOMEM, "no memory for a frame of %u bytes",
+                             EXO_FRAME_SHORT + f->body_bytes);
+    }
+    exo_buf_append(out, head, sizeof head);
     exo_buf_append(out, f->body, f->body_bytes);
     return EXO_OK;
 }
@@ -102,11 +120,31 @@ static exo_status check_head(const uint8_t *bytes, size_t n, exo_error *err) {
     return EXO_OK;
 }
 
+static exo_status damaged(const exo_frame *f, exo_error *err) {
+    return exo_error_set(err, EXO_EFORMAT, "a damaged frame: type %u, seq %llu, wrong hash",
+                         f->type, (unsigned long long)f->seq);
+}
+
+static exo_status parse_short(const uint8_t *bytes, size_t n, exo_frame *out, size_t *used,
+                              exo_error *err) {
+    if (n < EXO_FRAME_SHORT || n < EXO_FRAME_SHORT + (size_t)bytes[3]) return EXO_OK;
+    exo_frame f = {
+        .type = bytes[1], .flags = bytes[2], .body_bytes = bytes[3], .seq = exo_get_u32(bytes + 4)};
+    f.header = f.body = bytes + EXO_FRAME_SHORT;
+    if ((uint32_t)frame_hash(bytes, HASHED_SHORT_BYTES, &f) != exo_get_u32(bytes + 8)) {
+        return damaged(&f, err);
+    }
+    *out = f;
+    *used = EXO_FRAME_SHORT + f.body_bytes;
+    return EXO_OK;
+}
+
 exo_status exo_frame_parse(const uint8_t *bytes, size_t n, exo_frame *out, size_t *used,
                            exo_error *err) {
     *used = 0;
     *out = (exo_frame){0};
     if (n == 0) return EXO_OK;
+    if (bytes[0] == EXO_FRAME_SHORT_MARK) return parse_short(bytes, n, out, used, err);
     exo_status st = check_head(bytes, n, err);
     if (st != EXO_OK || n < EXO_FRAME_BYTES) return st;
 
@@ -120,9 +158,8 @@ exo_status exo_frame_parse(const uint8_t *bytes, size_t n, exo_frame *out, size_
     if (n < whole) return EXO_OK;
     f.header = bytes + EXO_FRAME_BYTES;
     f.body = f.header + f.header_bytes;
-    if (frame_hash(bytes, &f) != exo_get_u64(bytes + 32)) {
-        return exo_error_set(err, EXO_EFORMAT, "a damaged frame: type %u, seq %llu, wrong hash",
-                             f.type, (unsigned long long)f.seq);
+    if (frame_hash(bytes, HASHED_HEAD_BYTES, &f) != exo_get_u64(bytes + 32)) {
+        return damaged(&f, err);
     }
     *out = f;
     *used = whole;

@@ -12,6 +12,16 @@
  *   32      8      hash64 of bytes 0..31, chained over the header, then over the body
  *   40      ...    header, then body
  *
+ * A link's small frames (no header, no epoch; signs of life above all) have a short form:
+ *
+ *   0       1      's'
+ *   1       1      type
+ *   2       1      flags
+ *   3       1      body bytes
+ *   4       4      seq
+ *   8       4      the lower half of hash64 of bytes 0..7, chained over the body
+ *   12      ...    body
+ *
  * Unknown types and JSON members are skipped; a bad magic, version, length or hash poisons the
  * link with a reason.  Thread: ANY. */
 #ifndef EXO_NET_FRAME_H
@@ -23,6 +33,8 @@
 
 #define EXO_FRAME_BYTES      40
 #define EXO_FRAME_MAGIC      0x314F5845u
+#define EXO_FRAME_SHORT      12  /* bytes of the short form without its body */
+#define EXO_FRAME_SHORT_MARK 's' /* its first byte */
 #define EXO_FRAME_VERSION    1
 #define EXO_FRAME_MAX_HEADER (4u << 20)
 #define EXO_FRAME_MAX_BODY   (64u << 20)
@@ -65,6 +77,8 @@ exo_status exo_frame_head(const exo_frame *f, uint8_t out[EXO_FRAME_BYTES], exo_
 /* Appends the whole frame.  f->header and f->body are the bytes to send.  On failure out holds
  * what it held before. */
 exo_status exo_frame_write(const exo_frame *f, exo_buf *out, exo_error *err);
+/* The same, in the short form if the frame fits into it. */
+exo_status exo_frame_write_small(const exo_frame *f, exo_buf *out, exo_error *err);
 /* The same with a JSON header. */
 exo_status exo_frame_write_json(uint16_t type, uint64_t seq, const json_t *header, exo_buf *out,
                                 exo_error *err);

@@ -220,11 +220,93 @@ static void every_failed_allocation_is_reported(void **ud) {
     json_decref(header);
 }
 
+/* ---- the short form ---- */
+
+static exo_frame small_sample(void) {
+    return (exo_frame){.type = EXO_MSG_PING,
+                       .flags = EXO_FRAME_NO_ANSWER,
+                       .seq = 0x11223344,
+                       .body = body,
+                       .body_bytes = sizeof body};
+}
+
+static void short_bytes_are_as_documented(void **ud) {
+    (void)ud;
+    exo_frame f = small_sample(), got;
+    exo_buf out = {0};
+    size_t used;
+    assert_int_equal(exo_frame_write_small(&f, &out, NULL), EXO_OK);
+    static const uint8_t head[8] = {'s', 2, 2, 5, 0x44, 0x33, 0x22, 0x11};
+    assert_int_equal(out.n, EXO_FRAME_SHORT + sizeof body);
+    assert_memory_equal(out.data, head, sizeof head);
+    uint64_t h = exo_hash64(body, sizeof body, exo_hash64(head, sizeof head, 0));
+    assert_true(exo_get_u32(out.data + 8) == (uint32_t)h);
+    assert_memory_equal(out.data + 12, body, sizeof body);
+    assert_int_equal(exo_frame_parse((uint8_t *)out.data, out.n, &got, &used, NULL), EXO_OK);
+    assert_int_equal(used, out.n);
+    same_frame(&got, &f);
+    for (size_t n = 0; n < out.n; n++) {
+        uint8_t *exact = exo_malloc(n);
+        assert_non_null(exact);
+        if (n > 0) memcpy(exact, out.data, n);
+        assert_int_equal(exo_frame_parse(exact, n, &got, &used, NULL), EXO_OK);
+        assert_int_equal(used, 0);
+        exo_free(exact);
+    }
+    exo_buf_finish(&out);
+}
+
+static void every_flipped_bit_of_a_short_frame_is_noticed(void **ud) {
+    (void)ud;
+    exo_frame f = small_sample(), got;
+    exo_buf out = {0};
+    assert_int_equal(exo_frame_write_small(&f, &out, NULL), EXO_OK);
+    for (size_t bit = 0; bit < 8 * out.n; bit++) {
+        size_t used;
+        out.data[bit / 8] = (char)(out.data[bit / 8] ^ 1 << bit % 8);
+        exo_status st = exo_frame_parse((uint8_t *)out.data, out.n, &got, &used, NULL);
+        assert_int_equal(used, 0); /* a longer length waits: also no frame */
+        if (bit / 8 != 3) assert_int_equal(st, EXO_EFORMAT);
+        out.data[bit / 8] = (char)(out.data[bit / 8] ^ 1 << bit % 8);
+    }
+    exo_buf_finish(&out);
+}
+
+/* One member beyond what it holds, and the long form is written. */
+static void what_does_not_fit_is_written_long(void **ud) {
+    (void)ud;
+    static const uint8_t large[UINT8_MAX + 1];
+    exo_frame all[] = {small_sample(), small_sample(), small_sample(),
+                       small_sample(), small_sample(), small_sample()};
+    all[0].type = UINT8_MAX + 1;
+    all[1].flags = UINT8_MAX + 1;
+    all[2].epoch = 1;
+    all[3].seq = (uint64_t)UINT32_MAX + 1;
+    all[4].header = body;
+    all[4].header_bytes = 1;
+    all[5].body = large;
+    all[5].body_bytes = sizeof large;
+    exo_frame got;
+    size_t used;
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        exo_buf out = {0};
+        assert_int_equal(exo_frame_write_small(&all[i], &out, NULL), EXO_OK);
+        assert_int_equal(exo_get_u32(out.data), EXO_FRAME_MAGIC);
+        assert_int_equal(exo_frame_parse((uint8_t *)out.data, out.n, &got, &used, NULL), EXO_OK);
+        assert_int_equal(used, out.n);
+        same_frame(&got, &all[i]);
+        exo_buf_finish(&out);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bytes_are_as_documented),
         cmocka_unit_test(every_prefix_waits_for_more),
         cmocka_unit_test(every_flipped_bit_is_noticed),
+        cmocka_unit_test(short_bytes_are_as_documented),
+        cmocka_unit_test(every_flipped_bit_of_a_short_frame_is_noticed),
+        cmocka_unit_test(what_does_not_fit_is_written_long),
         cmocka_unit_test(lying_lengths_are_refused_at_once),
         cmocka_unit_test(frames_beyond_the_limits_are_not_sent),
         cmocka_unit_test(json_goes_there_and_back),

@@ -19,7 +19,6 @@
 #define LOCK_WAIT_MS   5000u
 #define RANDOM_BYTES   32
 #define ID_BYTES       ((EXO_CLUSTER_ID_BYTES - 1) / 2)
-#define MIN_KEY        10
 #define MAX_GENERATION 1000000000
 
 bool exo_is_node_id(const char *text) {
@@ -49,9 +48,9 @@ exo_status exo_keyring_set(exo_keyring *k, const char *key, const char *name_spa
         st = copy_text("namespace", name_space, k->stored_name_space, sizeof k->stored_name_space,
                        err);
     }
-    if (st == EXO_OK && strlen(key) < MIN_KEY) {
-        st =
-            exo_error_set(err, EXO_EINVAL, "the cluster key needs at least %d characters", MIN_KEY);
+    if (st == EXO_OK && strlen(key) < EXO_KEY_MIN) {
+        st = exo_error_set(err, EXO_EINVAL, "the cluster key needs at least %d characters",
+                           EXO_KEY_MIN);
     }
     if (st == EXO_OK) k->generation = generation;
     return st;

@@ -16,6 +16,7 @@
 #include <jansson.h>
 
 #define EXO_KEY_BYTES         129 /* text: a passphrase or 64 hex digits, and NUL */
+#define EXO_KEY_MIN           10  /* characters */
 #define EXO_NAMESPACE_BYTES   65
 #define EXO_DEFAULT_NAMESPACE "default"
 #define EXO_CLUSTER_ID_BYTES  33 /* 32 hex digits and NUL */

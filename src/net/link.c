@@ -163,6 +163,7 @@ static exo_status write_out(exo_link *l, exo_buf *bytes_take, exo_error *err) {
     l->n_writes++;
     l->unsent_bytes += w->bytes.n;
     l->bytes_sent += w->bytes.n;
+    l->sign_us = exo_now_us();
     return EXO_OK;
 }
 
@@ -177,10 +178,10 @@ static exo_status flush(exo_link *l, exo_error *err) {
     return write_out(l, &out, err);
 }
 
-/* Sends the frame that stands in net->plain. */
-static exo_status send_plain(exo_link *l, exo_error *err) {
-    exo_buf *plain = &l->net->plain, out = {0};
-    exo_status st = exo_tls_seal(l->tls, plain->data, plain->n, &out, err);
+static exo_status seal_out(exo_link *l, exo_buf *plain, exo_error *err) {
+    exo_buf out = {0};
+    exo_status st = exo_buf_ok(plain) ? exo_tls_seal(l->tls, plain->data, plain->n, &out, err)
+                                      : exo_error_set(err, EXO_ENOMEM, "no memory to send");
     if (st == EXO_OK) {
         st = write_out(l, &out, err);
     } else {
@@ -189,6 +190,19 @@ static exo_status send_plain(exo_link *l, exo_error *err) {
     exo_buf_clear(plain);
     if (plain->cap > EXO_LINK_KEEP_BYTES) exo_buf_finish(plain);
     return st;
+}
+
+/* Sends the frame that stands in net->plain, behind those that waited. */
+static exo_status send_plain(exo_link *l, exo_error *err) {
+    exo_buf *plain = &l->net->plain;
+    if (l->later.n == 0) return seal_out(l, plain, err);
+    exo_buf_append(&l->later, plain->data, plain->n);
+    exo_buf_clear(plain);
+    return seal_out(l, &l->later, err);
+}
+
+exo_status exo_link_flush_later(exo_link *l, exo_error *err) {
+    return l->later.n > 0 ? seal_out(l, &l->later, err) : EXO_OK;
 }
 
 static exo_status send_frame(exo_link *l, uint16_t type, uint64_t seq, const json_t *header,
@@ -201,7 +215,7 @@ static exo_status send_frame(exo_link *l, uint16_t type, uint64_t seq, const jso
 
 exo_status exo_link_put(exo_link *l, const exo_frame *f, exo_error *err) {
     exo_buf_clear(&l->net->plain);
-    exo_status st = exo_frame_write(f, &l->net->plain, err);
+    exo_status st = exo_frame_write_small(f, &l->net->plain, err);
     return st == EXO_OK ? send_plain(l, err) : st;
 }
 
@@ -224,17 +238,26 @@ static exo_status lost(exo_link *l, exo_status st, exo_error *err) {
     return st;
 }
 
-exo_status exo_link_send(exo_link *l, const exo_frame *f, exo_error *err) {
+/* What stands in net->plain waits, unless too much does. */
+static exo_status put_off(exo_link *l, exo_error *err) {
+    if (l->later.n + l->net->plain.n > EXO_LINK_LATER_BYTES) return send_plain(l, err);
+    exo_buf_append(&l->later, l->net->plain.data, l->net->plain.n);
+    exo_buf_clear(&l->net->plain);
+    return exo_buf_ok(&l->later) ? EXO_OK : exo_error_set(err, EXO_ENOMEM, "no memory to send");
+}
+
+static exo_status queue_frame(exo_link *l, const exo_frame *f, bool later, exo_error *err) {
     exo_error mine;
     if (err == NULL) err = &mine;
     exo_status st = check_sendable(l, err);
     if (st != EXO_OK) return st;
     exo_buf_clear(&l->net->plain);
-    st = exo_frame_write(f, &l->net->plain, err);
-    return st == EXO_OK ? lost(l, send_plain(l, err), err) : st;
+    st = exo_frame_write_small(f, &l->net->plain, err);
+    return st == EXO_OK ? lost(l, later ? put_off(l, err) : send_plain(l, err), err) : st;
 }
 
-exo_status exo_link_send_json(exo_link *l, uint16_t type, const json_t *header, exo_error *err) {
+static exo_status queue_json(exo_link *l, uint16_t type, const json_t *header, bool later,
+                             exo_error *err) {
     exo_error mine;
     if (err == NULL) err = &mine;
     exo_status st = check_sendable(l, err);
@@ -243,7 +266,24 @@ exo_status exo_link_send_json(exo_link *l, uint16_t type, const json_t *header, 
     st = exo_frame_write_json(type, l->seq + 1, header, &l->net->plain, err);
     if (st != EXO_OK) return st;
     l->seq++;
-    return lost(l, send_plain(l, err), err);
+    return lost(l, later ? put_off(l, err) : send_plain(l, err), err);
+}
+
+exo_status exo_link_send(exo_link *l, const exo_frame *f, exo_error *err) {
+    return queue_frame(l, f, false, err);
+}
+
+exo_status exo_link_send_later(exo_link *l, const exo_frame *f, exo_error *err) {
+    return queue_frame(l, f, true, err);
+}
+
+exo_status exo_link_send_json(exo_link *l, uint16_t type, const json_t *header, exo_error *err) {
+    return queue_json(l, type, header, false, err);
+}
+
+exo_status exo_link_send_json_later(exo_link *l, uint16_t type, const json_t *header,
+                                    exo_error *err) {
+    return queue_json(l, type, header, true, err);
 }
 
 /* ---- frames in ---- */
@@ -368,6 +408,8 @@ static exo_status take_bytes(exo_link *l, const char *bytes, size_t n, exo_error
     bool closed;
     st = exo_tls_read(l->tls, &l->in, &closed, err);
     if (st == EXO_OK) st = take_frames(l, err);
+    /* What waits takes the acknowledgement along, which would leave by itself otherwise. */
+    if (st == EXO_OK && l->state == LINK_OPEN && !l->outgoing) st = exo_link_flush_later(l, err);
     if (st == EXO_OK && closed && l->state < LINK_DETACHING) {
         st = exo_error_set(err, EXO_EPEER, "it closed the link without a reason");
     }

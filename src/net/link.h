@@ -18,8 +18,8 @@
 #define EXO_PROTOCOL_MIN   1
 #define EXO_PROTOCOL_MAX   1
 #define EXO_LINK_OPEN_MS   5000 /* TCP, TLS and hello together */
-#define EXO_LINK_PING_MS   250
-#define EXO_LINK_LOST_MS   800  /* nothing heard, and nothing acknowledged: the machine is gone */
+#define EXO_LINK_PING_MS   333
+#define EXO_LINK_LOST_MS   850  /* nothing heard, and nothing acknowledged: the machine is gone */
 #define EXO_LINK_SILENT_MS 4000 /* nothing heard: the program stands still for too long */
 
 typedef struct exo_net exo_net; /* one node's listener, key and identity */
@@ -97,6 +97,11 @@ uint64_t exo_link_bytes_received(const exo_link *l);
 /* Queues a frame; header and body are copied.  EXO_EBUSY beyond 64 MiB of unsent bytes. */
 exo_status exo_link_send(exo_link *l, const exo_frame *f, exo_error *err);
 exo_status exo_link_send_json(exo_link *l, uint16_t type, const json_t *header, exo_error *err);
+/* The same for what may wait: it leaves with the next frame or sign of life, in one packet with it,
+ * EXO_LINK_PING_MS later at most.  Frames keep their order. */
+exo_status exo_link_send_later(exo_link *l, const exo_frame *f, exo_error *err);
+exo_status exo_link_send_json_later(exo_link *l, uint16_t type, const json_t *header,
+                                    exo_error *err);
 /* Says BYE with the reason and closes; on_close follows. */
 void exo_link_close(exo_link *l, exo_status status, const char *why);
 

@@ -24,11 +24,12 @@
 #define EXO_LINK_MAX_UNSENT    (64u << 20)
 #define EXO_LINK_MAX_HELLO     (1u << 20) /* bytes held before the peer is known */
 #define EXO_LINK_MAX_HALF_OPEN 64         /* accepted and not yet open */
-#define EXO_LINK_DOUBT_MS      350        /* nothing heard: the peer is asked, again and again */
+#define EXO_LINK_DOUBT_MS      430        /* nothing heard: the peer is asked, again and again */
 #define EXO_LINK_ASK_MS        100        /* in doubt */
 #define EXO_LINK_LATE_MS       100        /* beyond, our own loop was held up */
 #define EXO_LINK_LINGER_MS     500        /* for a last word to arrive */
 #define EXO_LINK_DETACH_MS     5000       /* for queued bytes to leave */
+#define EXO_LINK_LATER_BYTES   8192       /* beyond, nothing waits any more */
 #define EXO_LINK_KEEP_BYTES    (1u << 20) /* scratch memory kept after a large frame */
 #define EXO_LINK_READ_BYTES    65536
 #define EXO_LINK_TIMES         8 /* of pings, of which the middle one counts */
@@ -92,15 +93,16 @@ struct exo_link {
     exo_tls *tls;
     uint8_t exporter[32];
     exo_buf in;     /* decrypted, not yet parsed */
+    exo_buf later;  /* frames that wait for the next one */
     bool in_frames; /* call-backs are running over `in` */
     size_t n_writes, unsent_bytes;
     uint64_t seq, bytes_sent, bytes_received;
 
     exo_peer_info peer;             /* peer.hello is owned */
     uint64_t ping_seq, ping_us;     /* ping_us 0: none waits for its answer */
-    uint64_t ticked_bytes;          /* bytes_sent at the last tick */
+    uint64_t sign_us;               /* when bytes left last, or a sign of life was due */
     uint64_t second_us;             /* when an answer was wanted last, whatever else there was */
-    uint32_t n_ticks;               /* of the open link */
+    uint32_t n_signs;               /* that were due on the open link */
     float times_ms[EXO_LINK_TIMES]; /* that pings took, a ring */
     size_t n_times;                 /* ever */
     double rtt_ms, jitter_ms;       /* 0 = not measured */
@@ -136,6 +138,7 @@ const exo_link_events *exo_link_callbacks(const exo_link *l);
 void exo_link_cut(exo_link *l); /* closes the handles; status and why are set */
 void exo_link_handle_closed(uv_handle_t *h);
 exo_status exo_link_put(exo_link *l, const exo_frame *f, exo_error *err); /* as it is */
+exo_status exo_link_flush_later(exo_link *l, exo_error *err);
 
 /* ping.c */
 exo_status exo_link_ping(exo_link *l, exo_error *err); /* a tick of an open link */

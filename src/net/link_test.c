@@ -202,6 +202,46 @@ static void frames_go_both_ways(void **ud) {
     close_pair(&loop, &a, &b);
 }
 
+/* Frames that may wait leave with the next one, in front of it, or with a sign of life; from both
+ * sides. */
+static void what_may_wait_leaves_with_the_next(void **ud) {
+    (void)ud;
+    uv_loop_t loop;
+    side a, b;
+    open_pair(&loop, &a, &b);
+    side *sides[] = {&a, &b};
+    for (int i = 0; i < 2; i++) {
+        side *from = sides[i], *to = sides[1 - i];
+        exo_frame waits = {.type = 100, .seq = 1}, goes = {.type = 101, .seq = 2};
+        json_t *j = json_pack("{s:s}", "what", "figures");
+        uint64_t before = exo_link_bytes_sent(from->link);
+        assert_int_equal(exo_link_send_later(from->link, &waits, NULL), EXO_OK);
+        assert_true(exo_link_bytes_sent(from->link) == before);
+        assert_int_equal(exo_link_send(from->link, &goes, NULL), EXO_OK);
+        RUN_UNTIL(&loop, to->n_frames == 2, 3000);
+        assert_int_equal(to->last_type, 101); /* and 100 came before it */
+        assert_int_equal(exo_link_send_json_later(from->link, EXO_MSG_NODES, j, NULL), EXO_OK);
+        RUN_UNTIL(&loop, to->n_frames == 3, 3000);
+        assert_int_equal(to->last_type, EXO_MSG_NODES);
+        json_decref(j);
+    }
+    close_pair(&loop, &a, &b);
+}
+
+/* A link that ends says what had waited, too. */
+static void what_waits_is_said_before_the_end(void **ud) {
+    (void)ud;
+    uv_loop_t loop;
+    side a, b;
+    open_pair(&loop, &a, &b);
+    exo_frame waits = {.type = 100};
+    assert_int_equal(exo_link_send_later(a.link, &waits, NULL), EXO_OK);
+    exo_link_close(a.link, EXO_OK, "done");
+    RUN_UNTIL(&loop, b.n_close == 1, 3000);
+    assert_int_equal(b.n_frames, 1);
+    close_pair(&loop, &a, &b);
+}
+
 static void a_goodbye_carries_its_reason(void **ud) {
     (void)ud;
     uv_loop_t loop;
@@ -397,6 +437,8 @@ int main(void) {
         cmocka_unit_test(another_key_is_refused_and_both_say_why),
         cmocka_unit_test(dialling_oneself_is_noticed),
         cmocka_unit_test(frames_go_both_ways),
+        cmocka_unit_test(what_may_wait_leaves_with_the_next),
+        cmocka_unit_test(what_waits_is_said_before_the_end),
         cmocka_unit_test(a_goodbye_carries_its_reason),
         cmocka_unit_test(shutting_down_tells_the_peers),
         cmocka_unit_test(closing_from_a_call_back_is_final),

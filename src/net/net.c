@@ -67,6 +67,7 @@ void exo_link_gone(exo_link *l) {
     if (l->next != NULL) l->next->prev = l->prev;
     exo_tls_destroy(l->tls);
     exo_buf_finish(&l->in);
+    exo_buf_finish(&l->later);
     json_decref(l->peer.hello);
     exo_free(l);
     end_if_empty(n);

@@ -1,12 +1,12 @@
 /* ping.c - signs of life on an open link, and what they tell of the way there.
  *
- * The side that dialled sends something at every tick; TCP acknowledges it, which shows that the
- * machine is there.  One ping in a second wants an answer: that shows that the program runs, and
- * takes the time.  Other frames are signs of life as well and save the ping.  The other side
- * pings when nothing came of what was due.  Whoever hears nothing at all, no acknowledgement
- * either, asks again and again before the peer is given up: many losses in a row are needed to
- * take a machine for dead that is there.  So an idle link carries about 1 kB/s, both
- * directions and all headers together, where pings and answers both ways took 2.6.
+ * The side that dialled sends something every EXO_LINK_PING_MS; TCP acknowledges it, which shows
+ * that the machine is there.  One ping in a second wants an answer: that shows that the program
+ * runs, and takes the time.  Other frames are signs of life as well and save the ping; those that
+ * may wait leave with it, or with the acknowledgement of it.  The other side pings when nothing
+ * came of what was due.  Whoever hears nothing at all, no acknowledgement either, asks again and
+ * again before the peer is given up: many losses in a row are needed to take a machine for dead
+ * that is there.
  *
  * A ping that wants an answer tells the peer what was measured: {rtt_us u32, jitter_us u32},
  * little-endian, in its body. */
@@ -20,8 +20,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SECOND_US       (1000000u - EXO_LINK_PING_MS * 500u) /* the tick nearest to it */
-#define EAGER_TICKS     8 /* a new link is measured at every tick */
+#define SECOND_MS       (1000u - EXO_LINK_PING_MS / 2) /* the sign of life nearest to it */
+#define SECOND_LATE_MS  (1000u + EXO_LINK_PING_MS / 2) /* other frames left all the time */
+#define EARLY_MS        5u                             /* a timer may be, by rounding */
+#define EAGER_SIGNS     8                              /* a new link is measured at every one */
 #define WAIT_LONG_US    500000u
 #define KEPT_SEGMENTS   2000.0 /* beyond, old segments count less and less */
 #define ENOUGH_SEGMENTS 100.0  /* below, a loss says nothing */
@@ -52,50 +54,70 @@ uint32_t exo_link_quiet_ms(const exo_link *l) {
     return waited < unacknowledged ? waited : unacknowledged;
 }
 
-/* The side that was dialled hears something at every tick of the other: it looks when something is
- * missing.  The side that dialled has acknowledgements, and looks when it pings. */
+static uint32_t since_ms(uint64_t us) { return (uint32_t)((exo_now_us() - us) / 1000); }
+
+/* The time from `passed` to `limit`, if that comes before *ms. */
+static void sooner(uint32_t *ms, uint32_t limit, uint32_t passed) {
+    uint32_t left = passed < limit ? limit - passed : 0;
+    if (left < *ms) *ms = left;
+}
+
+/* The side that was dialled hears something with every sign of life of the other: it looks when
+ * one is missing.  The side that dialled looks when an acknowledgement is. */
 uint32_t exo_link_next_tick_ms(const exo_link *l) {
-    uint32_t waited = exo_link_waited_ms(l), quiet = exo_link_quiet_ms(l);
-    uint32_t ms = quiet >= EXO_LINK_DOUBT_MS ? EXO_LINK_ASK_MS : EXO_LINK_PING_MS;
-    if (quiet < EXO_LINK_LOST_MS && EXO_LINK_LOST_MS - quiet < ms) ms = EXO_LINK_LOST_MS - quiet;
-    if (!l->outgoing && waited < EXO_LINK_DOUBT_MS && EXO_LINK_DOUBT_MS - waited < ms) {
-        ms = EXO_LINK_DOUBT_MS - waited;
+    uint32_t waited = exo_link_waited_ms(l), quiet = exo_link_quiet_ms(l), ms = EXO_LINK_PING_MS;
+    if (l->outgoing) {
+        sooner(&ms, EXO_LINK_PING_MS, since_ms(l->sign_us));
+        sooner(&ms, SECOND_LATE_MS, since_ms(l->second_us));
+    } else if (waited < EXO_LINK_DOUBT_MS) {
+        sooner(&ms, EXO_LINK_DOUBT_MS, waited);
     }
-    return ms;
+    if (quiet >= EXO_LINK_DOUBT_MS) {
+        sooner(&ms, EXO_LINK_ASK_MS, 0);
+    } else if (quiet > 0) {
+        sooner(&ms, EXO_LINK_DOUBT_MS, quiet);
+    }
+    if (quiet < EXO_LINK_LOST_MS) sooner(&ms, EXO_LINK_LOST_MS, quiet);
+    return ms > 0 ? ms : 1;
+}
+
+static exo_status send_ping(exo_link *l, bool answer, exo_error *err) {
+    uint8_t body[MEASURED_BYTES];
+    exo_frame f = {.type = EXO_MSG_PING, .flags = answer ? 0 : EXO_FRAME_NO_ANSWER};
+    if (answer && l->ping_us == 0) {
+        l->ping_us = exo_now_us();
+        l->ping_seq++;
+    }
+    f.seq = l->ping_seq;
+    if (answer && l->outgoing && l->rtt_ms > 0) {
+        exo_put_u32(body, to_us(l->rtt_ms));
+        exo_put_u32(body + 4, to_us(l->jitter_ms));
+        f.body = body;
+        f.body_bytes = sizeof body;
+    }
+    return exo_link_put(l, &f, err);
 }
 
 exo_status exo_link_ping(exo_link *l, exo_error *err) {
-    uint64_t now = exo_now_us();
-    bool sent = l->bytes_sent != l->ticked_bytes, second = now - l->second_us >= SECOND_US;
-    bool ask = second || l->n_ticks < EAGER_TICKS;
-    bool doubt = exo_link_waited_ms(l) > 2 * EXO_LINK_PING_MS && l->ping_us != 0;
-    bool silent = exo_link_waited_ms(l) >= EXO_LINK_DOUBT_MS;
-    uint8_t body[MEASURED_BYTES];
-    exo_status st = EXO_OK;
+    uint32_t waited = exo_link_waited_ms(l);
+    bool second = since_ms(l->second_us) >= SECOND_MS;
+    bool due = since_ms(l->sign_us) + EARLY_MS >= EXO_LINK_PING_MS;
+    bool late = since_ms(l->second_us) + EARLY_MS >= SECOND_LATE_MS;
+    bool doubt = exo_link_quiet_ms(l) >= EXO_LINK_DOUBT_MS;
+    bool ask = waited > 2 * EXO_LINK_PING_MS && l->ping_us != 0;
+    if (l->outgoing && !due && !late && !doubt) return EXO_OK; /* only a look */
+    if (l->outgoing && (second || l->n_signs < EAGER_SIGNS)) ask = true;
     if (second) {
         count_segments(l);
-        l->second_us = now;
+        l->second_us = exo_now_us();
     }
-    l->n_ticks++;
+    l->n_signs++;
+    l->sign_us = exo_now_us();
     if (l->unsent_bytes >= EXO_LINK_MAX_UNSENT) return EXO_OK; /* the peer has plenty to read */
-    if (l->outgoing ? ask || doubt || !sent : silent) {
-        bool answer = l->outgoing ? ask || doubt : true;
-        exo_frame f = {.type = EXO_MSG_PING, .flags = answer ? 0 : EXO_FRAME_NO_ANSWER};
-        if (answer && l->ping_us == 0) {
-            l->ping_us = exo_now_us();
-            l->ping_seq++;
-        }
-        f.seq = l->ping_seq;
-        if (answer && l->outgoing && l->rtt_ms > 0) {
-            exo_put_u32(body, to_us(l->rtt_ms));
-            exo_put_u32(body + 4, to_us(l->jitter_ms));
-            f.body = body;
-            f.body_bytes = sizeof body;
-        }
-        st = exo_link_put(l, &f, err);
-    }
-    l->ticked_bytes = l->bytes_sent;
-    return st;
+    if (!l->outgoing && waited >= EXO_LINK_DOUBT_MS) return send_ping(l, true, err);
+    if (ask && l->outgoing) return send_ping(l, true, err);
+    if (l->later.n > 0) return exo_link_flush_later(l, err);
+    return l->outgoing ? send_ping(l, false, err) : EXO_OK;
 }
 
 exo_status exo_link_take_ping(exo_link *l, const exo_frame *f, exo_error *err) {

@@ -17,7 +17,8 @@
 #include <string.h>
 
 /* A busy machine answers late; a death is noticed by the link, not by these, which then costs half
- * an election at most.  Two heartbeats a second keep a link to the master under 2 kB/s. */
+ * an election at most.  Heartbeats leave with the link's signs of life, up to EXO_LINK_PING_MS late
+ * on each way. */
 #define HEARTBEAT_MS 500u
 #define ELECTION_MS  1500u
 
@@ -88,7 +89,8 @@ static exo_status open_store(exo_consensus *k, exo_error *err) {
     return st == EXO_OK ? exo_log_store_open(k->node->data_dir, cluster, &k->store, err) : st;
 }
 
-static exo_status make_cluster(exo_consensus *k, exo_error *err) {
+/* From what the store holds; without one, from nothing. */
+static exo_status create_cluster(exo_consensus *k, exo_error *err) {
     exo_node *n = k->node;
     uint64_t seed = 0;
     if (RAND_bytes((unsigned char *)&seed, sizeof seed) != 1) {
@@ -103,24 +105,40 @@ static exo_status make_cluster(exo_consensus *k, exo_error *err) {
                           .election_ms = ELECTION_MS,
                           .session = 1,
                           .unix_ms = (uint64_t)(exo_unix_time() * 1000)};
-    exo_status st = EXO_OK;
-    if (k->keeps) st = open_store(k, err);
-    if (st == EXO_OK && k->store != NULL) {
+    if (k->store != NULL) {
         d.stored = *exo_log_store_found(k->store);
         d.session = exo_log_store_session(k->store);
     }
     exo_cluster *fresh = NULL;
-    if (st == EXO_OK) st = exo_cluster_create(&d, exo_now_ms(), &fresh, err);
-    if (st != EXO_OK) {
-        exo_log_store_close(k->store);
-        k->store = NULL;
-        return st;
-    }
-    if (k->store != NULL) exo_log_store_forget(k->store);
+    exo_status st = exo_cluster_create(&d, exo_now_ms(), &fresh, err);
+    if (st != EXO_OK) return st;
     exo_cluster_destroy(k->cluster);
     k->cluster = fresh;
     n->next_epoch = (uint32_t)(d.session << 8) & INT32_MAX; /* above those of earlier runs */
     return EXO_OK;
+}
+
+static exo_status make_cluster(exo_consensus *k, exo_error *err) {
+    exo_status st = k->keeps ? open_store(k, err) : EXO_OK;
+    if (st == EXO_OK) st = create_cluster(k, err);
+    if (st != EXO_OK) {
+        exo_log_store_close(k->store);
+        k->store = NULL;
+    } else if (k->store != NULL) {
+        exo_log_store_forget(k->store);
+    }
+    return st;
+}
+
+static void stop(exo_consensus *k, const char *why) {
+    exo_warn("this node takes no part in the cluster's decisions for now, and goes on computing: "
+             "%s",
+             why);
+    snprintf(k->refusal, sizeof k->refusal, "%s", why);
+    k->stopped = true;
+    k->retry_at_ms = exo_now_ms() + RETRY_MS;
+    exo_log_store_close(k->store);
+    k->store = NULL;
 }
 
 exo_status exo_consensus_create(exo_node *n, exo_error *err) {
@@ -128,7 +146,13 @@ exo_status exo_consensus_create(exo_node *n, exo_error *err) {
     if (k == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for the cluster");
     k->node = n;
     k->keeps = n->net != NULL; /* one machine that serves one model has nothing to remember */
-    exo_status st = make_cluster(k, err);
+    exo_error why = {0};
+    exo_status st = make_cluster(k, &why);
+    if (st == EXO_EIO) { /* it knows nothing and votes for nobody until the disk takes it */
+        stop(k, why.message);
+        st = create_cluster(k, &why);
+    }
+    if (st != EXO_OK && err != NULL) *err = why;
     if (st != EXO_OK) {
         exo_free(k);
         return st;
@@ -168,17 +192,6 @@ void exo_consensus_finish(exo_node *n) {
 
 /* ---- actions ---- */
 
-static void stop(exo_consensus *k, const char *why) {
-    exo_warn("this node takes no part in the cluster's decisions for now, and goes on computing: "
-             "%s",
-             why);
-    snprintf(k->refusal, sizeof k->refusal, "%s", why);
-    k->stopped = true;
-    k->retry_at_ms = exo_now_ms() + RETRY_MS;
-    exo_log_store_close(k->store);
-    k->store = NULL;
-}
-
 static void tell_waiter(exo_consensus *k, uint64_t tag, exo_status st, const char *message) {
     for (waiter **at = &k->waiters; *at != NULL; at = &(*at)->next) {
         waiter *w = *at;
@@ -197,7 +210,9 @@ static void send_out(exo_consensus *k, const exo_cluster_action *a) {
     if (p == NULL) return; /* the log sends again */
     exo_frame f = {.type = EXO_MSG_CLUSTER, .body = a->bytes, .body_bytes = (uint32_t)a->n_bytes};
     exo_error err = {0};
-    if (exo_link_send(p->link, &f, &err) != EXO_OK) {
+    exo_status st =
+        a->may_wait ? exo_link_send_later(p->link, &f, &err) : exo_link_send(p->link, &f, &err);
+    if (st != EXO_OK) {
         exo_debug("cannot tell %s about the log: %s", p->name, err.message);
     }
 }
@@ -205,8 +220,7 @@ static void send_out(exo_consensus *k, const exo_cluster_action *a) {
 static void show_status(exo_consensus *k) {
     uint64_t master = exo_cluster_master(k->cluster), term = exo_cluster_term(k->cluster);
     bool provisional = exo_cluster_provisional(k->cluster);
-    if (master == k->shown_master && term == k->shown_term &&
-        provisional == k->shown_provisional) {
+    if (master == k->shown_master && term == k->shown_term && provisional == k->shown_provisional) {
         return;
     }
     k->shown_master = master;
@@ -434,6 +448,8 @@ uint64_t exo_consensus_master(const exo_node *n) {
     const exo_consensus *k = n->consensus;
     return k == NULL || k->stopped ? 0 : exo_cluster_master(k->cluster);
 }
+
+bool exo_consensus_is_stopped(const exo_node *n) { return n->consensus->stopped; }
 
 static json_t *log_json(const exo_consensus *k) {
     const char *trouble = k->stopped         ? k->refusal

@@ -81,7 +81,7 @@ void exo_discover_note(exo_node *n, const exo_sighting *s) {
         say_stranger(n, p, s->host);
     }
     if (d->beacon != NULL && (news == EXO_NEWS_PEER || news == EXO_NEWS_RESTART)) {
-        exo_beacon_set_crowd(d->beacon, exo_peers_count(d->peers));
+        exo_beacon_set_crowd(d->beacon, exo_peers_count(d->peers), false);
         if (s->udp_port != 0) exo_beacon_tell(d->beacon, s->host, s->udp_port);
     }
 }
@@ -278,15 +278,17 @@ static void each_second(exo_node *n, uint64_t now_ms) {
     exo_discover *d = n->discover;
     exo_peers_expire(d->peers, now_ms, forget_address, n);
     if (d->beacon == NULL) return;
+    bool linked = n->peers != NULL;
     for (size_t i = 0; i < exo_peers_count(d->peers); i++) {
         exo_heard_peer *p = exo_peers_at(d->peers, i);
         if (!p->proven || p->verdict != EXO_HEARD_MEMBER) continue;
+        linked = linked && exo_members_find(n, p->node_id) != NULL;
         bool worse = is_worse(n, p);
         /* The last round of answers is judged before the next one is asked for. */
         if (p->n_addresses > 1 && ask_now(p, &p->addresses[0], worse, now_ms)) move_if_better(n, p);
         ask_addresses(d, p, worse, now_ms);
     }
-    exo_beacon_set_crowd(d->beacon, exo_peers_count(d->peers));
+    exo_beacon_set_crowd(d->beacon, exo_peers_count(d->peers), linked);
 }
 
 /* ---- the peers file ---- */
@@ -388,6 +390,7 @@ exo_status exo_discover_start(exo_node *n, exo_error *err) {
     exo_discover *d = exo_calloc(1, sizeof *d);
     if (d == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for discovery");
     n->discover = d;
+    d->started_ms = exo_now_ms();
     d->node = n;
     d->peers = exo_peers_create();
     if (d->peers == NULL || uv_random(NULL, NULL, &d->run, sizeof d->run, 0, NULL) != 0) {

@@ -22,7 +22,7 @@ struct exo_discover {
     exo_peer_table *peers;
     char said[EXO_MAX_SAID][EXO_NODE_ID_BYTES];
     size_t n_said;
-    uint64_t second_ms, peers_file_stamp, clone_dial_ms;
+    uint64_t started_ms, second_ms, peers_file_stamp, clone_dial_ms;
     bool stopping;
 };
 

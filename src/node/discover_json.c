@@ -191,11 +191,13 @@ json_t *exo_discover_json(exo_node *n) {
     if (d->dnssd != NULL) exo_dnssd_trouble(d->dnssd, dnssd);
     exo_beacon_stats s = d->beacon != NULL ? exo_beacon_counts(d->beacon) : (exo_beacon_stats){0};
     return json_pack(
-        "{s:s, s:s, s:s, s:i, s:s?, s:s?, s:{s:I, s:I, s:I, s:I, s:I}, s:o, s:o, s:o}", "cluster",
-        tag, "namespace", n->keyring.name_space, "key", n->keyring.given ? "given" : "stored",
-        "port", (int)n->listen_port, "off", d->beacon == NULL ? d->beacon_off : NULL, "dns_sd_off",
-        dnssd[0] != '\0' ? dnssd : NULL, "beacons", "heard", (json_int_t)s.n_heard, "garbage",
-        (json_int_t)s.n_garbage, "dropped", (json_int_t)s.n_dropped, "bytes_sent",
-        (json_int_t)s.bytes_sent, "bytes_heard", (json_int_t)s.bytes_heard, "interfaces",
+        "{s:s, s:s, s:s, s:i, s:f, s:s?, s:s?, s:{s:I, s:I, s:I, s:I, s:I, s:f}, s:o, s:o, s:o}",
+        "cluster", tag, "namespace", n->keyring.name_space, "key",
+        n->keyring.given ? "given" : "stored", "port", (int)n->listen_port, "listening_s",
+        (double)(exo_now_ms() - d->started_ms) / 1000, "off",
+        d->beacon == NULL ? d->beacon_off : NULL, "dns_sd_off", dnssd[0] != '\0' ? dnssd : NULL,
+        "beacons", "heard", (json_int_t)s.n_heard, "garbage", (json_int_t)s.n_garbage, "dropped",
+        (json_int_t)s.n_dropped, "bytes_sent", (json_int_t)s.bytes_sent, "bytes_heard",
+        (json_int_t)s.bytes_heard, "interval_s", s.interval_ms / 1000.0, "interfaces",
         interfaces_json(d), "heard", heard, "dialled", dialled_json(n));
 }

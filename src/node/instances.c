@@ -550,6 +550,20 @@ static void on_stage_message(exo_instance *i, const exo_peer *from, const char *
     exo_instance_advance(i);
 }
 
+/* What is told last is true: an earlier epoch of an instance, or what another owner has of it, ends
+ * here.  False: it is the one that is told of. */
+static bool make_way(exo_instance *i, const exo_peer *from, const json_t *m) {
+    static const char why[] = "the instance is being placed anew";
+    bool same_owner = strcmp(i->owner, from->node_id) == 0;
+    if (same_owner && json_integer_value(json_object_get(m, "epoch")) == i->epoch) return false;
+    if (same_owner) {
+        exo_instances_end(i->node, i, why);
+    } else {
+        fail(i, why); /* its owner hears of it */
+    }
+    return true;
+}
+
 void exo_instances_on_message(exo_node *n, exo_peer *from, const json_t *m) {
     const char *op = json_string_value(json_object_get(m, "op"));
     const char *id = json_string_value(json_object_get(m, "instance"));
@@ -557,7 +571,7 @@ void exo_instances_on_message(exo_node *n, exo_peer *from, const json_t *m) {
     exo_instance *i = exo_instances_find(n, id);
     if (strcmp(op, "create") == 0) {
         exo_error err = {0};
-        if (i != NULL) return; /* told twice */
+        if (i != NULL && !make_way(i, from, m)) return; /* told twice */
         if (exo_instances_join(n, from->node_id, m, &err) == EXO_OK) return;
         send_to(n, from->node_id,
                 json_pack("{s:s, s:s, s:i, s:s}", "op", "failed", "instance", id, "stage", -1,
@@ -631,7 +645,7 @@ void exo_instances_peer_lost(exo_node *n, const char *node_id, const char *why) 
         if (!uses) continue;
         exo_error reason;
         exo_error_set(&reason, EXO_EPEER, "node %s left: %s", node_id, why);
-        exo_instances_end(n, i, reason.message);
+        fail(i, reason.message); /* its owner may still be linked with that node */
     }
 }
 
@@ -657,6 +671,7 @@ void exo_instances_tick(exo_node *n, uint64_t now_ms) {
 }
 
 void exo_instances_finish(exo_node *n, const char *reason) {
+    exo_instances_drop_deletions(n, reason);
     while (n->instances != NULL) exo_instances_end(n, n->instances, reason);
     for (exo_retry *r = n->retries, *next; r != NULL; r = next) {
         next = r->next;

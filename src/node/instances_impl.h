@@ -33,6 +33,7 @@ exo_status exo_instances_begin(exo_node *n, const char *model_id, const exo_plac
 void exo_instances_note_end(exo_node *n, const exo_instance *i);
 void exo_instances_note_running(exo_instance *i);
 void exo_instances_remember_tick(exo_node *n, uint64_t now_ms);
+void exo_instances_drop_deletions(exo_node *n, const char *reason); /* who waits hears it */
 
 /* instances_json.c: all checked, wrong members are named. */
 json_t *exo_shard_place_json(const exo_shard_place *p);

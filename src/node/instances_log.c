@@ -17,6 +17,8 @@
 #define RETRY_FIRST_MS 1000u
 #define RETRY_MAX_MS   60000u
 #define LOG_BY_MS      5000u /* an instance that is ready serves then, remembered or not */
+#define SETTLE_MS      2000u /* after a start the list of what is remembered may be old so long */
+#define DELETE_WAIT_MS 1000u /* for an instance to become known that somebody wants to delete */
 
 static uint64_t own_number(const exo_node *n) { return exo_node_number(exo_node_id(n)); }
 
@@ -45,7 +47,12 @@ static void propose_moved(exo_node *n, const char *id) {
     exo_consensus_propose(n, &e, NULL, NULL);
 }
 
-/* ---- placing and deleting ---- */
+/* ---- placing ---- */
+
+/* Until when an instance waits to be remembered; where the disk takes no log, not at all. */
+static uint64_t log_by(const exo_node *n) {
+    return exo_now_ms() + (exo_consensus_is_stopped(n) ? 0 : LOG_BY_MS);
+}
 
 /* Instances of the model that this node owns, but for one: the new one takes their place. */
 static void forget_others(exo_node *n, const char *model_id, const char *but) {
@@ -66,21 +73,91 @@ exo_status exo_instances_place(exo_node *n, const char *model_id, const exo_plac
     exo_status st = exo_instances_begin(n, model_id, wish, NULL, out, err);
     if (st != EXO_OK) return st;
     (*out)->fresh = true;
-    (*out)->log_by_ms = exo_now_ms() + LOG_BY_MS;
+    (*out)->log_by_ms = log_by(n);
     memcpy(id, (*out)->id, sizeof id);
     forget_others(n, model_id, id);
     propose_created(n, *out, wish);
     return EXO_OK;
 }
 
-void exo_instances_delete(exo_node *n, const char *id, exo_counted_fn fn, void *ud) {
+/* ---- deleting ---- */
+
+static bool is_known(exo_node *n, const char *id) {
     const exo_instance *i = exo_instances_find(n, id);
-    bool known = exo_state_instance_of(exo_consensus_state(n), id) != NULL;
-    if (!known && (i == NULL || !exo_instance_is_owned(i))) {
-        fn(ud, EXO_ENOTFOUND, "not found");
+    return exo_state_instance_of(exo_consensus_state(n), id) != NULL ||
+           (i != NULL && exo_instance_is_owned(i));
+}
+
+/* Why this node cannot say yet that there is no such instance; NULL when it can. */
+static const char *why_not_sure(exo_node *n, const char *id, uint64_t now_ms) {
+    const exo_state *s = exo_consensus_state(n);
+    if (n->net == NULL || exo_state_was_deleted(s, id)) return NULL;
+    if (exo_consensus_is_stopped(n)) return "its disk takes no log (see GET /state)";
+    if (exo_consensus_master(n) == 0) return "it knows no master";
+    if (now_ms - n->started_ms < SETTLE_MS) return "it has just started";
+    for (const exo_peer *p = n->peers; p != NULL; p = p->next) {
+        const exo_state_node *m = exo_state_node_of(s, exo_node_number(p->node_id));
+        if (m == NULL || m->member == 0) return "a linked node is not in its log yet";
+        if (json_object_get(json_object_get(p->record, "instances"), id) != NULL) {
+            return "a node runs that instance, and it is not in the log yet";
+        }
+    }
+    return NULL;
+}
+
+/* True: it has ended. */
+static bool judge_deletion(exo_node *n, exo_deletion *d, uint64_t now_ms) {
+    const char *why = NULL;
+    if (is_known(n, d->instance)) {
+        propose_deleted(n, d->instance, d->fn, d->ud);
+    } else if ((why = why_not_sure(n, d->instance, now_ms)) == NULL) {
+        d->fn(d->ud, EXO_ENOTFOUND, "not found");
+    } else if (now_ms >= d->deadline_ms) {
+        exo_error err;
+        exo_error_set(&err, EXO_EPEER,
+                      "this node has not caught up with the cluster: %s; try again in a moment",
+                      why);
+        d->fn(d->ud, EXO_EPEER, err.message);
+    } else {
+        return false;
+    }
+    exo_free(d);
+    return true;
+}
+
+void exo_instances_delete(exo_node *n, const char *id, exo_counted_fn fn, void *ud) {
+    uint64_t now_ms = exo_now_ms();
+    exo_deletion *d = exo_calloc(1, sizeof *d);
+    if (d == NULL) {
+        fn(ud, EXO_ENOMEM, "out of memory for a change of the cluster");
         return;
     }
-    propose_deleted(n, id, fn, ud);
+    *d = (exo_deletion){.deadline_ms = now_ms + DELETE_WAIT_MS, .fn = fn, .ud = ud};
+    snprintf(d->instance, sizeof d->instance, "%s", id);
+    if (judge_deletion(n, d, now_ms)) return;
+    d->next = n->deletions;
+    n->deletions = d;
+}
+
+/* What was waited for before a deletion is judged may change what else waits. */
+static void judge_deletions(exo_node *n, uint64_t now_ms) {
+    exo_deletion *list = n->deletions;
+    n->deletions = NULL;
+    for (exo_deletion *d = list, *next; d != NULL; d = next) {
+        next = d->next;
+        if (judge_deletion(n, d, now_ms)) continue;
+        d->next = n->deletions;
+        n->deletions = d;
+    }
+}
+
+void exo_instances_drop_deletions(exo_node *n, const char *reason) {
+    for (exo_deletion *d = n->deletions, *next; d != NULL; d = next) {
+        next = d->next;
+        d->fn(d->ud, EXO_EPEER, reason);
+        exo_free(d);
+    }
+    n->deletions = NULL;
 }
 
 /* ---- what this node owns and does not run ---- */
@@ -139,7 +216,7 @@ static exo_status resume(exo_node *n, const exo_state_instance *r, uint32_t n_no
     exo_status st = exo_instances_begin(n, copy.model_id, &wish, copy.id, out, err);
     if (st != EXO_OK) return st;
     (*out)->logged = copy.owner == own_number(n);
-    (*out)->log_by_ms = exo_now_ms() + LOG_BY_MS;
+    (*out)->log_by_ms = log_by(n);
     if (!(*out)->logged) propose_moved(n, copy.id);
     return EXO_OK;
 }
@@ -192,9 +269,12 @@ static void start_again(exo_node *n, const exo_state_instance *i, uint64_t now_m
 }
 
 void exo_instances_remember_tick(exo_node *n, uint64_t now_ms) {
+    judge_deletions(n, now_ms);
     for (exo_instance *i = n->instances; i != NULL; i = i->next) {
         if (!exo_instance_is_owned(i) || i->logged || now_ms < i->log_by_ms) continue;
-        exo_warn("instance %s serves, but the cluster has no master to remember it", i->id);
+        exo_warn("instance %s serves, but %s", i->id,
+                 exo_consensus_is_stopped(n) ? "it will not be remembered: the disk takes no log"
+                                             : "the cluster has no master to remember it");
         i->logged = true;
         exo_instance_advance(i);
     }

@@ -333,6 +333,12 @@ exo_status exo_join(const exo_join_desc *d, exo_join_offer *out, exo_error *err)
     if (j == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory to join");
     j->d = *d;
     exo_status st = exo_code_read(d->code, &j->code, err);
+    exo_invite own;
+    if (st == EXO_OK && exo_invites_find(d->data_dir, j->code.id, &own)) {
+        st = exo_error_set(err, EXO_EBUSY,
+                           "this join code is of this device's own cluster: give it to the device "
+                           "that is to join");
+    }
     if (st == EXO_OK) st = exo_identity_load(d->data_dir, &j->identity, err);
     if (st == EXO_OK) st = exo_tls_ctx_create_guest(j->code.id, j->code.key, &j->tls, err);
     if (st == EXO_OK && uv_loop_init(&j->loop) != 0) {

@@ -1,10 +1,12 @@
 /* log_store.c - the cluster's log in SQLite; see log_store.h.
  *
- *   meta       key, value        format, session, cluster, log_id, member, term, vote, carry, sum
+ *   meta       key, value        format, session, writes, cluster, log_id, member, term, vote,
+ *                                carry, sum
  *   snapshots  idx, term, config, image, sum       the last two
  *   entries    idx, term, kind, bytes, sum
  *
- * `sum` is hash64 over the row's other columns; meta's is over log_id, member, term and vote. */
+ * `sum` is hash64 over the row's other columns; meta's is over log_id, member, term and vote.
+ * `writes` counts the transactions; how many there must be is in cluster.mark. */
 #define _DEFAULT_SOURCE
 #include "node/log_store.h"
 
@@ -13,6 +15,7 @@
 #include "base/le.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "node/log_mark.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,7 +33,8 @@
 struct exo_log_store {
     sqlite3 *db;
     char path[PATH_BYTES];
-    uint64_t session;
+    uint64_t session, n_writes;
+    exo_log_mark mark;
     exo_arena arena; /* of found */
     exo_cluster_stored found;
     bool was_there; /* the file, before it was opened */
@@ -254,6 +258,16 @@ static void read_carry(exo_log_store *s) {
     note_damage(s, "what was carried is not readable");
 }
 
+/* Whether all is there that was ever promised. */
+static void check_writes(exo_log_store *s) {
+    char what[96];
+    if (s->n_writes >= s->mark.n_writes) return;
+    snprintf(what, sizeof what, "the last %llu of %llu writes are missing, most likely of its -wal",
+             (unsigned long long)(s->mark.n_writes - s->n_writes),
+             (unsigned long long)s->mark.n_writes);
+    note_damage(s, what);
+}
+
 /* Everything that is whole; what is not sets `damaged`. */
 static exo_status read_all(exo_log_store *s, exo_error *err) {
     exo_cluster_stored *f = &s->found;
@@ -269,6 +283,7 @@ static exo_status read_all(exo_log_store *s, exo_error *err) {
     if (f->log_id != 0 && get_meta(s, "sum") != meta_sum(f)) {
         note_damage(s, "term and vote do not have their checksum");
     }
+    check_writes(s);
     read_snapshot(s);
     if (f->snapshot != NULL) read_entries(s);
     read_carry(s);
@@ -330,6 +345,9 @@ static exo_status set_aside(exo_log_store *s, const char *kind, char *aside, siz
 
 static exo_status start_anew(exo_log_store *s, exo_error *err) {
     char aside[PATH_BYTES + 16];
+    if (s->db != NULL) { /* what is put aside stays as it was found */
+        sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    }
     close_db(s);
     exo_status st = set_aside(s, "damaged", aside, sizeof aside, err);
     if (st == EXO_OK) st = open_db(s, err);
@@ -361,22 +379,32 @@ static exo_status leave_behind(exo_log_store *s, exo_error *err) {
     return EXO_OK;
 }
 
+/* Ends the transaction: one more write, on disk here and in the mark; or none, when st says so. */
+static exo_status commit(exo_log_store *s, exo_status st, exo_error *err) {
+    if (st == EXO_OK) st = put_meta(s, "writes", number(s->n_writes + 1), err);
+    if (st == EXO_OK) st = run(s, "COMMIT", err);
+    if (st == EXO_OK) return exo_log_mark_write(&s->mark, ++s->n_writes, err);
+    sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+    return st;
+}
+
 static exo_status note_session(exo_log_store *s, uint64_t before, uint64_t cluster,
                                exo_error *err) {
     s->session = before + 1;
+    if (s->n_writes < s->mark.n_writes) s->n_writes = s->mark.n_writes; /* of an earlier file */
     exo_status st = run(s, "BEGIN IMMEDIATE", err);
-    if (st == EXO_OK) st = put_meta(s, "format", number(FORMAT), err);
+    if (st != EXO_OK) return st;
+    st = put_meta(s, "format", number(FORMAT), err);
     if (st == EXO_OK) st = put_meta(s, "session", number(s->session), err);
     if (st == EXO_OK) st = put_meta(s, "cluster", number(cluster), err);
-    if (st == EXO_OK) return run(s, "COMMIT", err);
-    sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
-    return st;
+    return commit(s, st, err);
 }
 
 /* Session and owner of the file, and what is in it if the owner is `cluster`. */
 static exo_status look_inside(exo_log_store *s, uint64_t cluster, uint64_t *session,
                               exo_error *err) {
     *session = get_meta(s, "session");
+    s->n_writes = get_meta(s, "writes");
     if (*session == 0 && s->was_there) { /* SQLite takes an empty file, or journal, for a new one */
         note_damage(s, "it is there, but nothing is in it");
         return EXO_OK;
@@ -395,9 +423,11 @@ exo_status exo_log_store_open(const char *data_dir, uint64_t cluster, exo_log_st
     exo_log_store *s = exo_calloc(1, sizeof *s);
     if (s == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for the cluster's log");
     int n = snprintf(s->path, sizeof s->path, "%s/cluster.db", data_dir);
-    exo_status st = n > 0 && (size_t)n < sizeof s->path - 32
-                        ? open_db(s, err)
-                        : exo_error_set(err, EXO_EINVAL, "the data directory's path is too long");
+    exo_status st = exo_log_mark_open(data_dir, &s->mark, err);
+    if (st == EXO_OK && (n < 0 || (size_t)n >= sizeof s->path - 32)) {
+        st = exo_error_set(err, EXO_EINVAL, "the data directory's path is too long");
+    }
+    if (st == EXO_OK) st = open_db(s, err);
     uint64_t session = 0;
     if (st == EXO_OK) {
         st = look_inside(s, cluster, &session, err);
@@ -421,6 +451,7 @@ exo_status exo_log_store_open(const char *data_dir, uint64_t cluster, exo_log_st
 void exo_log_store_close(exo_log_store *s) {
     if (s == NULL) return;
     close_db(s);
+    exo_log_mark_close(&s->mark);
     exo_arena_finish(&s->arena);
     exo_free(s);
 }
@@ -510,7 +541,5 @@ exo_status exo_log_store_write(exo_log_store *s, const exo_cluster_actions *a, e
     exo_status st = run(s, "BEGIN IMMEDIATE", err);
     if (st != EXO_OK) return st;
     for (size_t i = 0; i < a->n && st == EXO_OK; i++) st = write_one(s, &a->items[i], err);
-    if (st == EXO_OK) st = run(s, "COMMIT", err);
-    if (st != EXO_OK) sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
-    return st;
+    return commit(s, st, err);
 }

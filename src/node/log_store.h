@@ -1,9 +1,10 @@
 /* log_store.h - the data directory's cluster.db: the cluster's log as this node keeps it.
  *
  * One SQLite file (mode 0600) with log, term, vote and snapshots.  A write is one transaction and
- * is on disk when it returns.  Every row has a checksum; a file that is damaged is moved aside, and
- * what could be read of it (the last good snapshot, and the entries behind it without a gap) is
- * what the node goes on from, under a new name in the log, so that no vote is given twice.
+ * is on disk when it returns.  Every row has a checksum, and how many writes there must be stands
+ * in another file (log_mark.h).  A file that is damaged is moved aside, and what could be read of
+ * it (the last good snapshot, and the entries behind it without a gap) is what the node goes on
+ * from, under a new name in the log, so that no vote is given twice.
  * A log belongs to one cluster: the file of another one is moved aside, too, and an empty log
  * begins.
  * One process at a time has the file.

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +21,7 @@
 #define CLUSTER 77u
 
 static uint32_t kept_entries = 8;
-static char dir[64], file[96];
+static char dir[96], file[128];
 
 /* A cluster of one whose log is kept, as the node drives it. */
 typedef struct {
@@ -149,6 +150,63 @@ static void test_a_damaged_entry_ends_the_log_there(void **state) {
     end(&k);
 }
 
+/* One byte of the state in the newest snapshots; returns how many snapshots there are. */
+static int spoil_snapshots(int n_newest) {
+    static const char count[] = "SELECT count(*) FROM snapshots";
+    char change[200];
+    sqlite3 *db;
+    sqlite3_stmt *q;
+    snprintf(change, sizeof change,
+             "UPDATE snapshots SET image = CAST('x' || substr(image, 2) AS BLOB) WHERE idx IN "
+             "(SELECT idx FROM snapshots ORDER BY idx DESC LIMIT %d)",
+             n_newest);
+    assert_int_equal(sqlite3_open(file, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, change, NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, count, -1, &q, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(q), SQLITE_ROW);
+    int n = sqlite3_column_int(q, 0);
+    sqlite3_finalize(q);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+    return n;
+}
+
+static void test_the_last_good_snapshot_is_used(void **state) {
+    (void)state;
+    keeper k;
+    begin(&k);
+    for (int i = 0; i < 40; i++) create_instance(&k, i);
+    uint64_t log_id = exo_cluster_log_id(k.cluster);
+    end(&k);
+    assert_int_equal(spoil_snapshots(1), 2);
+    begin(&k);
+    assert_non_null(strstr(exo_log_store_trouble(k.store), "a snapshot does not have its"));
+    size_t n = n_instances(&k); /* of the one before: what came behind it is lost */
+    assert_true(n >= 40 - 3 * kept_entries && n < 40);
+    assert_int_not_equal(exo_cluster_log_id(k.cluster), log_id); /* a fork, under a new name */
+    assert_int_equal(create_instance(&k, 50), EXO_OK);
+    end(&k);
+    begin(&k);
+    assert_string_equal(exo_log_store_trouble(k.store), "");
+    assert_int_equal(n_instances(&k), n + 1);
+    end(&k);
+}
+
+static void test_without_a_good_snapshot_a_log_is_begun_anew(void **state) {
+    (void)state;
+    keeper k;
+    begin(&k);
+    for (int i = 0; i < 40; i++) create_instance(&k, i);
+    uint64_t session = exo_log_store_session(k.store);
+    end(&k);
+    assert_int_equal(spoil_snapshots(2), 2);
+    begin(&k);
+    assert_string_not_equal(exo_log_store_trouble(k.store), "");
+    assert_int_equal(n_instances(&k), 0);
+    assert_true(exo_log_store_session(k.store) > session);
+    assert_int_equal(create_instance(&k, 50), EXO_OK);
+    end(&k);
+}
+
 static void test_another_clusters_log_is_put_aside(void **state) {
     (void)state;
     keeper k;
@@ -172,6 +230,114 @@ static void test_another_clusters_log_is_put_aside(void **state) {
     end(&k);
     begin(&k);
     assert_int_equal(n_instances(&k), 1);
+    end(&k);
+}
+
+/* ---- what a power cut leaves: a journal that was not taken into the file ---- */
+
+/* What is on disk now, as another node would find it after this one was killed. */
+static void copy_as_it_is(const char *to) {
+    char command[256];
+    snprintf(command, sizeof command, "mkdir %s && cp %s/cluster.* %s", to, dir, to);
+    assert_int_equal(system(command), 0); /* not from here: SQLite's locks are this process's */
+}
+
+typedef enum { AS_IT_IS, FLIPPED, CUT, GONE } journal_fault;
+
+static void spoil_journal(const char *to, journal_fault fault) {
+    char path[128];
+    struct stat info;
+    uint8_t byte;
+    snprintf(path, sizeof path, "%s/cluster.db-wal", to);
+    assert_int_equal(stat(path, &info), 0);
+    assert_true(info.st_size > 10000);
+    if (fault == GONE) assert_int_equal(unlink(path), 0);
+    if (fault == CUT) assert_int_equal(truncate(path, info.st_size - 5000), 0);
+    if (fault != FLIPPED) return;
+    int fd = open(path, O_RDWR);
+    assert_true(fd >= 0);
+    assert_int_equal(pread(fd, &byte, 1, info.st_size / 2), 1);
+    byte ^= 0x10;
+    assert_int_equal(pwrite(fd, &byte, 1, info.st_size / 2), 1);
+    close(fd);
+}
+
+static void test_a_damaged_journal_is_noticed(void **state) {
+    (void)state;
+    keeper k;
+    char home[64], to[96];
+    begin(&k); /* so that the file has something without its journal */
+    for (int i = 0; i < 3; i++) create_instance(&k, i);
+    end(&k);
+    begin(&k);
+    for (int i = 3; i < 8; i++) create_instance(&k, i);
+    snprintf(home, sizeof home, "%.60s", dir);
+    uint64_t log_id = exo_cluster_log_id(k.cluster);
+    for (int fault = AS_IT_IS; fault <= GONE; fault++) {
+        keeper after;
+        snprintf(to, sizeof to, "%s/%d", home, fault);
+        copy_as_it_is(to);
+        spoil_journal(to, (journal_fault)fault);
+        strcpy(dir, to);
+        begin(&after);
+        const char *trouble = exo_log_store_trouble(after.store);
+        if (fault == AS_IT_IS) {
+            assert_string_equal(trouble, "");
+            assert_int_equal(n_instances(&after), 8);
+            assert_int_equal(exo_cluster_log_id(after.cluster), log_id);
+        } else {
+            if (strstr(trouble, "writes are missing") == NULL) fail_msg("%s", trouble);
+            assert_in_range(n_instances(&after), fault == GONE ? 3 : 4, 7 - (fault == FLIPPED));
+            assert_int_not_equal(exo_cluster_log_id(after.cluster), log_id); /* votes nothing */
+        }
+        assert_int_equal(create_instance(&after, 9), EXO_OK);
+        end(&after);
+        begin(&after); /* it is said once */
+        assert_string_equal(exo_log_store_trouble(after.store), "");
+        end(&after);
+        strcpy(dir, home);
+    }
+    end(&k);
+}
+
+/* The mark says only how many there were; without it the log is as sound as it looks. */
+static void test_a_lost_mark_is_no_damage(void **state) {
+    (void)state;
+    keeper k;
+    char mark[128];
+    snprintf(mark, sizeof mark, "%s/cluster.mark", dir);
+    for (int run = 0; run < 3; run++) {
+        begin(&k);
+        assert_string_equal(exo_log_store_trouble(k.store), "");
+        assert_int_equal(n_instances(&k), run);
+        create_instance(&k, run);
+        end(&k);
+        if (run == 0) assert_int_equal(unlink(mark), 0);
+        if (run == 1) assert_int_equal(truncate(mark, 20), 0);
+    }
+}
+
+/* ---- snapshots ---- */
+
+static void test_the_older_snapshot_stands_in_for_a_damaged_one(void **state) {
+    (void)state;
+    keeper k;
+    sqlite3 *db;
+    begin(&k);
+    for (int i = 0; i < 30; i++) create_instance(&k, i); /* several snapshots, of 8 entries each */
+    uint64_t log_id = exo_cluster_log_id(k.cluster);
+    end(&k);
+    assert_int_equal(sqlite3_open(file, &db), SQLITE_OK);
+    static const char spoil_newest[] =
+        "UPDATE snapshots SET sum = sum + 1 WHERE idx = (SELECT max(idx) FROM snapshots)";
+    assert_int_equal(sqlite3_exec(db, spoil_newest, NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_changes(db), 1);
+    sqlite3_close(db);
+    begin(&k);
+    const char *trouble = exo_log_store_trouble(k.store);
+    if (strstr(trouble, "a snapshot does not have its checksum") == NULL) fail_msg("%s", trouble);
+    assert_in_range(n_instances(&k), 8, 29);
+    assert_int_not_equal(exo_cluster_log_id(k.cluster), log_id);
     end(&k);
 }
 
@@ -295,8 +461,15 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_one_process_has_the_file, fresh_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_a_damaged_entry_ends_the_log_there, fresh_dir,
                                         remove_dir),
+        cmocka_unit_test_setup_teardown(test_the_last_good_snapshot_is_used, fresh_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(test_without_a_good_snapshot_a_log_is_begun_anew, fresh_dir,
+                                        remove_dir),
         cmocka_unit_test_setup_teardown(test_another_clusters_log_is_put_aside, fresh_dir,
                                         remove_dir),
+        cmocka_unit_test_setup_teardown(test_a_damaged_journal_is_noticed, fresh_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(test_a_lost_mark_is_no_damage, fresh_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(test_the_older_snapshot_stands_in_for_a_damaged_one,
+                                        fresh_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_garbage_is_moved_aside, fresh_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_an_emptied_file_is_damage, fresh_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_a_full_disk_is_an_error_and_loses_nothing, fresh_dir,

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "node/node_impl.h"
+#include "node/record.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -156,12 +157,22 @@ void exo_members_announce(exo_node *n) {
     for (exo_peer *p = n->peers; p != NULL; p = p->next) send_record(n, p->link);
 }
 
-static void on_nodes(exo_node *n, exo_peer *from, json_t *m) {
-    json_t *self = json_object_get(m, "self");
-    if (json_is_object(self)) {
+/* What cannot be kept costs itself: what the peer said before stands. */
+static void take_record(exo_peer *from, json_t *self) {
+    exo_error err = {0};
+    if (exo_record_check(self, from->node_id, from->name, &err) == EXO_OK) {
         json_decref(from->record);
         from->record = json_incref(self);
+    } else if (!from->record_blamed) {
+        from->record_blamed = true;
+        exo_warn("what %s (%s) says of itself is left out: %s", from->name, from->node_id,
+                 err.message);
     }
+}
+
+static void on_nodes(exo_node *n, exo_peer *from, json_t *m) {
+    json_t *self = json_object_get(m, "self");
+    if (json_is_object(self)) take_record(from, self);
     size_t i;
     json_t *item;
     json_array_foreach(json_object_get(m, "peers"), i, item) {
@@ -282,7 +293,13 @@ static void on_frame(void *ud, exo_link *l, const exo_frame *f) {
     }
     exo_error err = {0};
     json_t *m = NULL;
-    if (exo_frame_json(f, &m, &err) != EXO_OK) {
+    exo_status st = EXO_OK;
+    if (f->type == EXO_MSG_NODES && f->header_bytes > EXO_RECORD_MAX_BYTES) {
+        st = exo_error_set(&err, EXO_EFORMAT, "%u bytes of what it says of itself; %u at most",
+                           f->header_bytes, EXO_RECORD_MAX_BYTES);
+    }
+    if (st == EXO_OK) st = exo_frame_json(f, &m, &err);
+    if (st != EXO_OK) {
         exo_link_close(l, EXO_EFORMAT, err.message);
         return;
     }

@@ -9,6 +9,7 @@
 #include "node/hub.h"
 #include "node/node_impl.h"
 
+#include <openssl/rand.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -59,13 +60,17 @@ static void on_net_closed(void *ud) {
     uv_close((uv_handle_t *)&n->async, NULL);
 }
 
-static void stop_on_loop(exo_node *n, exo_loop_call *c) {
-    (void)c; /* part of n: stopping needs no memory */
+static void end_answers(exo_node *n) {
     n->stopping = true;
     exo_instances_finish(n, EXO_NODE_STOPPING);
     exo_events_stop(n, EXO_NODE_STOPPING);
     exo_await_stop(n, EXO_NODE_STOPPING);
     exo_routes_finish(n, EXO_NODE_STOPPING);
+}
+
+static void stop_on_loop(exo_node *n, exo_loop_call *c) {
+    (void)c; /* part of n: stopping needs no memory */
+    end_answers(n);
     exo_discover_stop(n);
     exo_topology_stop(n);
     uv_timer_stop(&n->cluster_timer);
@@ -206,17 +211,30 @@ static void free_node(exo_node *n) {
     exo_free(n);
 }
 
+/* Peers may still compute answers of an earlier run of this node: none of theirs has a name that
+ * this run gives. */
+static exo_status choose_handles(exo_node *n, exo_error *err) {
+    uint32_t random;
+    if (RAND_bytes((unsigned char *)&random, sizeof random) != 1) {
+        return exo_error_set(err, EXO_EIO, "no random numbers");
+    }
+    atomic_store(&n->next_handle, (uint64_t)random << 30); /* JSON's integers have 63 bits */
+    return EXO_OK;
+}
+
 exo_status exo_node_start(const exo_node_desc *d, exo_node **out, exo_error *err) {
     *out = NULL;
     exo_node *n = exo_calloc(1, sizeof *n);
     if (n == NULL) return exo_error_set(err, EXO_ENOMEM, "out of memory for a node");
     copy_desc(n, d);
+    n->started_ms = exo_now_ms();
     exo_status st = start_loop(n, err);
     if (st != EXO_OK) {
         free_node(n);
         return st;
     }
     st = exo_identity_load(n->data_dir, &n->identity, err);
+    if (st == EXO_OK) st = choose_handles(n, err);
     if (st == EXO_OK) st = describe_device(n, err);
     if (st == EXO_OK) st = exo_models_create(n->data_dir, d->models, d->n_models, &n->models, err);
     if (st == EXO_OK) st = exo_watch_create(n, err);
@@ -316,7 +334,7 @@ exo_status exo_node_submit(exo_node *n, const char *model_id, const exo_request 
     if (st != EXO_OK) goto fail;
     snprintf(route->model_id, sizeof route->model_id, "%s", model_id);
     route->node = n;
-    route->handle = *handle = atomic_fetch_add(&n->next_handle, 1) + 1;
+    route->seat.handle = *handle = atomic_fetch_add(&n->next_handle, 1) + 1;
     route->fn = fn;
     route->ud = ud;
     c->call.run = submit_on_loop;
@@ -524,6 +542,15 @@ static exo_status call_and_wait(exo_node *n, void (*run)(exo_node *, exo_loop_ca
     release(c);
     if (st == EXO_ETIMEDOUT) exo_error_set(err, st, "the node did not answer within 2 s");
     return st;
+}
+
+static void end_answers_on_loop(exo_node *n, exo_loop_call *call) {
+    end_answers(n);
+    counted(call, EXO_OK, "");
+}
+
+void exo_node_end_answers(exo_node *n) {
+    if (n != NULL) call_and_wait(n, end_answers_on_loop, &(sync_call){0}, NULL, NULL);
 }
 
 exo_status exo_node_state(exo_node *n, json_t **out, exo_error *err) {

@@ -54,6 +54,9 @@ typedef struct {
 } exo_node_desc;
 
 exo_status exo_node_start(const exo_node_desc *d, exo_node **out, exo_error *err);
+/* Ends all answers, streams and waits with a reason, and begins none any more: what comes before
+ * stop where replies still have to be written.  NULL is allowed. */
+void exo_node_end_answers(exo_node *n);
 /* Ends answers with an error, says goodbye to peers, joins the threads.  NULL is allowed. */
 void exo_node_stop(exo_node *n);
 const char *exo_node_id(const exo_node *n);

@@ -26,6 +26,7 @@
 #include "base/mailbox.h"
 #include "cluster/cluster.h"
 #include "cluster/placement.h"
+#include "cluster/route.h"
 #include "cluster/telemetry.h"
 #include "cluster/topology.h"
 #include "net/keyring.h"
@@ -93,7 +94,7 @@ typedef struct exo_peer {
     exo_path_plan plan;      /* of its bandwidth */
     exo_link_metrics *links; /* (n_links) owned: what it says of its own */
     size_t n_links;
-    bool telemetry_blamed; /* for telemetry that could not be read: said once */
+    bool telemetry_blamed, record_blamed; /* for what could not be read: said once */
 } exo_peer;
 
 #define EXO_NODE_STOPPING "this node is shutting down"
@@ -160,6 +161,7 @@ void exo_consensus_propose(exo_node *n, const exo_event *e, exo_counted_fn fn, v
 /* What all agree on: borrowed until LOOP goes on. */
 const exo_state *exo_consensus_state(const exo_node *n);
 uint64_t exo_consensus_master(const exo_node *n); /* a node's number; 0 = none now */
+bool exo_consensus_is_stopped(const exo_node *n); /* the disk refuses the log */
 void exo_consensus_show(exo_node *n, json_t *s);  /* adds members to /state */
 
 uint64_t exo_node_number(const char *node_id);
@@ -225,7 +227,8 @@ exo_status exo_instances_revive(exo_node *n, const char *model_id, exo_instance 
 /* The cluster's log has said this; its state is another as a whole. */
 void exo_instances_on_event(exo_node *n, const exo_event *e);
 void exo_instances_on_state(exo_node *n);
-/* Ends it for all, and in the cluster's memory. */
+/* Ends it for all, and in the cluster's memory.  EXO_ENOTFOUND: nobody has it; EXO_EPEER: this node
+ * cannot tell yet. */
 void exo_instances_delete(exo_node *n, const char *id, exo_counted_fn fn, void *ud);
 uint32_t exo_instances_candidates(exo_node *n, const char *model_id, exo_place_candidate *out);
 /* {"kv_types": [...]}: what this node can keep keys and values in, for its hello; owned. */
@@ -301,22 +304,17 @@ void exo_topology_finish(exo_node *n); /* after the loop */
 
 /* ---- routes ---- */
 
-typedef enum { EXO_ROUTE_WAITING, EXO_ROUTE_LOCAL, EXO_ROUTE_REMOTE } exo_route_state;
-
 /* An answer asked on this node (or by a peer, see routes.c). */
 typedef struct exo_route {
     exo_loop_call done; /* a LOCAL route's way to LOOP with its last event; first member */
     struct exo_route *next;
     exo_node *node;
-    uint64_t handle;
     char model_id[EXO_MODEL_ID_BYTES];
     exo_request request;
     exo_node_event_fn fn;
     void *ud;
     exo_meter_mark mark; /* of guests all-zero: they are counted where they were asked */
-    exo_route_state state;
-    char instance[EXO_INSTANCE_ID_BYTES]; /* LOCAL, WAITING: whose */
-    char peer[EXO_NODE_ID_BYTES];         /* REMOTE: the coordinator's node */
+    exo_route_seat seat; /* its handle, and what becomes of it */
 } exo_route;
 
 /* Takes r; its last event comes whatever happens. */
@@ -337,6 +335,15 @@ typedef struct exo_retry {
     uint64_t at_ms;
     uint32_t wait_ms;
 } exo_retry;
+
+/* A deletion of an instance that is not known here, or not yet. */
+typedef struct exo_deletion {
+    struct exo_deletion *next;
+    char instance[EXO_INSTANCE_ID_BYTES];
+    uint64_t deadline_ms;
+    exo_counted_fn fn;
+    void *ud;
+} exo_deletion;
 
 struct exo_node {
     exo_node_desc d; /* strings below are copies */
@@ -371,6 +378,7 @@ struct exo_node {
     exo_link_ctx *retired; /* control links that only receive */
     exo_instance *instances;
     exo_retry *retries;
+    exo_deletion *deletions;
     exo_meter *meter;
     exo_events *events;
     exo_await *awaits;
@@ -378,7 +386,7 @@ struct exo_node {
     uint32_t n_routes;
     uint32_t next_epoch;
     bool record_changed;
-    uint64_t announced_ms;
+    uint64_t announced_ms, started_ms;
 };
 
 /* ANY: runs c on LOOP. */

@@ -7,8 +7,10 @@
 #include "base/mem.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include <cmocka.h>
 
@@ -27,7 +29,7 @@ static exo_status try_start(const char *name, const exo_node *peer, exo_node_des
     const char *models[] = {model_path}, *peers[] = {address};
     static unsigned n_started; /* a node remembers its instances: each starts with nothing */
     snprintf(dir, sizeof dir, "%s/%u-%s", root, n_started++, name);
-    d.data_dir = dir;
+    if (d.data_dir == NULL) d.data_dir = dir;
     d.name = name;
     d.models = models;
     d.n_models = 1;
@@ -359,6 +361,105 @@ static void a_node_leaves_in_mid_answer(void **state) {
     }
 }
 
+/* ---- what is remembered ---- */
+
+/* A node of its cluster, in a folder that stays. */
+static exo_node *start_in(const char *dir, const exo_node *peer) {
+    exo_node *n;
+    exo_error err = {0};
+    exo_node_desc d = {.listen_addr = "127.0.0.1", .cluster_key = KEY, .data_dir = dir};
+    check(try_start(dir + strlen(root) + 1, peer, d, &n, &err), &err);
+    return n;
+}
+
+/* A restarted node does not know what was deleted last until a master has told it: what it
+ * remembers does not run before. */
+static void nothing_remembered_runs_before_there_is_a_master(void **state) {
+    (void)state;
+    char dir[2][64];
+    exo_node *n[2];
+    for (int i = 0; i < 2; i++) snprintf(dir[i], sizeof dir[i], "%s/stays-%d", root, i);
+    n[0] = start_in(dir[0], NULL);
+    n[1] = start_in(dir[1], n[0]);
+    wait_for_each_other(n);
+    placement p = place_ok(n[1], 1);
+    for (int i = 0; i < 2; i++) exo_node_stop(n[1 - i]);
+    n[1] = start_in(dir[1], NULL); /* alone: a while without a master, then a provisional term */
+    bool started = false, mastered = false;
+    uint64_t deadline = exo_now_ms() + PATIENCE_MS;
+    while (!started && exo_now_ms() < deadline) {
+        json_t *j = state_of(n[1]);
+        const json_t *i = json_object_get(json_object_get(j, "instances"), p.instance);
+        const char *now = json_string_value(json_object_get(i, "state"));
+        mastered |= json_is_string(json_object_get(j, "master"));
+        if (now != NULL) started = strcmp(now, "waiting") != 0;
+        if (started) assert_true(mastered);
+        json_decref(j);
+        usleep(10000);
+    }
+    assert_true(started);
+    exo_node_stop(n[1]);
+}
+
+/* It may know of nothing yet; that is no reason to deny it. */
+static void a_node_that_just_started_denies_no_instance(void **state) {
+    (void)state;
+    exo_node *n[2];
+    exo_error err = {0};
+    n[0] = start("alpha", NULL);
+    placement p = place_ok(n[0], 1);
+    n[1] = start("beta", n[0]);
+    exo_status st = EXO_EPEER;
+    uint64_t deadline = exo_now_ms() + PATIENCE_MS;
+    while (st != EXO_OK && exo_now_ms() < deadline) {
+        st = exo_node_delete_instance(n[1], p.instance, &err);
+        if (st == EXO_EPEER) assert_non_null(strstr(err.message, "not caught up"));
+        assert_true(st == EXO_OK || st == EXO_EPEER || st == EXO_ETIMEDOUT);
+    }
+    assert_int_equal(st, EXO_OK);
+    wait_for(n[0], "instances", 0);
+    wait_for_each_other(n);
+    while (exo_node_delete_instance(n[1], p.instance, &err) != EXO_ENOTFOUND) {
+        assert_true(exo_now_ms() < deadline);
+    }
+    exo_node_stop(n[1]);
+    exo_node_stop(n[0]);
+}
+
+/* What it cannot keep it does not promise; answers need no disk. */
+static void a_full_disk_at_start_is_no_end(void **state) {
+    (void)state;
+    char dir[64];
+    struct rlimit before, tight;
+    asker a;
+    snprintf(dir, sizeof dir, "%s/full", root);
+    exo_node_stop(start_in(dir, NULL)); /* its keys are there */
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    signal(SIGXFSZ, SIG_IGN);
+    tight = before;
+    tight.rlim_cur = 4096;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
+    exo_node *n = start_in(dir, NULL);
+    json_t *j = state_of(n);
+    assert_true(json_is_null(json_object_get(j, "master")));
+    assert_true(json_is_false(json_object_get(json_object_get(j, "log"), "kept")));
+    assert_true(json_is_string(json_object_get(json_object_get(j, "log"), "trouble")));
+    json_decref(j);
+    ask(n, 1, 5, &a);
+    wait_for_end(&a);
+    expect_full_answer(&a, 5);
+    asker_finish(&a);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    uint64_t deadline = exo_now_ms() + PATIENCE_MS;
+    for (bool leads = false; !leads; usleep(20000)) {
+        assert_true(exo_now_ms() < deadline);
+        j = state_of(n);
+        leads = json_is_string(json_object_get(j, "master"));
+        json_decref(j);
+    }
+    exo_node_stop(n);
+}
+
 static void stopping_ends_what_waits(void **state) {
     (void)state;
     exo_node *n;
@@ -479,6 +580,9 @@ int main(void) {
         cmocka_unit_test(the_state_has_the_members_of_the_design),
         cmocka_unit_test(cancel_on_either_node),
         cmocka_unit_test(a_node_leaves_in_mid_answer),
+        cmocka_unit_test(nothing_remembered_runs_before_there_is_a_master),
+        cmocka_unit_test(a_node_that_just_started_denies_no_instance),
+        cmocka_unit_test(a_full_disk_at_start_is_no_end),
         cmocka_unit_test(stopping_ends_what_waits),
         cmocka_unit_test(refused_placements_leave_what_runs),
         cmocka_unit_test(what_is_wrong_is_said_at_start),

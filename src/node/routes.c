@@ -2,7 +2,7 @@
  *
  * A route waits for its instance, runs on the local coordinator, or is forwarded to the node
  * that owns an instance of the model; that node serves it as a route of its own whose events
- * travel back (a guest).
+ * travel back (a guest).  What is decided is in src/cluster/route.h; here it is carried out.
  *
  *   EXO_MSG_REQUEST   {"op": "submit", "handle", "model_id", "request", "prompt": [ids]}
  *                     {"op": "event",  "handle", ...}    back to the asker (event_json.h)
@@ -28,7 +28,7 @@ static void free_route(exo_route *r) {
 
 static exo_route *find(exo_node *n, uint64_t handle) {
     exo_route *r = n->routes;
-    while (r != NULL && r->handle != handle) r = r->next;
+    while (r != NULL && r->seat.handle != handle) r = r->next;
     return r;
 }
 
@@ -70,12 +70,19 @@ static void local_event(void *ud, const exo_node_event *e) {
     fn(fn_ud, e);
 }
 
-static void run_local(exo_node *n, exo_route *r, const exo_instance *i) {
-    exo_error err = {0};
-    r->state = EXO_ROUTE_LOCAL;
-    snprintf(r->instance, sizeof r->instance, "%s", i->id);
-    exo_status st = exo_worker_submit(i->worker, r->handle, &r->request, local_event, r, &err);
+static void run_local(exo_node *n, exo_route *r) {
+    const exo_instance *i = exo_instances_find(n, r->seat.instance);
+    exo_error err = {.message = "the instance ended; ask again"};
+    exo_status st = EXO_EPEER;
+    if (i != NULL) {
+        st = exo_worker_submit(i->worker, r->seat.handle, &r->request, local_event, r, &err);
+    }
     if (st != EXO_OK) end_route(n, r, st, err.message);
+}
+
+static void cancel_local(exo_node *n, const exo_route *r) {
+    const exo_instance *i = exo_instances_find(n, r->seat.instance);
+    if (i != NULL) exo_worker_cancel(i->worker, r->seat.handle);
 }
 
 /* ---- remote ---- */
@@ -87,19 +94,36 @@ static exo_status send_request(exo_peer *p, json_t *m_take, exo_error *err) {
     return st;
 }
 
-static void run_remote(exo_node *n, exo_route *r, exo_peer *p) {
-    exo_error err = {0};
+static exo_peer *coordinator_of(exo_node *n, const exo_route *r) {
+    char id[EXO_NODE_ID_BYTES];
+    exo_node_number_id(r->seat.peer, id);
+    return exo_members_find(n, id);
+}
+
+static void run_remote(exo_node *n, exo_route *r) {
+    exo_error err = {.message = "its node has left; ask again"};
+    exo_peer *p = coordinator_of(n, r);
     json_t *prompt = json_array();
     for (size_t i = 0; i < r->request.n_prompt && prompt != NULL; i++) {
         json_array_append_new(prompt, json_integer(r->request.prompt[i]));
     }
     json_t *m = json_pack("{s:s, s:I, s:s, s:o, s:o}", "op", "submit", "handle",
-                          (json_int_t)r->handle, "model_id", r->model_id, "request",
+                          (json_int_t)r->seat.handle, "model_id", r->model_id, "request",
                           exo_request_to_json(&r->request), "prompt", prompt);
-    r->state = EXO_ROUTE_REMOTE;
-    snprintf(r->peer, sizeof r->peer, "%s", p->node_id);
-    exo_status st = send_request(p, m, &err);
+    exo_status st = EXO_EPEER;
+    if (p != NULL) {
+        st = send_request(p, m, &err);
+    } else {
+        json_decref(m);
+    }
     if (st != EXO_OK) end_route(n, r, st, err.message);
+}
+
+static void cancel_remote(exo_node *n, const exo_route *r) {
+    exo_peer *p = coordinator_of(n, r);
+    if (p == NULL) return;
+    json_t *m = json_pack("{s:s, s:I}", "op", "cancel", "handle", (json_int_t)r->seat.handle);
+    send_request(p, m, NULL);
 }
 
 /* A peer that says it owns a running instance of the model. */
@@ -122,10 +146,44 @@ static exo_peer *peer_with_instance(exo_node *n, const char *model_id) {
     return NULL;
 }
 
+/* ---- verdicts ---- */
+
+/* status and why: the last event of a route that ends. */
+static void carry_out(exo_node *n, exo_route *r, exo_route_verdict v, exo_status status,
+                      const char *why) {
+    switch (v) {
+    case EXO_ROUTE_RUN: run_local(n, r); break;
+    case EXO_ROUTE_SEND: run_remote(n, r); break;
+    case EXO_ROUTE_CANCEL: cancel_local(n, r); break;
+    case EXO_ROUTE_CANCEL_REMOTE:
+        cancel_remote(n, r);
+        end_route(n, r, status, why);
+        break;
+    case EXO_ROUTE_END: end_route(n, r, status, why); break;
+    case EXO_ROUTE_NOTHING:
+    case EXO_ROUTE_REVIVE:
+    case EXO_ROUTE_DELIVER: break; /* those two where they come up */
+    }
+}
+
+static void step_all(exo_node *n, const exo_route_event *e, exo_status status, const char *why) {
+    for (exo_route *r = n->routes, *next; r != NULL; r = next) {
+        next = r->next;
+        carry_out(n, r, exo_route_step(&r->seat, e), status, why);
+    }
+}
+
+static void sit_on(exo_route_sites *sites, const exo_instance *i) {
+    if (i == NULL) return;
+    sites->instance = i->id;
+    sites->running = i->state == EXO_INSTANCE_RUNNING;
+}
+
 void exo_routes_add(exo_node *n, exo_route *r_take) {
     exo_route *r = r_take;
     exo_error err = {0};
-    if (r->fn != guest_event) exo_meter_begin(n->meter, &r->mark, r->model_id);
+    exo_status st = EXO_OK;
+    if (r->seat.guest_of == 0) exo_meter_begin(n->meter, &r->mark, r->model_id);
     r->next = n->routes;
     n->routes = r;
     if (n->n_routes++ >= MAX_ROUTES || n->stopping) {
@@ -134,46 +192,21 @@ void exo_routes_add(exo_node *n, exo_route *r_take) {
         return;
     }
     exo_instance *i = exo_instances_of_model(n, r->model_id);
-    exo_peer *p = i == NULL ? peer_with_instance(n, r->model_id) : NULL;
-    if (p != NULL) {
-        run_remote(n, r, p);
-        return;
+    const exo_peer *p = i == NULL ? peer_with_instance(n, r->model_id) : NULL;
+    exo_route_sites sites = {.peer = p != NULL ? exo_node_number(p->node_id) : 0};
+    sit_on(&sites, i);
+    exo_route_verdict v = exo_route_choose(&r->seat, &sites);
+    if (v == EXO_ROUTE_REVIVE) {
+        st = exo_instances_revive(n, r->model_id, &i, &err);
+        sit_on(&sites, i);
+        v = st == EXO_OK ? exo_route_choose(&r->seat, &sites) : EXO_ROUTE_END;
     }
-    if (i == NULL) {
-        exo_status st = exo_instances_revive(n, r->model_id, &i, &err);
-        if (st != EXO_OK) {
-            end_route(n, r, st, err.message);
-            return;
-        }
-    }
-    if (i->state == EXO_INSTANCE_RUNNING) {
-        run_local(n, r, i);
-    } else {
-        r->state = EXO_ROUTE_WAITING;
-        snprintf(r->instance, sizeof r->instance, "%s", i->id);
-    }
+    carry_out(n, r, v, st, err.message);
 }
 
 void exo_routes_cancel(exo_node *n, uint64_t handle) {
-    exo_route *r = find(n, handle);
-    if (r == NULL) return;
-    exo_instance *i;
-    exo_peer *p;
-    switch (r->state) {
-    case EXO_ROUTE_WAITING: end_route(n, r, EXO_ECANCELED, "canceled"); break;
-    case EXO_ROUTE_LOCAL:
-        i = exo_instances_find(n, r->instance);
-        if (i != NULL) exo_worker_cancel(i->worker, handle);
-        break;
-    case EXO_ROUTE_REMOTE:
-        p = exo_members_find(n, r->peer);
-        if (p != NULL) {
-            json_t *m = json_pack("{s:s, s:I}", "op", "cancel", "handle", (json_int_t)handle);
-            send_request(p, m, NULL);
-        }
-        end_route(n, r, EXO_ECANCELED, "canceled");
-        break;
-    }
+    step_all(n, &(exo_route_event){.kind = EXO_ROUTE_CANCELED, .handle = handle}, EXO_ECANCELED,
+             "canceled");
 }
 
 /* ---- guests: answers that a peer asked for ---- */
@@ -272,7 +305,9 @@ static void on_submit(exo_node *n, exo_peer *from, const json_t *m, uint64_t the
     }
     if (st != EXO_OK) goto fail;
     snprintf(r->model_id, sizeof r->model_id, "%s", model_id);
-    r->handle = atomic_fetch_add(&n->next_handle, 1) + 1;
+    r->seat.handle = atomic_fetch_add(&n->next_handle, 1) + 1;
+    r->seat.guest_of = exo_node_number(from->node_id);
+    r->seat.their_handle = their_handle;
     r->fn = guest_event;
     r->ud = g;
     exo_routes_add(n, r);
@@ -287,18 +322,14 @@ fail:
 
 static void on_event(exo_node *n, exo_peer *from, const json_t *m, uint64_t handle) {
     exo_route *r = find(n, handle);
-    if (r == NULL || r->state != EXO_ROUTE_REMOTE || strcmp(r->peer, from->node_id) != 0) return;
+    exo_route_event e = {
+        .kind = EXO_ROUTE_EVENT, .node = exo_node_number(from->node_id), .handle = handle};
+    if (r == NULL || exo_route_step(&r->seat, &e) != EXO_ROUTE_DELIVER) return;
     exo_event_copy copy;
     exo_event_from_json(m, &copy);
     exo_meter_event(n->meter, &r->mark, &copy.event);
     r->fn(r->ud, &copy.event);
     if (is_last(&copy.event)) remove_route(n, r);
-}
-
-static bool is_guest(const exo_route *r, const char *peer, const uint64_t *their_handle) {
-    if (r->fn != guest_event) return false;
-    const guest *g = r->ud;
-    return strcmp(g->peer, peer) == 0 && (their_handle == NULL || g->their_handle == *their_handle);
 }
 
 void exo_routes_on_message(exo_node *n, exo_peer *from, const json_t *m) {
@@ -310,46 +341,33 @@ void exo_routes_on_message(exo_node *n, exo_peer *from, const json_t *m) {
     } else if (strcmp(op, "event") == 0) {
         on_event(n, from, m, handle);
     } else if (strcmp(op, "cancel") == 0) {
-        for (exo_route *r = n->routes, *next; r != NULL; r = next) {
-            next = r->next;
-            if (is_guest(r, from->node_id, &handle)) exo_routes_cancel(n, r->handle);
-        }
+        exo_route_event e = {.kind = EXO_ROUTE_GUEST_CANCELED,
+                             .node = exo_node_number(from->node_id),
+                             .handle = handle};
+        step_all(n, &e, EXO_ECANCELED, "canceled");
     }
 }
 
 /* ---- what happens to instances and peers ---- */
 
 void exo_routes_instance_running(exo_node *n, const exo_instance *i) {
-    for (exo_route *r = n->routes, *next; r != NULL; r = next) {
-        next = r->next;
-        if (r->state == EXO_ROUTE_WAITING && strcmp(r->instance, i->id) == 0) run_local(n, r, i);
-    }
+    exo_route_event e = {.kind = EXO_ROUTE_INSTANCE_RUNS, .instance = i->id};
+    step_all(n, &e, EXO_OK, "");
 }
 
 void exo_routes_instance_ended(exo_node *n, const char *instance, const char *reason) {
-    for (exo_route *r = n->routes, *next; r != NULL; r = next) {
-        next = r->next; /* LOCAL routes get their last event from the worker */
-        if (r->state != EXO_ROUTE_WAITING || strcmp(r->instance, instance) != 0) continue;
-        end_route(n, r, EXO_EPEER, reason);
-    }
+    exo_route_event e = {.kind = EXO_ROUTE_INSTANCE_ENDED, .instance = instance};
+    step_all(n, &e, EXO_EPEER, reason);
 }
 
+/* Guests of the node are cancelled; nobody reads their last event any more. */
 void exo_routes_peer_lost(exo_node *n, const char *node_id, const char *why) {
-    for (exo_route *r = n->routes, *next; r != NULL; r = next) {
-        next = r->next;
-        if (is_guest(r, node_id, NULL)) {
-            exo_routes_cancel(n, r->handle);
-        } else if (r->state == EXO_ROUTE_REMOTE && strcmp(r->peer, node_id) == 0) {
-            exo_error reason;
-            exo_error_set(&reason, EXO_EPEER, "node %s left in mid-answer: %s", node_id, why);
-            end_route(n, r, EXO_EPEER, reason.message);
-        }
-    }
+    exo_route_event e = {.kind = EXO_ROUTE_PEER_LOST, .node = exo_node_number(node_id)};
+    exo_error reason;
+    exo_error_set(&reason, EXO_EPEER, "node %s left in mid-answer: %s", node_id, why);
+    step_all(n, &e, EXO_EPEER, reason.message);
 }
 
 void exo_routes_finish(exo_node *n, const char *reason) {
-    for (exo_route *r = n->routes, *next; r != NULL; r = next) {
-        next = r->next; /* LOCAL routes were ended by their workers and wait for on_done */
-        if (r->state != EXO_ROUTE_LOCAL) end_route(n, r, EXO_EPEER, reason);
-    }
+    step_all(n, &(exo_route_event){.kind = EXO_ROUTE_STOPPED}, EXO_EPEER, reason);
 }

@@ -18,6 +18,7 @@
 
 #ifdef __linux__
 #include "base/clock.h"
+#include "base/json.h"
 #include "cluster/telemetry.h"
 
 #include <dirent.h>
@@ -116,7 +117,8 @@ static void read_load(const char *root, exo_sensors_before *before, exo_sensors 
     bool later = before->has_ticks && all > before->all_ticks && busy >= before->busy_ticks;
     if (later) {
         uint64_t passed = all - before->all_ticks, worked = busy - before->busy_ticks;
-        out->load_percent = worked < passed ? 100.0 * (double)worked / (double)passed : 100;
+        double share = worked < passed ? (double)worked / (double)passed : 1;
+        out->load_percent = exo_json_rounded(100 * share, 10); /* ticks say no more */
     }
     before->has_ticks = true;
     before->busy_ticks = busy;

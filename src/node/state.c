@@ -50,7 +50,7 @@ typedef struct {
 
 static void add_node(gathered *g, const char *id, json_t *record_take) {
     json_t *theirs = json_object_get(record_take, "instances");
-    if (json_is_object(theirs)) json_object_update(g->instances, theirs);
+    if (json_is_object(theirs)) json_object_update_missing(g->instances, theirs);
     json_object_del(record_take, "instances");
     theirs = json_object_get(record_take, "downloads");
     if (json_is_object(theirs)) json_object_set(g->downloads, id, theirs);

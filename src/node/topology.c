@@ -11,6 +11,7 @@
  * then.  The token comes over the link, so that nobody else can have a train counted. */
 #define _DEFAULT_SOURCE
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "net/interfaces.h"
@@ -47,19 +48,22 @@ struct exo_topology {
 
 /* ---- what is measured ---- */
 
+/* Times to the microsecond, which is what they are read in; of a bandwidth kilobits. */
 static exo_link_metrics metrics_of(exo_node *n, const exo_peer *p) {
     exo_link_quality q = exo_link_measured(p->link);
-    exo_link_metrics m = {.latency_ms = q.rtt_ms / 2,
+    exo_link_metrics m = {.latency_ms = exo_json_rounded(q.rtt_ms / 2, 1e4),
                           .bandwidth_gbps = NAN,
                           .p2p_bandwidth_gbps = NAN,
-                          .jitter_ms = q.jitter_ms,
-                          .loss = q.loss};
+                          .jitter_ms = exo_json_rounded(q.jitter_ms, 1e3),
+                          .loss = exo_json_rounded(q.loss, 1e4)};
     exo_interface all[EXO_MAX_INTERFACES];
     char ours[64], theirs[64];
     size_t n_all = 0;
     snprintf(m.source_node, sizeof m.source_node, "%s", exo_node_id(n));
     snprintf(m.sink_node, sizeof m.sink_node, "%s", p->node_id);
-    if (p->plan.bytes_per_s > 0) m.bandwidth_gbps = p->plan.bytes_per_s * 8e-9;
+    if (p->plan.bytes_per_s > 0) {
+        m.bandwidth_gbps = exo_json_rounded(p->plan.bytes_per_s * 8e-9, 1e6);
+    }
     exo_link_hosts(p->link, ours, theirs);
     const exo_interface *i = NULL;
     if (exo_interfaces_list(all, EXO_MAX_INTERFACES, &n_all, NULL) == EXO_OK) {
@@ -79,13 +83,14 @@ json_t *exo_topology_link(exo_node *n, const exo_peer *p) {
     exo_link_hosts(p->link, ours, theirs);
     json_t *age =
         p->plan.at_ms != 0 ? json_real((double)(exo_now_ms() - p->plan.at_ms) / 1000) : json_null();
-    return json_pack("{s:s, s:s, s:f, s:o, s:o, s:o, s:o, s:s, s:s, s:s, s:I, s:I}", "source",
-                     m.source_node, "sink", m.sink_node, "rtt_ms", exo_link_rtt_ms(p->link),
-                     "jitter_ms", real_or_null(m.jitter_ms), "loss", real_or_null(m.loss),
-                     "bandwidth_mbps", real_or_null(m.bandwidth_gbps * 1000), "bandwidth_age_s",
-                     age, "address", theirs, "interface", m.interface, "link_type", m.link_type,
-                     "bytes_sent", (json_int_t)exo_link_bytes_sent(p->link), "bytes_received",
-                     (json_int_t)exo_link_bytes_received(p->link));
+    return json_pack(
+        "{s:s, s:s, s:f, s:o, s:o, s:o, s:o, s:s, s:s, s:s, s:I, s:I}", "source", m.source_node,
+        "sink", m.sink_node, "rtt_ms", exo_json_rounded(exo_link_rtt_ms(p->link), 1e3), "jitter_ms",
+        real_or_null(m.jitter_ms), "loss", real_or_null(m.loss), "bandwidth_mbps",
+        real_or_null(exo_json_rounded(m.bandwidth_gbps * 1000, 1e3)), "bandwidth_age_s", age,
+        "address", theirs, "interface", m.interface, "link_type", m.link_type, "bytes_sent",
+        (json_int_t)exo_link_bytes_sent(p->link), "bytes_received",
+        (json_int_t)exo_link_bytes_received(p->link));
 }
 
 json_t *exo_topology_all(exo_node *n) {

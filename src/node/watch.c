@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "engine/seat.h"
 #include "node/node_impl.h"
+#include "node/record.h"
 #include "node/sensors_nvml.h"
 #include "node/sensors_reader.h"
 
@@ -23,7 +24,6 @@
 #define READ_MS        1500u  /* a beat waits so long for sensors that are being read */
 #define SILENT_MS      20000u /* a source that does not answer for so long is named */
 #define SECOND_BEAT_MS 1000u  /* load is a figure between two reads: soon after the first */
-#define MAX_DEVICE_ID  40     /* of a node's own name for a device */
 
 /* Where figures come from; each is read by itself. */
 enum { SYSTEM, NVML, PLATFORM, N_SOURCES };
@@ -134,12 +134,12 @@ static void describe(exo_node *n, exo_device_registration *r) {
 
 /* ---- telling ---- */
 
-static void tell(const exo_peer *p, json_t *message_take) {
+typedef exo_status (*send_fn)(exo_link *l, uint16_t type, const json_t *header, exo_error *err);
+
+static void tell(const exo_peer *p, send_fn send, json_t *message_take) {
     exo_error err = {0};
     exo_status st = EXO_ENOMEM;
-    if (message_take != NULL) {
-        st = exo_link_send_json(p->link, EXO_MSG_TELEMETRY, message_take, &err);
-    }
+    if (message_take != NULL) st = send(p->link, EXO_MSG_TELEMETRY, message_take, &err);
     if (st != EXO_OK) exo_warn("cannot tell %s how we are: %s", p->name, err.message);
     json_decref(message_take);
 }
@@ -147,8 +147,9 @@ static void tell(const exo_peer *p, json_t *message_take) {
 void exo_watch_greet(exo_node *n, const exo_peer *p) {
     exo_seen_device *own = &n->watch->own;
     own->registration.port = n->listen_port; /* known since the listener is there */
-    tell(p, exo_telemetry_create_registration_message(&own->registration));
-    if (own->has_heartbeat) tell(p, exo_telemetry_create_heartbeat_message(&own->heartbeat));
+    tell(p, exo_link_send_json, exo_telemetry_create_registration_message(&own->registration));
+    if (!own->has_heartbeat) return;
+    tell(p, exo_link_send_json, exo_telemetry_create_heartbeat_message(&own->heartbeat));
 }
 
 /* What all sources know by now. */
@@ -180,7 +181,7 @@ static void beat(exo_watch *w, uint64_t now_ms) {
     h->extra = supply_of(&all);
     exo_watch_add_cluster(n, h, now_ms);
     for (const exo_peer *p = n->peers; p != NULL; p = p->next) {
-        tell(p, exo_telemetry_create_heartbeat_message(h));
+        tell(p, exo_link_send_json_later, exo_telemetry_create_heartbeat_message(h));
     }
 }
 
@@ -243,8 +244,7 @@ static exo_seen_device *seen(exo_peer *p, const char *device_id, exo_error *err)
 
 /* A node names its own devices, without any node in the name. */
 static exo_status check_id(const char *id, const char *inner, exo_error *err) {
-    size_t n = strlen(id);
-    if (n == 0 || n > MAX_DEVICE_ID || strchr(id, '/') != NULL) {
+    if (!exo_device_id_is_own(id)) {
         return exo_error_set(err, EXO_EFORMAT, "\"%.64s\" is no device of a node", id);
     }
     if (inner == NULL || strcmp(id, inner) == 0) return EXO_OK;

@@ -5,12 +5,16 @@
  * old are null, as those that no sensor tells. */
 #define _DEFAULT_SOURCE
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "cluster/score.h"
 #include "node/node_impl.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
+
+#define MAX_SUM 1e9 /* watts, degrees, percent */
 
 static json_t *without(uint32_t unknown) {
     static const struct {
@@ -57,12 +61,16 @@ static void add_health(json_t *out, const exo_seen_device *d) {
     }
     if (!d->has_registration) return;
     exo_device_score s = exo_score_device(m, &d->registration.capabilities);
-    json_object_set_new(out, "score", json_real(s.score));
+    json_object_set_new(out, "score", json_real(exo_json_rounded(s.score, 1e4)));
     json_object_set_new(out, "score_without", without(s.unknown));
 }
 
 static bool is_fresh(const exo_seen_device *d, uint64_t now_ms) {
     return d->has_heartbeat && d->heartbeat.has_metrics && now_ms - d->heard_ms < EXO_SEEN_STALE_MS;
+}
+
+static bool is_percent(const json_t *v) {
+    return json_is_number(v) && json_number_value(v) >= 0 && json_number_value(v) <= 100;
 }
 
 static json_t *device_json(const exo_seen_device *d, const char *id, uint64_t now_ms) {
@@ -81,7 +89,7 @@ static json_t *device_json(const exo_seen_device *d, const char *id, uint64_t no
     const json_t *battery = json_object_get(h->extra, "battery_percent");
     const json_t *mains = json_object_get(h->extra, "on_mains");
     json_object_set_new(out, "battery_percent",
-                        json_is_number(battery) ? json_incref((json_t *)battery) : json_null());
+                        is_percent(battery) ? json_incref((json_t *)battery) : json_null());
     json_object_set_new(out, "on_mains",
                         json_is_boolean(mains) ? json_incref((json_t *)mains) : json_null());
     if (!is_fresh(d, now_ms)) return out;
@@ -122,6 +130,12 @@ void exo_watch_add_cluster(const exo_node *n, exo_heartbeat *h, uint64_t now_ms)
     json_object_set_new(h->extra, "cluster", add_up(n, now_ms));
 }
 
+/* Whole numbers for what is counted; nothing that no sum can be. */
+static bool is_sum(const json_t *v) {
+    if (json_is_integer(v)) return json_integer_value(v) >= 0;
+    return json_is_real(v) && fabs(json_real_value(v)) <= MAX_SUM;
+}
+
 /* What the master says, where it is another node that is linked; else NULL.  Of it nothing but the
  * members that a sum has, and numbers in them. */
 static json_t *told_by_master(const exo_node *n, const char *master, uint64_t now_ms) {
@@ -133,7 +147,7 @@ static json_t *told_by_master(const exo_node *n, const char *master, uint64_t no
         json_t *out = json_object();
         for (size_t k = 0; k < sizeof sums / sizeof sums[0]; k++) {
             json_t *v = json_object_get(told, sums[k]);
-            json_object_set_new(out, sums[k], json_is_number(v) ? json_incref(v) : json_null());
+            json_object_set_new(out, sums[k], is_sum(v) ? json_incref(v) : json_null());
         }
         return out;
     }

@@ -1,7 +1,8 @@
 /* fuzz_frame.c - what a peer sends, from bytes to a judged hello; with libFuzzer.
  *
- * The input is read twice: as it is, and with the hash of its first frame put right, since no
- * mutation finds a hash.  Whatever parses must be written back as the same bytes. */
+ * The input is read as it is, and with the hash of its first frame put right, in the long form and
+ * in the short one, since no mutation finds a hash.  Whatever parses must be written back as the
+ * same bytes. */
 #define _POSIX_C_SOURCE 200809L
 #include "base/le.h"
 #include "net/frame.h"
@@ -50,7 +51,8 @@ static void read_stream(const uint8_t *bytes, size_t n) {
         if (used == 0) return;
         CHECK(used <= n);
         exo_buf again = {0};
-        CHECK(exo_frame_write(&f, &again, NULL) == EXO_OK);
+        bool is_short = bytes[0] == EXO_FRAME_SHORT_MARK;
+        CHECK((is_short ? exo_frame_write_small : exo_frame_write)(&f, &again, NULL) == EXO_OK);
         CHECK(again.n == used && memcmp(again.data, bytes, used) == 0);
         exo_buf_finish(&again);
         read_header(&f);
@@ -77,8 +79,24 @@ static void read_repaired(const uint8_t *bytes, size_t n) {
     exo_buf_finish(&whole);
 }
 
+static void read_repaired_short(const uint8_t *bytes, size_t n) {
+    if (n < EXO_FRAME_SHORT) return;
+    size_t room = n - EXO_FRAME_SHORT;
+    exo_frame f = {.type = bytes[1],
+                   .flags = bytes[2],
+                   .seq = exo_get_u32(bytes + 4),
+                   .body = bytes + EXO_FRAME_SHORT,
+                   .body_bytes = room < UINT8_MAX ? (uint32_t)room : UINT8_MAX};
+    exo_buf whole = {0};
+    CHECK(exo_frame_write_small(&f, &whole, NULL) == EXO_OK);
+    CHECK(whole.data[0] == EXO_FRAME_SHORT_MARK);
+    read_stream((const uint8_t *)whole.data, whole.n);
+    exo_buf_finish(&whole);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n) {
     read_stream(bytes, n);
     read_repaired(bytes, n);
+    read_repaired_short(bytes, n);
     return 0;
 }

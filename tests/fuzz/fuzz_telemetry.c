@@ -1,7 +1,8 @@
 /* fuzz_telemetry.c - a telemetry message from bytes: what is taken is written, and read again to
- * the same; what is refused is refused with a reason. */
+ * the same; what is refused is refused with a reason.  Then the same bytes as a record of a node. */
 #include "cluster/score.h"
 #include "cluster/topology.h"
+#include "node/record.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,8 +40,26 @@ static void check_metrics(const exo_gpu_metrics *m) {
     CHECK(s.score >= 0 && s.score <= 1);
 }
 
+/* What a node says of itself: once it was taken, nothing in it is taken amiss. */
+static void judge_record(const uint8_t *bytes, size_t n) {
+    static const char owner[] = "0123456789abcdef";
+    exo_error err = {0};
+    json_t *record = json_loadb((const char *)bytes, n, JSON_REJECT_DUPLICATES, NULL);
+    if (json_is_object(record)) {
+        if (exo_record_check(record, owner, "fuzz", &err) == EXO_OK) {
+            size_t left = json_object_size(json_object_get(record, "instances"));
+            CHECK(exo_record_check(record, owner, "fuzz", &err) == EXO_OK);
+            CHECK(json_object_size(json_object_get(record, "instances")) == left);
+        } else {
+            CHECK(err.message[0] != '\0');
+        }
+    }
+    json_decref(record);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n) {
     exo_telemetry_message m;
+    judge_record(bytes, n);
     exo_error err = {0};
     if (exo_telemetry_deserialize_message((const char *)bytes, n, &m, &err) != EXO_OK) {
         CHECK(err.message[0] != '\0' && m.payload == NULL);

@@ -173,7 +173,11 @@ def test_port_in_use_is_named(server: Process, start: Callable[..., Process]) ->
     done = subprocess.run([EXO, "serve", "-m", "tiny", "--port", str(server.api_port),
                            "--data-dir", str(other.data_dir)], capture_output=True, timeout=20)
     assert done.returncode == 1 and str(server.api_port).encode() in done.stderr
-    assert done.stderr.count(b"\n") == 1
+    assert done.stderr.count(b"\n") == 1 and b"with --port" in done.stderr
+    done = subprocess.run([EXO, "node", "--api-port", str(server.api_port), "--no-discovery",
+                           "--port", "0", "--data-dir", str(other.data_dir)],
+                          capture_output=True, timeout=20)
+    assert done.returncode == 1 and b"with --api-port" in done.stderr
 
 
 def test_sigterm_ends_cleanly_in_mid_answer(start: Callable[..., Process]) -> None:

@@ -120,6 +120,13 @@ def test_failures_are_exit_1_and_one_line(arguments: list[str], words: list[byte
         assert word in done.stderr
 
 
+@pytest.mark.parametrize("command", ["leave", "doctor", "rekey", "invite", "nodes", "top"])
+def test_a_mistyped_data_directory_is_not_made(tmp_path: Path, command: str) -> None:
+    done = run(command, "--data-dir", str(tmp_path / "mistyped"))
+    assert done.returncode == 1 and done.stderr.count(b"\n") == 1 and b"mistyped" in done.stderr
+    assert not any(tmp_path.iterdir())
+
+
 def test_the_cpu_computes_where_a_gpu_is_not() -> None:
     """In every build: without Vulkan, without its loader, or without a 30th device."""
     arguments = ["run", "-m", "tiny", "-p", "x", "-n", "4", "--temp", "0", "--json"]

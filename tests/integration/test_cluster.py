@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Callable
 
 import pytest
@@ -131,10 +132,11 @@ def test_a_wrong_key_is_refused_and_both_sides_say_why(start) -> None:
     assert len(a.get("/state")["nodes"]) == 1 and len(b.get("/state")["nodes"]) == 1
 
 
-def test_keys_are_not_too_short() -> None:
+def test_keys_are_not_too_short(tmp_path: Path) -> None:
     done = run("node", "--listen", "127.0.0.1", "--port", "0", "--api-port", "0", "-m", "tiny",
-               env={"EXO_CLUSTER_KEY": "short", "EXO_HOME": "/tmp/exo-test-short-key"})
-    assert done.returncode == 1 and b"10 characters" in done.stderr
+               env={"EXO_CLUSTER_KEY": "short", "EXO_HOME": str(tmp_path / "home")})
+    assert done.returncode == 2 and b"EXO_CLUSTER_KEY has 5 characters" in done.stderr
+    assert done.stderr.count(b"\n") == 1 and not any(tmp_path.iterdir())
 
 
 def collect(node: Process, request: dict[str, Any], out: list[Any]) -> None:

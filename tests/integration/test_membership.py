@@ -163,6 +163,10 @@ def test_codes_that_are_late_or_mistyped_are_named(pair: tuple[Device, Device]) 
     words[3] = words[3][:-1] + "x"
     rc, text = try_to_join(b, "-".join(words), a)
     assert rc == 2 and f'"{words[3]}" is no word of a join code' in text, text
+    began = time.monotonic()
+    rc, text = try_to_join(a, a.invite(), b)
+    assert rc == 1 and "of this device's own cluster" in text, text
+    assert time.monotonic() - began < 10  # nobody is looked for, which takes 15 s
     rc, text = try_to_join(b, "-".join(words[:3]), a)
     assert rc == 2 and "6 words" in text, text
     assert one_picture([a]) and one_picture([b])

@@ -30,10 +30,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ask(model: Path, home: Path, cache: str = "always",
-        limit: Callable[[], None] | None = None) -> tuple[str, int, str]:
+        limit: Callable[[], None] | None = None,
+        prefix: list[str] | None = None) -> tuple[str, int, str]:
     """The hash of all logits, how many bytes of weights were mapped, and stderr."""
     environment = {**os.environ, "EXO_HOME": str(home), "EXO_PACK_CACHE": cache}
-    done = subprocess.run([EXO, "run", "-m", model, "-p", "hello", "-n", "2", "--raw", "--temp", "0",
+    done = subprocess.run([*(prefix or []), EXO, "run", "-m", model, "-p", "hello", "-n", "2", "--raw", "--temp", "0",
                            "--logits-hash", "--json", "--threads", "2"], capture_output=True,
                           timeout=120, env=environment, preexec_fn=limit, text=True)
     assert done.returncode == 0, done.stderr
@@ -77,6 +78,17 @@ def test_second_start_maps_what_the_first_packed(model: Path, expected: str, kep
     assert 0.9 * weights < mapped <= weights
 
 
+@pytest.mark.parametrize("cache", ["off", "always"])
+def test_weights_are_held_once(model: Path, kept: Path, cache: str) -> None:
+    """Resident: the weights, packed or mapped, and little else; not what they were packed from."""
+    done = subprocess.run([EXO, "bench", "-m", model, "--pp", "16", "--tg", "4", "--json"],
+                          capture_output=True, timeout=120, check=True,
+                          env={**os.environ, "EXO_HOME": str(kept), "EXO_PACK_CACHE": cache})
+    r = json.loads(done.stdout)
+    assert (r["mapped_bytes"] > 0.9 * r["weights_bytes"]) == (cache == "always")
+    assert 0.9 * r["weights_bytes"] < r["rss_bytes"] < 1.6 * r["weights_bytes"] + r["kv_bytes"]
+
+
 def test_damaged_files_are_packed_anew(model: Path, expected: str, kept: Path) -> None:
     whole = ask(model, kept)[1]
     flipped, cut, emptied, zeroed = sorted(packs(kept), key=lambda p: -p.stat().st_size)[:4]
@@ -114,6 +126,26 @@ def test_full_disk_is_said_and_harmless(model: Path, expected: str, tmp_path: Pa
     assert said.count("\n") == 1 and "File too large" in said and "are not kept in" in said
     assert not [p for p in (tmp_path / "packed").iterdir() if p.name.startswith(".tmp")]
     assert ask(model, tmp_path)[0] == expected
+
+
+@pytest.mark.parametrize("room", ["size=6m", "size=40m", "size=100m,nr_inodes=4"])
+def test_file_system_that_is_really_full(model: Path, expected: str, tmp_path: Path,
+                                         room: str) -> None:
+    """No room for the largest matrix, for all of them, for more files; in a mount namespace."""
+    inside = ["unshare", "--mount", "--propagation", "private", "sh", "-c",
+              f'mount -t tmpfs -o {room} none "$EXO_HOME" && "$@" && ls -A "$EXO_HOME/packed" >&2',
+              "sh"]
+    (tmp_path / "packed").mkdir()
+    if subprocess.run([*inside[:-2], inside[-2].replace("ls", ": ls"), "sh", "true"],
+                      capture_output=True,
+                      env={**os.environ, "EXO_HOME": str(tmp_path)}).returncode != 0:
+        pytest.skip("mounting a file system is not allowed here")
+    answer, mapped, said = ask(model, tmp_path, prefix=inside)
+    assert (answer, mapped) == (expected, 0)
+    line, *files = said.splitlines()
+    assert "packed weights are not kept in" in line, said
+    assert "no room" in line or "No space left on device" in line
+    assert all(f.endswith((".pack", ".memo")) for f in files), said
 
 
 def test_folder_that_cannot_be_made_is_said(model: Path, expected: str, tmp_path: Path) -> None:

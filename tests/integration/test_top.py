@@ -9,6 +9,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import struct
 import subprocess
 import termios
@@ -256,6 +257,24 @@ def test_names_cannot_move_the_cursor(start: Callable[..., Process],
     assert t.end() == 0
     table = run("nodes", "--data-dir", str(node.data_dir)).stdout.decode()
     assert "\x1b" not in table and "\u009b" not in table and "\u202e" not in table
+
+
+def test_a_key_is_read_while_the_node_does_not_answer(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute, open(tmp_path / "node.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as a node that runs
+        (tmp_path / "node.api").touch(0o600)
+        (tmp_path / "node.api").write_text(f"{mute.getsockname()[1]}\n")
+        t = Terminal(tmp_path)
+        try:
+            mute.settimeout(20)
+            with mute.accept()[0]:
+                asked = time.monotonic()
+                os.write(t.master, b"q")
+                assert t.end() == 0
+                assert time.monotonic() - asked < 4  # an answer is waited for 5 s
+            t.check_restored()
+        finally:
+            t.close()
 
 
 def test_a_node_that_ends_is_waited_for(start: Callable[..., Process],

@@ -293,3 +293,37 @@ def test_cuts_and_company_change_no_bit(
         for f in company:
             f.result()
     assert got == expected
+
+
+# ---- two devices of one name ----
+
+def test_two_nodes_with_one_device_id_are_two_devices(mixed: Callable[..., Cluster]) -> None:
+    """Each calls its own vulkan:0; whose it is stands before it wherever both are shown."""
+    c = mixed(["lavapipe", "lavapipe"], "tiny")
+    ids = [node.get("/node_id") for node in c.nodes]
+    devices = {f"{i}/vulkan:0" for i in ids}
+    for node in c.nodes:
+        told = wait_until("both are known with their figures", lambda n=node: {
+            i: d for i, d in n.get("/state/telemetry/devices").items()
+            if d["metrics"] and d["capabilities"]}.keys() == devices and n.get(
+                "/state/telemetry/devices"), 60)
+        for i, d in told.items():
+            assert d["capabilities"]["device_id"] == d["metrics"]["device_id"] == i
+            assert d["capabilities"]["device_type"] == "vulkan_linux"
+        assert {d["hostname"] for d in told.values()} == {"n0", "n1"}
+        wait_until("the master counts two", lambda n=node: n.get(
+            "/state/telemetry/cluster/device_count") == 2, 60)
+        samples = [line for line in node.http("GET", "/metrics").body.decode().splitlines()
+                   if line.startswith("exo_device_score{")]
+        assert len(samples) == 2 and all('device="vulkan:0"' in line for line in samples), samples
+        assert {i for i in ids for line in samples if f'node_id="{i}"' in line} == set(ids)
+        shown = run("top", "--once", "--data-dir", str(node.data_dir)).stdout.decode().splitlines()
+        assert [sum("vulkan:0" in line and name in line for line in shown)
+                for name in ("n0", "n1")] == [1, 1], shown
+    cut = 2
+    place(c, [cut])
+    (instance,) = c.nodes[1].get("/state")["instances"].values()
+    shards = [(s["node_id"], s["device_id"], s["start_layer"]) for s in instance["shards"]]
+    assert shards == [(ids[0], "vulkan:0", 0), (ids[1], "vulkan:0", cut)]
+    for i in ids:  # a part of the state has the device's whole name
+        assert c.nodes[0].get(f"/state/telemetry/devices/{i}/vulkan:0/hostname") in ("n0", "n1")

@@ -34,6 +34,11 @@ static int run_seeds(const sim_options *o, cluster_world_desc d, uint64_t from, 
         cluster_world_result r = cluster_world_run(&d);
         add(&sum, &r);
         if (!r.ok) return fail(o, d.seed, &r);
+        if (o->progress == 0 || (d.seed + 1 - from) % o->progress != 0) continue;
+        printf("%llu seeds from %llu so far: every rule held; ", U(d.seed + 1 - from), U(from));
+        print_counts(&sum);
+        printf("; %.1f s\n", sim_seconds() - begin);
+        fflush(stdout);
     }
     printf("%llu seed%s from %llu: every rule held; ", U(n), n == 1 ? "" : "s", U(from));
     print_counts(&sum);

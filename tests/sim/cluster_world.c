@@ -6,7 +6,7 @@
 #include <string.h>
 
 #define MAX_EVENTS 60000000u
-#define LATE_MS    3000 /* at most: a message that was held up somewhere */
+#define LATE_MS    3000 /* at most: a message that was held up somewhere, in most worlds */
 #define SILENT_MS  1000 /* a cut is noticed after that */
 #define STALL_MS   5000 /* and a stall */
 #define DAY_MS     86400000
@@ -46,7 +46,7 @@ static void schedule(cworld *w, uint32_t from, uint32_t to, const uint8_t *bytes
     memcpy(m->bytes, bytes, n);
     uint64_t delay_us = 200 + sim_below(&w->rng, w->delay_us);
     if (w->late > 0 && sim_chance(&w->rng, is_reply(bytes, n) ? w->late_replies : w->late)) {
-        delay_us += sim_below(&w->rng, LATE_MS * SIM_MS);
+        delay_us += sim_below(&w->rng, w->late_ms * SIM_MS);
         count(w, COUNT_LATE);
     }
     sim_add(
@@ -155,9 +155,12 @@ static void set_link(cworld *w, uint32_t a, uint32_t b, bool up) {
     l->up = up;
     l->epoch++;
     l->break_at_us = 0;
+    memset(l->words, 0, sizeof l->words);
     exo_cluster_input_kind kind = up ? EXO_CLUSTER_PEER_UP : EXO_CLUSTER_PEER_DOWN;
     cnode_step(w, a, &(exo_cluster_input){.kind = kind, .node = w->nodes[b].id});
     cnode_step(w, b, &(exo_cluster_input){.kind = kind, .node = w->nodes[a].id});
+    engine_peer(w, a, b, up);
+    engine_peer(w, b, a, up);
 }
 
 static void look_at_link(cworld *w, uint32_t a, uint32_t b) {
@@ -238,7 +241,8 @@ static uint32_t leader_or_any(cworld *w) {
     return any;
 }
 
-/* The data directory is gone, with or without the node's key; or the end of the log is. */
+/* The data directory is gone, with or without the node's key; or the end of the log is; or its
+ * newest snapshot. */
 static void spoil_disk(cworld *w, uint32_t i) {
     sim_node *n = &w->nodes[i];
     bool planted = w->d.spoil == SPOIL_DISK_LOST_SAME_NAME || w->d.spoil == SPOIL_DAMAGE_IGNORED;
@@ -248,7 +252,11 @@ static void spoil_disk(cworld *w, uint32_t i) {
     w->lossy = true;
     later(w, between(w, 50, 2000), EVENT_START, i);
     if (w->d.spoil == SPOIL_DAMAGE_IGNORED || (!planted && sim_chance(&w->rng, 0.4))) {
-        disk_drop(&n->disk, n->disk.snapshot.index + 1 + n->disk.n / 2);
+        if (sim_chance(&w->rng, 0.4) && disk_lose_snapshot(&n->disk)) {
+            count(w, COUNT_SNAPSHOTS_LOST);
+        } else {
+            disk_drop(&n->disk, n->disk.snapshot.index + 1 + n->disk.n / 2);
+        }
         n->disk.damaged = n->disk.log_id != 0 && n->disk.snapshot.index > 0;
         count(w, COUNT_DISKS_DAMAGED);
         return;
@@ -303,6 +311,7 @@ static void fault(cworld *w) {
 
 static void calm_down(cworld *w) {
     w->calm = true;
+    w->calm_us = w->now_us;
     w->loss = w->twice = w->late = 0;
     w->delay_us = 5 * SIM_MS;
     memset(w->cut, 0, (size_t)w->n_nodes * w->n_nodes * sizeof *w->cut);
@@ -315,7 +324,7 @@ static void calm_down(cworld *w) {
 
 /* ---- time ---- */
 
-static void handle(cworld *w, sim_event *e, uint64_t quiet_us) {
+static void handle(cworld *w, sim_event *e) {
     sim_node *n = &w->nodes[e->node];
     switch (e->kind) {
     case EVENT_TICK:
@@ -338,7 +347,7 @@ static void handle(cworld *w, sim_event *e, uint64_t quiet_us) {
     case EVENT_HEAL: memset(w->cut, 0, (size_t)w->n_nodes * w->n_nodes * sizeof *w->cut); break;
     case EVENT_LINKS: look_at_links(w); break;
     case EVENT_CLIENT:
-        clients_act(w, w->now_us >= quiet_us);
+        clients_act(w, w->now_us >= w->quiet_us);
         later(w, between(w, 20, 400), EVENT_CLIENT, 0);
         break;
     case EVENT_START:
@@ -349,12 +358,19 @@ static void handle(cworld *w, sim_event *e, uint64_t quiet_us) {
         if (w->duel) link_all(w, e->node);
         break;
     case EVENT_WAKE: n->asleep = false; break;
+    case EVENT_CRASH:
+        if (e->epoch == n->epoch) cnode_crash(w, e->node);
+        break;
+    case EVENT_WORD: engine_word(w, e); break;
+    case EVENT_ENGINES: engine_tick(w); break;
     }
 }
 
 /* A world in which elections meet: five voters, leaders that die all the time, messages on their
  * way for as long as an election takes, and voters that crash right behind their vote and are back
- * within milliseconds, asked by the next candidate before they hear of the first one. */
+ * within milliseconds, asked by the next candidate before they hear of the first one.  In half of
+ * them the deadlines are as short as the network is slow: candidates stand again and again, several
+ * at a time, voters live, and what comes late comes in the term behind. */
 static void draw_duel(cworld *w) {
     w->duel = true;
     if (w->d.min_nodes == 0) w->n_nodes = (uint32_t)between(w, 5, 6);
@@ -370,10 +386,18 @@ static void draw_duel(cworld *w) {
     w->disk_full = 0;
     w->links_ms = 5;
     w->relink = 1.0;
+    if (sim_chance(&w->rng, 0.5)) {
+        w->heartbeat_ms = (uint32_t)between(w, 15, 40);
+        w->election_ms = (uint32_t)between(w, 3, 5) * w->heartbeat_ms;
+        w->late_ms = 4 * w->election_ms;
+        w->late_replies = 0.3;
+        w->crash_behind_vote = 0.02;
+    }
 }
 
 static void draw_world(cworld *w) {
     w->rng.state = w->d.seed * 0x2545F4914F6CDD1Du + 99;
+    w->engine_rng.state = w->d.seed * 0x9FB21C651E98DF25u + 7;
     uint32_t min = w->d.min_nodes != 0 ? w->d.min_nodes : 2;
     uint32_t max = w->d.min_nodes != 0 ? w->d.max_nodes : 7;
     w->n_nodes = min < max ? (uint32_t)between(w, min, max) : min;
@@ -385,6 +409,7 @@ static void draw_world(cworld *w) {
     w->crash_between = (double)between(w, 0, 3) / 1000;
     w->late = sim_chance(&w->rng, 0.5) ? 0.0 : (double)between(w, 1, 20) / 1000;
     w->late_replies = w->late;
+    w->late_ms = LATE_MS;
     w->links_ms = sim_chance(&w->rng, 0.5) ? 25 : 5;
     w->relink = sim_chance(&w->rng, 0.5) ? 0.3 : 1.0;
     w->disk_full = sim_chance(&w->rng, 0.5) ? 0.0 : 0.002;
@@ -426,15 +451,23 @@ static void begin(cworld *w) {
     later(w, 1, EVENT_LINKS, 0);
     later(w, between(w, 2000, 8000), EVENT_FAULT, 0);
     later(w, 1000, EVENT_CLIENT, 0);
+    later(w, 1000, EVENT_ENGINES, 0);
+}
+
+static void drop_event(sim_event *e) {
+    if (e->kind == EVENT_MESSAGE) free(e->data);
+    if (e->kind == EVENT_WORD) engine_drop_word(e->data);
 }
 
 static void finish(cworld *w) {
     sim_event e;
+    for (uint32_t i = 0; i < w->n_nodes; i++) engine_crash(w, i);
     while (sim_next(&w->queue, &e)) {
-        if (e.kind == EVENT_MESSAGE) free(e.data);
+        drop_event(&e);
     }
     sim_queue_finish(&w->queue);
     for (uint32_t i = 0; i < w->n_nodes; i++) cnode_free(&w->nodes[i]);
+    streams_finish(w);
     sim_map *maps[] = {&w->leaders, &w->masters, &w->states};
     for (size_t i = 0; i < 3; i++) {
         free(maps[i]->keys);
@@ -456,11 +489,12 @@ cluster_world_result cluster_world_run(const cluster_world_desc *d) {
     uint64_t calm_us = (d->run_ms != 0 ? d->run_ms : 40000) * SIM_MS;
     uint64_t end_us = calm_us + (d->peace ? 0 : (d->calm_ms != 0 ? d->calm_ms : 40000) * SIM_MS);
     uint64_t look_us = 0;
+    w->quiet_us = end_us - QUIET_MS * SIM_MS;
     begin(w);
     sim_event e;
     while (result.ok && sim_next(&w->queue, &e)) {
         if (e.at_us > end_us) {
-            if (e.kind == EVENT_MESSAGE) free(e.data);
+            drop_event(&e);
             break;
         }
         w->now_us = e.at_us;
@@ -472,7 +506,7 @@ cluster_world_result cluster_world_run(const cluster_world_desc *d) {
             look_us = w->now_us + 50 * SIM_MS;
             if (rules_agree(w, false, NULL, 0)) result.converged_ms = w->now_us / SIM_MS;
         }
-        handle(w, &e, end_us - QUIET_MS * SIM_MS);
+        handle(w, &e);
     }
     if (result.ok) rules_final(w);
     sum_traffic(w);

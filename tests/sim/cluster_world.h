@@ -5,11 +5,14 @@
  * or both ways; nodes that stall, crash between two actions, find their disk full, damaged or
  * empty; clocks that run fast or slow, or show another day.  Clients create and delete instances on
  * any node, and ask again elsewhere when no answer comes.  How often each of these happened is
- * counted: a fault that never happens tests nothing.
+ * counted: a fault that never happens tests nothing.  Instances compute, with a stand-in for the
+ * engine, and clients ask for answers on any node, cancel, and ask again.
  *
  * After every event: one leader in a term of a log, one master in a term as shown, the same state
- * behind the same entry of a log on every node.  At the end, without faults: one log, one master,
- * one state, and everything a client was told is done is done. */
+ * behind the same entry of a log on every node; no token of an answer twice, none out of order,
+ * none that is not its own, none behind its end.  At the end, without faults: one log, one master,
+ * one state, everything a client was told is done is done, every answer has ended, exact or with a
+ * typed error, and nobody holds anything of it. */
 #ifndef EXO_TESTS_CLUSTER_WORLD_H
 #define EXO_TESTS_CLUSTER_WORLD_H
 
@@ -44,6 +47,17 @@ typedef enum {
     SPOIL_IMAGE_LOSES_INSTANCE,
     SPOIL_LOGS_MIXED_UP,
     SPOIL_STALE_REPLY_COUNTED,
+    SPOIL_END_LOST_WITH_NODE, /* from here on: of answers */
+    SPOIL_WAITING_FORGOTTEN,
+    SPOIL_GUESTS_KEPT,
+    SPOIL_CANCEL_IGNORED,
+    SPOIL_CANCEL_NOT_SENT,
+    SPOIL_CANCELED_ROUTE_KEPT,
+    SPOIL_DELETE_IGNORED,
+    SPOIL_CREATE_IGNORED,
+    SPOIL_LOSS_NOT_TOLD,
+    SPOIL_HISTORY_FORGOTTEN,
+    SPOIL_EVENT_SENT_TWICE,
     N_SPOILS,
 } world_spoil;
 const char *world_spoil_name(uint32_t s); /* NULL: there is none */
@@ -66,7 +80,8 @@ typedef enum {
     COUNT_DISKS_FULL,
     COUNT_DISKS_LOST,
     COUNT_DISKS_DAMAGED,
-    COUNT_CLOCKS_OFF, /* by a second in a minute or more */
+    COUNT_SNAPSHOTS_LOST, /* of them: the newest of two snapshots */
+    COUNT_CLOCKS_OFF,     /* by a second in a minute or more */
     COUNT_MASTERS,
     COUNT_FORKS,
     COUNT_COMMANDS,
@@ -75,6 +90,21 @@ typedef enum {
     COUNT_COMMANDS_NO_MASTER, /* the node said that it has no master, */
     COUNT_COMMANDS_TIMED_OUT, /* nothing was heard for as long as the client cared to wait */
     COUNT_ACKNOWLEDGED,
+    COUNT_WORDS,     /* what nodes, stages and threads tell each other about answers */
+    COUNT_INSTANCES, /* that came to run */
+    COUNT_INSTANCES_ENDED,
+    COUNT_INSTANCES_MOVED, /* taken over from an owner that is away */
+    COUNT_DELETED_DIES,    /* crashes of a node that ran what was deleted just then */
+    COUNT_STEPS,           /* of all stages */
+    COUNT_PUT_BACK,        /* answers that made room, and were read again from their tokens */
+    COUNT_ANSWERS,
+    COUNT_ANSWERS_AGAIN,     /* asked again under the same name */
+    COUNT_ANSWERS_ELSEWHERE, /* attempts that another node computed */
+    COUNT_ANSWERED,
+    COUNT_ANSWERS_CANCELED,
+    COUNT_ANSWERS_FAILED,        /* attempts that ended with a typed error, */
+    COUNT_ANSWERS_FAILED_MIDWAY, /* behind a token, */
+    COUNT_ANSWERS_CUT_OFF,       /* or with the node that was asked */
     N_COUNTS,
 } world_count;
 const char *world_count_name(world_count c);

@@ -112,6 +112,7 @@ void clients_hear(cworld *w, uint32_t i, uint64_t tag) {
     *at = w->now_us;
     q->asked = false;
     count(w, COUNT_ACKNOWLEDGED);
+    if (removed) engine_deleted(w, id);
 }
 
 void clients_final(cworld *w) {

@@ -4,7 +4,9 @@
  *   cluster_world_node.c   a node: its disk, carrying actions out
  *   cluster_world_client.c commands, asked for and asked again
  *   cluster_world_spoil.c  planted bugs
- *   cluster_world_rules.c  what must never happen */
+ *   cluster_world_rules.c  what must never happen
+ *
+ * Answers, and the instances that compute them: cluster_world_engine.h. */
 #ifndef EXO_TESTS_CLUSTER_WORLD_IMPL_H
 #define EXO_TESTS_CLUSTER_WORLD_IMPL_H
 
@@ -24,14 +26,25 @@ enum {
     EVENT_LINKS,
     EVENT_CLIENT,
     EVENT_START,
-    EVENT_WAKE
+    EVENT_WAKE,
+    EVENT_CRASH,
+    EVENT_WORD,
+    EVENT_ENGINES
 };
+
+/* Of messages that come in order and once: the last one that was sent, and that arrived. */
+typedef struct {
+    uint64_t sent, seen, last_us;
+} sim_order;
+
+typedef struct sim_engine sim_engine;
+typedef struct sim_stream sim_stream;
 
 typedef struct {
     uint64_t log_id, term, session;
     exo_raft_id member, vote;
-    exo_raft_snapshot snapshot; /* owned; index 0 = none */
-    exo_raft_entry *entries;    /* owned */
+    exo_raft_snapshot snapshot, older; /* the last two; owned; index 0 = none */
+    exo_raft_entry *entries;           /* owned */
     size_t n, cap;
     uint8_t *carry; /* owned */
     size_t n_carry;
@@ -54,6 +67,7 @@ typedef struct {
     uint64_t checked_term, checked_log;
     uint8_t *old_image; /* planted: of an earlier snapshot */
     uint32_t n_old_image;
+    sim_engine *engine; /* its instances and answers; NULL in peace */
 } sim_node;
 
 typedef struct {
@@ -68,6 +82,7 @@ typedef struct {
     uint64_t epoch, break_at_us;
     uint64_t sent[2],
         seen[2]; /* messages: the number of the last one; from the lower index, to it */
+    sim_order words[2];
 } sim_link;
 
 typedef struct {
@@ -105,12 +120,18 @@ typedef struct {
     uint64_t links_ms; /* between looks at which links can be */
     bool duel;         /* elections meet: see draw_duel */
     double crash_behind_vote;
+    uint32_t heartbeat_ms, election_ms; /* 0 = raft.h's */
+    uint32_t late_ms;                   /* at most: a message that was held up somewhere */
     uint32_t kept_entries;
     uint64_t delay_us, fault_every_ms;
     sim_request requests[MAX_REQUESTS];
     uint32_t n_requests;
     sim_map leaders, masters, states;
-    uint64_t n_ids;
+    sim_rng engine_rng; /* of all that concerns answers: the rest of a seed stays the same */
+    uint64_t n_uids, quiet_us;
+    uint64_t calm_us; /* since when; 0 = not yet */
+    sim_stream *streams;
+    uint32_t n_streams;
 } cworld;
 
 static inline void count(cworld *w, world_count c) { w->result->counts[c]++; }
@@ -127,6 +148,7 @@ void cnode_step(cworld *w, uint32_t i, const exo_cluster_input *in);
 void cnode_free(sim_node *n);
 void disk_clear(sim_disk *k);
 void disk_drop(sim_disk *k, uint64_t from); /* entries from there on */
+bool disk_lose_snapshot(sim_disk *k);       /* the newest; false: there is no other */
 uint64_t cnode_now_ms(const cworld *w, const sim_node *n);
 void cworld_send(cworld *w, uint32_t from, const exo_cluster_action *a);
 uint8_t *sim_copy(const void *bytes, size_t n);
@@ -142,6 +164,22 @@ uint8_t *spoil_message(cworld *w, sim_node *from, sim_node *to, const uint8_t *b
 void clients_act(cworld *w, bool quiet);                /* quiet: nothing new is asked for */
 void clients_hear(cworld *w, uint32_t i, uint64_t tag); /* node i: it is done */
 void clients_final(cworld *w);
+
+/* engine: a node's instances and answers */
+void engine_start(cworld *w, uint32_t node);
+void engine_crash(cworld *w, uint32_t node);
+void engine_peer(cworld *w, uint32_t node, uint32_t peer, bool up);
+void engine_action(cworld *w, uint32_t node, const exo_cluster_action *a);
+void engine_deleted(cworld *w, const char *instance); /* a client has heard so */
+void engine_tick(cworld *w);
+void engine_word(cworld *w, sim_event *e);
+void engine_drop_word(void *word);
+
+/* stream */
+void streams_act(cworld *w);
+void streams_node_gone(cworld *w, uint32_t node);
+void streams_final(cworld *w);
+void streams_finish(cworld *w);
 
 /* rules */
 void rules_after_step(cworld *w, uint32_t i);

@@ -18,10 +18,10 @@ uint8_t *sim_copy(const void *bytes, size_t n) {
 
 /* ---- disk ---- */
 
-static void drop_snapshot(sim_disk *k) {
-    free((void *)k->snapshot.config);
-    free((void *)k->snapshot.image);
-    k->snapshot = (exo_raft_snapshot){0};
+static void drop_snapshot(exo_raft_snapshot *s) {
+    free((void *)s->config);
+    free((void *)s->image);
+    *s = (exo_raft_snapshot){0};
 }
 
 void disk_drop(sim_disk *k, uint64_t from) {
@@ -30,11 +30,22 @@ void disk_drop(sim_disk *k, uint64_t from) {
 
 void disk_clear(sim_disk *k) {
     uint64_t session = k->session;
-    drop_snapshot(k);
+    drop_snapshot(&k->snapshot);
+    drop_snapshot(&k->older);
     disk_drop(k, 0);
     free(k->entries);
     free(k->carry);
     *k = (sim_disk){.session = session};
+}
+
+/* Entries behind it do not follow the one before. */
+bool disk_lose_snapshot(sim_disk *k) {
+    if (k->older.index == 0) return false;
+    drop_snapshot(&k->snapshot);
+    k->snapshot = k->older;
+    k->older = (exo_raft_snapshot){0};
+    disk_drop(k, 0);
+    return true;
 }
 
 static void store_entries(sim_disk *k, const exo_cluster_action *a) {
@@ -52,7 +63,8 @@ static void store_entries(sim_disk *k, const exo_cluster_action *a) {
 
 static void store_snapshot(sim_disk *k, const exo_cluster_action *a) {
     const exo_raft_snapshot *s = a->snapshot;
-    drop_snapshot(k);
+    drop_snapshot(&k->older);
+    k->older = k->snapshot;
     k->snapshot = *s;
     k->snapshot.config = sim_copy(s->config, s->n_config);
     k->snapshot.image = sim_copy(s->image, s->n_image);
@@ -102,6 +114,7 @@ void cnode_free(sim_node *n) {
     exo_cluster_actions_finish(&n->out);
     disk_clear(&n->disk);
     free(n->old_image);
+    free(n->engine);
 }
 
 void cnode_start(cworld *w, uint32_t i) {
@@ -120,6 +133,8 @@ void cnode_start(cworld *w, uint32_t i) {
         .seed = sim_draw(&w->rng),
         .session = k->session,
         .unix_ms = (uint64_t)((int64_t)(2 * DAY_MS + w->now_us / 1000) + n->clock_off_ms),
+        .heartbeat_ms = w->heartbeat_ms,
+        .election_ms = w->election_ms,
         .kept_entries = w->kept_entries,
         .stored = {.log_id = k->log_id,
                    .member = k->member,
@@ -141,6 +156,7 @@ void cnode_start(cworld *w, uint32_t i) {
     n->up = true;
     n->asleep = false;
     n->shown_log = n->checked_log = 0;
+    engine_start(w, i);
     cnode_step(w, i, &(exo_cluster_input){.kind = EXO_CLUSTER_TICK});
 }
 
@@ -153,6 +169,7 @@ void cnode_crash(cworld *w, uint32_t i) {
     n->epoch++;
     exo_cluster_destroy(n->cluster);
     n->cluster = NULL;
+    engine_crash(w, i);
     if (w->d.trace) printf("%.3f node %u crashes\n", (double)w->now_us / 1e6, i);
 }
 
@@ -234,6 +251,7 @@ static bool carry_out(cworld *w, uint32_t i) {
         if (is_persist(a)) continue;
         if (w->d.trace) trace(w, i, a);
         if (a->kind == EXO_CLUSTER_SEND) cworld_send(w, i, a);
+        engine_action(w, i, a);
         if (a->kind == EXO_CLUSTER_APPLIED && a->tag != 0) clients_hear(w, i, a->tag);
         if (crashes_behind(w, i, a)) return false;
     }

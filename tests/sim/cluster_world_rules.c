@@ -40,6 +40,7 @@ static const char *const count_names[N_COUNTS] = {
     [COUNT_DISKS_FULL] = "disks full",
     [COUNT_DISKS_LOST] = "disks lost",
     [COUNT_DISKS_DAMAGED] = "disks damaged",
+    [COUNT_SNAPSHOTS_LOST] = "newest snapshots damaged",
     [COUNT_CLOCKS_OFF] = "clocks off",
     [COUNT_MASTERS] = "masters",
     [COUNT_FORKS] = "provisional masters",
@@ -49,6 +50,21 @@ static const char *const count_names[N_COUNTS] = {
     [COUNT_COMMANDS_NO_MASTER] = "no master",
     [COUNT_COMMANDS_TIMED_OUT] = "client waited no longer",
     [COUNT_ACKNOWLEDGED] = "acknowledged",
+    [COUNT_WORDS] = "words",
+    [COUNT_INSTANCES] = "instances run",
+    [COUNT_INSTANCES_ENDED] = "ended",
+    [COUNT_INSTANCES_MOVED] = "taken over",
+    [COUNT_DELETED_DIES] = "crashes behind a delete",
+    [COUNT_STEPS] = "steps of stages",
+    [COUNT_PUT_BACK] = "answers put back",
+    [COUNT_ANSWERS] = "answers asked",
+    [COUNT_ANSWERS_AGAIN] = "asked again",
+    [COUNT_ANSWERS_ELSEWHERE] = "computed elsewhere",
+    [COUNT_ANSWERED] = "answered",
+    [COUNT_ANSWERS_CANCELED] = "cancelled",
+    [COUNT_ANSWERS_FAILED] = "ended with an error",
+    [COUNT_ANSWERS_FAILED_MIDWAY] = "in mid-answer",
+    [COUNT_ANSWERS_CUT_OFF] = "ended with their node",
 };
 
 const char *world_count_name(world_count c) { return count_names[c]; }
@@ -195,4 +211,5 @@ void rules_final(cworld *w) {
         return;
     }
     clients_final(w);
+    streams_final(w);
 }

@@ -31,6 +31,17 @@ static const char *const names[N_SPOILS] = {
     [SPOIL_IMAGE_LOSES_INSTANCE] = "image-loses-instance",
     [SPOIL_LOGS_MIXED_UP] = "logs-mixed-up",
     [SPOIL_STALE_REPLY_COUNTED] = "stale-reply-counted",
+    [SPOIL_END_LOST_WITH_NODE] = "end-lost-with-node",
+    [SPOIL_WAITING_FORGOTTEN] = "waiting-forgotten",
+    [SPOIL_GUESTS_KEPT] = "guests-kept",
+    [SPOIL_CANCEL_IGNORED] = "cancel-ignored",
+    [SPOIL_CANCEL_NOT_SENT] = "cancel-not-sent",
+    [SPOIL_CANCELED_ROUTE_KEPT] = "cancelled-route-kept",
+    [SPOIL_DELETE_IGNORED] = "delete-ignored",
+    [SPOIL_CREATE_IGNORED] = "create-ignored",
+    [SPOIL_LOSS_NOT_TOLD] = "loss-not-told",
+    [SPOIL_HISTORY_FORGOTTEN] = "history-forgotten",
+    [SPOIL_EVENT_SENT_TWICE] = "event-sent-twice",
 };
 
 const char *world_spoil_name(uint32_t s) { return s < N_SPOILS ? names[s] : NULL; }
@@ -159,7 +170,8 @@ static uint8_t *lose_instance(exo_raft_snapshot *s) {
 
 uint8_t *spoil_message(cworld *w, sim_node *from, sim_node *to, const uint8_t *bytes, size_t n,
                        size_t *n_out) {
-    if (w->d.spoil < SPOIL_COMMIT_TOO_FAR || bytes[0] != 1) return NULL;
+    bool spoils = w->d.spoil >= SPOIL_COMMIT_TOO_FAR && w->d.spoil <= SPOIL_STALE_REPLY_COUNTED;
+    if (!spoils || bytes[0] != 1) return NULL;
     uint8_t *copy = sim_copy(bytes, n), *image = NULL;
     exo_reader r = {copy + 9, n - 9, false};
     exo_arena arena = {0};

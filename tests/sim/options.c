@@ -14,6 +14,29 @@ typedef struct {
     char **at, **end;
 } reader;
 
+static _Noreturn void help(const sim_options *o) {
+    printf(
+        "usage: %s [--seeds N [--from S] | --seed S] [options]\n"
+        "\n"
+        "  --seeds N        so many runs, each from its own seed (100); the first one that breaks\n"
+        "                   a rule is printed with its replay, and ends them with status 1\n"
+        "  --from S         the first seed (1)\n"
+        "  --seed S         this one run\n"
+        "  --trace          print what happens in it\n"
+        "  --nodes K, A-B   nodes in each run, or drawn from a range (%u to %u)\n"
+        "  --ms T           virtual milliseconds with faults\n"
+        "  --peace          no faults\n"
+        "  --progress N     a line every N seeds\n"
+        "  --plants         look for every planted bug within the seeds; status 1: one was missed\n"
+        "  --plant NAME     plant this bug in the runs asked for:\n",
+        o->tool, o->fewest_nodes, o->most_nodes);
+    const char *name;
+    for (uint32_t i = 1; (name = o->plant_name(i)) != NULL; i++) {
+        printf("                     %s\n", name);
+    }
+    exit(0);
+}
+
 static _Noreturn void refuse(const reader *r, const char *what, const char *value) {
     fprintf(stderr, "%s: %s%s%s\n", r->o->tool, what, value != NULL ? " " : "",
             value != NULL ? value : "");
@@ -89,6 +112,10 @@ static void read_option(reader *r, sim_options *o) {
         o->peace = true;
     } else if (strcmp(name, "--trace") == 0) {
         o->trace = true;
+    } else if (strcmp(name, "--progress") == 0) {
+        o->progress = number(r, UINT64_MAX / 2);
+    } else if (strcmp(name, "--help") == 0) {
+        help(o);
     } else {
         refuse(r, "unknown option", name);
     }

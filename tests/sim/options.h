@@ -7,6 +7,8 @@
  *   --nodes K, --nodes A-B   so many nodes in each run, or drawn from its seed
  *   --ms T                   virtual time with faults
  *   --peace                  no faults
+ *   --progress N             a line on what was run so far, every N seeds
+ *   --help                   how it is called; nothing is run
  *
  * What cannot be done is said in one line, and ends the program with 2. */
 #ifndef EXO_TESTS_SIM_OPTIONS_H
@@ -21,6 +23,7 @@ typedef struct {
     const char *(*plant_name)(uint32_t i); /* from 1 on; NULL: there are no more */
 
     uint64_t n_seeds, from; /* as read; 0 = not said */
+    uint64_t progress;      /* seeds between two lines; 0 = none */
     uint64_t seed;          /* counts where one is true */
     bool one, plants, peace, trace;
     uint32_t plant;                /* 0 = none */

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# options.sh CLUSTER_SIM RAFT_SIM - what the simulators cannot do is one line and exit status 2.
+# options.sh CLUSTER_SIM RAFT_SIM - what the simulators cannot do is one line and exit status 2; --help
+# says how they are called, with 0.
 set -uo pipefail
 failed=0
 
@@ -26,5 +27,16 @@ for sim in "$1" "$2"; do
     refused "no planted bug is called nothing" "$sim" --plant nothing
     refused "unknown option --fast" "$sim" --fast
 done
+# helps COMMAND: --help says how it is called and which bugs can be planted, whatever stands beside it
+helps() {
+    local out
+    if ! out=$("$1" --seed 1 --help) || ! grep -q "^usage: " <<<"$out" ||
+        ! grep -qw vote-not-persisted <<<"$out" || grep -q "every rule held" <<<"$out"; then
+        echo "$1 --help: $out"
+        failed=1
+    fi
+}
+helps "$1"
+helps "$2"
 "$1" --seed 1 --nodes 2-3 >/dev/null || failed=1
 exit $failed

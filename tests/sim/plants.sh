@@ -8,7 +8,8 @@ for bug in term-not-persisted entries-not-persisted truncation-not-persisted sna
     snapshot-of-old-state snapshot-forgets-members carry-not-persisted sent-before-persisted \
     damage-ignored disk-lost-same-name session-repeated commit-too-far ack-too-far refusal-as-ack \
     old-log-elected refused-vote-counted gap-skipped log-not-compared entry-changed \
-    image-loses-instance logs-mixed-up; do
+    image-loses-instance logs-mixed-up end-lost-with-node waiting-forgotten guests-kept cancel-ignored \
+    cancel-not-sent cancelled-route-kept delete-ignored history-forgotten event-sent-twice; do
     if out=$("$sim" --seeds "$seeds" --plant "$bug" | tail -n 2); then
         echo "$bug was not found in $seeds seeds"
         exit 1

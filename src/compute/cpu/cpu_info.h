@@ -11,12 +11,6 @@ void exo_cpu_info(exo_device_info *out);
 /* How many threads of the whole system, the caller among them, want a core now; 0 where it does not
  * tell.  Does not allocate. */
 uint32_t exo_cpu_wanted(void);
-/* Cores that this process may use now. */
-uint32_t exo_cpu_usable(void);
-
-/* Binds the calling thread to the i-th of the cores that it may use, those that compute fastest
- * first (modulo their number).  False where that cannot be done. */
-bool exo_cpu_pin(uint32_t i);
 
 /* True for an ARM processor with dot product instructions; with those and int8 matrix products. */
 bool exo_cpu_has_dotprod(void);

@@ -29,13 +29,6 @@ bool exo_cpu_has_i8mm(void) {
 
 uint32_t exo_cpu_wanted(void) { return 0; }
 
-bool exo_cpu_pin(uint32_t i) {
-    (void)i;
-    return false;
-}
-
-uint32_t exo_cpu_usable(void) { return (uint32_t)read_number("hw.activecpu"); }
-
 void exo_cpu_info(exo_device_info *out) {
     size_t n = sizeof out->name;
     if (sysctlbyname("machdep.cpu.brand_string", out->name, &n, NULL, 0) != 0) out->name[0] = 0;

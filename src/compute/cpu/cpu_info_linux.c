@@ -2,13 +2,14 @@
  *
  * Every figure is optional: containers and phones hide some of these files. */
 #ifdef __linux__
-#define _GNU_SOURCE /* sched_getaffinity */
+#define _GNU_SOURCE /* getauxval */
 #endif
 #include "compute/cpu/cpu_info.h"
 
 #ifdef __linux__
+#include "compute/cpu/cores.h"
+
 #include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,47 +100,6 @@ uint32_t exo_cpu_wanted(void) {
     return slash != NULL ? (uint32_t)strtoul(slash, NULL, 10) : 0;
 }
 
-/* What the kernel says of hybrid processors: 1024 for the fastest core; the same for all others. */
-static long capacity(int core) {
-    char path[80], text[32] = "";
-    (void)snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/cpu_capacity", core);
-    FILE *f = fopen(path, "r");
-    if (f == NULL) return 0;
-    bool got = fgets(text, sizeof text, f) != NULL;
-    (void)fclose(f);
-    return got ? strtol(text, NULL, 10) : 0;
-}
-
-bool exo_cpu_pin(uint32_t i) {
-    cpu_set_t set, one;
-    int order[CPU_SETSIZE];
-    long power[CPU_SETSIZE];
-    int n = 0;
-    if (sched_getaffinity(0, sizeof set, &set) != 0) return false;
-    for (int core = 0; core < CPU_SETSIZE; core++) {
-        if (!CPU_ISSET(core, &set)) continue;
-        long c = capacity(core);
-        int at = n++;
-        for (; at > 0 && power[at - 1] < c; at--) {
-            order[at] = order[at - 1];
-            power[at] = power[at - 1];
-        }
-        order[at] = core;
-        power[at] = c;
-    }
-    if (n == 0) return false;
-    CPU_ZERO(&one);
-    CPU_SET(order[i % (uint32_t)n], &one);
-    return sched_setaffinity(0, sizeof one, &one) == 0;
-}
-
-uint32_t exo_cpu_usable(void) {
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) return (uint32_t)CPU_COUNT(&set);
-    long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n > 0 ? (uint32_t)n : 1;
-}
-
 bool exo_cpu_has_dotprod(void) { return (getauxval(AT_HWCAP) & DOTPROD_BIT) != 0; }
 
 bool exo_cpu_has_i8mm(void) {
@@ -150,6 +110,6 @@ void exo_cpu_info(exo_device_info *out) {
     read_cpuinfo(out);
     read_meminfo(out);
     read_temperature(out);
-    out->compute_units = exo_cpu_usable();
+    out->compute_units = exo_cores_usable();
 }
 #endif

@@ -9,7 +9,6 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static exo_status cpu_initialize(exo_error *err) {
@@ -62,18 +61,6 @@ static void limit_threads(exo_device *d, uint32_t n_cores) {
     exo_pool_limit(d->pool, n_cores);
 }
 
-/* EXO_PIN=1: for machines whose system moves threads about. */
-static void pin_threads(exo_device *d) {
-    const char *pin = getenv("EXO_PIN");
-    if (pin == NULL || *pin == '\0' || strcmp(pin, "0") == 0) return;
-    if (exo_pool_pin(d->pool)) {
-        exo_info("CPU: %u threads, all but the first bound to a core each",
-                 exo_pool_threads(d->pool));
-    } else {
-        exo_warn("EXO_PIN: the system binds no threads to cores; they run unbound");
-    }
-}
-
 static exo_status cpu_open(uint32_t index, const exo_device_desc *desc, exo_device **out,
                            exo_error *err) {
     *out = NULL;
@@ -89,7 +76,7 @@ static exo_status cpu_open(uint32_t index, const exo_device_desc *desc, exo_devi
         bool spin = desc != NULL && desc->spin;
         st = exo_pool_create(n != 0 ? n : n_cores, spin, &d->pool, err);
         if (st == EXO_OK && spin) limit_threads(d, n_cores);
-        if (st == EXO_OK) pin_threads(d);
+        if (st == EXO_OK) exo_pool_place(d->pool);
     }
     if (st != EXO_OK) {
         exo_free(d);

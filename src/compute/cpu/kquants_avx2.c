@@ -15,7 +15,7 @@
  * too coarse for the hardware's own prefetching. */
 #define Q4_K_AHEAD 512
 #define Q5_K_AHEAD 2560
-#define Q6_K_AHEAD 3072
+#define Q6_K_AHEAD 1536
 
 EXO_INLINE void ahead(const uint8_t *p, const int lines, const int N) {
     EXO_UNROLL for (int i = 0; i < lines && N == 1; i++) {
@@ -243,21 +243,6 @@ EXO_INLINE void q6_k_dots(const uint8_t *low, const uint8_t *high, const int8_t 
     }
 }
 
-/* The same for one column and all quarters, one half of the group: each word is loaded once. */
-EXO_INLINE __m256i q6_k_dots_1(const uint8_t *low, const uint8_t *high, const int8_t *x,
-                               const __m256i scale[4], __m256i isum) {
-    EXO_UNROLL for (int i = 0; i < 4; i += 2) {
-        EXO_UNROLL for (int c = 0; c < 4; c++) {
-            const int8_t *xc = x + c * 32 + i * 4;
-            __m256i a = _mm256_maddubs_epi16(q6_k_quants(low, high, c, i), spread4(xc));
-            __m256i b = _mm256_maddubs_epi16(q6_k_quants(low, high, c, i + 1), spread4(xc + 4));
-            __m256i both = _mm256_madd_epi16(_mm256_add_epi16(a, b), scale[c]);
-            isum = in_order(_mm256_add_epi32(isum, both));
-        }
-    }
-    return isum;
-}
-
 /* The scales of sub-blocks e % 2 of the four quarters of half e / 2. */
 EXO_INLINE void q6_k_scales(const uint8_t *s, int e, __m256i scale[4]) {
     const __m128i up =
@@ -275,14 +260,49 @@ EXO_INLINE void q6_k_part(const uint8_t *q, const uint8_t *s, const int8_t *x, s
     const uint8_t *high = q + 2048 + e / 2 * 512 + e % 2 * 256;
     __m256i scale[2][4];
     x += e / 2 * 128 + e % 2 * 16;
-    EXO_UNROLL for (int h = 0; h < 2; h++) {
-        q6_k_scales(s + h * 32, e, scale[h]);
-        if (N > 1) continue;
-        isum[h][0] = q6_k_dots_1(low + h * 32, high + h * 32, x, scale[h], isum[h][0]);
-    }
-    EXO_UNROLL for (int c = 0; c < 4 && N > 1; c++) { /* quarters */
+    EXO_UNROLL for (int h = 0; h < 2; h++) q6_k_scales(s + h * 32, e, scale[h]);
+    EXO_UNROLL for (int c = 0; c < 4; c++) { /* quarters */
         const __m256i both[2] = {scale[0][c], scale[1][c]};
         q6_k_dots(low, high, x + c * 32, ld_q, both, isum, c, N);
+    }
+}
+
+/* One column: words 2p and 2p + 1 of all quarters of a half, one half of the group; each is loaded
+ * once. */
+EXO_INLINE __m256i q6_k_dots_1(const uint8_t *low, const uint8_t *high, const int8_t *x,
+                               const __m256i scale[4], __m256i isum) {
+    EXO_UNROLL for (int c = 0; c < 4; c++) {
+        __m256i a = _mm256_maddubs_epi16(q6_k_quants(low, high, c, 0), spread4(x + c * 32));
+        __m256i b = _mm256_maddubs_epi16(q6_k_quants(low, high, c, 1), spread4(x + c * 32 + 4));
+        __m256i both = _mm256_madd_epi16(_mm256_add_epi16(a, b), scale[c]);
+        isum = in_order(_mm256_add_epi32(isum, both));
+    }
+    return isum;
+}
+
+/* One column of a super-block of R groups.  Their records are read side by side, a line or two of
+ * each plane at a time in a loop: the hardware then reads ahead in all of them. */
+EXO_INLINE void q6_k_block_1(const exo_tile *t, uint32_t b, __m256i isum[MAX_H][MAX_N],
+                             const int R) {
+    const uint8_t *q = t->q + (size_t)b * 3072, *s = t->s + (size_t)b * 288;
+    const int8_t *x = t->x + b * 256;
+    __m256i scale[4][MAX_H][4];
+    EXO_NO_UNROLL for (int e = 0; e < 4; e++) {
+        EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
+            q6_k_scales(s + h / 2 * t->gs + h % 2 * 32, e, scale[e][h]);
+        }
+    }
+    EXO_NO_UNROLL for (int p = 0; p < 8; p++) { /* pairs of words: four a half */
+        const uint8_t *low = q + p / 4 * 1024 + p % 4 * 128, *high = q + 2048 + p * 128;
+        const int8_t *xp = x + p / 4 * 128 + p % 4 * 8;
+        EXO_UNROLL for (int r = 0; r < R; r++) {
+            ahead(q + r * t->gq + Q6_K_AHEAD + p * 384, 6, 1);
+            EXO_UNROLL for (int h = 0; h < 2; h++) {
+                size_t at = r * t->gq + (size_t)h * 32;
+                isum[2 * r + h][0] = q6_k_dots_1(low + at, high + at, xp, scale[p / 2][2 * r + h],
+                                                 isum[2 * r + h][0]);
+            }
+        }
     }
 }
 
@@ -294,9 +314,9 @@ EXO_INLINE void q6_k_block(const exo_tile *t, uint32_t b, __m256 f[MAX_H][MAX_N]
     EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
         EXO_UNROLL for (int k = 0; k < N; k++) isum[h][k] = _mm256_setzero_si256();
     }
-    EXO_NO_UNROLL for (int e = 0; e < 4; e++) {
+    if (N == 1) q6_k_block_1(t, b, isum, R);
+    EXO_NO_UNROLL for (int e = 0; e < 4 && N > 1; e++) {
         EXO_UNROLL for (int r = 0; r < R; r++) {
-            ahead(q + r * t->gq + Q6_K_AHEAD + e * 768, 12, N);
             q6_k_part(q + r * t->gq, s + r * t->gs, t->x + b * 256, t->ld_q, e, &isum[2 * r], N);
         }
     }
@@ -321,4 +341,4 @@ EXO_INLINE void tile_q6_k(const exo_tile t, const int R, const int N) {
 }
 
 EXO_TILE_DRIVE_1(exo_avx2_q4_k, tile_q4_k, 2, 4, 3)
-TILE_DRIVE_PAIRED(exo_avx2_q6_k, tile_q6_k, 1, 4, 3)
+TILE_DRIVE_PAIRED(exo_avx2_q6_k, tile_q6_k, 2, 4, 3)

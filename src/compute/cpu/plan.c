@@ -6,8 +6,10 @@
 
 #include "compute/cpu/reference.h"
 
+#include "base/log.h"
 #include "base/mem.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #define ALIGNMENT     64
@@ -147,7 +149,7 @@ static void lay_out(carver *c, exo_plan *p, const needs *n) {
     uint32_t n_threads = exo_pool_threads(p->device->pool);
     p->ops = carve(c, d->n_ops, sizeof *p->ops);
     p->op_rope = carve(c, d->n_ops, sizeof *p->op_rope);
-    p->taken = carve(c, d->n_ops, sizeof *p->taken);
+    p->taken = carve(c, d->n_ops * exo_pool_split(p->device->pool)->n, sizeof *p->taken);
     p->rope = carve(c, d->n_ops, sizeof *p->rope);
     p->slot_width = carve(c, d->n_slots, sizeof *p->slot_width);
     p->slot_ld = carve(c, d->n_slots, sizeof *p->slot_ld);
@@ -265,6 +267,10 @@ exo_status exo_cpu_plan_create(exo_device *d, const exo_plan_desc *desc, exo_pla
 
 void exo_cpu_plan_destroy(exo_plan *p) {
     if (p == NULL) return;
+    for (uint32_t i = 0; i < exo_pool_threads(p->device->pool); i++) {
+        exo_debug("CPU: thread %u computed %" PRIu64 " items of products", i,
+                  p->threads[i].n_items);
+    }
     exo_pages_free(p->memory, p->memory_bytes);
     exo_free(p);
 }

@@ -43,6 +43,7 @@ typedef struct {
     float *attention;
     float *route;      /* EXO_ROUTE_SCRATCH(most experts) */
     exo_act_space own; /* one row: steps of one row are prepared by every thread for itself */
+    uint64_t n_items;  /* of products that this thread took since the plan was made */
 } exo_thread_scratch;
 
 typedef struct {
@@ -77,7 +78,7 @@ struct exo_plan {
     uint32_t *expert_at; /* (n_experts + 1) where an expert's pairs begin */
     exo_row_block *blocks;
     uint32_t n_blocks;
-    atomic_uint *taken;  /* [n_ops] work items handed out */
+    atomic_uint *taken;  /* (memory nodes, n_ops) work items handed out */
     atomic_uint stop_at; /* the operation after which all threads leave */
     atomic_bool not_finite, canceled;
 

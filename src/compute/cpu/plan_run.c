@@ -162,23 +162,26 @@ static void finish_strip(const exo_run *r, const product *pr, uint32_t part, uin
 }
 
 /* Groups [g0, g0 + n_groups) of one part; of both parts where they are gated. */
-static void run_strip(const exo_run *r, const product *pr, const exo_act *acts, uint32_t part,
-                      uint32_t g0, uint32_t n_groups) {
-    size_t ld = (size_t)n_groups * EXO_GROUP_ROWS;
+typedef struct {
+    uint32_t part, g0, n_groups;
+} strip;
+
+static void run_strip(const exo_run *r, const product *pr, const exo_act *acts, const strip *s) {
+    size_t ld = (size_t)s->n_groups * EXO_GROUP_ROWS;
     uint32_t n_products = exo_epilogue_gated(pr->epilogue) ? 2 : 1;
     for (uint32_t i = 0; i < n_products; i++) {
-        const exo_weight *w = pr->w[part + i];
+        const exo_weight *w = pr->w[s->part + i];
         exo_matmul_task t = {.w = w,
-                             .a = &acts[part + i],
+                             .a = &acts[s->part + i],
                              .n = pr->n,
-                             .g0 = g0,
-                             .n_groups = n_groups,
+                             .g0 = s->g0,
+                             .n_groups = s->n_groups,
                              .y = r->scratch->strip[i],
                              .ld_y = ld};
         r->kernels->matmul[w->type](&t);
     }
-    uint32_t row0 = g0 * EXO_GROUP_ROWS, rows = pr->w[part]->n_rows - row0;
-    finish_strip(r, pr, part, row0, rows < ld ? rows : (uint32_t)ld, ld);
+    uint32_t row0 = s->g0 * EXO_GROUP_ROWS, rows = pr->w[s->part]->n_rows - row0;
+    finish_strip(r, pr, s->part, row0, rows < ld ? rows : (uint32_t)ld, ld);
 }
 
 /* Groups in one item of work.  A step of few rows reads each range of weights once, as a few
@@ -196,19 +199,38 @@ static uint32_t strip_groups(const exo_run *r, const product *pr, uint32_t n_gro
     return want < most ? want : most;
 }
 
-/* Items are handed out one by one, so that fast cores take more of them. */
+/* Item `item` of a node's part of the product's ranges; false when there are not so many. */
+static bool find_strip(const exo_run *r, const product *pr, uint32_t n_ranges, uint32_t node,
+                       uint32_t item, strip *out) {
+    const exo_node_split *split = exo_pool_split(r->p->device->pool);
+    for (out->part = 0; out->part < n_ranges; out->part++) {
+        uint32_t all = pr->w[out->part]->n_groups, step = strip_groups(r, pr, all), from, to;
+        exo_node_share(split, node, all, &from, &to);
+        uint32_t n = (to - from + step - 1) / step;
+        if (item < n) {
+            out->g0 = from + item * step;
+            out->n_groups = to - out->g0 < step ? to - out->g0 : step;
+            return true;
+        }
+        item -= n;
+    }
+    return false;
+}
+
+/* Items are handed out one by one, so that fast cores take more of them; where rows lie on several
+ * memory nodes, those of the own one first. */
 static void run_strips(const exo_run *r, const product *pr, const exo_act *acts,
                        uint32_t n_ranges) {
-    for (;;) {
-        uint32_t item = atomic_fetch_add_explicit(&r->p->taken[r->op], 1, memory_order_relaxed);
-        uint32_t part = 0, step = strip_groups(r, pr, pr->w[0]->n_groups);
-        while (item >= (pr->w[part]->n_groups + step - 1) / step) {
-            item -= (pr->w[part]->n_groups + step - 1) / step;
-            if (++part == n_ranges) return;
-            step = strip_groups(r, pr, pr->w[part]->n_groups);
+    uint32_t n_nodes = exo_pool_split(r->p->device->pool)->n;
+    for (uint32_t i = 0; i < n_nodes; i++) {
+        uint32_t node = (r->node + i) % n_nodes;
+        atomic_uint *taken = &r->p->taken[node * r->p->desc.n_ops + r->op];
+        strip s;
+        while (find_strip(r, pr, n_ranges, node,
+                          atomic_fetch_add_explicit(taken, 1, memory_order_relaxed), &s)) {
+            run_strip(r, pr, acts, &s);
+            r->scratch->n_items++;
         }
-        uint32_t g = item * step, left = pr->w[part]->n_groups - g;
-        run_strip(r, pr, acts, part, g, left < step ? left : step);
     }
 }
 
@@ -422,8 +444,13 @@ static void decide(exo_plan *p, uint32_t i) {
 
 static void thread_main(void *ud, uint32_t thread) {
     exo_plan *p = ud;
-    exo_run r = {
-        p, p->device->kernels, &p->threads[thread], thread, exo_pool_running(p->device->pool), 0};
+    const exo_pool *pool = p->device->pool;
+    exo_run r = {.p = p,
+                 .kernels = p->device->kernels,
+                 .scratch = &p->threads[thread],
+                 .thread = thread,
+                 .n_threads = exo_pool_running(pool),
+                 .node = exo_pool_node_now(pool)};
     begin_step(&r);
     for (; r.op < p->desc.n_ops; r.op++) {
         run_op(&r, &p->ops[r.op]);
@@ -463,7 +490,8 @@ exo_status exo_cpu_plan_run(exo_plan *p, const exo_plan_args *args, exo_error *e
     atomic_store(&p->stop_at, UINT32_MAX);
     atomic_store(&p->not_finite, false);
     atomic_store(&p->canceled, false);
-    for (size_t i = 0; i < p->desc.n_ops; i++) atomic_store(&p->taken[i], 0);
+    size_t n_counters = p->desc.n_ops * exo_pool_split(p->device->pool)->n;
+    for (size_t i = 0; i < n_counters; i++) atomic_store(&p->taken[i], 0);
     if (args->n_rows < WIDE_ROWS) {
         exo_pool_run_some(p->device->pool, thread_main, p, args->n_rows);
     } else { /* strips are handed out one by one: a slow thread holds nobody up */

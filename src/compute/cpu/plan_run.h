@@ -13,7 +13,8 @@ typedef struct {
     const exo_cpu_kernels *kernels;
     exo_thread_scratch *scratch;
     uint32_t thread, n_threads;
-    size_t op; /* index */
+    uint32_t node; /* of the memory near this thread */
+    size_t op;     /* index */
 } exo_run;
 
 /* This thread's part [from, to) of n. */

@@ -1,10 +1,21 @@
 /* Whole plans: the same bits for every instruction set, number of threads and cut of the steps,
- * and a clear refusal of plans and steps that do not fit. */
+ * work that goes to the cores that are free, and a clear refusal of plans and steps that do not
+ * fit. */
+#define _GNU_SOURCE /* sched_setaffinity, mkdtemp */
+#include "base/clock.h"
 #include "compute/cpu/kernels.h"
+#include "compute/cpu/plan.h"
 #include "compute/cpu/testing_net.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#ifdef __linux__
+#include <sched.h>
+#include <signal.h>
+#endif
 
 #include <cmocka.h>
 
@@ -17,9 +28,16 @@ static uint64_t hash_with(const char *isa, uint32_t threads, bool spin, uint32_t
     return h;
 }
 
+/* What all must equal; computed once, since it is slow. */
+static uint64_t reference_hash(void) {
+    static uint64_t hash;
+    if (hash == 0) hash = hash_with("reference", 1, false, 60, false);
+    return hash;
+}
+
 static void test_same_bits(void **state) {
     (void)state;
-    uint64_t want = hash_with("reference", 1, false, 60, false);
+    uint64_t want = reference_hash();
     assert_true(hash_with("reference", 3, false, 7, true) == want);
     size_t n;
     const exo_cpu_kernels *const *all = exo_kernels_all(&n);
@@ -55,6 +73,137 @@ static void test_run_allocates_nothing(void **state) {
     assert_true(exo_mem_count() == before);
     test_free_net(&n);
 }
+
+/* ---- cores that differ ---- */
+
+#ifdef __linux__
+static void put(const char *dir, const char *name, const char *text) {
+    char path[256];
+    (void)snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    (void)fputs(text, f);
+    (void)fclose(f);
+}
+
+/* A folder like /sys that says: each of two cores has a memory node of its own. */
+static void make_nodes(char *root, const uint16_t core[2]) {
+    char dir[256], text[16];
+    assert_non_null(mkdtemp(root));
+    static const char *const folders[] = {"", "/system", "/system/node", "/system/node/node0",
+                                          "/system/node/node1"};
+    for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) {
+        (void)snprintf(dir, sizeof dir, "%s/devices%s", root, folders[i]);
+        assert_int_equal(mkdir(dir, 0700), 0);
+    }
+    (void)snprintf(dir, sizeof dir, "%s/devices/system/node", root);
+    put(dir, "online", "0-1\n");
+    for (int i = 0; i < 2; i++) {
+        (void)snprintf(text, sizeof text, "%u\n", core[i]);
+        put(dir, i == 0 ? "node0/cpulist" : "node1/cpulist", text);
+    }
+}
+
+/* Two cores that this process may use; skips where there are none. */
+static void two_cores(uint16_t core[2]) {
+    exo_core_map m;
+    exo_core_map_read(&m);
+    if (exo_cores_pick(&m, 2, core) < 2) skip();
+}
+
+static void test_same_bits_on_two_nodes(void **state) {
+    (void)state;
+    char root[] = "/tmp/exo-plan-XXXXXX", command[64];
+    uint16_t core[2];
+    two_cores(core);
+    uint64_t want = reference_hash();
+    make_nodes(root, core);
+    assert_int_equal(setenv("EXO_SYSFS", root, 1), 0);
+    assert_int_equal(setenv("EXO_NUMA", "1", 1), 0);
+    for (uint32_t threads = 2; threads <= 3; threads++) {
+        assert_true(hash_with(NULL, threads, true, threads == 2 ? 33 : 3, true) == want);
+    }
+    test_net n;
+    test_make_net(&n, NULL, 2, false);
+    assert_int_equal(exo_pool_split(n.device->pool)->n, 2);
+    test_free_net(&n);
+    assert_int_equal(unsetenv("EXO_NUMA"), 0);
+    assert_int_equal(unsetenv("EXO_SYSFS"), 0);
+    (void)snprintf(command, sizeof command, "rm -rf %s", root);
+    assert_int_equal(system(command), 0);
+}
+
+enum { BIG_ROWS = 8192, BIG_COLS = 1024, NEIGHBOURS = 2, NEIGHBOUR_S = 120 };
+
+static void begin_neighbours(pid_t pid[NEIGHBOURS], uint32_t core) {
+    for (int i = 0; i < NEIGHBOURS; i++) {
+        pid[i] = fork();
+        assert_true(pid[i] >= 0);
+        if (pid[i] > 0) continue;
+        (void)alarm(NEIGHBOUR_S); /* whatever becomes of the test */
+        if (!exo_core_bind(core)) _exit(1);
+        for (volatile unsigned x = 0;; x++) continue;
+    }
+}
+
+/* Runs 64 rows through the product until the first thread takes twice as many items of a step as
+ * the second. */
+static bool first_does_most(const test_net *n, exo_plan *p, uint32_t n_cols, uint64_t limit_ms) {
+    static float x[MAX_ROWS][BIG_COLS], y[MAX_ROWS][BIG_COLS];
+    exo_row rows[MAX_ROWS];
+    for (uint32_t i = 0; i < MAX_ROWS; i++) {
+        rows[i] = test_row(0, i);
+        for (uint32_t k = 0; k < n_cols; k++) x[i][k] = (float)(i + k) / 1000;
+    }
+    exo_plan_args args = {
+        .rows = rows, .n_rows = MAX_ROWS, .block_table = n->pages, .x_in = x[0], .x_out = y[0]};
+    uint64_t end = exo_now_ms() + limit_ms;
+    while (exo_now_ms() < end) {
+        uint64_t before[2] = {p->threads[0].n_items, p->threads[1].n_items};
+        assert_int_equal(test_backend->plan_run(p, &args, NULL), EXO_OK);
+        uint64_t first = p->threads[0].n_items - before[0];
+        uint64_t second = p->threads[1].n_items - before[1];
+        assert_int_equal(first + second, BIG_ROWS / EXO_GROUP_ROWS / 4);
+        if (first >= 2 * second) return true;
+    }
+    return false;
+}
+
+/* Two threads bound to a core each, the second core shared with other processes: the first thread
+ * takes most of the items. */
+static void test_free_core_does_most(void **state) {
+    (void)state;
+    uint16_t core[2];
+    two_cores(core);
+    test_net n;
+    test_rng rng = {7};
+    pid_t pid[NEIGHBOURS];
+    cpu_set_t before;
+    assert_int_equal(sched_getaffinity(0, sizeof before, &before), 0);
+    assert_int_equal(setenv("EXO_PIN", "1", 1), 0);
+    test_make_net(&n, NULL, 2, true);
+    assert_int_equal(unsetenv("EXO_PIN"), 0);
+    exo_weight *w = test_make_weight(&n, &rng, EXO_Q8_0, BIG_ROWS, BIG_COLS);
+    exo_op op = {.kind = EXO_OP_MATMUL};
+    op.u.matmul = (exo_op_matmul){.n_parts = 1, .w = {w}, .out = {1}};
+    const uint32_t widths[2] = {BIG_COLS, BIG_ROWS};
+    exo_plan_desc d = {&op, 1, widths, 2, MAX_ROWS, 0, 1, SEQ_PAGES};
+    exo_plan *p;
+    assert_int_equal(test_backend->plan_create(n.device, &d, &p, NULL), EXO_OK);
+    assert_true(exo_core_bind(core[0]));
+    begin_neighbours(pid, core[1]);
+    bool found = first_does_most(&n, p, BIG_COLS, 60000);
+    for (int i = 0; i < NEIGHBOURS; i++) {
+        (void)kill(pid[i], SIGKILL);
+        (void)waitpid(pid[i], NULL, 0);
+    }
+    assert_int_equal(sched_setaffinity(0, sizeof before, &before), 0);
+    test_backend->plan_destroy(p);
+    test_backend->weight_destroy(n.device, w);
+    test_free_net(&n);
+    assert_true(found);
+}
+#endif
 
 /* ---- refusals ---- */
 
@@ -216,6 +365,10 @@ int main(void) {
         cmocka_unit_test(test_same_bits),
         cmocka_unit_test(test_replay_is_idempotent),
         cmocka_unit_test(test_run_allocates_nothing),
+#ifdef __linux__
+        cmocka_unit_test(test_same_bits_on_two_nodes),
+        cmocka_unit_test(test_free_core_does_most),
+#endif
         cmocka_unit_test(test_bad_plans),
         cmocka_unit_test(test_bad_steps),
         cmocka_unit_test(test_cancel),

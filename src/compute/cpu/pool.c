@@ -39,7 +39,9 @@ typedef struct {
     pthread_t thread;
     bool started;
     gate work;
-    uint64_t lost_ns; /* in the last run */
+    uint64_t lost_ns;    /* in the last run */
+    uint32_t core, node; /* bound to, see exo_pool_place */
+    uint32_t seen_core;  /* where the last run ended */
 } worker;
 
 struct exo_pool {
@@ -48,7 +50,13 @@ struct exo_pool {
     exo_shed shed;
     uint64_t looked_ns; /* when the system was last asked what others do */
     exo_cores cores;
+    uint32_t n_cores;    /* that this process may use, at the last look */
     uint32_t told_cores; /* the last number said to be too small; 0: none */
+    exo_core_map map;    /* read when first needed */
+    exo_node_split split;
+    bool placed;     /* threads are bound by order, and not moved otherwise */
+    uint32_t n_held; /* these threads are held on a core each: 0 when they are free */
+    uint16_t held[EXO_POOL_MAX_THREADS];
     atomic_uint spin_us; /* now allowed; halves when in vain, doubles when it helped */
     exo_pool_fn fn;
     void *ud;
@@ -151,10 +159,16 @@ static uint64_t processor_ns(void) {
 }
 
 /* Runs fn; returns the time for which the thread had no core although it wanted one. */
-static uint64_t run_timed(const exo_pool *p, uint32_t thread) {
+static uint64_t run_timed(const exo_pool *p, uint32_t thread, uint32_t *core) {
+    if (thread < p->n_held) {
+        (void)exo_core_hold(p->held[thread]);
+    } else {
+        exo_core_release();
+    }
     uint64_t begin = exo_now_ns(), used = processor_ns(), slept = slept_ns;
     p->fn(p->ud, thread);
     uint64_t idle = processor_ns() - used + slept_ns - slept, wall = exo_now_ns() - begin;
+    if (!exo_core_now(core)) *core = EXO_CORES_MAX + thread; /* on none that another has */
     return wall > idle ? wall - idle : 0;
 }
 
@@ -164,24 +178,40 @@ static void *worker_main(void *ud) {
     for (unsigned seen = 0;; seen++) {
         gate_sleep(&w->work, seen);
         if (p->stop) return NULL;
-        w->lost_ns = run_timed(p, w->index);
+        w->lost_ns = run_timed(p, w->index, &w->seen_core);
         (void)barrier_arrive(p); /* only the caller waits for the end */
     }
 }
 
+/* Whether two of the threads of the last run ended it on one core. */
+static bool have_met(const exo_pool *p, uint32_t core) {
+    uint64_t seen[(EXO_CORES_MAX + EXO_POOL_MAX_THREADS) / 64] = {0};
+    seen[core / 64] = 1ull << core % 64;
+    for (uint32_t i = 0; i + 1 < p->n_running; i++) {
+        core = p->workers[i].seen_core;
+        if ((seen[core / 64] >> core % 64 & 1) != 0) return true;
+        seen[core / 64] |= 1ull << core % 64;
+    }
+    return false;
+}
+
 /* Returns the time lost by all threads together. */
-static uint64_t run_on(exo_pool *p, exo_pool_fn fn, void *ud, uint32_t n) {
+static uint64_t run_on(exo_pool *p, exo_pool_fn fn, void *ud, uint32_t n, uint32_t *core) {
     p->n_running = n;
     p->fn = fn;
     p->ud = ud;
     for (uint32_t i = 0; i + 1 < n; i++) gate_open(&p->workers[i].work);
-    uint64_t lost = run_timed(p, 0);
+    uint64_t lost = run_timed(p, 0, core);
     exo_pool_barrier(p);
+    exo_core_release(); /* what the caller does between runs may go anywhere */
     for (uint32_t i = 0; i + 1 < n; i++) lost += p->workers[i].lost_ns;
     return lost;
 }
 
-void exo_pool_run(exo_pool *p, exo_pool_fn fn, void *ud) { (void)run_on(p, fn, ud, p->n_threads); }
+void exo_pool_run(exo_pool *p, exo_pool_fn fn, void *ud) {
+    uint32_t core;
+    (void)run_on(p, fn, ud, p->n_threads, &core);
+}
 
 /* Cores can be taken away, and come back, while the process runs. */
 static void tell_cores(exo_pool *p, uint32_t cores) {
@@ -198,7 +228,7 @@ static exo_cores look(exo_pool *p, uint64_t now) {
     if (now - p->looked_ns < LOOK_NS) return p->cores;
     p->looked_ns = now;
     p->cores = EXO_CORES_UNKNOWN;
-    uint32_t cores = exo_cpu_usable();
+    uint32_t cores = p->n_cores = exo_cores_usable();
     tell_cores(p, cores);
     if (p->shed.n_now == p->shed.n_max) return p->cores;
     uint32_t wanted = exo_cpu_wanted();
@@ -209,16 +239,31 @@ static exo_cores look(exo_pool *p, uint64_t now) {
     return p->cores;
 }
 
+/* As the decision is now: threads free to go, or each on a core of its own. */
+static void hold_threads(exo_pool *p) {
+    if (!p->shed.apart) {
+        p->n_held = 0;
+        return;
+    }
+    if (p->map.n == 0) exo_core_map_read(&p->map);
+    uint32_t n = exo_cores_pick(&p->map, p->shed.n_now, p->held);
+    p->n_held = n == p->shed.n_now ? n : 0;
+}
+
 void exo_pool_run_some(exo_pool *p, exo_pool_fn fn, void *ud, uint64_t work) {
     uint64_t begin = exo_now_ns();
+    uint32_t core;
     exo_shed_run r = {.work = work};
-    r.lost_ns = run_on(p, fn, ud, p->shed.n_now);
+    r.lost_ns = run_on(p, fn, ud, p->shed.n_now, &core);
     r.now_ns = exo_now_ns();
     r.wall_ns = r.now_ns - begin;
     r.cores = look(p, r.now_ns);
+    r.spare = p->n_cores > p->shed.n_now;
+    r.met = !p->placed && have_met(p, core);
     if (!exo_shed_report(&p->shed, &r)) return;
-    exo_debug("CPU: %u of %u threads from now on, for what others do on their cores", p->shed.n_now,
-              p->n_threads);
+    hold_threads(p);
+    exo_debug("CPU: %u of %u threads from now on, for what others do on their cores%s",
+              p->shed.n_now, p->n_threads, p->n_held > 0 ? "; each kept on one" : "");
 }
 
 void exo_pool_limit(exo_pool *p, uint32_t n) {
@@ -227,19 +272,49 @@ void exo_pool_limit(exo_pool *p, uint32_t n) {
 }
 
 typedef struct {
+    exo_pool *pool;
+    bool to_core;
     atomic_bool refused;
-} pin_job;
+} bind_job;
 
-static void pin_worker(void *ud, uint32_t thread) {
-    pin_job *j = ud;
-    if (thread > 0 && !exo_cpu_pin(thread)) atomic_store(&j->refused, true);
+static void bind_worker(void *ud, uint32_t thread) {
+    bind_job *j = ud;
+    if (thread == 0) return;
+    const worker *w = &j->pool->workers[thread - 1];
+    bool done = j->to_core ? exo_core_bind(w->core) : exo_core_bind_node(&j->pool->map, w->node);
+    if (!done) atomic_store(&j->refused, true);
 }
 
-bool exo_pool_pin(exo_pool *p) {
-    pin_job j;
-    atomic_init(&j.refused, false);
-    exo_pool_run(p, pin_worker, &j);
-    return !atomic_load(&j.refused);
+void exo_pool_place(exo_pool *p) {
+    exo_core cores[EXO_POOL_MAX_THREADS];
+    bind_job j = {.pool = p, .to_core = exo_place_pin()};
+    bool numa = exo_place_numa();
+    exo_place_tell();
+    if (!j.to_core && !numa) return;
+    exo_core_map_read(&p->map);
+    exo_place_threads(&p->map, numa, p->n_threads, cores, &p->split);
+    for (uint32_t i = 0; i + 1 < p->n_threads; i++) {
+        p->workers[i].core = cores[i + 1].core;
+        p->workers[i].node = cores[i + 1].node;
+    }
+    atomic_init(&j.refused, p->map.n == 0);
+    if (p->map.n > 0) exo_pool_run(p, bind_worker, &j);
+    p->placed = !atomic_load(&j.refused);
+    if (!p->placed) {
+        exo_warn("the system binds no threads to cores: they run unbound");
+    } else if (j.to_core) {
+        exo_info("CPU: %u threads, all but the first bound to a core each", p->n_threads);
+    }
+    if (numa) {
+        exo_info("NUMA: threads and weights on %u memory nodes; kept packed weights stay unused",
+                 p->split.n);
+    }
+}
+
+const exo_node_split *exo_pool_split(const exo_pool *p) { return &p->split; }
+
+uint32_t exo_pool_node_now(const exo_pool *p) {
+    return p->split.n > 1 ? exo_core_node_now(&p->map) : 0;
 }
 
 uint32_t exo_pool_threads(const exo_pool *p) { return p->n_threads; }
@@ -262,6 +337,7 @@ exo_status exo_pool_create(uint32_t n_threads, bool spin, exo_pool **out, exo_er
     if (p == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for the thread pool");
     p->n_threads = p->n_running = n_threads;
     p->spin = spin;
+    p->split = (exo_node_split){.n = 1, .end = {n_threads}};
     exo_shed_init(&p->shed, n_threads);
     atomic_init(&p->spin_us, MAX_SPIN_US);
     if (gate_init(&p->barrier) != 0) {

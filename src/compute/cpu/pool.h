@@ -6,14 +6,15 @@
  * somebody else's work) and sleeps on a condition variable after that.  Between runs all threads
  * sleep.  A pool of one thread has no thread of its own and synchronises nothing.
  *
- * exo_pool_run_some() leaves out threads whose cores others keep busy (shed.h), so what is computed
- * must not depend on their number.
+ * exo_pool_run_some() leaves out threads whose cores others keep busy, and for a while binds each
+ * to a core of its own where they get in each other's way (shed.h); what is computed must not
+ * depend on their number.
  *
  * It knows nothing of kernels.  Thread: COMPUTE, one run at a time. */
 #ifndef EXO_COMPUTE_CPU_POOL_H
 #define EXO_COMPUTE_CPU_POOL_H
 
-#include <exo/base.h>
+#include "compute/cpu/place.h"
 
 #define EXO_POOL_MAX_THREADS 256
 
@@ -33,9 +34,14 @@ void exo_pool_run_some(exo_pool *p, exo_pool_fn fn, void *ud, uint64_t work);
 /* No more than n threads take part in exo_pool_run_some() from now on; between runs only. */
 void exo_pool_limit(exo_pool *p, uint32_t n);
 
-/* Binds each worker to a core of its own, the fastest first; the caller's thread, which has other
- * things to do, stays free.  False when the system refuses. */
-bool exo_pool_pin(exo_pool *p);
+/* Places the threads as exo_place_pin() and exo_place_numa() ask, and says what became of it: each
+ * worker is bound to a core of its own, the fastest first, or to the cores of a memory node.  The
+ * caller's thread, which has other things to do, stays free.  Before the first run. */
+void exo_pool_place(exo_pool *p);
+/* How rows are divided among memory nodes. */
+const exo_node_split *exo_pool_split(const exo_pool *p);
+/* The index of the node that the calling thread is on now; 0 where there is one. */
+uint32_t exo_pool_node_now(const exo_pool *p);
 
 /* Inside fn only: how many threads this run has; returns when all of them have called it. */
 uint32_t exo_pool_running(const exo_pool *p);

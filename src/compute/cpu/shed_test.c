@@ -17,6 +17,8 @@ typedef struct {
     uint32_t free_cores;
     bool everybody_loses; /* time is lost, but fewer threads lose no less */
     bool tells;           /* whether the system says that a core is free */
+    bool spare;           /* there are more cores, which threads that are free to go would find */
+    bool meets;           /* threads that are free to go run on one core by turns */
 } machine;
 
 static void run(machine *m) {
@@ -24,7 +26,13 @@ static void run(machine *m) {
     uint64_t wall = 40 * MS / (n - over) + (over > 0 ? 10 * MS : 0);
     exo_shed_run r = {.wall_ns = wall, .lost_ns = wall * over, .work = 1};
     if (m->everybody_loses) r.lost_ns = wall / 4 * n;
+    if (m->meets && n > 1 && !m->shed.apart) {
+        r = (exo_shed_run){
+            .wall_ns = 40 * MS, .lost_ns = 40 * MS * (n - 1), .work = 1, .met = true};
+        wall = r.wall_ns;
+    }
     if (m->tells) r.cores = n < m->free_cores ? EXO_CORES_FREE : EXO_CORES_BUSY;
+    r.spare = m->spare;
     m->now_ns += wall;
     r.now_ns = m->now_ns;
     (void)exo_shed_report(&m->shed, &r);
@@ -116,6 +124,61 @@ static void test_lost_anyway(void **state) {
     assert_in_range(few / MS, 0, 2000);
 }
 
+/* Neighbours of the lowest priority on every core: no thread is given up for them. */
+static void test_kept_apart(void **state) {
+    (void)state;
+    machine m = {.free_cores = 2, .meets = true};
+    exo_shed_init(&m.shed, 2);
+    for (int i = 0; i < 1000; i++) {
+        run(&m);
+        assert_int_equal(m.shed.n_now, 2);
+    }
+    assert_true(m.shed.apart);
+}
+
+/* Threads kept apart are let go before one is given up: what came to one core may be evaded. */
+static void test_let_go_again(void **state) {
+    (void)state;
+    machine m = {.free_cores = 2, .meets = true};
+    exo_shed_init(&m.shed, 2);
+    for (int i = 0; i < 100; i++) run(&m);
+    assert_true(m.shed.apart);
+    m.meets = false;
+    m.free_cores = 1;
+    m.spare = true;
+    bool let_go = false;
+    for (uint64_t end = m.now_ns + 500 * MS; m.shed.n_now == 2 && m.now_ns < end;) {
+        run(&m);
+        let_go = let_go || (!m.shed.apart && m.shed.n_now == 2);
+    }
+    assert_true(let_go);
+    assert_int_equal(m.shed.n_now, 1);
+    assert_false(m.shed.apart);
+}
+
+/* But not where there is no other core. */
+static void test_given_up_at_once(void **state) {
+    (void)state;
+    machine m = {.free_cores = 2, .meets = true};
+    exo_shed_init(&m.shed, 2);
+    for (int i = 0; i < 100; i++) run(&m);
+    assert_true(m.shed.apart);
+    m.meets = false;
+    m.free_cores = 1;
+    assert_in_range(until(&m, 1, 1000), 1, 100);
+    assert_false(m.shed.apart);
+}
+
+/* Where keeping apart does not help, a thread is given up as soon as otherwise, nearly, and trials
+ * stay rare. */
+static void test_apart_in_vain(void **state) {
+    (void)state;
+    machine m = {.free_cores = 1, .meets = true};
+    exo_shed_init(&m.shed, 2);
+    assert_in_range(until(&m, 1, 1000), 1, 250);
+    assert_in_range(tried_ms(&m), 1, 1000);
+}
+
 static void test_one_thread(void **state) {
     (void)state;
     machine m = {.free_cores = 1};
@@ -131,6 +194,10 @@ int main(void) {
         cmocka_unit_test(test_begins_within_a_window),
         cmocka_unit_test(test_more_threads_than_cores),
         cmocka_unit_test(test_lost_anyway),
+        cmocka_unit_test(test_kept_apart),
+        cmocka_unit_test(test_let_go_again),
+        cmocka_unit_test(test_given_up_at_once),
+        cmocka_unit_test(test_apart_in_vain),
         cmocka_unit_test(test_one_thread),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,6 +8,7 @@
 
 #define V16_QUERIES 4 /* queries in one attention tile */
 #define V16_ACCS    4 /* vectors of sums in it */
+#define V16_EXPS    4 /* vectors whose e^x go abreast */
 
 typedef struct {
     __m256 lo, hi;

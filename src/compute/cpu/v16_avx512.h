@@ -7,6 +7,7 @@
 
 #define V16_QUERIES 4  /* queries in one attention tile */
 #define V16_ACCS    16 /* vectors of sums in it */
+#define V16_EXPS    4  /* vectors whose e^x go abreast */
 
 typedef __m512 v16;
 typedef __m512i v16i;

@@ -10,6 +10,7 @@
 
 #define V16_QUERIES 2 /* queries in one attention tile */
 #define V16_ACCS    4 /* vectors of sums in it */
+#define V16_EXPS    2 /* vectors whose e^x go abreast */
 
 typedef float32x4x4_t v16;
 typedef int32x4x4_t v16i;

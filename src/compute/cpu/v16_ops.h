@@ -13,8 +13,8 @@
  *   v16_magnitude   the bits without the sign: ordered like |x|, infinities and NaN on top
  *   v16_stream   reads all bytes once, as four streams: one stream alone does not keep enough
  *                lines in flight on server cores (Sapphire Rapids: 11 against 16 GB/s a core)
- * V16_QUERIES (4 or 2) is the most queries of an attention tile, V16_ACCS its most vectors of sums:
- * they size it to the registers. */
+ * V16_QUERIES (4 or 2) is the most queries of an attention tile, V16_ACCS its most vectors of sums,
+ * V16_EXPS (1 to 4) the vectors whose e^x go abreast: they are sized to the registers. */
 #ifndef EXO_COMPUTE_CPU_V16_OPS_H
 #define EXO_COMPUTE_CPU_V16_OPS_H
 
@@ -27,26 +27,38 @@
 
 #define V16_INFINITE 0x7F800000 /* bits of +infinity */
 
-static inline v16 v16_exp(v16 x) {
-    x = v16_max(v16_min(x, v16_set1(EXO_EXP_MAX)), v16_set1(EXO_EXP_MIN));
-    v16 n = v16_round(v16_mul(x, v16_set1(EXO_EXP_LOG2E)));
-    v16 r = v16_fma(n, v16_set1(-EXO_EXP_LN2_HI), x);
-    r = v16_fma(n, v16_set1(-EXO_EXP_LN2_LO), r);
-    v16 p = v16_set1(EXO_EXP_C5);
-    p = v16_fma(p, r, v16_set1(EXO_EXP_C4));
-    p = v16_fma(p, r, v16_set1(EXO_EXP_C3));
-    p = v16_fma(p, r, v16_set1(EXO_EXP_C2));
-    p = v16_fma(p, r, v16_set1(EXO_EXP_C1));
-    p = v16_fma(p, r, v16_set1(EXO_EXP_C0));
-    p = v16_add(v16_fma(p, v16_mul(r, r), r), v16_set1(1.0f));
-    return v16_mul(p, v16_pow2(n));
+/* e^x of N vectors, in place.  One is a chain of twenty dependent steps, so several go abreast. */
+EXO_INLINE void v16_exps(v16 *x, const int N) {
+    v16 n[4], p[4];
+    EXO_UNROLL for (int k = 0; k < N; k++) x[k] = v16_min(x[k], v16_set1(EXO_EXP_MAX));
+    EXO_UNROLL for (int k = 0; k < N; k++) x[k] = v16_max(x[k], v16_set1(EXO_EXP_MIN));
+    EXO_UNROLL for (int k = 0; k < N; k++) n[k] = v16_round(v16_mul(x[k], v16_set1(EXO_EXP_LOG2E)));
+    EXO_UNROLL for (int k = 0; k < N; k++) x[k] = v16_fma(n[k], v16_set1(-EXO_EXP_LN2_HI), x[k]);
+    EXO_UNROLL for (int k = 0; k < N; k++) x[k] = v16_fma(n[k], v16_set1(-EXO_EXP_LN2_LO), x[k]);
+    EXO_UNROLL for (int k = 0; k < N; k++) n[k] = v16_pow2(n[k]);
+    EXO_UNROLL for (int k = 0; k < N; k++) p[k] = v16_set1(EXO_EXP_C5);
+    EXO_UNROLL for (int k = 0; k < N; k++) p[k] = v16_fma(p[k], x[k], v16_set1(EXO_EXP_C4));
+    EXO_UNROLL for (int k = 0; k < N; k++) p[k] = v16_fma(p[k], x[k], v16_set1(EXO_EXP_C3));
+    EXO_UNROLL for (int k = 0; k < N; k++) p[k] = v16_fma(p[k], x[k], v16_set1(EXO_EXP_C2));
+    EXO_UNROLL for (int k = 0; k < N; k++) p[k] = v16_fma(p[k], x[k], v16_set1(EXO_EXP_C1));
+    EXO_UNROLL for (int k = 0; k < N; k++) p[k] = v16_fma(p[k], x[k], v16_set1(EXO_EXP_C0));
+    EXO_UNROLL for (int k = 0; k < N; k++) p[k] = v16_fma(p[k], v16_mul(x[k], x[k]), x[k]);
+    EXO_UNROLL for (int k = 0; k < N; k++) p[k] = v16_add(p[k], v16_set1(1.0f));
+    EXO_UNROLL for (int k = 0; k < N; k++) x[k] = v16_mul(p[k], n[k]);
 }
 
-static inline float v16_exp1(float x) {
+EXO_INLINE v16 v16_exp(v16 x) {
+    v16_exps(&x, 1);
+    return x;
+}
+
+static inline float v16_lane0(v16 x) {
     float out[16];
-    v16_store(out, v16_exp(v16_set1(x)));
+    v16_store(out, x);
     return out[0];
 }
+
+static inline float v16_exp1(float x) { return v16_lane0(v16_exp(v16_set1(x))); }
 
 static inline v16 v16_load_upto(const float *p, uint32_t n) {
     return n < 16 ? v16_load_n(p, n) : v16_load(p);

@@ -289,6 +289,19 @@ static void place_planes(exo_weight *w, const uint8_t *base) {
     w->scales = base + quants_bytes(w);
 }
 
+/* Before anything is written. */
+static void place_memory(const exo_pool *pool, exo_weight *w) {
+    const exo_node_split *split = exo_pool_split(pool);
+    exo_place_units u = {.memory = w->memory, .bytes = w->memory_bytes, .n = w->n_groups};
+    if (split->n <= 1) return;
+    u.first = w->quants;
+    u.unit_bytes = w->group_quants;
+    exo_place_memory(split, &u);
+    u.first = w->scales;
+    u.unit_bytes = w->group_scales;
+    if (u.unit_bytes > 0) exo_place_memory(split, &u);
+}
+
 exo_status exo_weight_pack(exo_pool *pool, exo_dtype type, uint32_t n_rows, uint32_t n_cols,
                            const void *src, exo_weight **out, exo_error *err) {
     exo_weight *w = NULL;
@@ -305,6 +318,7 @@ exo_status exo_weight_pack(exo_pool *pool, exo_dtype type, uint32_t n_rows, uint
     exo_pages_prefer_huge(w->memory, w->memory_bytes);
     uint8_t *base = w->memory;
     place_planes(w, base);
+    place_memory(pool, w);
     pack_job job = {w, base, base + quants_bytes(w), src, exo_pool_threads(pool)};
     exo_pool_run(pool, pack_groups, &job);
     *out = w;
