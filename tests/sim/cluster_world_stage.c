@@ -189,7 +189,7 @@ static void send_admission(cworld *w, sim_instance *i, const exo_admission *a) {
 
 static void turn(cworld *w, sim_instance *i) {
     exo_admission admitted[SIM_SEQS];
-    uint64_t x[SIM_ROWS];
+    uint64_t x[SIM_ROWS] = {0};
     uint32_t n = 0;
     while (!cworld_over(w)) {
         exo_step_clear(&i->step);
@@ -317,7 +317,7 @@ void stage_fail(cworld *w, sim_instance *i) {
 }
 
 static void follow_step(cworld *w, sim_instance *i, const sim_word *m) {
-    uint64_t x[SIM_ROWS];
+    uint64_t x[SIM_ROWS] = {0};
     const uint8_t *bytes = m->extra;
     uint32_t n_rows = (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8;
     size_t n_wire = m->n_extra - n_rows * sizeof *x;
