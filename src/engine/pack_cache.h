@@ -47,7 +47,8 @@ void exo_pack_cache_wait(exo_pack_cache *c, uint64_t timeout_ms);
 uint64_t exo_pack_cache_mapped(const exo_pack_cache *c);
 /* EXO_EIO when a mapped file was cut, or its disk failed, since: what was computed is wrong. */
 exo_status exo_pack_cache_check(const exo_pack_cache *c, exo_error *err);
-/* Stops writing behind the matrix in hand; what is whole stays.  Before its weights are destroyed. */
+/* Stops writing behind the matrix in hand; what is whole stays.  Before its weights are destroyed.
+ */
 void exo_pack_cache_stop(exo_pack_cache *c);
 /* After that. */
 void exo_pack_cache_close(exo_pack_cache *c);
