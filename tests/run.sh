@@ -58,12 +58,13 @@ what_was_lacking() {
 }
 
 # Runs CTest in a build and adds its counts: run_ctest NAME DIR options...
+# One test more than there are cores, since many of them wait for something.
 run_ctest() {
     local name=$1 dir=$2 log total lost left_out
     shift 2
     log=$(mktemp)
     printf '== tests: %s\n' "$name"
-    ctest --test-dir "$dir" --output-on-failure --no-tests=error -j "$jobs" "$@" 2>&1 | tee "$log" |
+    ctest --test-dir "$dir" --output-on-failure --no-tests=error -j $((jobs + 1)) "$@" 2>&1 | tee "$log" |
         grep -vE '^ *(Start|Test project|Internal ctest)' || true
     total=$(grep -oE 'tests failed out of [0-9]+' "$log" | grep -oE '[0-9]+$')
     lost=$(grep -oE '[0-9]+ tests failed out of' "$log" | grep -oE '^[0-9]+')
