@@ -247,7 +247,7 @@ static int doctor(int argc, char **argv) {
     if (rc != EXO_EXIT_OK) return rc;
     if (!exo_cli_cluster_key(c, &key)) return EXO_EXIT_USAGE;
     exo_error err = {0};
-    if (data_dir != NULL && access(data_dir, F_OK) != 0) { /* mistyped, or of another machine */
+    if (data_dir != NULL && key == NULL && access(data_dir, F_OK) != 0) { /* mistyped */
         exo_error_set(&err, EXO_ENOTFOUND, "there is no directory %s", data_dir);
         return exo_cli_fail(&err);
     }

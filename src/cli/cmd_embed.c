@@ -64,6 +64,7 @@ static int embed(const char *model, const char *text, const char *id_list, bool 
     }
     if (st == EXO_OK) st = exo_embedder_create(m, d, &e, &err);
     exo_cli_progress_end(&bar);
+    d->ud = NULL; /* the bar is this function's */
     uint32_t n = st == EXO_OK ? exo_model_hparams(m)->n_embd : 0;
     if (st == EXO_OK) v = exo_calloc(n, sizeof *v);
     if (st == EXO_OK && v == NULL) st = exo_error_set(&err, EXO_ENOMEM, "out of memory");
@@ -94,9 +95,8 @@ static int run(int argc, char **argv) {
     if (rc != EXO_EXIT_OK) return rc;
     if (model == NULL) return exo_cli_usage(c, "-m MODEL is missing");
     if ((text == NULL) == (ids == NULL)) return exo_cli_usage(c, "give -p TEXT or --ids JSON");
-    if (!exo_cli_u32(c, "threads", threads, 1, 1024, &d.n_threads) || !exo_cli_place(pin, numa)) {
-        return EXO_EXIT_USAGE;
-    }
+    if (!exo_cli_u32(c, "threads", threads, 1, 1024, &d.n_threads)) return EXO_EXIT_USAGE;
+    if (!exo_cli_place(pin, numa)) return EXO_EXIT_USAGE;
     return embed(model, text, ids, as_json, &d);
 }
 

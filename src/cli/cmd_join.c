@@ -124,7 +124,7 @@ static int leave(int argc, char **argv) {
         return exo_cli_fail(&err);
     }
     json_t *state = NULL;
-    exo_status st = exo_cli_local_state(data_dir, &state, NULL);
+    exo_cli_local_state(data_dir, &state, NULL); /* none runs: none has a key from outside */
     bool given = key_is_given(state);
     json_decref(state);
     if (given) {
@@ -132,7 +132,7 @@ static int leave(int argc, char **argv) {
         return exo_cli_fail(&err);
     }
     bool joined = false;
-    st = exo_keyring_change(data_dir, begin_anew, &joined, NULL, &err);
+    exo_status st = exo_keyring_change(data_dir, begin_anew, &joined, NULL, &err);
     if (st != EXO_OK) return exo_cli_fail(&err);
     printf(joined ? "left: this device is a cluster of its own now\n"
                   : "this device was a cluster of its own already; it has a new key now\n");

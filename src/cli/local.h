@@ -35,8 +35,8 @@ exo_status exo_cli_local_state_while(const char *data_dir, const exo_cli_patienc
 /* POST path; EXO_EPEER: the node refused, and err has its words. */
 exo_status exo_cli_local_post(const char *data_dir, const char *path, json_t *body_take,
                               json_t **out, exo_error *err);
-/* The id of a node by id or by name, from GET /state, linked or remembered; an id that is not in it is taken as it is: a
- * node may be off. */
+/* The id of a node by id or by name, from GET /state, linked or remembered; an id that is not in it
+ * is taken as it is: a node may be off. */
 exo_status exo_cli_find_node(const json_t *state, const char *word, char out[EXO_NODE_ID_BYTES],
                              exo_error *err);
 

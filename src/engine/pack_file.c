@@ -22,7 +22,6 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#define MAGIC       "EXOPACK1"
 #define WRITE_BYTES ((size_t)8 << 20)
 #define PROBE_BYTES ((size_t)4 << 20)
 #define SPARE_BYTES ((uint64_t)1 << 30) /* left free on the disk */
@@ -33,9 +32,11 @@
 
 /* ---- the trailer ---- */
 
+static const uint8_t magic[8] = {'E', 'X', 'O', 'P', 'A', 'C', 'K', '1'};
+
 void exo_pack_trailer_write(const exo_pack_key *k, uint64_t n_bytes, uint64_t sum,
                             uint8_t out[EXO_PACK_TRAILER_BYTES]) {
-    memcpy(out, MAGIC, 8);
+    memcpy(out, magic, sizeof magic);
     exo_put_u32(out + 8, k->layout);
     exo_put_u32(out + 12, k->type);
     exo_put_u32(out + 16, k->n_rows);
@@ -50,8 +51,8 @@ exo_status exo_pack_trailer_read(const uint8_t bytes[EXO_PACK_TRAILER_BYTES], co
                                  uint64_t file_bytes, uint64_t *sum, exo_error *err) {
     *sum = 0;
     uint64_t n_bytes = exo_get_u64(bytes + 24);
-    bool whole =
-        memcmp(bytes, MAGIC, 8) == 0 && exo_get_u64(bytes + 72) == exo_hash64(bytes, 72, 0);
+    bool whole = memcmp(bytes, magic, sizeof magic) == 0 &&
+                 exo_get_u64(bytes + 72) == exo_hash64(bytes, 72, 0);
     bool same = exo_get_u32(bytes + 8) == k->layout && exo_get_u32(bytes + 12) == k->type &&
                 exo_get_u32(bytes + 16) == k->n_rows && exo_get_u32(bytes + 20) == k->n_cols &&
                 memcmp(bytes + 40, k->content, EXO_SHA256_BYTES) == 0;

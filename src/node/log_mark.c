@@ -1,7 +1,9 @@
 /* log_mark.c - one record, written over in place: 8 bytes of magic, the number, and their hash.
  *
  * A disk writes a sector whole or not at all, and the file never grows again: neither a power cut
- * nor a full disk leaves half a record. */
+ * nor a full disk leaves half a record.  O_DSYNC has the bytes on disk and leaves out the file's
+ * times, which would cost a write of the file system's journal: 2 to 3 ms on a busy virtual disk,
+ * 10 ms in one of ten writes. */
 #define _DEFAULT_SOURCE
 #include "node/log_mark.h"
 
@@ -25,7 +27,7 @@ exo_status exo_log_mark_open(const char *data_dir, exo_log_mark *out, exo_error 
     if (n < 0 || (size_t)n >= sizeof out->path) {
         return exo_error_set(err, EXO_EINVAL, "the data directory's path is too long");
     }
-    out->fd = open(out->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    out->fd = open(out->path, O_RDWR | O_CREAT | O_DSYNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (out->fd < 0) {
         return exo_error_set(err, EXO_EIO, "cannot open %s: %s", out->path, strerror(errno));
     }
@@ -47,7 +49,7 @@ exo_status exo_log_mark_write(exo_log_mark *m, uint64_t n_writes, exo_error *err
     exo_put_u64(record + 8, n_writes);
     exo_put_u64(record + 16, hash_of(record));
     errno = ENOSPC; /* what a short write means */
-    if (pwrite(m->fd, record, sizeof record, 0) != (ssize_t)sizeof record || fsync(m->fd) != 0) {
+    if (pwrite(m->fd, record, sizeof record, 0) != (ssize_t)sizeof record) { /* O_DSYNC */
         return exo_error_set(err, EXO_EIO, "cannot write %s: %s", m->path, strerror(errno));
     }
     m->n_writes = n_writes;

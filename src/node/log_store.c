@@ -178,7 +178,7 @@ static void read_snapshot(exo_log_store *s) {
         NULL);
     exo_raft_snapshot *p = exo_arena_zalloc(&s->arena, 1, sizeof *p);
     while (r == SQLITE_OK && p != NULL && s->found.snapshot == NULL &&
-           (r = sqlite3_step(q)) == SQLITE_ROW) {
+           sqlite3_step(q) == SQLITE_ROW) {
         p->index = (uint64_t)sqlite3_column_int64(q, 0);
         p->term = (uint64_t)sqlite3_column_int64(q, 1);
         p->config = column(s, q, 2, &p->n_config);
@@ -189,7 +189,6 @@ static void read_snapshot(exo_log_store *s) {
         } else {
             note_damage(s, "a snapshot does not have its checksum");
         }
-        r = SQLITE_OK;
     }
     if (is_damage(s)) note_damage(s, sqlite3_errmsg(s->db));
     sqlite3_finalize(q);
@@ -217,7 +216,7 @@ static void read_entries(exo_log_store *s) {
                                "ORDER BY idx",
                                -1, &q, NULL);
     if (r == SQLITE_OK) r = sqlite3_bind_int64(q, 1, (sqlite3_int64)before.index);
-    while (r == SQLITE_OK && (r = sqlite3_step(q)) == SQLITE_ROW) {
+    while (r == SQLITE_OK && sqlite3_step(q) == SQLITE_ROW) {
         exo_raft_entry e = {0};
         if (!read_entry(s, q, &before, &e)) {
             note_damage(s, "an entry is missing or does not have its checksum");
@@ -225,7 +224,6 @@ static void read_entries(exo_log_store *s) {
         }
         if (exo_grow((void **)&list, &cap, n + 1, sizeof *list) != 0) break;
         list[n++] = before = e;
-        r = SQLITE_OK;
     }
     if (is_damage(s)) note_damage(s, sqlite3_errmsg(s->db));
     sqlite3_finalize(q);
@@ -355,8 +353,8 @@ static exo_status start_anew(exo_log_store *s, exo_error *err) {
     const exo_cluster_stored *f = &s->found;
     char from[64] = "nothing: it begins a new log";
     if (f->log_id != 0) {
-        snprintf(from, sizeof from, "entry %llu",
-                 (unsigned long long)(f->snapshot->index + f->n_entries));
+        uint64_t last = f->snapshot->index + f->n_entries;
+        snprintf(from, sizeof from, "entry %llu", (unsigned long long)last);
     }
     snprintf(s->trouble, sizeof s->trouble,
              "the cluster's log %.240s is damaged (%s); it was moved to %.240s, and this node goes "

@@ -312,7 +312,7 @@ static void cancel_on_either_node(void **state) {
     place_ok(n[0], 2);
     wait_for(n[1], "instances", 1);
     for (int i = 0; i < 2; i++) {
-        uint64_t handle = ask(n[i], 1, 400, &a[i]);
+        uint64_t handle = ask(n[i], 1, 1900, &a[i]);
         wait_for_tokens(&a[i], 3);
         uint64_t begin = exo_now_ms();
         exo_node_cancel(n[i], handle);
@@ -340,7 +340,7 @@ static void a_node_leaves_in_mid_answer(void **state) {
         start_two(n);
         place_ok(n[0], 2);
         wait_for(n[1], "instances", 1);
-        for (int i = 0; i < 2; i++) ask(n[i], (uint32_t)i, 400, &a[i]);
+        for (int i = 0; i < 2; i++) ask(n[i], (uint32_t)i, 1900, &a[i]);
         for (int i = 0; i < 2; i++) wait_for_tokens(&a[i], 2);
         uint64_t begin = exo_now_ms();
         exo_node_stop(n[leaver]);

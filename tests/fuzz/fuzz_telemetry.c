@@ -1,5 +1,6 @@
 /* fuzz_telemetry.c - a telemetry message from bytes: what is taken is written, and read again to
- * the same; what is refused is refused with a reason.  Then the same bytes as a record of a node. */
+ * the same; what is refused is refused with a reason.  Then the same bytes as a record of a node.
+ */
 #include "cluster/score.h"
 #include "cluster/topology.h"
 #include "node/record.h"

@@ -89,6 +89,21 @@ def test_weights_are_held_once(model: Path, kept: Path, cache: str) -> None:
     assert 0.9 * r["weights_bytes"] < r["rss_bytes"] < 1.6 * r["weights_bytes"] + r["kv_bytes"]
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="this machine has one core")
+def test_placed_weights_are_not_mapped(model: Path, expected: str, kept: Path, tmp_path: Path,
+                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    """With memory nodes to place them on (here by a folder like /sys), kept ones stay unused."""
+    nodes = tmp_path / "sys" / "devices" / "system" / "node"
+    for i, core in enumerate(sorted(os.sched_getaffinity(0))[:2]):
+        (nodes / f"node{i}").mkdir(parents=True)
+        (nodes / f"node{i}" / "cpulist").write_text(f"{core}\n")
+    (nodes / "online").write_text("0-1\n")
+    monkeypatch.setenv("EXO_SYSFS", str(tmp_path / "sys"))
+    assert ask(model, kept)[1] > 0
+    monkeypatch.setenv("EXO_NUMA", "1")
+    assert ask(model, kept)[:2] == (expected, 0)
+
+
 def test_damaged_files_are_packed_anew(model: Path, expected: str, kept: Path) -> None:
     whole = ask(model, kept)[1]
     flipped, cut, emptied, zeroed = sorted(packs(kept), key=lambda p: -p.stat().st_size)[:4]
@@ -132,15 +147,17 @@ def test_full_disk_is_said_and_harmless(model: Path, expected: str, tmp_path: Pa
 def test_file_system_that_is_really_full(model: Path, expected: str, tmp_path: Path,
                                          room: str) -> None:
     """No room for the largest matrix, for all of them, for more files; in a mount namespace."""
-    inside = ["unshare", "--mount", "--propagation", "private", "sh", "-c",
-              f'mount -t tmpfs -o {room} none "$EXO_HOME" && "$@" && ls -A "$EXO_HOME/packed" >&2',
-              "sh"]
+    def inside(afterwards: str) -> list[str]:
+        return ["unshare", "--mount", "--propagation", "private", "sh", "-c",
+                f'mount -t tmpfs -o {room} none "$EXO_HOME" && "$@" && {afterwards}', "sh"]
+
     (tmp_path / "packed").mkdir()
-    if subprocess.run([*inside[:-2], inside[-2].replace("ls", ": ls"), "sh", "true"],
-                      capture_output=True,
-                      env={**os.environ, "EXO_HOME": str(tmp_path)}).returncode != 0:
+    if shutil.which("unshare") is None or subprocess.run(
+            [*inside("true"), "true"], capture_output=True,
+            env={**os.environ, "EXO_HOME": str(tmp_path)}).returncode != 0:
         pytest.skip("mounting a file system is not allowed here")
-    answer, mapped, said = ask(model, tmp_path, prefix=inside)
+    listed = inside('ls -A "$EXO_HOME/packed" >&2')
+    answer, mapped, said = ask(model, tmp_path, prefix=listed)
     assert (answer, mapped) == (expected, 0)
     line, *files = said.splitlines()
     assert "packed weights are not kept in" in line, said

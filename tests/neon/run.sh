@@ -12,8 +12,8 @@ mkdir -p "$out"
 flags="-std=c11 -O2 -DEXO_TEST_HOOKS -Isrc -Iinclude -Wall -Wextra -Werror
     -ffp-contract=off -fno-math-errno -fno-strict-aliasing -Wno-psabi"
 common="src/base/mem.c src/base/log.c src/base/error.c src/base/clock.c src/base/hash64.c
-    src/compute/backend.c src/compute/dtype.c src/compute/blocks.c src/compute/blocks_codes.c
-    src/compute/dmath.c src/compute/packed.c src/compute/plan_check.c"
+    src/base/host_linux.c src/compute/backend.c src/compute/dtype.c src/compute/blocks.c
+    src/compute/blocks_codes.c src/compute/dmath.c src/compute/packed.c src/compute/plan_check.c"
 for f in src/compute/cpu/*.c; do
     case $f in *_test.c | *_avx2.c | *_avxvnni.c | *_avx512.c | *_neon.c) ;; *) common="$common $f" ;; esac
 done

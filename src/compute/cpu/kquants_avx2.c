@@ -77,22 +77,26 @@ EXO_INLINE void q4_k_dots(const uint8_t *q, const int8_t *x, size_t ld_q, const 
     }
 }
 
-/* The same for one column, the pair's nibbles side by side: each word is loaded once. */
-EXO_INLINE void q4_k_dots_1(const uint8_t *q, const int8_t *x, const __m256i word[2],
-                            __m256i isum[2][MAX_N]) {
+/* The same for one column of R groups, pair p of each, the pair's nibbles side by side: each word
+ * is loaded once.  A line of each group at a time, in a loop: the hardware then reads ahead in all
+ * of them (Zen 2: 18.2 GB/s with eight lines of one and then of the other, 20.5 so). */
+EXO_INLINE void q4_k_pair_1(const exo_tile *t, const uint8_t *q, const int8_t *x,
+                            const __m256i word[MAX_H], __m256i isum[MAX_H][MAX_N], const int R) {
     const __m256i low = _mm256_set1_epi8(15);
-    __m256i v[2][2]; /* of half h, nibble j */
-    EXO_UNROLL for (int h = 0; h < 2; h++) v[h][0] = v[h][1] = _mm256_setzero_si256();
-    EXO_UNROLL for (int i = 0; i < 8; i++) {
+    __m256i v[MAX_H][2]; /* of half h, nibble j */
+    EXO_UNROLL for (int h = 0; h < 2 * R; h++) v[h][0] = v[h][1] = _mm256_setzero_si256();
+    EXO_NO_UNROLL for (int i = 0; i < 8; i++) {
         __m256i x0 = spread4(x + i * 4), x1 = spread4(x + 32 + i * 4);
-        EXO_UNROLL for (int h = 0; h < 2; h++) {
-            __m256i z = load(q + i * 64 + h * 32), lo = _mm256_and_si256(z, low);
+        EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
+            const uint8_t *line = q + h / 2 * t->gq + i * 64;
+            if (h % 2 == 0) ahead(line + Q4_K_AHEAD, 1, 1);
+            __m256i z = load(line + h % 2 * 32), lo = _mm256_and_si256(z, low);
             __m256i hi = _mm256_and_si256(_mm256_srli_epi16(z, 4), low);
             v[h][0] = in_order(_mm256_add_epi16(v[h][0], _mm256_maddubs_epi16(lo, x0)));
             v[h][1] = in_order(_mm256_add_epi16(v[h][1], _mm256_maddubs_epi16(hi, x1)));
         }
     }
-    EXO_UNROLL for (int h = 0; h < 2; h++) {
+    EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
         EXO_UNROLL for (int j = 0; j < 2; j++) {
             __m256i scaled = _mm256_madd_epi16(v[h][j], byte_twice(word[h], j));
             isum[h][0] = _mm256_add_epi32(isum[h][0], scaled);
@@ -100,8 +104,7 @@ EXO_INLINE void q4_k_dots_1(const uint8_t *q, const int8_t *x, const __m256i wor
     }
 }
 
-/* One super-block of R groups: a pair of sub-blocks of each in turn, so that the streams of a
- * single column advance together. */
+/* One super-block of R groups. */
 EXO_INLINE void q4_k_block(const exo_tile *t, uint32_t b, __m256 f[MAX_H][MAX_N], const int R,
                            const int N) {
     const uint8_t *q = t->q + (size_t)b * 2048, *s = t->s + (size_t)b * 256;
@@ -114,16 +117,13 @@ EXO_INLINE void q4_k_block(const exo_tile *t, uint32_t b, __m256 f[MAX_H][MAX_N]
     EXO_NO_UNROLL for (int p = 0; p < 4; p++) { /* pairs of sub-blocks: low, high nibbles */
         const __m128i at = _mm_cvtsi32_si128(p % 2 * 16);
         const int8_t *x = t->x + b * 256 + p * 64;
-        EXO_UNROLL for (int r = 0; r < R; r++) {
-            const uint8_t *qr = q + r * t->gq + p * 512;
-            ahead(qr + Q4_K_AHEAD, 8, N);
-            const __m256i word[2] = {_mm256_srl_epi32(u[2 * r].scale[p / 2], at),
-                                     _mm256_srl_epi32(u[2 * r + 1].scale[p / 2], at)};
-            if (N == 1) {
-                q4_k_dots_1(qr, x, word, &isum[2 * r]);
-            } else {
-                q4_k_dots(qr, x, t->ld_q, word, &isum[2 * r], N);
-            }
+        __m256i word[MAX_H];
+        EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
+            word[h] = _mm256_srl_epi32(u[h].scale[p / 2], at);
+        }
+        if (N == 1) q4_k_pair_1(t, q + p * 512, x, word, isum, R);
+        EXO_UNROLL for (int r = 0; r < R && N > 1; r++) {
+            q4_k_dots(q + r * t->gq + p * 512, x, t->ld_q, &word[2 * r], &isum[2 * r], N);
         }
     }
     EXO_UNROLL for (int h = 0; h < 2 * R; h++) {
@@ -306,7 +306,7 @@ EXO_INLINE void q6_k_block_1(const exo_tile *t, uint32_t b, __m256i isum[MAX_H][
     }
 }
 
-/* One super-block of R groups, a part of each in turn, as q4_k_block has it. */
+/* One super-block of R groups. */
 EXO_INLINE void q6_k_block(const exo_tile *t, uint32_t b, __m256 f[MAX_H][MAX_N], const int R,
                            const int N) {
     const uint8_t *q = t->q + (size_t)b * 3072, *s = t->s + (size_t)b * 288;
@@ -340,5 +340,5 @@ EXO_INLINE void tile_q6_k(const exo_tile t, const int R, const int N) {
     store(&t, f, R, N);
 }
 
-EXO_TILE_DRIVE_1(exo_avx2_q4_k, tile_q4_k, 2, 4, 3)
+EXO_TILE_DRIVE_1(exo_avx2_q4_k, tile_q4_k, 3, 4, 3)
 TILE_DRIVE_PAIRED(exo_avx2_q6_k, tile_q6_k, 2, 4, 3)

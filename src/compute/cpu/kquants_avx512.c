@@ -1,4 +1,5 @@
-/* kquants_avx512.c - Q4_K and Q6_K products with AVX-512 VNNI.
+/* kquants_avx512.c - Q4_K and Q6_K products with AVX-512 VNNI; Q2_K's, Q3_K's and Q5_K's of one
+ * column, whose quants go from memory into products at once (unpacked.h would store them first).
  *
  * Quants stay unsigned; a sub-block's dot product is exact int32 and is multiplied by its integer
  * scale (vpmulld).  What the offset of Q6_K and the minima of Q4_K add is a sum over sub-blocks
@@ -154,16 +155,20 @@ EXO_INLINE __m512i q6_k_quants(const uint8_t *low, const uint8_t *high, const in
     return _mm512_or_si512(l, _mm512_and_si512(h, top));
 }
 
-/* sum sc_j * sum_j over the 16 sub-blocks. */
-EXO_INLINE __m512i q6_k_offsets(const uint8_t *s, const int16_t *sums) {
+/* sum sc_j * sum_j over the 16 sub-blocks; scale: four signed bytes of each row. */
+EXO_INLINE __m512i sums16(const __m512i scale[4], const int16_t *sums) {
     __m512i m = _mm512_setzero_si512();
     EXO_UNROLL for (int h = 0; h < 4; h++) {
-        __m512i w = load(s + h * 64);
-        __m512i even = _mm512_srai_epi16(_mm512_slli_epi16(w, 8), 8), odd = _mm512_srai_epi16(w, 8);
+        __m512i even = _mm512_srai_epi16(_mm512_slli_epi16(scale[h], 8), 8);
         m = _mm512_dpwssd_epi32(m, even, spread4(sums + h * 4));
-        m = _mm512_dpwssd_epi32(m, odd, spread4(sums + h * 4 + 2));
+        m = _mm512_dpwssd_epi32(m, _mm512_srai_epi16(scale[h], 8), spread4(sums + h * 4 + 2));
     }
     return m;
+}
+
+EXO_INLINE __m512i q6_k_offsets(const uint8_t *s, const int16_t *sums) {
+    const __m512i scale[4] = {load(s), load(s + 64), load(s + 128), load(s + 192)};
+    return sums16(scale, sums);
 }
 
 EXO_INLINE void tile_q6_k(const exo_tile t, const int R, const int N) {
@@ -225,6 +230,140 @@ EXO_INLINE void tile_q6_k(const exo_tile t, const int R, const int N) {
         }
     }
     store(&t, f, R, N);
+}
+
+/* ---- one column of Q5_K: as Q4_K, with a fifth bit from a plane of its own ---- */
+
+EXO_INLINE __m512 q5_k_block(const exo_tile *t, const int r, uint32_t b, __m512 f) {
+    const uint8_t *q = t->q + r * t->gq + (size_t)b * 2560, *s = t->s + r * t->gs + (size_t)b * 256;
+    const __m512i low = _mm512_set1_epi8(15), fifth = _mm512_set1_epi8(16);
+    const q4_k_scales u = q4_k_unpack(s + 64);
+    const int8_t *x = t->x + b * 256;
+    __m512i isum = _mm512_setzero_si512();
+    EXO_NO_UNROLL for (int p = 0; p < 4; p++, x += 64) { /* bits 2p and 2p + 1 of the high plane */
+        const __m128i bit = _mm_cvtsi32_si128(2 * p), at = _mm_cvtsi32_si128(p % 2 * 16);
+        __m512i v[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+        EXO_UNROLL for (int i = 0; i < 10; i++) ahead(q + p * 640 + i * 64, 1);
+        EXO_UNROLL for (int i = 0; i < 8; i++) {
+            __m512i z = load(q + p * 512 + i * 64);
+            __m512i top = _mm512_srl_epi16(load(q + 2048 + i * 64), bit);
+            __m512i w0 = _mm512_and_si512(_mm512_slli_epi16(top, 4), fifth);
+            __m512i w1 = _mm512_and_si512(_mm512_slli_epi16(top, 3), fifth);
+            w0 = _mm512_or_si512(_mm512_and_si512(z, low), w0);
+            w1 = _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi16(z, 4), low), w1);
+            v[0] = _mm512_dpbusd_epi32(v[0], w0, spread4(x + i * 4));
+            v[1] = _mm512_dpbusd_epi32(v[1], w1, spread4(x + 32 + i * 4));
+        }
+        __m512i word = _mm512_srl_epi32(p < 2 ? u.scale[0] : u.scale[1], at);
+        EXO_UNROLL for (int j = 0; j < 2; j++) {
+            isum = _mm512_add_epi32(isum, _mm512_mullo_epi32(v[j], byte_of(word, j)));
+        }
+    }
+    __m512 dx = _mm512_set1_ps(t->d[b]);
+    __m512i m = q4_k_minima(&u, t->sums + b * EXO_Q256_SUMS);
+    f = _mm512_fmadd_ps(_mm512_cvtepi32_ps(isum), _mm512_mul_ps(load_f16(s), dx), f);
+    return _mm512_fnmadd_ps(_mm512_cvtepi32_ps(m), _mm512_mul_ps(load_f16(s + 32), dx), f);
+}
+
+/* ---- one column of Q2_K and Q3_K ---- */
+
+/* sum over the super-block of sc_j * dot_j, quants unsigned; scale: 16 signed bytes of each row.
+ * A sub-block's 16 * 7 * 127 fits int16, so that vpdpwssd takes it times its scale. */
+EXO_INLINE __m512i quarters(const uint8_t *q, const int8_t *x, const __m512i scale[4],
+                            const bool third) {
+    const __m512i two = _mm512_set1_epi8(3), four = _mm512_set1_epi8(4);
+    const uint32_t part = third ? 384 : 256; /* bytes of a quarter of a record */
+    __m512i isum = _mm512_setzero_si512();
+    EXO_NO_UNROLL for (int e = 0; e < 4; e++) { /* half e / 2, sub-block e % 2 of each quarter */
+        const __m128i by = _mm_cvtsi32_si128(e / 2 * 4), up = _mm_cvtsi32_si128((1 - e % 2) * 8);
+        __m512i v[4];
+        EXO_UNROLL for (int k = 0; k < 4; k++) v[k] = _mm512_setzero_si512();
+        EXO_UNROLL for (uint32_t i = 0; i < part; i += 64) ahead(q + (uint32_t)e * part + i, 1);
+        EXO_UNROLL for (int i = 0; i < 4; i++) {
+            __m512i low = load(q + e * 256 + i * 64), high = low;
+            if (third) high = _mm512_srl_epi16(load(q + 1024 + e % 2 * 256 + i * 64), by);
+            EXO_UNROLL for (int k = 0; k < 4; k++) {
+                __m512i w = _mm512_and_si512(_mm512_srli_epi16(low, 2 * (unsigned)k), two);
+                if (third) {
+                    __m512i top = k == 3 ? _mm512_srli_epi16(high, 1)
+                                         : _mm512_slli_epi16(high, 2 - (unsigned)k);
+                    w = _mm512_or_si512(w, _mm512_and_si512(top, four));
+                }
+                const int8_t *xk = x + e / 2 * 128 + k * 32 + e % 2 * 16 + i * 4;
+                v[k] = _mm512_dpbusd_epi32(v[k], w, spread4(xk));
+            }
+        }
+        EXO_UNROLL for (int k = 0; k < 4; k++) {
+            __m512i word = e < 2 ? scale[k / 2] : scale[2 + k / 2];
+            __m512i by16 = signed_byte_of(_mm512_sll_epi32(word, up), k % 2 * 2 + 1);
+            by16 = _mm512_and_si512(by16, _mm512_set1_epi32(0xFFFF));
+            isum = _mm512_dpwssd_epi32(isum, v[k], by16);
+        }
+    }
+    return isum;
+}
+
+EXO_INLINE __m512 q2_k_block(const exo_tile *t, const int r, uint32_t b, __m512 f) {
+    const uint8_t *q = t->q + r * t->gq + (size_t)b * 1024, *s = t->s + r * t->gs + (size_t)b * 320;
+    const __m512i low = _mm512_set1_epi8(15);
+    __m512i scale[4], min[4];
+    EXO_UNROLL for (int i = 0; i < 4; i++) {
+        __m512i v = load(s + 64 + i * 64);
+        scale[i] = _mm512_and_si512(v, low);
+        min[i] = _mm512_and_si512(_mm512_srli_epi16(v, 4), low);
+    }
+    __m512i isum = quarters(q, t->x + b * 256, scale, false);
+    __m512i m = sums16(min, t->sums + b * EXO_Q256_SUMS + 8);
+    __m512 dx = _mm512_set1_ps(t->d[b]);
+    f = _mm512_fmadd_ps(_mm512_cvtepi32_ps(isum), _mm512_mul_ps(load_f16(s), dx), f);
+    return _mm512_fnmadd_ps(_mm512_cvtepi32_ps(m), _mm512_mul_ps(load_f16(s + 32), dx), f);
+}
+
+EXO_INLINE __m512 q3_k_block(const exo_tile *t, const int r, uint32_t b, __m512 f) {
+    const uint8_t *q = t->q + r * t->gq + (size_t)b * 1536, *s = t->s + r * t->gs + (size_t)b * 224;
+    const __m512i low = _mm512_set1_epi8(15), high = _mm512_set1_epi8(0x30);
+    __m512i scale[4], top = load(s + 160);
+    EXO_UNROLL for (int i = 0; i < 4; i++) {
+        __m512i v = load(s + 32 + i % 2 * 64);
+        v = _mm512_and_si512(i < 2 ? v : _mm512_srli_epi16(v, 4), low);
+        __m512i h =
+            i == 3 ? _mm512_srli_epi16(top, 2) : _mm512_slli_epi16(top, 4 - 2 * (unsigned)i);
+        v = _mm512_or_si512(v, _mm512_and_si512(h, high));
+        scale[i] = _mm512_sub_epi8(v, _mm512_set1_epi8(32));
+    }
+    __m512i isum = quarters(q, t->x + b * 256, scale, true);
+    __m512i off = sums16(scale, t->sums + b * EXO_Q256_SUMS + 8);
+    __m512 dw = _mm512_mul_ps(load_f16(s), _mm512_set1_ps(t->d[b]));
+    isum = _mm512_sub_epi32(isum, _mm512_slli_epi32(off, 2));
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(isum), dw, f);
+}
+
+/* ---- the kernels ---- */
+
+#define ONE(name)                                                                                  \
+    EXO_INLINE void tile_##name(const exo_tile t, const int R, const int N) {                      \
+        __m512 f[MAX_R][MAX_N];                                                                    \
+        EXO_UNROLL for (int r = 0; r < R; r++) f[r][0] = _mm512_setzero_ps();                      \
+        for (uint32_t b = 0; b < t.n_blocks; b++) {                                                \
+            EXO_UNROLL for (int r = 0; r < R; r++) f[r][0] = name##_block(&t, r, b, f[r][0]);      \
+        }                                                                                          \
+        store(&t, f, R, N);                                                                        \
+    }                                                                                              \
+    EXO_TILE(name, tile_##name, 1, 1)                                                              \
+    EXO_TILE_STREAM(name, tile_##name, 2)
+ONE(q2_k)
+ONE(q3_k)
+ONE(q5_k)
+#undef ONE
+
+bool exo_avx512_unpacked_one(const exo_matmul_task *t) {
+    if (t->n != 1) return false;
+    switch (t->w->type) {
+    case EXO_Q2_K: q2_k_stream(t); return true;
+    case EXO_Q3_K: q3_k_stream(t); return true;
+    case EXO_Q5_K: q5_k_stream(t); return true;
+    default: return false;
+    }
 }
 
 EXO_TILE_DRIVE(exo_avx512_q4_k, tile_q4_k, 4, 6, 3)

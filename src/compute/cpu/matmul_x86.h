@@ -30,6 +30,8 @@ void exo_avxvnni_unpacked(const exo_matmul_task *t); /* EXO_UNPACKED_TYPES */
 
 /* The product where the type and so many columns gain by it (paired_avx2.h), else false. */
 bool exo_avx2_paired(const exo_matmul_task *t);
+/* The product of one column where the type has a kernel for that (kquants_avx512.c), else false. */
+bool exo_avx512_unpacked_one(const exo_matmul_task *t);
 /* The product of one column where the type has a kernel for that (unpacked_one_avx2.c), else false.
  */
 bool exo_avx2_unpacked_one(const exo_matmul_task *t);

@@ -41,15 +41,13 @@ void exo_place_tell(void) {
     exo_warn("NUMA: the cores of this process have one memory node: nothing to place");
 }
 
-/* The k-th core of a node, modulo their number. */
+/* The k-th core of a node. */
 static exo_core core_of(const exo_core_map *m, bool numa, uint32_t node, uint32_t k) {
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < m->n; i++) n += !numa || m->cores[i].node == node;
-    k %= n;
-    for (uint32_t i = 0;; i++) {
+    for (uint32_t i = 0; i < m->n; i++) {
         if (numa && m->cores[i].node != node) continue;
         if (k-- == 0) return m->cores[i];
     }
+    return (exo_core){0};
 }
 
 void exo_place_threads(const exo_core_map *m, bool numa, uint32_t n, exo_core *out,
@@ -62,7 +60,7 @@ void exo_place_threads(const exo_core_map *m, bool numa, uint32_t n, exo_core *o
         for (uint32_t i = 1; i < split->n; i++) { /* the emptiest */
             if ((uint64_t)used[i] * n_cores[node] < (uint64_t)used[node] * n_cores[i]) node = i;
         }
-        out[t] = m->n > 0 ? core_of(m, numa, node, used[node]) : (exo_core){0};
+        out[t] = core_of(m, numa, node, n_cores[node] > 0 ? used[node] % n_cores[node] : 0);
         used[node]++;
     }
     for (uint32_t i = 0; i < split->n; i++) {
@@ -80,19 +78,19 @@ static void tell_refusal(uint32_t node_id, int why) {
 }
 
 void exo_place_memory(const exo_node_split *s, const exo_place_units *u) {
-    uintptr_t begin = (uintptr_t)u->memory, end = begin + u->bytes;
+    uintptr_t begin = (uintptr_t)u->memory, first = (uintptr_t)u->first;
     long page_size = sysconf(_SC_PAGESIZE);
     uintptr_t page = page_size > 0 ? (uintptr_t)page_size : 4096;
     if ((uintptr_t)u->n * u->unit_bytes / s->n >= LARGE_FROM) page = LARGE_PAGE;
     for (uint32_t node = 0; node < s->n; node++) {
         uint32_t from, to;
         exo_node_share(s, node, u->n, &from, &to);
-        uintptr_t a = ((uintptr_t)u->first + from * u->unit_bytes) / page * page;
-        uintptr_t b = ((uintptr_t)u->first + to * u->unit_bytes) / page * page;
-        if (a < begin) a = begin;
-        if (to == u->n || b > end) b = end;
-        if (b <= a) continue;
-        int why = exo_memory_prefer((void *)a, b - a, s->id[node]);
+        uintptr_t a = (first + from * u->unit_bytes) / page * page;
+        uintptr_t b = (first + to * u->unit_bytes) / page * page;
+        size_t at = a > begin ? a - begin : 0, end = b > begin ? b - begin : 0;
+        if (to == u->n) end = u->bytes;
+        if (end <= at) continue;
+        int why = exo_memory_prefer(u->memory + at, end - at, s->id[node]);
         if (why == 0) continue;
         tell_refusal(s->id[node], why);
         return;

@@ -85,4 +85,6 @@ EXO_INLINE fv fv_fnma(fv a, fv b, fv c) { return _mm512_fnmadd_ps(a, b, c); }
 
 #include "compute/cpu/unpacked.h"
 
-void exo_avx512_unpacked(const exo_matmul_task *t) { unpacked_matmul(t); }
+void exo_avx512_unpacked(const exo_matmul_task *t) {
+    if (!exo_avx512_unpacked_one(t)) unpacked_matmul(t);
+}
