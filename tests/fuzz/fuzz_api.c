@@ -8,6 +8,7 @@
 #define _DEFAULT_SOURCE
 #include "api/http.h"
 #include "base/buf.h"
+#include "fuzz/target_node.h"
 
 #include <arpa/inet.h>
 #include <jansson.h>
@@ -24,31 +25,11 @@
 #define REPLY_MS        20000 /* nothing waits so long: the server hangs */
 #define MAY_WAIT_MS     20    /* a stream, or a reply that may come later */
 
-#define CHECK(cond)                                                                                \
-    do {                                                                                           \
-        if (!(cond)) {                                                                             \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond);                             \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
-
-static exo_node *node;
-
-/* Made once; never stopped, like everything a fuzz target keeps. */
+/* Made once, as its node is. */
 static exo_api *api(void) {
-    static const char *const models[] = {EXO_SOURCE_DIR "/models/exo-tiny.gguf"};
     static exo_api *made;
     if (made != NULL) return made;
-    char dir[] = "/tmp/exo-fuzz-XXXXXX", key[64];
-    CHECK(mkdtemp(dir) != NULL);
-    exo_node_desc d = {.data_dir = dir, .n_threads = 1, .models = models, .n_models = 1};
-    CHECK(exo_node_start(&d, &node, NULL) == EXO_OK);
-    snprintf(key, sizeof key, "%s/node.key", dir); /* in memory by now */
-    unlink(key);
-    rmdir(dir);
-    exo_api_desc a = {.node = node, .addr = "127.0.0.1", .max_body_bytes = MAX_BODY_BYTES};
+    exo_api_desc a = {.node = node(), .addr = "127.0.0.1", .max_body_bytes = MAX_BODY_BYTES};
     CHECK(exo_api_start(&a, &made, NULL) == EXO_OK);
     return made;
 }
@@ -135,7 +116,7 @@ static void ask(const char *line, size_t n_line, const char *body, size_t n_body
 /* A corpus cannot know this run's node: what it calls so becomes its id. */
 static char *with_our_id(const uint8_t *bytes, size_t n) {
     static const char said[] = "0123456789abcdef";
-    const char *id = exo_node_id(node);
+    const char *id = exo_node_id(node());
     size_t m = strlen(said);
     char *out = malloc(n + 1);
     CHECK(out != NULL);

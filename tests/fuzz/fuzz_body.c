@@ -5,36 +5,9 @@
  * does not, and the whole instance with it; what is refused must be said in JSON. */
 #define _DEFAULT_SOURCE
 #include "api/openai.h"
+#include "fuzz/target_node.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-#define CHECK(cond)                                                                                \
-    do {                                                                                           \
-        if (!(cond)) {                                                                             \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond);                             \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
-
-/* Made once; never stopped, like everything a fuzz target keeps. */
-static exo_node *node(void) {
-    static const char *const models[] = {EXO_SOURCE_DIR "/models/exo-tiny.gguf"};
-    static exo_node *made;
-    if (made != NULL) return made;
-    char dir[] = "/tmp/exo-fuzz-XXXXXX", key[64];
-    CHECK(mkdtemp(dir) != NULL);
-    exo_node_desc d = {.data_dir = dir, .n_threads = 1, .models = models, .n_models = 1};
-    CHECK(exo_node_start(&d, &made, NULL) == EXO_OK);
-    snprintf(key, sizeof key, "%s/node.key", dir); /* in memory by now */
-    unlink(key);
-    rmdir(dir);
-    return made;
-}
 
 static void check_taken(const exo_request *r, const exo_model *m) {
     CHECK(r->n_prompt > 0 && r->n_prompt < exo_node_ctx(node(), m));

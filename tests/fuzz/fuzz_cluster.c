@@ -5,22 +5,11 @@
  * bytes. */
 #include "cluster/cluster.h"
 #include "cluster/raft_wire.h"
+#include "fuzz/target.h"
 
 #include "base/le.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-#define CHECK(cond)                                                                                \
-    do {                                                                                           \
-        if (!(cond)) {                                                                             \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond);                             \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
 static void same(exo_buf *out, const uint8_t *bytes, size_t n) {
     CHECK(exo_buf_ok(out) && out->n == n && memcmp(out->data, bytes, n) == 0);

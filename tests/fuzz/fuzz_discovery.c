@@ -5,25 +5,14 @@
  * Beyond not crashing: what was understood is written again and must be understood the same, and
  * nothing without our key is believed. */
 #define _DEFAULT_SOURCE
+#include "fuzz/target.h"
 #include "net/beacon_wire.h"
 #include "net/invite.h"
 #include "net/keyring.h"
 #include "net/peers.h"
 #include "net/txt.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-#define CHECK(cond)                                                                                \
-    do {                                                                                           \
-        if (!(cond)) {                                                                             \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond);                             \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
 static const exo_beacon_keys keys = {.tag = "fuzztag", .name_space = "spa", .mac = "fuzz mac key"};
 

@@ -5,22 +5,11 @@
  * same bytes. */
 #define _POSIX_C_SOURCE 200809L
 #include "base/le.h"
+#include "fuzz/target.h"
 #include "net/frame.h"
 #include "net/hello.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-#define CHECK(cond)                                                                                \
-    do {                                                                                           \
-        if (!(cond)) {                                                                             \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond);                             \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
 static void judge_hello(json_t *hello) {
     static const uint8_t exporter[32] = "fuzz";

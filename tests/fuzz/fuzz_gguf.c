@@ -2,12 +2,11 @@
  *
  * What opens is walked whole: each metadata value by every getter, each string's and each tensor's
  * first and last byte, then the hyperparameters and shapes that a model's opening would read. */
+#include "fuzz/target.h"
 #include "model/hparams.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
 static volatile uint8_t sink;
 

@@ -4,14 +4,13 @@
  * "tensors": {name: [dtype, [shape]]}}.  What is taken must make a well-formed GGUF head; a
  * tokenizer may be made of it or refused; of tensors that are taken every row can be read. */
 #include "base/mem.h"
+#include "fuzz/target.h"
 #include "model/hf_impl.h"
 #include "model/tensor_rows.h"
 #include "model/tokenizer.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
 static void use(const exo_gguf_writer *w) {
     exo_buf head = {0};

@@ -2,6 +2,7 @@
  *
  * Input: a line with a reference, then the reply.  What is chosen must be safe to create below a
  * folder.  The reply's lines are also read as header fields. */
+#include "fuzz/target.h"
 #include "node/hub.h"
 
 #ifdef EXO_HAVE_CURL
@@ -10,8 +11,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
 static void check_name(const char *path) {
     const char *name = exo_hub_base_name(path);

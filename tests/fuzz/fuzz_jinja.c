@@ -3,24 +3,13 @@
  * The input is a template; what follows a record separator (byte 0x1E) is read as JSON
  * variables, else a fixed conversation is used.  A render must end with UTF-8 text or with a
  * message, and a second one must do the same: the compiled template is read-only. */
+#include "fuzz/target.h"
 #include "model/template.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define SEPARATOR 0x1E
 #define MAX_STEPS 50000 /* keeps one input within milliseconds */
-
-#define CHECK(cond)                                                                                \
-    do {                                                                                           \
-        if (!(cond)) {                                                                             \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond);                             \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
 static const char conversation[] =
     "{\"bos_token\": \"<s>\", \"eos_token\": \"</s>\", \"add_generation_prompt\": true,"

@@ -5,20 +5,10 @@
 #include "base/le.h"
 #include "engine/pack_file.h"
 #include "engine/pack_memo.h"
+#include "fuzz/target.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define CHECK(cond)                                                                                \
-    do {                                                                                           \
-        if (!(cond)) {                                                                             \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond);                             \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
 static void read_note(const uint8_t *bytes, size_t n) {
     exo_error err = {0};

@@ -6,23 +6,12 @@
  * the formats whose marks are text the parts do not depend on the cuts. */
 #include "base/mem.h"
 #include "engine/parts.h"
+#include "fuzz/target.h"
 #include "toy_vocab.h"
-
-#include <stdlib.h>
 
 #define MAX_INPUT_BYTES 4096
 #define PROMPT_END      0x1E
 #define CUT             0x1F
-
-#define CHECK(cond)                                                                                \
-    do {                                                                                           \
-        if (!(cond)) {                                                                             \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond);                             \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
 /* Made once; never freed, like everything a fuzz target keeps. */
 static exo_tokenizer *toy(uint32_t type) {

@@ -1,9 +1,8 @@
 /* fuzz_safetensors.c - any bytes as a safetensors file: refused, or every claim in it is true. */
+#include "fuzz/target.h"
 #include "model/safetensors.h"
 
 #include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
 static volatile uint8_t sink;
 

@@ -3,21 +3,11 @@
  */
 #include "cluster/score.h"
 #include "cluster/topology.h"
+#include "fuzz/target.h"
 #include "node/record.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define CHECK(cond)                                                                                \
-    do {                                                                                           \
-        if (!(cond)) {                                                                             \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond);                             \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
 /* Numbers come back as reals; all else, members of newer versions included, as it was. */
 static void check_again(json_t *message, const json_t *payload) {

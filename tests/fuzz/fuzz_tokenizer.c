@@ -5,14 +5,13 @@
  * flags.  Beyond not crashing, what was well-formed text and had no special token in it must come
  * back as it was. */
 #include "base/mem.h"
+#include "fuzz/target.h"
 #include "model/tokenizer.h"
 #include "model/utf8.h"
 #include "toy_vocab.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
 /* Made once; never freed, like everything a fuzz target keeps. */
 static exo_tokenizer *toy(unsigned which) {

@@ -8,6 +8,7 @@
 #include "base/le.h"
 #include "base/mem.h"
 #include "engine/step.h"
+#include "fuzz/target.h"
 #include "node/event_json.h"
 #include "node/instances_impl.h"
 #include "node/stage_wire.h"
@@ -18,15 +19,6 @@
 #include <unistd.h>
 
 #define MAX_RESULTS 16
-#define CHECK(cond)                                                                                \
-    do {                                                                                           \
-        if (!(cond)) {                                                                             \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond);                             \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
 /* ---- fixed layouts ---- */
 

@@ -3,12 +3,12 @@
  * A regression found by fuzzing becomes a corpus file and so a test.  An empty or missing corpus
  * is a failure. */
 #define _DEFAULT_SOURCE
+#include "fuzz/target.h"
+
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define MAX_FILE_BYTES (1u << 20)
 

@@ -45,6 +45,12 @@ EXO_INLINE bv spread4(const void *p) {
     return _mm256_set1_epi32(v);
 }
 
+/* Sums that are added to one by one: regrouped, they would need more registers than there are. */
+EXO_INLINE iv in_order(iv v) {
+    __asm__("" : "+x"(v));
+    return v;
+}
+
 EXO_INLINE fv fv_zero(void) { return _mm256_setzero_ps(); }
 EXO_INLINE fv fv_all(float x) { return _mm256_set1_ps(x); }
 EXO_INLINE fv fv_load(const float *p) { return _mm256_loadu_ps(p); }

@@ -30,12 +30,6 @@ typedef struct {
 EXO_INLINE bv even_bytes(bv v) { return _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8); }
 EXO_INLINE bv odd_bytes(bv v) { return _mm256_srai_epi16(v, 8); }
 
-/* Sums that are added to one by one: regrouped, they would need more registers than there are. */
-EXO_INLINE iv in_order(iv v) {
-    __asm__("" : "+x"(v));
-    return v;
-}
-
 /* x + what stands at p, which is read each time: kept in registers, weights push the sums out. */
 EXO_INLINE bv add16_at(bv x, const void *p) {
     bv sum;

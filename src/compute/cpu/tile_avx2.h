@@ -7,10 +7,8 @@
 #ifndef EXO_COMPUTE_CPU_TILE_AVX2_H
 #define EXO_COMPUTE_CPU_TILE_AVX2_H
 
+#include "compute/cpu/bv_avx2.h"
 #include "compute/cpu/tile_drive.h"
-
-#include <immintrin.h>
-#include <string.h>
 
 #define PREFETCH 0
 
@@ -18,20 +16,8 @@ EXO_INLINE __m256i load(const uint8_t *p) {
     return _mm256_loadu_si256((const __m256i *)(const void *)p);
 }
 
-EXO_INLINE __m256i spread4(const void *p) {
-    int32_t v;
-    memcpy(&v, p, sizeof v);
-    return _mm256_set1_epi32(v);
-}
-
 EXO_INLINE __m256 load_f16(const uint8_t *p) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
-}
-
-/* Sums that are added to one by one: regrouped, they would need more registers than there are. */
-EXO_INLINE __m256i in_order(__m256i v) {
-    __asm__("" : "+x"(v));
-    return v;
 }
 
 /* As EXO_TILE_DRIVE_1; many columns go another way (paired_avx2.h). */

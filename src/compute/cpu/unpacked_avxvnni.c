@@ -12,12 +12,6 @@
 #define MAX_N    6
 #define FEW_Q6_K 6 /* columns, for fewer of which Q6_K is not worth unpacking */
 
-/* Sums that are added to one by one: regrouped, they would need more registers than there are. */
-EXO_INLINE iv in_order(iv v) {
-    __asm__("" : "+x"(v));
-    return v;
-}
-
 /* v += `words` words of both halves of a group, from q on, times x. */
 EXO_INLINE void dots(const int8_t *q, const int8_t *x, size_t ld_q, iv v[2][MAX_N], const int words,
                      const int N) {
