@@ -40,16 +40,16 @@ enum { UNKNOWN = EXO_FIELD_MAY_BE_UNKNOWN, ABSENT = EXO_FIELD_MAY_BE_ABSENT };
 
 #define AT(type, m) .name = #m, .offset = offsetof(type, m)
 #define TEXT(type, m, fl)                                                                          \
-    { AT(type, m), .kind = EXO_FIELD_TEXT, .size = sizeof((type *)0)->m, .flags = fl }
+    { AT(type, m), .kind = EXO_FIELD_TEXT, .size = sizeof((type *)0)->m, .flags = (fl) }
 #define BYTES(type, m, high, fl)                                                                   \
-    { AT(type, m), .kind = EXO_FIELD_BYTES, .most = high, .flags = fl }
+    { AT(type, m), .kind = EXO_FIELD_BYTES, .most = (high), .flags = (fl) }
 #define REAL(type, m, low, high, fl)                                                               \
-    { AT(type, m), .kind = EXO_FIELD_REAL, .least = low, .most = high, .flags = fl }
+    { AT(type, m), .kind = EXO_FIELD_REAL, .least = (low), .most = (high), .flags = (fl) }
 #define BOOL(type, m, fl)                                                                          \
-    { AT(type, m), .kind = EXO_FIELD_BOOL, .flags = fl }
+    { AT(type, m), .kind = EXO_FIELD_BOOL, .flags = (fl) }
 #define TABLE(text, type, list)                                                                    \
     {                                                                                              \
-        .name = text, .fields = list, .n_fields = sizeof list / sizeof list[0],                    \
+        .name = (text), .fields = (list), .n_fields = sizeof(list) / sizeof(list)[0],              \
         .extra_offset = offsetof(type, extra)                                                      \
     }
 

@@ -22,9 +22,9 @@
 
 #define AT(m) .name = #m, .offset = offsetof(exo_link_metrics, m)
 #define TEXT(m, fl)                                                                                \
-    { AT(m), .kind = EXO_FIELD_TEXT, .size = sizeof((exo_link_metrics *)0)->m, .flags = fl }
+    { AT(m), .kind = EXO_FIELD_TEXT, .size = sizeof((exo_link_metrics *)0)->m, .flags = (fl) }
 #define REAL(m, high)                                                                              \
-    { AT(m), .kind = EXO_FIELD_REAL, .most = high, .flags = EXO_FIELD_MAY_BE_UNKNOWN }
+    { AT(m), .kind = EXO_FIELD_REAL, .most = (high), .flags = EXO_FIELD_MAY_BE_UNKNOWN }
 
 static const exo_field link_fields[] = {
     TEXT(source_node, 0),

@@ -107,9 +107,12 @@ static bool is_one_of(const char *text, const char *const *list) {
 static void read_load(const char *root, exo_sensors_before *before, exo_sensors *out) {
     char text[TEXT_BYTES];
     unsigned long long t[8] = {0}; /* user nice system idle iowait irq softirq steal */
-    if (!read_text(root, "proc/stat", text, sizeof text)) return;
-    int n = sscanf(text, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &t[0], &t[1], &t[2], &t[3],
-                   &t[4], &t[5], &t[6], &t[7]);
+    if (!read_text(root, "proc/stat", text, sizeof text) || strncmp(text, "cpu ", 4) != 0) return;
+    int n = 0;
+    for (char *at = text + 4, *end; n < 8; n++, at = end) {
+        t[n] = strtoull(at, &end, 10);
+        if (end == at) break;
+    }
     if (n < 4) return;
     uint64_t all = 0, idle = t[3] + t[4];
     for (int i = 0; i < 8; i++) all += t[i];
@@ -262,7 +265,18 @@ static void read_gpu_chip(void *ud, const char *path, const char *name) {
     if (isnan(g->power_watts)) g->power_watts = figure_of(path, "power1_input", 1e6, MOST_WATTS);
 }
 
-/* "device" leads to the card's place on the bus: .../0000:01:00.0 */
+/* domain:bus:device.function, as in 0000:01:00.0 */
+static bool is_pci_address(const char *name) {
+    static const char ends[] = "::.";
+    for (int i = 0; i < 4; i++, name++) { /* the last end is the string's */
+        size_t digits = strspn(name, "0123456789abcdef");
+        name += digits;
+        if (digits == 0 || *name != ends[i]) return false;
+    }
+    return true;
+}
+
+/* "device" leads to the card's place on the bus. */
 static void read_address(const char *folder, exo_gpu_sensors *g) {
     char target[PATH_BYTES];
     ssize_t n = readlink(folder, target, sizeof target - 1);
@@ -270,9 +284,7 @@ static void read_address(const char *folder, exo_gpu_sensors *g) {
     target[n] = '\0';
     const char *slash = strrchr(target, '/');
     const char *name = slash != NULL ? slash + 1 : target;
-    unsigned domain, bus, device, function;
-    if (sscanf(name, "%4x:%2x:%2x.%1x", &domain, &bus, &device, &function) != 4) return;
-    snprintf(g->pci_address, sizeof g->pci_address, "%.15s", name);
+    if (is_pci_address(name)) snprintf(g->pci_address, sizeof g->pci_address, "%.15s", name);
 }
 
 static void read_gpu(void *ud, const char *path, const char *name) {
