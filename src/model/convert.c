@@ -288,7 +288,9 @@ static exo_status make_buffers(job *j, exo_error *err) {
     if (j->values == NULL || j->in == NULL || j->out == NULL) {
         return exo_error_set(err, EXO_ENOMEM, "out of memory for a batch");
     }
-    return exo_pool_create(j->n_threads, false, &j->pool, err);
+    exo_status st = exo_pool_create(j->n_threads, false, &j->pool, err);
+    if (st == EXO_OK) j->n_threads = exo_pool_threads(j->pool);
+    return st;
 }
 
 static exo_status write_all(job *j, const exo_buf *head, exo_out_file *o, exo_error *err) {

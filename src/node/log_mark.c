@@ -32,9 +32,9 @@ exo_status exo_log_mark_open(const char *data_dir, exo_log_mark *out, exo_error 
         return exo_error_set(err, EXO_EIO, "cannot open %s: %s", out->path, strerror(errno));
     }
     uint8_t record[RECORD_BYTES];
-    bool whole = pread(out->fd, record, sizeof record, 0) == (ssize_t)sizeof record &&
+    out->whole = pread(out->fd, record, sizeof record, 0) == (ssize_t)sizeof record &&
                  exo_get_u64(record) == MAGIC && exo_get_u64(record + 16) == hash_of(record);
-    if (whole) out->n_writes = exo_get_u64(record + 8);
+    if (out->whole) out->n_writes = exo_get_u64(record + 8);
     return EXO_OK;
 }
 

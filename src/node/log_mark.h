@@ -14,6 +14,7 @@ typedef struct {
     int fd;
     char path[1200];
     uint64_t n_writes; /* as last read or written; 0 = none is known */
+    bool whole;        /* what stood there when it was opened: false for none, or damaged */
 } exo_log_mark;
 
 /* Opens or makes the file (mode 0600).  One that is empty or damaged knows of no writes. */

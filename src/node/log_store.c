@@ -407,6 +407,11 @@ static exo_status look_inside(exo_log_store *s, uint64_t cluster, uint64_t *sess
         note_damage(s, "it is there, but nothing is in it");
         return EXO_OK;
     }
+    if (s->n_writes > 0 && !s->mark.whole) {
+        exo_warn("%s is missing or damaged: if the log beside it has lost its last writes, too, "
+                 "nothing tells; a new one is made",
+                 s->mark.path);
+    }
     uint64_t owner = get_meta(s, "cluster"); /* 0: of a version that did not note it */
     if (owner == 0 || owner == cluster) return read_all(s, err);
     s->damaged = false;

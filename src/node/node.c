@@ -563,12 +563,22 @@ exo_status exo_node_events(exo_node *n, exo_node_place_in_log from, json_t **out
     return call_and_wait(n, events_on_loop, &(sync_call){.from = from}, out, err);
 }
 
+/* Of what the cluster's log decides: asked for it is, whether or not anybody waits. */
+static exo_status decide(exo_node *n, void (*run)(exo_node *, exo_loop_call *), const sync_call *c,
+                         exo_error *err) {
+    exo_status st = call_and_wait(n, run, c, NULL, err);
+    if (st != EXO_ETIMEDOUT) return st;
+    return exo_error_set(err, st,
+                         "the cluster has not decided within 2 s (it may have no master just now): "
+                         "what was asked for may still be done");
+}
+
 exo_status exo_node_delete_instance(exo_node *n, const char *instance_id, exo_error *err) {
     sync_call c = {0};
     exo_status st = EXO_ENOTFOUND;
     if (strlen(instance_id) < sizeof c.instance) {
         snprintf(c.instance, sizeof c.instance, "%s", instance_id);
-        st = call_and_wait(n, delete_on_loop, &c, NULL, err);
+        st = decide(n, delete_on_loop, &c, err);
     }
     if (st == EXO_ENOTFOUND) {
         exo_error_set(err, st, "instance \"%.32s\" not found", instance_id);
@@ -589,7 +599,7 @@ static exo_status propose_download(exo_node *n, exo_event_type type, const char 
     }
     c.event.node = exo_node_number(node_id);
     snprintf(c.event.model_id, sizeof c.event.model_id, "%s", what);
-    return call_and_wait(n, propose_on_loop, &c, NULL, err);
+    return decide(n, propose_on_loop, &c, err);
 }
 
 exo_status exo_node_download(exo_node *n, const char *node_id, const char *what, exo_error *err) {

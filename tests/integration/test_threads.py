@@ -7,6 +7,7 @@ import ctypes
 import json
 import os
 import platform
+import resource
 import struct
 import subprocess
 import sys
@@ -43,7 +44,7 @@ def test_any_number_of_threads_gives_the_same_bits(model: str) -> None:
     assert ask(model, cores=one) == (expected, "")
     answer, said = ask(model, "--threads", "8", cores=one)
     assert answer == expected
-    assert said.count("\n") == 1 and "8 threads asked for" in said and "1 cores" in said
+    assert said.count("\n") == 1 and "8 threads asked for" in said and "1 core(s)" in said
     assert ask(model, "--threads", "8")[0] == expected
     assert ask(model, "--threads", "2", EXO_PIN="1")[0] == expected
     assert ask(model, "--threads", "2", "--pin") == (expected, "")
@@ -201,7 +202,19 @@ def test_huge_pages_switched_off(model: str, sysfs: Path) -> None:
     assert ask(model, EXO_SYSFS=str(sysfs)) == (expected, "")
 
 
+def test_threads_that_the_system_refuses_are_done_without(model: str) -> None:
+    expected, _ = ask(model)
+    _, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    stack = 1 << 46  # of each thread: there is no room for eight
+    if hard != resource.RLIM_INFINITY and hard < stack:
+        pytest.skip("stacks of any size are not allowed here")
+    answer, said = ask(model, "--threads", "8", before=lambda: resource.setrlimit(
+        resource.RLIMIT_STACK, (stack, hard)))
+    assert answer == expected
+    assert "the system refused thread" in said and " of 8: " in said, said
+
+
 def test_more_threads_than_a_pool_has_is_refused(model: str) -> None:
-    done = run("run", "-m", model, "-p", "hello", "--threads", "2000")
+    done = run("run", "-m", model, "-p", "hello", "--threads", "1025")
     assert done.returncode == 2
     assert done.stderr.count(b"\n") == 1

@@ -71,6 +71,12 @@ static uint64_t number(reader *r, uint64_t most) {
     return digits(r, &text, '\0', most);
 }
 
+static uint64_t number_from_1(reader *r, uint64_t most) {
+    uint64_t v = number(r, most);
+    if (v == 0) refuse(r, "at least 1 is wanted by", r->at[-1]);
+    return v;
+}
+
 static void read_nodes(reader *r, sim_options *o) {
     const char *text = value_of(r);
     bool range = strchr(text, '-') != NULL;
@@ -94,7 +100,7 @@ static uint32_t plant_of(const reader *r, const char *name) {
 static void read_option(reader *r, sim_options *o) {
     const char *name = *r->at;
     if (strcmp(name, "--seeds") == 0) {
-        o->n_seeds = number(r, UINT64_MAX / 2);
+        o->n_seeds = number_from_1(r, UINT64_MAX / 2);
     } else if (strcmp(name, "--from") == 0) {
         o->from = number(r, UINT64_MAX / 2);
     } else if (strcmp(name, "--seed") == 0) {
@@ -103,7 +109,7 @@ static void read_option(reader *r, sim_options *o) {
     } else if (strcmp(name, "--nodes") == 0) {
         read_nodes(r, o);
     } else if (strcmp(name, "--ms") == 0) {
-        o->run_ms = number(r, MAX_MS);
+        o->run_ms = number_from_1(r, MAX_MS);
     } else if (strcmp(name, "--plants") == 0) {
         o->plants = true;
     } else if (strcmp(name, "--plant") == 0) {

@@ -23,6 +23,8 @@ for sim in "$1" "$2"; do
     refused "--nodes takes 1 to" "$sim" --nodes 9-3
     refused "not a number: five" "$sim" --nodes five
     refused "not a number: -3" "$sim" --seeds -3
+    refused "at least 1 is wanted by --seeds" "$sim" --seeds 0
+    refused "at least 1 is wanted by --ms" "$sim" --ms 0
     refused "a value is missing behind --seed" "$sim" --seed
     refused "no planted bug is called nothing" "$sim" --plant nothing
     refused "unknown option --fast" "$sim" --fast

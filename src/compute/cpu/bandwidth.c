@@ -53,7 +53,7 @@ double exo_cpu_read_bandwidth(unsigned n_threads, unsigned ms) {
     exo_pages_prefer_huge(bytes, BUFFER_BYTES);
     memset(bytes, 1, BUFFER_BYTES);
     r->bytes = bytes;
-    r->share = BUFFER_BYTES / n_threads / SHARE_ALIGN * SHARE_ALIGN;
+    r->share = BUFFER_BYTES / exo_pool_threads(pool) / SHARE_ALIGN * SHARE_ALIGN;
     best = best_pass(pool, r, ms);
 
 done:

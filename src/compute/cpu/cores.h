@@ -45,8 +45,15 @@ bool exo_core_bind_node(const exo_core_map *m, uint32_t node);
 
 /* Binds to one core for a while; false when it is not one that the thread may use now. */
 bool exo_core_hold(uint32_t core);
+/* Whether the thread is still as exo_core_hold left it: false once somebody else has bound it. */
+bool exo_core_is_held(void);
 /* Ends that: all cores from before again, unless somebody else has bound the thread since. */
 void exo_core_release(void);
+/* Ends it with the cores that another thread may use: a user who binds the whole process to the
+ * core that one thread is held on changes nothing of that thread, and all of the others. */
+void exo_core_release_as(uint32_t thread);
+/* The calling thread, for exo_core_release_as. */
+uint32_t exo_core_thread(void);
 /* Writes the first cores of the map that the calling thread may use now; returns how many. */
 uint32_t exo_cores_pick(const exo_core_map *m, uint32_t want, uint16_t *out);
 

@@ -213,14 +213,24 @@ bool exo_core_hold(uint32_t core) {
     return hold.held;
 }
 
-void exo_core_release(void) {
+bool exo_core_is_held(void) {
     cpu_set_t now;
-    if (!hold.held) return;
-    hold.held = false;
-    bool ours = sched_getaffinity(0, sizeof now, &now) == 0 && CPU_COUNT(&now) == 1 &&
-                CPU_ISSET(hold.core, &now);
-    if (ours) (void)sched_setaffinity(0, sizeof hold.before, &hold.before);
+    return hold.held && sched_getaffinity(0, sizeof now, &now) == 0 && CPU_COUNT(&now) == 1 &&
+           CPU_ISSET(hold.core, &now);
 }
+
+void exo_core_release(void) {
+    if (exo_core_is_held()) (void)sched_setaffinity(0, sizeof hold.before, &hold.before);
+    hold.held = false;
+}
+
+void exo_core_release_as(uint32_t thread) {
+    cpu_set_t its;
+    if (hold.held && sched_getaffinity((pid_t)thread, sizeof its, &its) == 0) hold.before = its;
+    exo_core_release();
+}
+
+uint32_t exo_core_thread(void) { return (uint32_t)syscall(SYS_gettid); }
 
 uint32_t exo_cores_pick(const exo_core_map *m, uint32_t want, uint16_t *out) {
     cpu_set_t set;

@@ -46,7 +46,10 @@ bool exo_core_hold(uint32_t core) {
     return false;
 }
 
+bool exo_core_is_held(void) { return false; }
 void exo_core_release(void) {}
+void exo_core_release_as(uint32_t thread) { (void)thread; }
+uint32_t exo_core_thread(void) { return 0; }
 
 uint32_t exo_cores_pick(const exo_core_map *m, uint32_t want, uint16_t *out) {
     (void)m;

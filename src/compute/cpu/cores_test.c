@@ -2,6 +2,7 @@
 #define _GNU_SOURCE /* mkdtemp, sched_getaffinity */
 #include "compute/cpu/place.h"
 
+#include "base/mailbox.h"
 #include "base/mem.h"
 
 #include <setjmp.h>
@@ -12,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #ifdef __linux__
+#include <pthread.h>
 #include <sched.h>
 #endif
 
@@ -195,6 +197,49 @@ static void test_hold(void **state) {
     assert_int_equal(sched_setaffinity(0, sizeof before, &before), 0);
 }
 
+static uint32_t other_thread;
+static uint16_t other_core;
+
+static void *be_held(void *ud) {
+    assert_true(exo_core_hold(other_core));
+    assert_true(exo_core_is_held());
+    other_thread = exo_core_thread();
+    exo_latch_set(((exo_latch **)ud)[0]);
+    assert_true(exo_latch_wait(((exo_latch **)ud)[1], 20000));
+    assert_false(exo_core_is_held());
+    exo_core_release();
+    return NULL;
+}
+
+/* All threads bound to the core that one of them is held on: the others tell that one. */
+static void test_the_process_is_bound_while_threads_are_held(void **state) {
+    (void)state;
+    cpu_set_t before = usable(), one, now;
+    exo_core_map m;
+    uint16_t picked[2];
+    exo_latch *latch[2];
+    pthread_t thread;
+    exo_core_map_read(&m);
+    if (m.n < 2) skip();
+    assert_int_equal(exo_cores_pick(&m, 2, picked), 2);
+    other_core = picked[1];
+    for (int i = 0; i < 2; i++) assert_int_equal(exo_latch_create(&latch[i], NULL), EXO_OK);
+    assert_int_equal(pthread_create(&thread, NULL, be_held, latch), 0);
+    assert_true(exo_latch_wait(latch[0], 20000));
+    assert_true(exo_core_hold(picked[0]));
+    CPU_ZERO(&one);
+    CPU_SET(picked[0], &one);
+    assert_int_equal(sched_setaffinity((pid_t)other_thread, sizeof one, &one), 0);
+    assert_true(exo_core_is_held()); /* as far as this thread can tell */
+    exo_core_release_as(other_thread);
+    now = usable();
+    assert_true(CPU_EQUAL(&now, &one));
+    exo_latch_set(latch[1]);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    for (int i = 0; i < 2; i++) exo_latch_destroy(latch[i]);
+    assert_int_equal(sched_setaffinity(0, sizeof before, &before), 0);
+}
+
 /* A node that is not there is refused; the memory is used as it is. */
 static void test_memory(void **state) {
     (void)state;
@@ -237,6 +282,7 @@ int main(void) {
         cmocka_unit_test_teardown(test_bad_files_are_as_good_as_none, clear),
         cmocka_unit_test_teardown(test_nodes, clear),
         cmocka_unit_test(test_hold),
+        cmocka_unit_test(test_the_process_is_bound_while_threads_are_held),
         cmocka_unit_test(test_memory),
 #endif
     };

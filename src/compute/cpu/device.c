@@ -55,9 +55,10 @@ static uint32_t usable_cores(const exo_cpu_kernels *kernels) {
 static void limit_threads(exo_device *d, uint32_t n_cores) {
     uint32_t n = exo_pool_threads(d->pool);
     if (n <= n_cores) return;
-    exo_warn("CPU: %u threads asked for, but this process may use %u cores: steps of few rows use "
-             "no more",
-             n, n_cores);
+    exo_warn(
+        "CPU: %u threads asked for, but this process may use %u core(s): steps of few rows use "
+        "no more",
+        n, n_cores);
     exo_pool_limit(d->pool, n_cores);
 }
 

@@ -34,6 +34,7 @@ static bool is_named(const exo_cpu_kernels *k, const char *isa) {
 exo_status exo_kernels_choose(const char *isa, const exo_cpu_kernels **out, exo_error *err) {
     *out = NULL;
     if (isa == NULL) isa = getenv("EXO_CPU_ISA");
+    if (isa != NULL && *isa == '\0') isa = NULL; /* as if it were not set */
     bool known = false;
     for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
         if (isa != NULL && !is_named(tables[i], isa)) continue;

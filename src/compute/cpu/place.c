@@ -19,14 +19,17 @@ void exo_place_ask(bool pin, bool numa) {
     asked.numa = asked.numa || numa;
 }
 
-static bool is_set(const char *name) {
+static bool is_on(const char *name) {
     const char *value = getenv(name);
-    return value != NULL && *value != '\0' && strcmp(value, "0") != 0;
+    if (value == NULL || *value == '\0' || strcmp(value, "0") == 0) return false;
+    if (strcmp(value, "1") == 0) return true;
+    exo_warn("%s must be 1 or 0, not \"%.32s\": taken for 0", name, value);
+    return false;
 }
 
-bool exo_place_pin(void) { return asked.pin || is_set("EXO_PIN"); }
+bool exo_place_pin(void) { return asked.pin || is_on("EXO_PIN"); }
 
-static bool asks_numa(void) { return asked.numa || is_set("EXO_NUMA"); }
+static bool asks_numa(void) { return asked.numa || is_on("EXO_NUMA"); }
 
 bool exo_place_numa(void) {
     exo_core_map map;

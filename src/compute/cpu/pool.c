@@ -37,11 +37,12 @@ typedef struct {
     exo_pool *pool;
     uint32_t index;
     pthread_t thread;
-    bool started;
     gate work;
     uint64_t lost_ns;    /* in the last run */
     uint32_t core, node; /* bound to, see exo_pool_place */
     uint32_t seen_core;  /* where the last run ended */
+    uint32_t id;         /* of the thread, for the others */
+    bool moved;          /* in the last run it was not on the core on which it is held */
 } worker;
 
 struct exo_pool {
@@ -56,6 +57,7 @@ struct exo_pool {
     exo_node_split split;
     bool placed;     /* threads are bound by order, and not moved otherwise */
     uint32_t n_held; /* these threads are held on a core each: 0 when they are free */
+    uint32_t caller; /* the id of the thread that runs the pool: bound as the user wants it */
     uint16_t held[EXO_POOL_MAX_THREADS];
     atomic_uint spin_us; /* now allowed; halves when in vain, doubles when it helped */
     exo_pool_fn fn;
@@ -162,8 +164,8 @@ static uint64_t processor_ns(void) {
 static uint64_t run_timed(const exo_pool *p, uint32_t thread, uint32_t *core) {
     if (thread < p->n_held) {
         (void)exo_core_hold(p->held[thread]);
-    } else {
-        exo_core_release();
+    } else if (thread > 0) {
+        exo_core_release_as(p->caller);
     }
     uint64_t begin = exo_now_ns(), used = processor_ns(), slept = slept_ns;
     p->fn(p->ud, thread);
@@ -175,10 +177,12 @@ static uint64_t run_timed(const exo_pool *p, uint32_t thread, uint32_t *core) {
 static void *worker_main(void *ud) {
     worker *w = ud;
     exo_pool *p = w->pool;
+    w->id = exo_core_thread();
     for (unsigned seen = 0;; seen++) {
         gate_sleep(&w->work, seen);
         if (p->stop) return NULL;
         w->lost_ns = run_timed(p, w->index, &w->seen_core);
+        w->moved = w->index < p->n_held && !exo_core_is_held();
         (void)barrier_arrive(p); /* only the caller waits for the end */
     }
 }
@@ -195,15 +199,27 @@ static bool have_met(const exo_pool *p, uint32_t core) {
     return false;
 }
 
+/* What the caller does between runs may go anywhere, or where the user has bound the process since:
+ * the others, who are held on other cores, tell. */
+static void release_caller(exo_pool *p) {
+    for (uint32_t i = 0; i + 1 < p->n_held; i++) {
+        if (!p->workers[i].moved) continue;
+        exo_core_release_as(p->workers[i].id);
+        p->n_held = 0;
+    }
+    exo_core_release();
+}
+
 /* Returns the time lost by all threads together. */
 static uint64_t run_on(exo_pool *p, exo_pool_fn fn, void *ud, uint32_t n, uint32_t *core) {
     p->n_running = n;
+    p->caller = exo_core_thread();
     p->fn = fn;
     p->ud = ud;
     for (uint32_t i = 0; i + 1 < n; i++) gate_open(&p->workers[i].work);
     uint64_t lost = run_timed(p, 0, core);
     exo_pool_barrier(p);
-    exo_core_release(); /* what the caller does between runs may go anywhere */
+    if (p->n_held > 0) release_caller(p);
     for (uint32_t i = 0; i + 1 < n; i++) lost += p->workers[i].lost_ns;
     return lost;
 }
@@ -327,6 +343,17 @@ uint32_t exo_pool_sleepers(exo_pool *p) {
     return n;
 }
 
+/* Thread 0 is the caller's. */
+static bool start_worker(exo_pool *p, uint32_t index) {
+    worker *w = &p->workers[index - 1];
+    w->pool = p;
+    w->index = index;
+    if (gate_init(&w->work) != 0) return false;
+    if (pthread_create(&w->thread, NULL, worker_main, w) == 0) return true;
+    gate_finish(&w->work);
+    return false;
+}
+
 exo_status exo_pool_create(uint32_t n_threads, bool spin, exo_pool **out, exo_error *err) {
     *out = NULL;
     if (n_threads == 0 || n_threads > EXO_POOL_MAX_THREADS) {
@@ -335,30 +362,20 @@ exo_status exo_pool_create(uint32_t n_threads, bool spin, exo_pool **out, exo_er
     }
     exo_pool *p = exo_calloc(1, sizeof *p + (n_threads - 1) * sizeof(worker));
     if (p == NULL) return exo_error_set(err, EXO_ENOMEM, "no memory for the thread pool");
-    p->n_threads = p->n_running = n_threads;
     p->spin = spin;
-    p->split = (exo_node_split){.n = 1, .end = {n_threads}};
-    exo_shed_init(&p->shed, n_threads);
     atomic_init(&p->spin_us, MAX_SPIN_US);
     if (gate_init(&p->barrier) != 0) {
         exo_free(p);
         return exo_error_set(err, EXO_ENOMEM, "the system refused a mutex");
     }
-    for (uint32_t i = 0; i + 1 < n_threads; i++) {
-        worker *w = &p->workers[i];
-        w->pool = p;
-        w->index = i + 1;
-        if (gate_init(&w->work) == 0) {
-            if (pthread_create(&w->thread, NULL, worker_main, w) == 0) {
-                w->started = true;
-                continue;
-            }
-            gate_finish(&w->work);
-        }
-        exo_pool_destroy(p);
-        return exo_error_set(err, EXO_ENOMEM, "the system refused thread %u of %u", i + 2,
-                             n_threads);
+    uint32_t n = 1;
+    while (n < n_threads && start_worker(p, n)) n++;
+    if (n < n_threads) {
+        exo_warn("CPU: the system refused thread %u of %u: %u compute", n + 1, n_threads, n);
     }
+    p->n_threads = p->n_running = n;
+    p->split = (exo_node_split){.n = 1, .end = {n}};
+    exo_shed_init(&p->shed, n);
     *out = p;
     return EXO_OK;
 }
@@ -368,7 +385,6 @@ void exo_pool_destroy(exo_pool *p) {
     p->stop = true;
     for (uint32_t i = 0; i + 1 < p->n_threads; i++) {
         worker *w = &p->workers[i];
-        if (!w->started) continue;
         gate_open(&w->work);
         pthread_join(w->thread, NULL);
         gate_finish(&w->work);

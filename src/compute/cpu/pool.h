@@ -16,11 +16,13 @@
 
 #include "compute/cpu/place.h"
 
-#define EXO_POOL_MAX_THREADS 256
+#define EXO_POOL_MAX_THREADS 1024
 
 typedef struct exo_pool exo_pool;
 typedef void (*exo_pool_fn)(void *ud, uint32_t thread);
 
+/* Where the system refuses threads, as many as it gave: that is said, and exo_pool_threads tells.
+ */
 exo_status exo_pool_create(uint32_t n_threads, bool spin, exo_pool **out, exo_error *err);
 void exo_pool_destroy(exo_pool *p); /* NULL is allowed; joins the threads */
 uint32_t exo_pool_threads(const exo_pool *p);
