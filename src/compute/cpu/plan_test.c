@@ -74,6 +74,89 @@ static void test_run_allocates_nothing(void **state) {
     test_free_net(&n);
 }
 
+/* ---- attention over the threads ---- */
+
+enum { END_ROWS = EXO_ATTENTION_ROWS, CONTEXT = SEQ_PAGES * EXO_KV_PAGE_TOKENS };
+enum { CONTEXT_SPLITS = (CONTEXT + EXO_ATTN_SPLIT_TOKENS - 1) / EXO_ATTN_SPLIT_TOKENS };
+
+typedef struct {
+    uint64_t hash;    /* of the output */
+    uint32_t n_items; /* handed out to the threads */
+    bool in_parts;    /* the scratch for parts was written */
+    bool behind;      /* and what lies behind it */
+} attended;
+
+static bool any_set(const float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        if (x[i] != 0) return true;
+    }
+    return false;
+}
+
+/* Runs the last rows of the longest context through a plan that only attends; nothing but parts
+ * that do not fit can reach its threads' strips. */
+static void attend_once(exo_plan *p, const test_net *n, uint32_t n_rows, attended *out) {
+    static float x[END_ROWS][HEADS * HEAD_DIM], y[END_ROWS][HEADS * HEAD_DIM];
+    test_rng rng = {5};
+    exo_row rows[END_ROWS];
+    for (uint32_t i = 0; i < n_rows; i++) rows[i] = test_row(0, CONTEXT - n_rows + i);
+    for (uint32_t i = 0; i < n_rows; i++) test_floats(&rng, x[i], HEADS * HEAD_DIM);
+    exo_plan_args args = {
+        .rows = rows, .n_rows = n_rows, .block_table = n->pages, .x_in = x[0], .x_out = y[0]};
+    assert_int_equal(test_backend->plan_run(p, &args, NULL), EXO_OK);
+    out->hash = test_hash(p->slots[1], (size_t)n_rows * p->slot_ld[1] * sizeof(float), 0);
+    uint32_t n_threads = exo_pool_running(p->device->pool); /* each asks once in vain */
+    out->n_items = atomic_load(&p->taken[0]) - n_threads;
+    out->in_parts = any_set(p->parts, p->parts_floats);
+    for (uint32_t t = 0; t < exo_pool_threads(p->device->pool); t++) {
+        for (int i = 0; i < 2; i++) {
+            if (any_set(p->threads[t].strip[i], p->strip_floats)) out->behind = true;
+        }
+    }
+}
+
+static attended attend_at_end(uint32_t threads, uint32_t n_rows) {
+    test_net n;
+    test_rng rng = {3};
+    attended out = {0};
+    exo_plan *p;
+    test_make_net(&n, NULL, threads, false);
+    exo_op op = n.ops[3];
+    op.u.attention.q = 0;
+    op.u.attention.out = 1;
+    assert_int_equal(op.u.attention.kv_type, EXO_F32);
+    test_floats(&rng, (float *)(void *)n.k_pages[0]->data, n.k_pages[0]->bytes / sizeof(float));
+    test_floats(&rng, (float *)(void *)n.v_pages[0]->data, n.v_pages[0]->bytes / sizeof(float));
+    const uint32_t widths[2] = {HEADS * HEAD_DIM, HEADS * HEAD_DIM};
+    exo_plan_desc d = {&op, 1, widths, 2, END_ROWS, 0, 1, SEQ_PAGES};
+    assert_int_equal(test_backend->plan_create(n.device, &d, &p, NULL), EXO_OK);
+    attend_once(p, &n, n_rows, &out);
+    test_backend->plan_destroy(p);
+    test_free_net(&n);
+    return out;
+}
+
+/* One row has fewer kv heads than keep the threads busy. */
+static void test_long_context_is_cut(void **state) {
+    (void)state;
+    attended one = attend_at_end(1, 1), some = attend_at_end(3, 1);
+    assert_int_equal(one.n_items, KV_HEADS);
+    assert_int_equal(some.n_items, KV_HEADS * CONTEXT_SPLITS);
+    assert_true(some.in_parts);
+    assert_false(some.behind);
+    assert_true(some.hash == one.hash);
+}
+
+/* There is room for the parts of one row at the end of the context. */
+static void test_parts_without_room_are_not_made(void **state) {
+    (void)state;
+    attended one = attend_at_end(1, END_ROWS), some = attend_at_end(3, END_ROWS);
+    assert_int_equal(some.n_items, KV_HEADS);
+    assert_false(some.in_parts);
+    assert_false(some.behind);
+    assert_true(some.hash == one.hash);
+}
+
 /* ---- cores that differ ---- */
 
 #ifdef __linux__
@@ -365,6 +448,8 @@ int main(void) {
         cmocka_unit_test(test_same_bits),
         cmocka_unit_test(test_replay_is_idempotent),
         cmocka_unit_test(test_run_allocates_nothing),
+        cmocka_unit_test(test_long_context_is_cut),
+        cmocka_unit_test(test_parts_without_room_are_not_made),
 #ifdef __linux__
         cmocka_unit_test(test_same_bits_on_two_nodes),
         cmocka_unit_test(test_free_core_does_most),

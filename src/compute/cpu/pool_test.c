@@ -1,14 +1,20 @@
-/* The pool: every thread takes part, barriers hold, idle threads sleep. */
-#define _POSIX_C_SOURCE 200809L /* nanosleep */
+/* The pool: every thread takes part, barriers hold, idle threads sleep, threads that share a core
+ * are kept apart. */
+#define _GNU_SOURCE /* sched_setaffinity */
 #include "base/clock.h"
 #include "base/mem.h"
+#include "compute/cpu/cpu_info.h"
 #include "compute/cpu/pool.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#ifdef __linux__
+#include <sched.h>
+#endif
 
 #include <cmocka.h>
 
@@ -120,11 +126,126 @@ static void test_refusals(void **state) {
     exo_pool_destroy(NULL);
 }
 
+#ifdef __linux__
+/* ---- threads on one core ---- */
+
+/* The pool decides after runs of 40 ms: one of two threads that need BUSY_MS each on one core, or
+ * one rest; all rests together are shorter than the 500 ms after which a thread is tried again. */
+enum { BUSY_MS = 25, REST_MS = 45, MAX_RESTS = 4, TRIES = 8, PLACED_TRIES = 3 };
+
+/* Stands for the system's count: nobody but the caller wants a core. */
+uint32_t exo_cpu_wanted(void) { return 1; }
+
+typedef struct {
+    exo_pool *pool;
+    uint32_t core; /* where the threads meet */
+    cpu_set_t all;
+    bool held[2]; /* each thread may use one core only */
+    uint32_t n;   /* threads of the last run */
+} meeting;
+
+/* The threads compute by turns on one core, and are free to go just before they end. */
+static void meet(void *ud, uint32_t thread) {
+    meeting *m = ud;
+    struct timespec t;
+    (void)thread;
+    assert_true(exo_core_bind(m->core));
+    exo_pool_barrier(m->pool);
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    int64_t end = t.tv_sec * 1000000000ll + t.tv_nsec + BUSY_MS * 1000000ll, now;
+    do {
+        (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+        now = t.tv_sec * 1000000000ll + t.tv_nsec;
+    } while (now < end);
+    assert_int_equal(sched_setaffinity(0, sizeof m->all, &m->all), 0);
+}
+
+static void look_where(void *ud, uint32_t thread) {
+    meeting *m = ud;
+    cpu_set_t now;
+    assert_int_equal(sched_getaffinity(0, sizeof now, &now), 0);
+    m->held[thread] = CPU_COUNT(&now) == 1;
+    if (thread == 0) m->n = exo_pool_running(m->pool);
+}
+
+static void rest(void *ud, uint32_t thread) {
+    (void)ud;
+    (void)thread;
+    nanosleep(&(struct timespec){0, REST_MS * 1000000}, NULL);
+}
+
+static void make_meeting(meeting *m, bool placed) {
+    exo_core_map map;
+    uint16_t core[2];
+    exo_core_map_read(&map);
+    if (exo_cores_pick(&map, 2, core) < 2) skip();
+    *m = (meeting){.core = core[0]};
+    assert_int_equal(sched_getaffinity(0, sizeof m->all, &m->all), 0);
+    assert_int_equal(exo_pool_create(2, false, &m->pool, NULL), EXO_OK);
+    if (!placed) return;
+    assert_int_equal(setenv("EXO_PIN", "1", 1), 0);
+    exo_pool_place(m->pool);
+    assert_int_equal(unsetenv("EXO_PIN"), 0);
+}
+
+/* A thread may be moved between its freedom and its end; then they have not met, and others try. */
+static void test_threads_that_met_are_kept_apart(void **state) {
+    (void)state;
+    meeting m = {0};
+    for (int i = 0; i < TRIES && !(m.held[0] && m.held[1]); i++) {
+        make_meeting(&m, false);
+        exo_pool_run_some(m.pool, meet, &m, 1);
+        exo_pool_run_some(m.pool, look_where, &m, 2);
+        cpu_set_t now;
+        assert_int_equal(sched_getaffinity(0, sizeof now, &now), 0);
+        assert_true(CPU_EQUAL(&now, &m.all)); /* between runs the caller is free */
+        exo_pool_destroy(m.pool);
+    }
+    assert_int_equal(m.n, 2);
+    assert_true(m.held[0] && m.held[1]);
+}
+
+/* Whoever asked for places keeps them: a thread that loses its time there is given up. */
+static void test_placed_threads_are_not_moved(void **state) {
+    (void)state;
+    for (int i = 0; i < PLACED_TRIES; i++) {
+        meeting m;
+        make_meeting(&m, true);
+        exo_pool_run_some(m.pool, meet, &m, 1);
+        exo_pool_run_some(m.pool, look_where, &m, 2);
+        assert_int_equal(m.n, 1);
+        assert_false(m.held[0]);
+        exo_pool_destroy(m.pool);
+    }
+}
+
+/* A thread that was given up is back, long before its time, once a core was free twice. */
+static void test_free_core_brings_thread_back(void **state) {
+    (void)state;
+    meeting m;
+    make_meeting(&m, true);
+    exo_pool_run_some(m.pool, meet, &m, 1);
+    exo_pool_run_some(m.pool, look_where, &m, 2);
+    assert_int_equal(m.n, 1);
+    for (int run = 0; run < MAX_RESTS && m.n == 1; run++) {
+        exo_pool_run_some(m.pool, rest, &m, 2);
+        exo_pool_run_some(m.pool, look_where, &m, 2);
+    }
+    assert_int_equal(m.n, 2);
+    exo_pool_destroy(m.pool);
+}
+#endif
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_barriers),
         cmocka_unit_test(test_some_threads),
         cmocka_unit_test(test_idle_threads_sleep),
+#ifdef __linux__
+        cmocka_unit_test(test_threads_that_met_are_kept_apart),
+        cmocka_unit_test(test_placed_threads_are_not_moved),
+        cmocka_unit_test(test_free_core_brings_thread_back),
+#endif
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
