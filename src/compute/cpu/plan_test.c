@@ -191,7 +191,10 @@ static void make_nodes(char *root, const uint16_t core[2]) {
 static void two_cores(uint16_t core[2]) {
     exo_core_map m;
     exo_core_map_read(&m);
-    if (exo_cores_pick(&m, 2, core) < 2) skip();
+    if (exo_cores_pick(&m, 2, core) < 2) {
+        print_message("skipped: this process may use one core only\n");
+        skip();
+    }
 }
 
 static void test_same_bits_on_two_nodes(void **state) {

@@ -213,7 +213,6 @@ static void release_caller(exo_pool *p) {
 /* Returns the time lost by all threads together. */
 static uint64_t run_on(exo_pool *p, exo_pool_fn fn, void *ud, uint32_t n, uint32_t *core) {
     p->n_running = n;
-    p->caller = exo_core_thread();
     p->fn = fn;
     p->ud = ud;
     for (uint32_t i = 0; i + 1 < n; i++) gate_open(&p->workers[i].work);
@@ -257,6 +256,7 @@ static exo_cores look(exo_pool *p, uint64_t now) {
 
 /* As the decision is now: threads free to go, or each on a core of its own. */
 static void hold_threads(exo_pool *p) {
+    p->caller = exo_core_thread();
     if (!p->shed.apart) {
         p->n_held = 0;
         return;

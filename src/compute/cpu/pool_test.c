@@ -178,7 +178,10 @@ static void make_meeting(meeting *m, bool placed) {
     exo_core_map map;
     uint16_t core[2];
     exo_core_map_read(&map);
-    if (exo_cores_pick(&map, 2, core) < 2) skip();
+    if (exo_cores_pick(&map, 2, core) < 2) {
+        print_message("skipped: this process may use one core only\n");
+        skip();
+    }
     *m = (meeting){.core = core[0]};
     assert_int_equal(sched_getaffinity(0, sizeof m->all, &m->all), 0);
     assert_int_equal(exo_pool_create(2, false, &m->pool, NULL), EXO_OK);

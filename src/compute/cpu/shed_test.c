@@ -136,14 +136,20 @@ static void test_kept_apart(void **state) {
     assert_true(m.shed.apart);
 }
 
-/* Threads kept apart are let go before one is given up: what came to one core may be evaded. */
-static void test_let_go_again(void **state) {
-    (void)state;
+/* Two threads that met until each was kept on a core of its own. */
+static machine kept_apart(void) {
     machine m = {.free_cores = 2, .meets = true};
     exo_shed_init(&m.shed, 2);
     for (int i = 0; i < 100; i++) run(&m);
     assert_true(m.shed.apart);
     m.meets = false;
+    return m;
+}
+
+/* Threads kept apart are let go before one is given up: what came to one core may be evaded. */
+static void test_let_go_again(void **state) {
+    (void)state;
+    machine m = kept_apart();
     m.free_cores = 1;
     m.spare = true;
     bool let_go = false;
@@ -159,11 +165,7 @@ static void test_let_go_again(void **state) {
 /* But not where there is no other core. */
 static void test_given_up_at_once(void **state) {
     (void)state;
-    machine m = {.free_cores = 2, .meets = true};
-    exo_shed_init(&m.shed, 2);
-    for (int i = 0; i < 100; i++) run(&m);
-    assert_true(m.shed.apart);
-    m.meets = false;
+    machine m = kept_apart();
     m.free_cores = 1;
     assert_in_range(until(&m, 1, 1000), 1, 100);
     assert_false(m.shed.apart);
