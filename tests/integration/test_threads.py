@@ -50,6 +50,14 @@ def test_any_number_of_threads_gives_the_same_bits(model: str) -> None:
     assert ask(model, "--threads", "2", "--pin") == (expected, "")
 
 
+def test_settings_that_are_neither_on_nor_off_are_said(model: str) -> None:
+    expected, _ = ask(model)
+    answer, said = ask(model, EXO_PIN="off", EXO_NUMA="maybe", EXO_CPU_ISA="")
+    assert answer == expected
+    assert said.count("\n") == 2, said
+    assert 'EXO_PIN must be 1 or 0, not "off"' in said and "EXO_NUMA must be 1 or 0" in said
+
+
 @needs_two
 def test_cores_taken_away_are_noticed(model: str) -> None:
     cores = sorted(os.sched_getaffinity(0))[:2]

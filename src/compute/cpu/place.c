@@ -19,17 +19,25 @@ void exo_place_ask(bool pin, bool numa) {
     asked.numa = asked.numa || numa;
 }
 
-static bool is_on(const char *name) {
+static bool is_on(const char *name, atomic_flag *told) {
     const char *value = getenv(name);
     if (value == NULL || *value == '\0' || strcmp(value, "0") == 0) return false;
     if (strcmp(value, "1") == 0) return true;
-    exo_warn("%s must be 1 or 0, not \"%.32s\": taken for 0", name, value);
+    if (!atomic_flag_test_and_set(told)) {
+        exo_warn("%s must be 1 or 0, not \"%.32s\": taken for 0", name, value);
+    }
     return false;
 }
 
-bool exo_place_pin(void) { return asked.pin || is_on("EXO_PIN"); }
+bool exo_place_pin(void) {
+    static atomic_flag told = ATOMIC_FLAG_INIT;
+    return asked.pin || is_on("EXO_PIN", &told);
+}
 
-static bool asks_numa(void) { return asked.numa || is_on("EXO_NUMA"); }
+static bool asks_numa(void) {
+    static atomic_flag told = ATOMIC_FLAG_INIT;
+    return asked.numa || is_on("EXO_NUMA", &told);
+}
 
 bool exo_place_numa(void) {
     exo_core_map map;
